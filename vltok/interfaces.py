@@ -1,0 +1,309 @@
+"""The interfaces that components implement. A class here is abstract; a class that implements one is final.
+
+```
+images [b 3 H W] ── tokenizer.encode ──► Codes ── prior.loss ──► PriorLoss
+labels ── prior.sample ──► Codes ── tokenizer.decode ──► images
+```
+
+Images are floats in [-1, 1]. Features and maps go **from coarse to fine**: index 0 is the coarsest granularity.
+Axis letters: b image, c channel, h w grid of regions, H W pixels or the finest grid, k granularity.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vltok.codes import Codes, CodeSpec, Ratios
+
+
+@dataclass(frozen=True, eq=False)
+class TokenizerOutput:
+    """What a tokenizer's forward pass gives.
+
+    Attributes:
+        reconstruction: The decoded images, `[b 3 H W]`, about in [-1, 1].
+        codes: The codes that they were decoded from.
+        losses: The tokenizer's own training losses by name, already weighted, each a scalar; they are added to the
+            reconstruction losses.
+    """
+
+    reconstruction: Float[Tensor, "b 3 H W"]
+    codes: Codes
+    losses: Mapping[str, Tensor]
+
+
+class Tokenizer(nn.Module, ABC):
+    """Turns images into codes, and codes back into images."""
+
+    @property
+    @abstractmethod
+    def spec(self) -> CodeSpec:
+        """What the codes may be."""
+
+    @property
+    @abstractmethod
+    def divisor(self) -> int:
+        """The number of pixels that the sides of an image must be multiples of."""
+
+    @property
+    @abstractmethod
+    def last_layer(self) -> Tensor:
+        """The weight of the layer that gives the pixels: the adversarial loss is balanced on its gradient."""
+
+    @abstractmethod
+    def encode(self, images: Float[Tensor, "b 3 H W"]) -> Codes:
+        """The codes of images. Decisions are taken as in evaluation, whatever the module's mode.
+
+        Raises:
+            UserError: A side of the images is no multiple of `divisor`.
+        """
+
+    @abstractmethod
+    def decode(self, codes: Codes) -> Float[Tensor, "b 3 H W"]:
+        """The images of codes, of any mix of lengths."""
+
+    @abstractmethod
+    def forward(self, images: Float[Tensor, "b 3 H W"]) -> TokenizerOutput:
+        """Encode and decode in one pass through which gradients flow; in training mode decisions may be drawn."""
+
+    @abstractmethod
+    def expected_length(self, height: int, width: int) -> float | None:
+        """The mean code length that the tokenizer is asked to reach on images of this size, or None."""
+
+    @property
+    @abstractmethod
+    def target_ratios(self) -> Ratios | None:
+        """The shares of granularities that the tokenizer is asked to reach, or None."""
+
+
+class Encoder(nn.Module, ABC):
+    """Images → one feature map for each factor (the hierarchical encoder E_h, section 3.2)."""
+
+    @property
+    @abstractmethod
+    def factors(self) -> tuple[int, ...]:
+        """The downsampling factors of the feature maps, from coarse to fine."""
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """The width of every feature map."""
+
+    @abstractmethod
+    def forward(self, images: Float[Tensor, "b 3 H W"]) -> list[Float[Tensor, "b c _ _"]]:
+        """The feature maps, from coarse to fine; that of factor f is H/f × W/f."""
+
+
+@dataclass(frozen=True, eq=False)
+class GateDecision:
+    """Which granularity each region gets.
+
+    Attributes:
+        grains: The grain map, `[b h w]`.
+        assignment: One-hot in value, `[b k h w]`; through it the budget reaches the gate. Without a gradient where
+            nothing is learned.
+        weights: One-hot in value, `[b k h w]`; multiplies the features of each granularity before they are added, so
+            that its gradient says what the reconstruction teaches the gate.
+        logits: The scores that were compared, `[b k h w]`, or None where there are none.
+    """
+
+    grains: Int[Tensor, "b h w"]
+    assignment: Float[Tensor, "b k h w"]
+    weights: Float[Tensor, "b k h w"]
+    logits: Float[Tensor, "b k h w"] | None = None
+
+
+class Gate(nn.Module, ABC):
+    """Chooses a granularity for each region (the Dynamic Grained Coding module, section 3.2)."""
+
+    @property
+    @abstractmethod
+    def granularities(self) -> int:
+        """The number of granularities between which it chooses, K."""
+
+    @property
+    @abstractmethod
+    def ratios(self) -> Ratios | None:
+        """The shares that the gate itself is asked to keep, or None where a budget does that."""
+
+    @abstractmethod
+    def forward(
+        self, features: Sequence[Float[Tensor, "b c _ _"]], images: Float[Tensor, "b 3 H W"]
+    ) -> GateDecision:
+        """The decision for each region, from feature maps (coarse to fine) and the images."""
+
+
+class Calibrated(ABC):
+    """A part that measures something on training images before training starts, and keeps it as part of the model."""
+
+    @property
+    @abstractmethod
+    def calibrated(self) -> bool:
+        """Whether it has been calibrated (or its values were loaded)."""
+
+    @abstractmethod
+    def calibrate(self, batches: Iterable[Float[Tensor, "b 3 H W"]]) -> None:
+        """Measure on batches of training images."""
+
+
+class Budget(nn.Module, ABC):
+    """Keeps the use of codes near what was asked for."""
+
+    @property
+    @abstractmethod
+    def ratios(self) -> Ratios | None:
+        """The shares that it asks for, or None where it asks for something else."""
+
+    @abstractmethod
+    def expected_length(self, regions: int) -> float:
+        """The mean code length that it asks for, for images of so many regions."""
+
+    @abstractmethod
+    def forward(self, assignment: Float[Tensor, "b k h w"]) -> Float[Tensor, ""]:
+        """The weighted loss of a decision's `assignment`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """What a quantizer gives.
+
+    Attributes:
+        ids: The nearest code of each vector, `[b H W]`.
+        vectors: The codebook's vectors, `[b c H W]`, through which the gradient passes straight.
+        loss: The quantization loss, a scalar.
+    """
+
+    ids: Int[Tensor, "b H W"]
+    vectors: Float[Tensor, "b c H W"]
+    loss: Float[Tensor, ""]
+
+
+class Quantizer(nn.Module, ABC):
+    """Vectors → codes of a codebook (eq. 1)."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """The number of codes, v."""
+
+    @property
+    @abstractmethod
+    def dimension(self) -> int:
+        """The width of a code's vector, n_z."""
+
+    @abstractmethod
+    def forward(
+        self, vectors: Float[Tensor, "b c H W"], weights: Float[Tensor, "b 1 H W"] | None = None
+    ) -> Quantized:
+        """Quantize. A vector counts by its weight: one that stands n times has 1/n, so that each code counts once."""
+
+    @abstractmethod
+    def lookup(self, ids: Int[Tensor, "b H W"]) -> Float[Tensor, "b c H W"]:
+        """The codebook's vectors."""
+
+
+class Decoder(nn.Module, ABC):
+    """Vectors on the finest grid → images."""
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """The width of the vectors that it takes."""
+
+    @property
+    @abstractmethod
+    def factor(self) -> int:
+        """How many pixels a cell of the grid has along a side."""
+
+    @property
+    @abstractmethod
+    def last_layer(self) -> Tensor:
+        """The weight of the layer that gives the pixels."""
+
+    @abstractmethod
+    def forward(self, vectors: Float[Tensor, "b c H W"]) -> Float[Tensor, "b 3 _ _"]:
+        """The images."""
+
+
+class Perceptual(nn.Module, ABC):
+    """A distance between images as people see it. Its parameters are frozen."""
+
+    @abstractmethod
+    def forward(
+        self, reconstructions: Float[Tensor, "b 3 H W"], images: Float[Tensor, "b 3 H W"]
+    ) -> Float[Tensor, ""]:
+        """The mean distance over the batch; 0 for equal images."""
+
+
+class Discriminator(nn.Module, ABC):
+    """Tells real images from reconstructions."""
+
+    @abstractmethod
+    def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 1 _ _"]:
+        """A logit for each patch: high for real ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class PriorLoss:
+    """What a prior's loss is made of.
+
+    Attributes:
+        total: What training minimises, a scalar.
+        parts: Mean negative log-likelihood in nats of each kind of token, by name.
+        counts: How many tokens each part is the mean of.
+    """
+
+    total: Float[Tensor, ""]
+    parts: Mapping[str, Tensor]
+    counts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How tokens are drawn.
+
+    Attributes:
+        temperature: Divides the logits of contents; positive.
+        top_k: Draw among the k most likely contents; None for all.
+        top_p: Draw among the most likely contents whose probabilities reach p, in (0, 1].
+        position_temperature: The same for positions.
+        position_top_k: The same for positions.
+        position_top_p: The same for positions.
+        guidance: Classifier-free guidance scale; 1 is none.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    position_temperature: float = 1.0
+    position_top_k: int | None = None
+    position_top_p: float = 1.0
+    guidance: float = 1.0
+
+
+class Prior(nn.Module, ABC):
+    """A distribution over codes."""
+
+    @property
+    @abstractmethod
+    def spec(self) -> CodeSpec:
+        """The codes that it models."""
+
+    @abstractmethod
+    def loss(self, codes: Codes) -> PriorLoss:
+        """The training loss of a packed batch."""
+
+    @abstractmethod
+    def sample(
+        self,
+        labels_or_count: Int[Tensor, " b"] | int,
+        sampling: SamplingConfig,
+        generator: torch.Generator | None = None,
+    ) -> Codes:
+        """Draw the codes of images: one for each label, or so many."""
