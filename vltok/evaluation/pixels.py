@@ -1,0 +1,34 @@
+"""Images as 8-bit pixels, which is what a reader of a figure sees, and the error between them."""
+
+import math
+
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torchmetrics.functional.image import peak_signal_noise_ratio
+
+
+def to_bytes(images: Float[Tensor, "*b 3 H W"]) -> UInt8[Tensor, "*b 3 H W"]:
+    """Images in [-1, 1] as pixels of 8 bits; values outside are clamped. An 8-bit picture comes back exactly."""
+    return _rounded(images).byte()
+
+
+def from_bytes(pixels: UInt8[Tensor, "*b 3 H W"]) -> Float[Tensor, "*b 3 H W"]:
+    """Pixels of 8 bits as images in [-1, 1]."""
+    return pixels.float() / 127.5 - 1
+
+
+def psnr(reconstructions: Float[Tensor, "b 3 H W"], images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, " b"]:
+    """The peak signal-to-noise ratio of each image, in dB.
+
+    Both sides, in [-1, 1], are clamped and rounded to 8 bits first (a data range of 255), so that the figure is that
+    of the picture in a file. It would be infinite for equal pictures: these count as if a single value were off by
+    one, the least error that 8 bits can show. A reconstruction that holds NaN has a PSNR of NaN.
+    """
+    ratios = peak_signal_noise_ratio(
+        _rounded(reconstructions), _rounded(images), data_range=255.0, reduction="none", dim=(1, 2, 3)
+    )
+    return ratios.clamp(max=10 * math.log10(255**2 * images[0].numel()))
+
+
+def _rounded(images: Tensor) -> Tensor:
+    return ((images.float().clamp(-1, 1) + 1) * 127.5).round()

@@ -1,0 +1,106 @@
+"""Coding maps and error maps: where the codes went, and where the error stayed (Figure 5)."""
+
+import matplotlib
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vltok.codes import CodeSpec
+from vltok.errors import UserError
+from vltok.evaluation.contrast import luminance, split_regions
+
+#: From few codes (blue) to many (red), as in Figure 5; told apart with every common kind of colour blindness.
+GRANULARITY_COLORMAP = "RdYlBu_r"
+#: From no error (black) to much (pale yellow), even in brightness.
+ERROR_COLORMAP = "inferno"
+
+
+def granularity_colors(granularities: int) -> Float[Tensor, "k 3"]:
+    """The colour of each granularity, from coarse to fine, as RGB in [0, 1]."""
+    # the very ends of the colormap are too dark to see a picture through
+    places = torch.linspace(0.08, 0.92, granularities).numpy()
+    return torch.tensor(matplotlib.colormaps[GRANULARITY_COLORMAP](places)[:, :3], dtype=torch.float32)
+
+
+def draw_coding_map(
+    images: Float[Tensor, "b 3 H W"], grains: Int[Tensor, "b h w"], spec: CodeSpec
+) -> Float[Tensor, "b 3 H W"]:
+    """Tint each region by its granularity, and draw the grid of codes over it: one cell for each code.
+
+    Args:
+        images: The pictures beneath, in [-1, 1], in any enlargement: a region has H/h × W/w pixels.
+        grains: The granularity of each region.
+        spec: The tokenizer's `spec`, which says into how many codes a region of each granularity divides.
+
+    Returns:
+        The pictures in [-1, 1].
+
+    Raises:
+        UserError: The regions do not divide the images.
+    """
+    height, width = images.shape[2:]
+    down, across = grains.shape[1:]
+    if height % down or width % across:
+        raise UserError(f"a grain map of {down} x {across} regions does not divide images of {height} x {width} pixels")
+    # The picture turns grey beneath the tint, so that its own colours are not mistaken for it.
+    grey = (luminance(images.float()).clamp(-1, 1) + 1) / 2
+    colors = granularity_colors(spec.granularities).to(images.device)
+    full = _enlarge(grains, (height, width))
+    tint = colors[full].movedim(-1, 1)
+    drawn = torch.lerp(grey[:, None].expand_as(tint), tint, 0.45)
+    edges = _edges(full, (height // down, width // across), spec)
+    return torch.where(edges[:, None], drawn * 0.55, drawn) * 2 - 1
+
+
+def error_map(
+    reconstructions: Float[Tensor, "b 3 H W"],
+    images: Float[Tensor, "b 3 H W"],
+    region: int | None = None,
+    largest: float = 0.4,
+) -> Float[Tensor, "b 3 H W"]:
+    """The mean absolute (l1) error over the channels, of each pixel or of each region, in colours.
+
+    Args:
+        reconstructions: The reconstructed images.
+        images: The images, in [-1, 1].
+        region: The side in pixels of the squares over which the error is averaged; None draws that of each pixel.
+        largest: The error, of at most 2, that gets the brightest colour.
+
+    Returns:
+        The map in [-1, 1].
+
+    Raises:
+        UserError: A side of the images is no multiple of `region`.
+    """
+    error = (reconstructions.float().clamp(-1, 1) - images.float()).abs().mean(dim=1)
+    if region is not None:
+        error = _enlarge(split_regions(error, region).mean(dim=3), error.shape[1:])
+    places = ((error / largest).clamp(0, 1) * 255).round().long()
+    return error_colors().to(images.device)[places].movedim(-1, 1) * 2 - 1
+
+
+def error_colors() -> Float[Tensor, "256 3"]:
+    """The colours of errors from 0 to the largest, as RGB in [0, 1]."""
+    return torch.tensor(matplotlib.colormaps[ERROR_COLORMAP](range(256))[:, :3], dtype=torch.float32)
+
+
+def _enlarge(grid: Tensor, size: tuple[int, int]) -> Tensor:
+    """Replicate each cell of `[b h w]` so that the grid has `size`."""
+    down, across = size[0] // grid.shape[1], size[1] // grid.shape[2]
+    return grid.repeat_interleave(down, dim=1).repeat_interleave(across, dim=2)
+
+
+def _edges(full: Tensor, region: tuple[int, int], spec: CodeSpec) -> Tensor:
+    """The pixels `[b H W]` on the upper and left side of a code's cell."""
+    height, width = full.shape[1:]
+    rows = torch.arange(height, device=full.device)[:, None]
+    columns = torch.arange(width, device=full.device)[None]
+    edges = torch.zeros_like(full, dtype=torch.bool)
+    for granularity, side in enumerate(spec.sides):
+        # a line through cells of a few pixels would leave nothing of them
+        if min(region) < 4 * side:
+            continue
+        on_row = rows * side % region[0] < side
+        on_column = columns * side % region[1] < side
+        edges |= (full == granularity) & (on_row | on_column)
+    return edges
