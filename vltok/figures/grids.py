@@ -13,7 +13,7 @@ from vltok.evaluation.pixels import psnr, to_bytes
 from vltok.figures.coding_maps import draw_coding_map, error_colors, error_map, granularity_colors
 
 _INK, _FAINT, _PAPER = (32, 32, 32), (110, 110, 110), (255, 255, 255)
-_LARGEST_ERROR = 0.4
+_LARGEST_ERROR = 0.3
 
 
 def reconstruction_grid(
@@ -21,7 +21,7 @@ def reconstruction_grid(
     reconstructions: Float[Tensor, "b 3 H W"],
     codes: Codes,
     spec: CodeSpec,
-    width: int = 160,
+    width: int = 192,
 ) -> Image.Image:
     """One column for each image: input, reconstruction, coding map and error map, with PSNR and code length below.
 
@@ -59,40 +59,52 @@ def _enlarge(images: Tensor, scale: int) -> Tensor:
 
 def _lay_out(rows: dict[str, Tensor], captions: list[tuple[str, str]], spec: CodeSpec) -> Image.Image:
     count, _, height, width = next(iter(rows.values())).shape
-    gap, line, size = 6, 20, 14
-    left = max(int(_font(size).getlength(name)) for name in rows) + 3 * gap
-    bottom = gap + len(rows) * (height + gap)
-    legend = bottom + line * 2 + 2 * gap
-    sheet = Image.new("RGB", (max(left + count * (width + gap), 640), legend + 2 * line), _PAPER)
+    gap, line, font = 6, 20, _font(14)
+    left = max(int(font.getlength(name)) for name in rows) + 3 * gap
+    captions_top = gap + len(rows) * (height + gap)
+    right = max(left + count * (width + gap), 480)
+    legend = _place_legend(spec, (left, captions_top + 2 * line + 2 * gap), right)
+    sheet = Image.new("RGB", (right, legend[-1][0][1] + line + gap), _PAPER)
     draw = ImageDraw.Draw(sheet)
     for row, (name, pictures) in enumerate(rows.items()):
         top = gap + row * (height + gap)
-        draw.text((left - 2 * gap, top + height // 2), name, _INK, _font(size), anchor="rm")
+        draw.text((left - 2 * gap, top + height // 2), name, _INK, font, anchor="rm")
         for column, picture in enumerate(to_bytes(pictures)):
             sheet.paste(Image.fromarray(picture.movedim(0, -1).numpy()), (left + column * (width + gap), top))
-    for column, (first, second) in enumerate(captions):
+    for column, lines in enumerate(captions):
         center = left + column * (width + gap) + width // 2
-        draw.text((center, bottom), first, _INK, _font(size), anchor="ma")
-        draw.text((center, bottom + line), second, _INK, _font(size), anchor="ma")
-    _draw_legend(draw, left, legend, spec)
+        for number, text in enumerate(lines):
+            draw.text((center, captions_top + number * line), text, _INK, font, anchor="ma")
+    for (x, y), colors, text in legend:
+        for offset, color in enumerate(colors):
+            draw.line((x + offset, y, x + offset, y + 13), tuple(color))
+        draw.text((x + len(colors) + 6, y + 7), text, _FAINT, _font(13), anchor="lm")
     return sheet
 
 
-def _draw_legend(draw: ImageDraw.ImageDraw, left: int, top: int, spec: CodeSpec) -> None:
-    size, box = 13, 14
-    font = _font(size)
-    for color, factor, codes in zip(
-        granularity_colors(spec.granularities), spec.factors, spec.codes_per_region, strict=True
-    ):
-        draw.rectangle((left, top, left + box, top + box), tuple((color * 255).round().int().tolist()))
-        text = f"factor {factor}: {codes} code{'s' if codes > 1 else ''} a region"
-        draw.text((left + box + 6, top + box / 2), text, _FAINT, font, anchor="lm")
-        left += box + 6 + int(font.getlength(text)) + 24
-    draw.text((left, top + box / 2), "l1 error  0", _FAINT, font, anchor="lm")
-    left += int(font.getlength("l1 error  0")) + 6
-    for place, color in enumerate(error_colors()[::2]):
-        draw.line((left + place, top, left + place, top + box), tuple((color * 255).round().int().tolist()))
-    draw.text((left + 134, top + box / 2), f"{_LARGEST_ERROR:g} of 2", _FAINT, font, anchor="lm")
+def _place_legend(
+    spec: CodeSpec, start: tuple[int, int], right: int
+) -> list[tuple[tuple[int, int], list[list[int]], str]]:
+    """Where each entry stands, the colours of the columns of pixels of its swatch, and what it says."""
+    entries = [
+        ([color] * 14, f"factor {factor}: {codes} code{'s' if codes > 1 else ''} a region")
+        for color, factor, codes in zip(
+            _levels(granularity_colors(spec.granularities)), spec.factors, spec.codes_per_region, strict=True
+        )
+    ]
+    entries.append((_levels(error_colors()[::3]), f"l1 error from 0 to {_LARGEST_ERROR:g} (pixels in [-1, 1])"))
+    placed, (x, y) = [], start
+    for colors, text in entries:
+        width = len(colors) + 6 + int(_font(13).getlength(text))
+        if placed and x + width > right:
+            x, y = start[0], y + 22
+        placed.append(((x, y), colors, text))
+        x += width + 24
+    return placed
+
+
+def _levels(colors: Tensor) -> list[list[int]]:
+    return (colors * 255).round().int().tolist()
 
 
 @cache
