@@ -133,9 +133,7 @@ class Gate(nn.Module, ABC):
         """The shares that the gate itself is asked to keep, or None where a budget does that."""
 
     @abstractmethod
-    def forward(
-        self, features: Sequence[Float[Tensor, "b c _ _"]], images: Float[Tensor, "b 3 H W"]
-    ) -> GateDecision:
+    def forward(self, features: Sequence[Float[Tensor, "b c _ _"]], images: Float[Tensor, "b 3 H W"]) -> GateDecision:
         """The decision for each region, from feature maps (coarse to fine) and the images."""
 
 
@@ -154,6 +152,11 @@ class Calibrated(ABC):
 
 class Budget(nn.Module, ABC):
     """Keeps the use of codes near what was asked for."""
+
+    @property
+    @abstractmethod
+    def factors(self) -> tuple[int, ...]:
+        """The factors that it was made for, from coarse to fine; a tokenizer checks that its encoder has the same."""
 
     @property
     @abstractmethod
@@ -198,9 +201,7 @@ class Quantizer(nn.Module, ABC):
         """The width of a code's vector, n_z."""
 
     @abstractmethod
-    def forward(
-        self, vectors: Float[Tensor, "b c H W"], weights: Float[Tensor, "b 1 H W"] | None = None
-    ) -> Quantized:
+    def forward(self, vectors: Float[Tensor, "b c H W"], weights: Float[Tensor, "b 1 H W"] | None = None) -> Quantized:
         """Quantize. A vector counts by its weight: one that stands n times has 1/n, so that each code counts once."""
 
     @abstractmethod
@@ -235,9 +236,7 @@ class Perceptual(nn.Module, ABC):
     """A distance between images as people see it. Its parameters are frozen."""
 
     @abstractmethod
-    def forward(
-        self, reconstructions: Float[Tensor, "b 3 H W"], images: Float[Tensor, "b 3 H W"]
-    ) -> Float[Tensor, ""]:
+    def forward(self, reconstructions: Float[Tensor, "b 3 H W"], images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, ""]:
         """The mean distance over the batch; 0 for equal images."""
 
 

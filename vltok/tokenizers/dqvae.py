@@ -1,0 +1,188 @@
+"""DQ-VAE: the tokenizer that gives each region of an image as many codes as it needs (section 3.2)."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vltok.codes import Codes, CodeSpec, Ratios
+from vltok.errors import UserError
+from vltok.interfaces import Budget, Decoder, Encoder, Gate, Quantizer, Tokenizer, TokenizerOutput
+from vltok.tokenizers.gates import FixedGate
+from vltok.tokenizers.straight_through import straight_through
+
+
+class DQVAE(Tokenizer):
+    """Dynamic-Quantization VAE: features of several granularities, of which a gate picks one for each region.
+
+    ```
+                    ┌── feature map of f_K ──┐                            ┌────────────┐
+             ┌──────┴┐         …             ├─► × weights, replicate, + ─► project_in ─► quantizer ──► Codes
+    images ─►│encoder│── feature map of f_1 ─┤             ▲              └────────────┘      │
+       │     └───────┘                       ▼             │                                  │ code map on the
+       └──────────────────────────────────► gate ──────────┤                                  │ finest grid
+                                                           ▼             ┌───────┐    ┌───────▼───┐
+                                                        budget  images ◄─┤decoder│◄───┤project_out│
+                                                                         └───────┘    └───────────┘
+    ```
+
+    Coarse features and codes are replicated to the finest grid by nearest neighbour; in the quantizer each code counts
+    once.
+
+    Args:
+        encoder: Gives a feature map for each factor.
+        gate: Chooses a granularity for each region.
+        quantizer: Holds the codebook.
+        decoder: Paints images from vectors on the finest grid.
+        budget: Keeps the use of codes near a target; null where the gate does so itself.
+
+    Raises:
+        UserError: The parts do not fit each other.
+    """
+
+    def __init__(
+        self, encoder: Encoder, gate: Gate, quantizer: Quantizer, decoder: Decoder, budget: Budget | None = None
+    ) -> None:
+        super().__init__()
+        _check_fit(encoder, gate, decoder, budget)
+        self.encoder = encoder
+        self.gate = gate
+        self.quantizer = quantizer
+        self.decoder = decoder
+        self.budget = budget
+        self.project_in = nn.Conv2d(encoder.channels, quantizer.dimension, kernel_size=1)
+        self.project_out = nn.Conv2d(quantizer.dimension, decoder.channels, kernel_size=1)
+        self._spec = CodeSpec(quantizer.size, encoder.factors)
+
+    @property
+    def spec(self) -> CodeSpec:
+        return self._spec
+
+    @property
+    def divisor(self) -> int:
+        return self._spec.factors[0]
+
+    @property
+    def last_layer(self) -> Tensor:
+        return self.decoder.last_layer
+
+    @property
+    def target_ratios(self) -> Ratios | None:
+        if self.budget is not None:
+            return self.budget.ratios
+        if isinstance(self.gate, FixedGate):  # knows a granularity, but not the factors
+            shares = [float(k == self.gate.granularity) for k in range(self.gate.granularities)]
+            return Ratios(self._spec.factors, tuple(shares))
+        return self.gate.ratios
+
+    def expected_length(self, height: int, width: int) -> float | None:
+        self._check_size(height, width)
+        regions = (height // self.divisor) * (width // self.divisor)
+        if self.budget is not None:
+            return self.budget.expected_length(regions)
+        return None if self.target_ratios is None else regions * self.target_ratios.codes_per_region
+
+    @torch.no_grad()
+    def encode(self, images: Float[Tensor, "b 3 H W"]) -> Codes:
+        """The codes of images, without gradient. Decided as in evaluation whatever the mode, and nothing is updated.
+
+        Raises:
+            UserError: A side of the images is no multiple of `divisor`.
+        """
+        with _evaluating(self):
+            vectors, grains, _ = self._routed(images)
+            ids = self.quantizer(vectors, self._replication_weights(grains)).ids
+            return Codes.from_code_map(ids, grains, self._spec)
+
+    @torch.no_grad()
+    def decode(self, codes: Codes) -> Float[Tensor, "b 3 H W"]:
+        """The images of codes, of any mix of lengths, without gradient."""
+        with _evaluating(self):
+            vectors = self.quantizer.lookup(codes.to_code_map(self._spec))
+            return self.decoder(self.project_out(vectors))
+
+    def forward(self, images: Float[Tensor, "b 3 H W"]) -> TokenizerOutput:
+        """Encode and decode with gradients. Losses: ``quantization``, and ``budget`` where there is one."""
+        vectors, grains, assignment = self._routed(images)
+        quantized = self.quantizer(vectors, self._replication_weights(grains))
+        codes = Codes.from_code_map(quantized.ids, grains, self._spec)
+        found = quantized.vectors
+        if not self.training:
+            # Rounding may part two copies of a coarse vector that lies between two codes. `decode` knows one code for
+            # both; so does this, and gives the same image. (In training the codebook may have moved on already.)
+            found = straight_through(self.quantizer.lookup(codes.to_code_map(self._spec)), found)
+        losses = {"quantization": quantized.loss}
+        if self.budget is not None:
+            losses["budget"] = self.budget(assignment)
+        return TokenizerOutput(self.decoder(self.project_out(found)), codes, losses)
+
+    def _routed(
+        self, images: Float[Tensor, "b 3 H W"]
+    ) -> tuple[Float[Tensor, "b c _ _"], Int[Tensor, "b h w"], Float[Tensor, "b k h w"]]:
+        """The vectors to quantize, on the finest grid; the grain map; and what the budget looks at."""
+        self._check_size(*images.shape[2:])
+        features = self.encoder(images)
+        decision = self.gate(features, images)
+        finest = self._spec.sides[-1]
+        routed = 0
+        for granularity, (feature, side) in enumerate(zip(features, self._spec.sides, strict=True)):
+            weights = _replicate(decision.weights[:, granularity, None].to(feature.dtype), side)
+            routed = routed + _replicate(weights * feature, finest // side)
+        return self.project_in(routed), decision.grains, decision.assignment
+
+    def _replication_weights(self, grains: Int[Tensor, "b h w"]) -> Float[Tensor, "b 1 H W"]:
+        """One over the number of copies of each place's code."""
+        codes = torch.tensor(self._spec.codes_per_region, dtype=torch.float32, device=grains.device)
+        return _replicate((codes / self._spec.codes_per_region[-1])[grains][:, None], self._spec.sides[-1])
+
+    def _check_size(self, height: int, width: int) -> None:
+        if height % self.divisor or width % self.divisor or not height or not width:
+            near = [max(round(side / self.divisor), 1) * self.divisor for side in (height, width)]
+            raise UserError(
+                f"images of {height} × {width} pixels do not fit: the sides must be multiples of {self.divisor}, the "
+                f"coarsest factor; the nearest size is {near[0]} × {near[1]}"
+            )
+
+
+def _replicate(grid: Float[Tensor, "b c _ _"], times: int) -> Float[Tensor, "b c _ _"]:
+    """Replicate each cell to times × times cells."""
+    return grid if times == 1 else F.interpolate(grid, scale_factor=times, mode="nearest")
+
+
+@contextlib.contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module in evaluation mode, and each of its parts back into its own mode afterwards."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+def _check_fit(encoder: Encoder, gate: Gate, decoder: Decoder, budget: Budget | None) -> None:
+    factors = list(encoder.factors)
+    if decoder.factor != factors[-1]:
+        raise UserError(f"decoder.factor is {decoder.factor}, but must be the finest of encoder.factors {factors}")
+    if gate.granularities != len(factors):
+        raise UserError(
+            f"the gate decides among {gate.granularities} granularities, but encoder.factors {factors} are "
+            f"{len(factors)}; set gate.granularities or gate.ratios to match"
+        )
+    if gate.ratios is not None and list(gate.ratios.factors) != factors:
+        raise UserError(f"gate.ratios name factors {list(gate.ratios.factors)}, but encoder.factors are {factors}")
+    if budget is not None and list(budget.factors) != factors:
+        raise UserError(f"the budget is for factors {list(budget.factors)}, but encoder.factors are {factors}")
+    if budget is not None and None not in (budget.ratios, gate.ratios) and budget.ratios != gate.ratios:
+        raise UserError(
+            f"gate.ratios {_shares(gate.ratios)} and budget.ratios {_shares(budget.ratios)} differ; this gate keeps "
+            f"its ratios itself: give the same, or no budget"
+        )
+
+
+def _shares(ratios: Ratios) -> dict[int, float]:
+    return dict(zip(ratios.factors, ratios.shares, strict=True))

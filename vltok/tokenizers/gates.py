@@ -1,0 +1,265 @@
+"""Gates: they choose a granularity for each region of an image (the Dynamic Grained Coding module, section 3.2).
+
+Granularities count from coarse to fine: 0 is the coarsest.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vltok.codes import Ratios
+from vltok.errors import UserError
+from vltok.interfaces import Calibrated, Gate, GateDecision
+from vltok.tokenizers.entropy import calibrated_thresholds, entropy_map
+from vltok.tokenizers.straight_through import straight_through
+
+
+class FeatureGate(Gate):
+    """Chooses from the encoder's features, and learns to (eq. 3–6).
+
+    ```
+    features, coarse → fine ── group norm ── average to the coarsest grid ──┐
+                                                                  concatenate ── linear layers ── logits
+    ```
+
+    In training Gumbel noise is added to the logits, and the gradient of the choice is that of their softmax; otherwise
+    the largest logit decides. The reconstruction's gradient enters through the score of the chosen granularity alone.
+
+    Args:
+        channels: Width of the encoder's feature maps.
+        granularities: Number of factors, K.
+        layers: 1 (linear) or 2 (linear, SiLU, linear).
+        norm_groups: Groups of the group norm of each granularity; null for no norm.
+        temperature: Of the softmax through which the gradient passes, τ.
+
+    Raises:
+        UserError: Channels that the groups do not divide, or a number out of range.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        granularities: int,
+        layers: Literal[1, 2] = 1,
+        norm_groups: int | None = 32,
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if granularities < 1:
+            raise UserError(f"gate.granularities must be at least 1, not {granularities}")
+        if norm_groups is not None and (norm_groups < 1 or channels % norm_groups):
+            raise UserError(f"gate.norm_groups must divide gate.channels = {channels} (or be null), not {norm_groups}")
+        if temperature <= 0:
+            raise UserError(f"gate.temperature must be positive, not {temperature}")
+        self.channels = channels
+        self.temperature = temperature
+        self.norms = nn.ModuleList(
+            nn.Identity() if norm_groups is None else nn.GroupNorm(norm_groups, channels, eps=1e-6)
+            for _ in range(granularities)
+        )
+        width = granularities * channels
+        hidden = [nn.Linear(width, width), nn.SiLU()] if layers == 2 else []
+        self.score = nn.Sequential(*hidden, nn.Linear(width, granularities))
+
+    @property
+    def granularities(self) -> int:
+        return len(self.norms)
+
+    @property
+    def ratios(self) -> None:
+        return None
+
+    def forward(self, features: Sequence[Float[Tensor, "b c _ _"]], images: Float[Tensor, "b 3 H W"]) -> GateDecision:
+        if features[0].shape[1] != self.channels:
+            raise UserError(f"gate.channels is {self.channels}, but the encoder's features have {features[0].shape[1]}")
+        coarsest = features[0].shape[2:]
+        pooled = [
+            F.avg_pool2d(norm(feature), feature.shape[2] // coarsest[0])
+            for norm, feature in zip(self.norms, features, strict=True)
+        ]
+        # in float32 under autocast too: choices among near-equal logits are taken from them
+        logits_bkhw = self.score(torch.cat(pooled, dim=1).movedim(1, -1)).movedim(-1, 1).float()  # eq. (3)
+        if not self.training:
+            return _decision(logits_bkhw.argmax(dim=1), self.granularities, logits_bkhw)  # eq. (4)
+        scores = ((logits_bkhw + gumbel_like(logits_bkhw)) / self.temperature).softmax(dim=1)
+        chosen = _decision(scores.argmax(dim=1), self.granularities, logits_bkhw)  # eq. (5)
+        assignment = straight_through(chosen.assignment, scores)
+        # eq. (6): of the scores, only the chosen one's is a path for the reconstruction's gradient
+        return GateDecision(chosen.grains, assignment, chosen.weights * assignment, logits_bkhw)
+
+
+class RandomGate(Gate):
+    """Gives each image the asked shares of granularities, at random places (the ablation of Table 5).
+
+    Places are drawn anew for each image while training. Otherwise they follow from the seed and the size of the grid,
+    and are the same for all images.
+
+    Args:
+        ratios: Share of regions of each factor, summing to 1, such as ``{8: 0.5, 16: 0.5}``.
+        seed: Draws the places that are used outside training.
+
+    Raises:
+        UserError: Ratios that do not sum to 1.
+    """
+
+    def __init__(self, ratios: dict[int, float], seed: int = 0) -> None:
+        super().__init__()
+        self._ratios = Ratios.of(ratios)
+        self.seed = seed
+
+    @property
+    def granularities(self) -> int:
+        return len(self._ratios.factors)
+
+    @property
+    def ratios(self) -> Ratios:
+        return self._ratios
+
+    def forward(self, features: Sequence[Float[Tensor, "b c _ _"]], images: Float[Tensor, "b 3 H W"]) -> GateDecision:
+        batch, (height, width) = features[0].shape[0], features[0].shape[2:]
+        if self.training:
+            order = torch.rand(batch, height * width, device=images.device).argsort(dim=1)
+        else:
+            order = torch.randperm(height * width, generator=torch.Generator().manual_seed(self.seed))
+            order = order.to(images.device).expand(batch, -1)
+        # the first places of the order get the coarsest granularity, the next ones the next
+        ends = torch.tensor(self._counts(height * width)[:-1], device=images.device).cumsum(0)
+        grains = (order[:, :, None] >= ends).sum(dim=2)
+        return _decision(grains.view(batch, height, width), self.granularities)
+
+    def _counts(self, regions: int) -> list[int]:
+        """How many of the regions get each granularity: the nearest whole numbers (largest remainder)."""
+        exact = [share * regions for share in self._ratios.shares]
+        counts = [math.floor(count + 1e-9) for count in exact]
+        remainders = sorted(range(len(exact)), key=lambda index: counts[index] - exact[index])
+        for index in remainders[: regions - sum(counts)]:
+            counts[index] += 1
+        return counts
+
+
+class FixedGate(Gate):
+    """Gives every region the same granularity; with one granularity, the tokenizer is a fixed-length VQGAN.
+
+    Args:
+        granularity: The granularity, counted from 0, the coarsest.
+        granularities: Number of factors, K.
+
+    Raises:
+        UserError: There is no such granularity.
+    """
+
+    def __init__(self, granularity: int = 0, granularities: int = 1) -> None:
+        super().__init__()
+        if not 0 <= granularity < granularities:
+            raise UserError(f"gate.granularity must be one of 0…{granularities - 1}, not {granularity}")
+        self.granularity = granularity
+        self._granularities = granularities
+
+    @property
+    def granularities(self) -> int:
+        return self._granularities
+
+    @property
+    def ratios(self) -> None:
+        return None
+
+    def forward(self, features: Sequence[Float[Tensor, "b c _ _"]], images: Float[Tensor, "b 3 H W"]) -> GateDecision:
+        batch, (height, width) = features[0].shape[0], features[0].shape[2:]
+        grains = torch.full((batch, height, width), self.granularity, device=images.device)
+        return _decision(grains, self._granularities)
+
+
+class EntropyGate(Gate, Calibrated):
+    """Gives regions of higher image entropy a finer granularity (the original authors' later version).
+
+    A region's entropy is compared with K − 1 thresholds. They are measured before training, so that the ratios hold
+    over the training images, and are stored with the model.
+
+    Args:
+        ratios: Share of regions of each factor over the training images, summing to 1, such as ``{8: 0.5, 16: 0.5}``.
+        thresholds: Entropies in nats, ascending, K − 1 of them; null to measure them on the training images.
+        bins: The lowest and the highest of the 32 bins of luminance of which the entropy is taken; ``[0, 1]`` goes with
+            the threshold tables that the original authors published.
+
+    Raises:
+        UserError: Ratios that do not sum to 1, or thresholds that are not K − 1 ascending numbers.
+    """
+
+    thresholds: Tensor
+
+    def __init__(
+        self,
+        ratios: dict[int, float],
+        thresholds: list[float] | None = None,
+        bins: tuple[float, float] = (-1.0, 1.0),
+    ) -> None:
+        super().__init__()
+        self._ratios = Ratios.of(ratios)
+        self.bins = tuple(bins)
+        count = self.granularities - 1
+        if thresholds is not None and (len(thresholds) != count or thresholds != sorted(thresholds)):
+            raise UserError(
+                f"gate.thresholds must be {count} ascending numbers, one less than ratios, not {thresholds}"
+            )
+        # not-a-number stands for what is not measured yet
+        values = [math.nan] * count if thresholds is None else thresholds
+        self.register_buffer("thresholds", torch.tensor(values, dtype=torch.float32))
+        self._known_calibrated = False
+        self.register_load_state_dict_post_hook(EntropyGate._forget)
+
+    @property
+    def granularities(self) -> int:
+        return len(self._ratios.factors)
+
+    @property
+    def ratios(self) -> Ratios:
+        return self._ratios
+
+    @property
+    def calibrated(self) -> bool:
+        return not bool(self.thresholds.isnan().any())
+
+    def calibrate(self, batches: Iterable[Float[Tensor, "b 3 H W"]]) -> None:
+        """Measure the thresholds that give the ratios over batches of training images, in bounded memory.
+
+        Raises:
+            UserError: There are no images.
+        """
+        region = self._ratios.factors[0]
+        values = calibrated_thresholds(batches, region, self._ratios.shares, self.bins, self.thresholds.device)
+        self.thresholds.copy_(torch.tensor(values))
+
+    def forward(self, features: Sequence[Float[Tensor, "b c _ _"]], images: Float[Tensor, "b 3 H W"]) -> GateDecision:
+        if not self._known_calibrated:  # asked once: the answer is read back from the device
+            if not self.calibrated:
+                raise UserError(
+                    "the entropy gate has no thresholds yet: train it with `vltok fit`, which measures them, call "
+                    "gate.calibrate(batches of training images), or give gate.thresholds"
+                )
+            self._known_calibrated = True
+        entropies = entropy_map(images, self._ratios.factors[0], self.bins)
+        grains = (entropies[..., None] > self.thresholds).sum(dim=-1)
+        return _decision(grains, self.granularities)
+
+    def _forget(self, _incompatible: object) -> None:
+        """Loaded thresholds may be missing ones."""
+        self._known_calibrated = False
+
+
+def gumbel_like(tensor: Tensor) -> Tensor:
+    """Samples of Gumbel(0, 1), in a tensor's shape."""
+    return -torch.empty_like(tensor).exponential_().log()
+
+
+def _decision(
+    grains: Int[Tensor, "b h w"], granularities: int, logits: Float[Tensor, "b k h w"] | None = None
+) -> GateDecision:
+    """A decision without gradient."""
+    every = torch.arange(granularities, device=grains.device)[:, None, None]
+    one_hot = (grains[:, None] == every).float()
+    return GateDecision(grains, one_hot, one_hot, logits)

@@ -1,0 +1,221 @@
+"""Quantizers: vectors → codes of a codebook (eq. 1 of the paper).
+
+A vector counts by its weight, so that a coarse code, which stands several times on the finest grid, counts once: in the
+losses, and in the moving averages of `EMAVectorQuantizer`.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, distributed, nn
+
+from vltok.errors import UserError
+from vltok.interfaces import Quantized, Quantizer
+from vltok.tokenizers.straight_through import straight_through
+
+#: The most distances that the search holds at once (64 MiB in float32).
+MOST_DISTANCES = 2**24
+
+
+class VectorQuantizer(Quantizer):
+    """Nearest code of a codebook that is trained by gradient, as in VQGAN.
+
+    The loss is ``‖sg(x) − e‖² + commitment · ‖x − sg(e)‖²``, means over elements, each code counting once
+    (VQGAN, section 3.1, https://arxiv.org/abs/2012.09841; its code's ``legacy=False``).
+
+    Args:
+        size: Number of codes of the codebook.
+        dimension: Width of a code's vector.
+        commitment: Weight of the term that draws vectors to their codes, β.
+
+    Raises:
+        UserError: A size that is not positive, or a negative commitment.
+    """
+
+    def __init__(self, size: int = 1024, dimension: int = 256, commitment: float = 0.25) -> None:
+        super().__init__()
+        _check(size, dimension, commitment)
+        self.commitment = commitment
+        self.codebook = nn.Parameter(torch.empty(size, dimension).uniform_(-1 / size, 1 / size))
+
+    @property
+    def size(self) -> int:
+        return self.codebook.shape[0]
+
+    @property
+    def dimension(self) -> int:
+        return self.codebook.shape[1]
+
+    def forward(self, vectors: Float[Tensor, "b c H W"], weights: Float[Tensor, "b 1 H W"] | None = None) -> Quantized:
+        with torch.autocast(vectors.device.type, enabled=False):
+            vectors = vectors.to(_precise(self.codebook))
+            ids = nearest_codes(vectors, self.codebook)
+            codes = self.lookup(ids)
+            loss = mean_square(codes - vectors.detach(), weights)
+            loss = loss + self.commitment * mean_square(vectors - codes.detach(), weights)
+            return Quantized(ids, straight_through(codes, vectors), loss)
+
+    def lookup(self, ids: Int[Tensor, "b H W"]) -> Float[Tensor, "b c H W"]:
+        return _lookup(ids, self.codebook)
+
+
+class EMAVectorQuantizer(Quantizer):
+    """Nearest code of a codebook that follows its vectors by exponential moving averages.
+
+    In training mode every forward pass updates the codebook once, after the codes were looked up; so a training step
+    must call it once (the original implementation does so for each of its two optimizers, twice a step). Over several
+    processes the averages are taken over all of them, and the codebooks stay equal
+    (VQ-VAE, appendix A.1, https://arxiv.org/abs/1711.00937; restarts: Jukebox, section 3.1,
+    https://arxiv.org/abs/2005.00341).
+
+    The loss has the value of `VectorQuantizer`'s, but only its commitment term has a gradient.
+
+    Args:
+        size: Number of codes of the codebook.
+        dimension: Width of a code's vector.
+        commitment: Weight of the term that draws vectors to their codes, β.
+        decay: Share of the moving averages that stays at each step, in (0, 1).
+        epsilon: Smoothing of the codes' counts (Laplace), against division by zero.
+        restart: Whether a code that got less than one vector a step on average restarts at a random vector of the
+            batch. At the first step nearly every code does, so that the codebook starts from data.
+
+    Raises:
+        UserError: A size that is not positive, a negative commitment, or a decay outside (0, 1).
+    """
+
+    codebook: Tensor
+    counts: Tensor
+    sums: Tensor
+
+    def __init__(
+        self,
+        size: int = 1024,
+        dimension: int = 256,
+        commitment: float = 0.25,
+        decay: float = 0.99,
+        epsilon: float = 1e-5,
+        restart: bool = True,
+    ) -> None:
+        super().__init__()
+        _check(size, dimension, commitment)
+        if not 0 < decay < 1:
+            raise UserError(f"quantizer.decay must lie between 0 and 1, not {decay}")
+        self.commitment = commitment
+        self.decay = decay
+        self.epsilon = epsilon
+        self.restart = restart
+        codebook = torch.randn(size, dimension)
+        self.register_buffer("codebook", codebook)
+        # one vector for each code, so that sums / counts is the codebook from the start
+        self.register_buffer("counts", torch.ones(size))
+        self.register_buffer("sums", codebook.clone())
+
+    @property
+    def size(self) -> int:
+        return self.codebook.shape[0]
+
+    @property
+    def dimension(self) -> int:
+        return self.codebook.shape[1]
+
+    def forward(self, vectors: Float[Tensor, "b c H W"], weights: Float[Tensor, "b 1 H W"] | None = None) -> Quantized:
+        with torch.autocast(vectors.device.type, enabled=False):
+            vectors = vectors.to(_precise(self.codebook))
+            ids = nearest_codes(vectors, self.codebook)
+            codes = self.lookup(ids)
+            error = mean_square(vectors - codes, weights)
+            loss = error.detach() + self.commitment * error
+            if self.training:
+                self._update(vectors.detach(), ids, weights)
+            return Quantized(ids, straight_through(codes, vectors), loss)
+
+    def lookup(self, ids: Int[Tensor, "b H W"]) -> Float[Tensor, "b c H W"]:
+        return _lookup(ids, self.codebook)
+
+    @torch.no_grad()
+    def _update(
+        self, vectors: Float[Tensor, "b c H W"], ids: Int[Tensor, "b H W"], weights: Float[Tensor, "b 1 H W"] | None
+    ) -> None:
+        rows = vectors.movedim(1, -1).flatten(0, 2)
+        shares = rows.new_ones(rows.shape[0]) if weights is None else weights.flatten().to(rows.dtype)
+        # one table of sums and counts: one exchange between processes
+        seen = rows.new_zeros(self.size, self.dimension + 1)
+        seen.index_add_(0, ids.flatten(), torch.cat([rows, rows.new_ones(rows.shape[0], 1)], dim=1) * shares[:, None])
+        if _several_processes():
+            distributed.all_reduce(seen)
+        self.sums.lerp_(seen[:, :-1].to(self.sums.dtype), 1 - self.decay)
+        self.counts.lerp_(seen[:, -1].to(self.counts.dtype), 1 - self.decay)
+        if self.restart:
+            candidates = self._candidates(rows, shares)
+            if _several_processes():
+                distributed.broadcast(candidates, src=0)
+            unused = self.counts < 1
+            self.sums.copy_(torch.where(unused[:, None], candidates.to(self.sums.dtype), self.sums))
+            self.counts.masked_fill_(unused, 1)
+        total = self.counts.sum()
+        smoothed = total * (self.counts + self.epsilon) / (total + self.size * self.epsilon)
+        self.codebook.copy_(self.sums / smoothed[:, None])
+
+    def _candidates(self, rows: Float[Tensor, "n c"], shares: Float[Tensor, " n"]) -> Float[Tensor, "v c"]:
+        """For each code a vector at which it could restart."""
+        if not rows.shape[0]:
+            return self.codebook.to(rows.dtype)
+        copies = math.ceil(self.size / rows.shape[0])
+        if copies > 1:  # so that no two codes restart at the same place
+            rows = rows.repeat(copies, 1)
+            rows = rows + torch.rand_like(rows) * (0.01 / math.sqrt(self.dimension))
+        return rows[draw_without_replacement(shares.repeat(copies), self.size)]
+
+
+def nearest_codes(vectors: Float[Tensor, "b c H W"], codebook: Float[Tensor, "v c"]) -> Int[Tensor, "b H W"]:
+    """The nearest code of each vector, by squared distance; of equally near ones the first.
+
+    The search is exhaustive, in pieces that never hold more than `MOST_DISTANCES` distances.
+    """
+    codebook = codebook.detach().to(vectors.dtype)
+    rows = vectors.detach().movedim(1, -1).flatten(0, 2)
+    norms = codebook.square().sum(dim=1)
+    # |x − e|² = |x|² + |e|² − 2 x·e, of which |x|² is the same for all codes
+    ids = [
+        torch.addmm(norms, piece, codebook.T, alpha=-2).argmin(dim=1)
+        for piece in rows.split(max(1, MOST_DISTANCES // codebook.shape[0]))
+    ]
+    return torch.cat(ids).view(vectors.shape[0], *vectors.shape[2:])
+
+
+def mean_square(
+    difference: Float[Tensor, "b c H W"], weights: Float[Tensor, "b 1 H W"] | None = None
+) -> Float[Tensor, ""]:
+    """The mean of squares over elements, each place counting by its weight."""
+    squares = difference.square().mean(dim=1, keepdim=True)
+    return squares.mean() if weights is None else (squares * weights).sum() / weights.sum()
+
+
+def draw_without_replacement(weights: Float[Tensor, " n"], count: int) -> Int[Tensor, " count"]:
+    """The indices of some of n things, each drawn in proportion to its weight."""
+    # an exponential race; torch.multinomial would read the weights back to the host
+    return (weights / torch.empty_like(weights).exponential_()).topk(count).indices
+
+
+def _lookup(ids: Int[Tensor, "b H W"], codebook: Float[Tensor, "v c"]) -> Float[Tensor, "b c H W"]:
+    return F.embedding(ids.long(), codebook).movedim(-1, 1).contiguous()
+
+
+def _precise(codebook: Tensor) -> torch.dtype:
+    """The type in which distances are taken: at least float32, whatever autocast or the model's type say."""
+    return torch.promote_types(codebook.dtype, torch.float32)
+
+
+def _several_processes() -> bool:
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def _check(size: int, dimension: int, commitment: float) -> None:
+    if size < 1:
+        raise UserError(f"quantizer.size must be at least 1, not {size}")
+    if dimension < 1:
+        raise UserError(f"quantizer.dimension must be at least 1, not {dimension}")
+    if commitment < 0:
+        raise UserError(f"quantizer.commitment must be at least 0, not {commitment}")
