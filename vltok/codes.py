@@ -6,6 +6,7 @@ Granularities count **from coarse to fine**: 0 is the largest factor.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -45,7 +46,7 @@ class CodeSpec:
             raise UserError(f"codebook_size must be at least 1, not {self.codebook_size}")
         if any(factor < 1 for factor in factors):
             raise UserError(f"factors must be at least 1, not {list(self.factors)}")
-        for coarse, fine in zip(factors, factors[1:], strict=False):
+        for coarse, fine in itertools.pairwise(factors):
             if coarse == fine or coarse % fine:
                 raise UserError(f"each factor must be a multiple of the next finer one; {coarse} is none of {fine}")
         if self.regions is not None:
@@ -145,9 +146,7 @@ class Ratios:
     def codes_per_region(self) -> float:
         """The mean number of codes of a region at these ratios, Σ r_k (f_K / f_k)²."""
         coarsest = self.factors[0]
-        return sum(
-            share * (coarsest // factor) ** 2 for factor, share in zip(self.factors, self.shares, strict=True)
-        )
+        return sum(share * (coarsest // factor) ** 2 for factor, share in zip(self.factors, self.shares, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,10 +230,13 @@ class Codes:
         """Check every value against a spec, and return the codes; for what comes from disk.
 
         Raises:
-            UserError: An id outside the codebook, or lengths that do not follow from the grain map.
+            UserError: An id outside the codebook, lengths that do not follow from the grain map, or sizes that do not
+                fit each other or the spec.
         """
-        if self.ids.numel() != int(self.lengths.sum()):
+        if self.ids.numel() != int(self.lengths.sum()) or bool((self.lengths < 0).any()):
             raise UserError(f"the lengths sum to {int(self.lengths.sum())}, but there are {self.ids.numel()} ids")
+        if self.labels is not None and self.labels.shape != self.lengths.shape:
+            raise UserError(f"there are {self.labels.numel()} labels for {len(self)} images")
         if self.ids.numel() and not 0 <= int(self.ids.min()) <= int(self.ids.max()) < spec.codebook_size:
             raise UserError(
                 f"ids reach from {int(self.ids.min())} to {int(self.ids.max())}, outside a codebook of "
@@ -244,8 +246,12 @@ class Codes:
             grains = self.require_grains()
             if grains.numel() and not 0 <= int(grains.min()) <= int(grains.max()) < spec.granularities:
                 raise UserError(f"the grain map holds a granularity outside 0…{spec.granularities - 1}")
-            if not torch.equal(_lengths(grains, spec), self.lengths):
+            if spec.regions is not None and tuple(grains.shape[1:]) != spec.regions:
+                raise UserError(f"the grain map has {tuple(grains.shape[1:])} regions, but the spec {spec.regions}")
+            if not torch.equal(_lengths(grains, spec), self.lengths.long()):
                 raise UserError("the lengths do not follow from the grain map")
+        elif spec.max_length is not None and len(self) and int(self.lengths.max()) > spec.max_length:
+            raise UserError(f"an image has {int(self.lengths.max())} codes, more than max_length = {spec.max_length}")
         return self
 
     @property
@@ -278,9 +284,10 @@ class Codes:
             if not -len(self) <= index < len(self):
                 raise IndexError(f"image {index} of a batch of {len(self)}")
             index = [index]
-        if not isinstance(index, slice):
-            index = torch.as_tensor(index, device=self.device)
-            index = index if index.dtype == torch.bool else index.long()  # an empty list is of integers too
+        if isinstance(index, slice):
+            index = list(range(len(self))[index])  # torch knows no negative steps
+        index = torch.as_tensor(index, device=self.device)
+        index = index if index.dtype == torch.bool else index.long()  # an empty list is of integers too
         chosen = torch.arange(len(self), device=self.device)[index]
         starts = self.cu_seqlens[:-1].long()[chosen]
         lengths = self.lengths[chosen]
@@ -321,9 +328,7 @@ class Codes:
                 return first is second
             return torch.equal(first, second)
 
-        return all(
-            same(getattr(self, name), getattr(other, name)) for name in ("ids", "lengths", "grains", "labels")
-        )
+        return all(same(getattr(self, name), getattr(other, name)) for name in ("ids", "lengths", "grains", "labels"))
 
     def _map(self, function) -> Codes:
         values = {name: getattr(self, name) for name in ("ids", "lengths", "grains", "labels")}
@@ -349,7 +354,10 @@ def _repeat(grid: Tensor, times: int) -> Tensor:
 
 def _lengths(grains: Int[Tensor, "b h w"], spec: CodeSpec) -> Int[Tensor, " b"]:
     """The code length of each image."""
-    return torch.tensor(spec.codes_per_region, device=grains.device)[grains.long()].sum(dim=(1, 2))
+    # granularity by granularity: a table of the codes per region would have to be copied to the device
+    return torch.stack(
+        [(grains == granularity).sum(dim=(1, 2)) * codes for granularity, codes in enumerate(spec.codes_per_region)]
+    ).sum(dim=0)
 
 
 def _slots(grains: Int[Tensor, "b h w"], spec: CodeSpec) -> tuple[Int[Tensor, "b H W"], Int[Tensor, " b"]]:

@@ -35,6 +35,7 @@ class RatioBudget(Budget):
         self._ratios = Ratios.of(ratios)
         self.weight = weight
         self.over = over
+        self.register_buffer("_targets", torch.tensor(self._ratios.shares), persistent=False)
 
     @property
     def factors(self) -> tuple[int, ...]:
@@ -52,8 +53,7 @@ class RatioBudget(Budget):
         shares = assignment.mean(dim=(2, 3))
         if self.over == "batch":
             shares = shares.mean(dim=0, keepdim=True)
-        targets = shares.new_tensor(self._ratios.shares)
-        return self.weight * (targets - shares)[:, 1:].square().sum(dim=1).mean()
+        return self.weight * (self._targets - shares)[:, 1:].square().sum(dim=1).mean()
 
 
 class CodeLengthBudget(Budget):
@@ -85,6 +85,7 @@ class CodeLengthBudget(Budget):
         self.over = over
         self._factors = spec.factors
         self._codes = spec.codes_per_region
+        self.register_buffer("_lengths", torch.tensor(self._codes, dtype=torch.float32), persistent=False)
 
     @property
     def factors(self) -> tuple[int, ...]:
@@ -112,8 +113,7 @@ class CodeLengthBudget(Budget):
         _check_granularities(assignment, self._factors)
         regions = assignment.shape[2] * assignment.shape[3]
         target = self.expected_length(regions)
-        codes = torch.tensor(self._codes, dtype=assignment.dtype, device=assignment.device)
-        lengths = (assignment * codes[:, None, None]).sum(dim=(1, 2, 3))
+        lengths = assignment.sum(dim=(2, 3)) @ self._lengths
         if self.over == "batch":
             lengths = lengths.mean(dim=0, keepdim=True)
         span = max(regions * (self._codes[-1] - self._codes[0]), 1)  # 0 for K = 1, where the length is off by nothing

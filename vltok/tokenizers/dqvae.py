@@ -56,6 +56,9 @@ class DQVAE(Tokenizer):
         self.project_in = nn.Conv2d(encoder.channels, quantizer.dimension, kernel_size=1)
         self.project_out = nn.Conv2d(quantizer.dimension, decoder.channels, kernel_size=1)
         self._spec = CodeSpec(quantizer.size, encoder.factors)
+        # for each granularity, one over the number of copies that a code has on the finest grid
+        shares = torch.tensor(self._spec.codes_per_region) / self._spec.codes_per_region[-1]
+        self.register_buffer("_shares", shares, persistent=False)
 
     @property
     def spec(self) -> CodeSpec:
@@ -135,8 +138,7 @@ class DQVAE(Tokenizer):
 
     def _replication_weights(self, grains: Int[Tensor, "b h w"]) -> Float[Tensor, "b 1 H W"]:
         """One over the number of copies of each place's code."""
-        codes = torch.tensor(self._spec.codes_per_region, dtype=torch.float32, device=grains.device)
-        return _replicate((codes / self._spec.codes_per_region[-1])[grains][:, None], self._spec.sides[-1])
+        return _replicate(self._shares[grains][:, None], self._spec.sides[-1])
 
     def _check_size(self, height: int, width: int) -> None:
         if height % self.divisor or width % self.divisor or not height or not width:
@@ -179,10 +181,10 @@ def _check_fit(encoder: Encoder, gate: Gate, decoder: Decoder, budget: Budget | 
         raise UserError(f"the budget is for factors {list(budget.factors)}, but encoder.factors are {factors}")
     if budget is not None and None not in (budget.ratios, gate.ratios) and budget.ratios != gate.ratios:
         raise UserError(
-            f"gate.ratios {_shares(gate.ratios)} and budget.ratios {_shares(budget.ratios)} differ; this gate keeps "
-            f"its ratios itself: give the same, or no budget"
+            f"gate.ratios {_by_factor(gate.ratios)} and budget.ratios {_by_factor(budget.ratios)} differ; this "
+            f"gate keeps its ratios itself: give the same, or no budget"
         )
 
 
-def _shares(ratios: Ratios) -> dict[int, float]:
+def _by_factor(ratios: Ratios) -> dict[int, float]:
     return dict(zip(ratios.factors, ratios.shares, strict=True))

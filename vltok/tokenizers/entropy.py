@@ -34,9 +34,8 @@ def entropy_map(
         patch: The side of a patch in pixels.
         bins: The lowest and the highest of the 32 evenly spaced bins of luminance.
     """
-    luminance = (images.float() * images.new_tensor([0.2989, 0.5870, 0.1140], dtype=torch.float32)[:, None, None]).sum(
-        1
-    )
+    red, green, blue = images.float().unbind(dim=1)
+    luminance = 0.2989 * red + 0.5870 * green + 0.1140 * blue
     # bin by bin, since all at once would take 32 times the memory
     belonging = torch.stack(
         [

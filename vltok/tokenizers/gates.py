@@ -3,6 +3,7 @@
 Granularities count from coarse to fine: 0 is the coarsest.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -128,8 +129,9 @@ class RandomGate(Gate):
             order = torch.randperm(height * width, generator=torch.Generator().manual_seed(self.seed))
             order = order.to(images.device).expand(batch, -1)
         # the first places of the order get the coarsest granularity, the next ones the next
-        ends = torch.tensor(self._counts(height * width)[:-1], device=images.device).cumsum(0)
-        grains = (order[:, :, None] >= ends).sum(dim=2)
+        grains = torch.zeros_like(order)
+        for end in itertools.accumulate(self._counts(height * width)[:-1]):
+            grains += order >= end
         return _decision(grains.view(batch, height, width), self.granularities)
 
     def _counts(self, regions: int) -> list[int]:
