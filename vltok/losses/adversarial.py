@@ -1,0 +1,97 @@
+"""The adversarial part of training a tokenizer, as VQGAN has it: Esser et al. 2021, https://arxiv.org/abs/2012.09841."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vltok.errors import UserError
+from vltok.interfaces import Discriminator
+
+
+class PatchGAN(Discriminator):
+    """The patch discriminator of pix2pix: a logit for each patch of 70 × 70 pixels (at three layers), every 8 pixels.
+
+    Isola et al. 2017, https://arxiv.org/abs/1611.07004, with batch norm, as VQGAN uses it.
+
+    Args:
+        width: Channels of the first layer; they double with each layer, up to eightfold.
+        layers: Number of layers that halve the picture; a picture needs sides of at least 3 · 2^layers pixels.
+    """
+
+    def __init__(self, width: int = 64, layers: int = 3) -> None:
+        super().__init__()
+        if width < 1 or layers < 1:
+            raise UserError(f"patchgan needs a width and layers of at least 1, not {width} and {layers}")
+        self._smallest = 3 * 2**layers
+        blocks: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+        channels = width
+        for layer in range(1, layers + 1):
+            wider = width * min(2**layer, 8)
+            blocks += [
+                nn.Conv2d(channels, wider, 4, stride=2 if layer < layers else 1, padding=1, bias=False),
+                nn.BatchNorm2d(wider),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+            channels = wider
+        blocks.append(nn.Conv2d(channels, 1, 4, stride=1, padding=1))
+        self.main = nn.Sequential(*blocks)
+        for module in self.main:
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, 0.0, 0.02)
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.weight, 1.0, 0.02)
+
+    def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 1 _ _"]:
+        """A logit for each patch: high for real ones.
+
+        Raises:
+            UserError: The images are too small for any patch.
+        """
+        if min(images.shape[2:]) < self._smallest:
+            raise UserError(
+                f"patchgan needs images of at least {self._smallest} pixels a side, not "
+                f"{images.shape[2]} x {images.shape[3]}: set fewer 'layers', or 'discriminator: null'"
+            )
+        return self.main(images)
+
+
+def hinge_generator_loss(fake: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
+    """What the tokenizer minimises: the negative mean logit of its reconstructions."""
+    return -fake.float().mean()
+
+
+def hinge_discriminator_loss(real: Float[Tensor, "b 1 h w"], fake: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
+    """What the discriminator minimises: half of the two hinges, which want real logits above 1 and others below −1."""
+    return (F.relu(1 - real.float()).mean() + F.relu(1 + fake.float()).mean()) / 2
+
+
+def adaptive_weight(
+    reconstruction_loss: Float[Tensor, ""],
+    adversarial_loss: Float[Tensor, ""],
+    last_layer: Tensor,
+    weight: float = 1.0,
+    maximum: float | None = 0.75,
+) -> Float[Tensor, ""]:
+    """The weight that lets the adversarial loss pull at the last layer as hard as the reconstruction loss.
+
+    ‖∇ reconstruction‖ / (‖∇ adversarial‖ + 1e-4), clamped to [0, 1e4], times `weight`, at most `maximum` (VQGAN,
+    eq. 7; the maximum is DQ-VAE's). No gradient flows through it.
+
+    Args:
+        reconstruction_loss: The pixel and perceptual losses, weighted.
+        adversarial_loss: The generator's side of the adversarial loss.
+        last_layer: The weight of the layer that gives the pixels.
+        weight: Multiplies the ratio.
+        maximum: The most that the result may be, or None.
+    """
+    # A power of two, which changes no digit, keeps the gradients of single pixels in the range of half precision.
+    scale = 2.0**12
+    norms = [
+        torch.autograd.grad(loss * scale, last_layer, retain_graph=True)[0].float().norm() / scale
+        for loss in (reconstruction_loss, adversarial_loss)
+    ]
+    balanced = (norms[0] / (norms[1] + 1e-4)).clamp(0, 1e4).detach() * weight
+    return balanced if maximum is None else balanced.clamp(max=maximum)
