@@ -255,7 +255,7 @@ class Codes:
         return self
 
     @property
-    def cu_seqlens(self) -> Int[Tensor, " b+1"]:
+    def cu_seqlens(self) -> Int[Tensor, " starts"]:
         """Where each image starts among the packed codes, with the end of the last: `[b+1]`, int32."""
         return torch.nn.functional.pad(self.lengths.cumsum(0), (1, 0)).int()
 

@@ -1,0 +1,242 @@
+"""Code sequences on disk: one shard after another, in one of two formats.
+
+A sample of a tar shard (webdataset's layout) is these members, one after another; `000000012` is the place of the
+picture in the input, so that a picture that could not be read leaves a gap and shifts nothing:
+
+```
+000000012.ids.npy     code ids [t], of the smallest unsigned type that holds the codebook
+000000012.grains.npy  grain map [h w], uint8; absent where codes lie on no grid
+000000012.cls         the label in decimal digits; absent where there is none
+000000012.key.txt     the source key, UTF-8
+```
+
+A Parquet shard has the columns `index`, `key`, `ids`, `grains` and `label`.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from jaxtyping import Int64, Integer
+
+from vltok.errors import UserError, unknown
+
+_BLOCK = 512  # a tar file is made of blocks of so many bytes
+
+
+@dataclass(frozen=True, eq=False)
+class CodeSample:
+    """The codes of one picture.
+
+    Attributes:
+        index: Its place in the input, from 0; corrupt pictures count.
+        key: What the data module calls the picture.
+        ids: Code ids, `[t]`, in the order of `Codes`.
+        grains: The grain map, `[h w]`, or None where codes lie on no grid.
+        label: Its class, or None.
+    """
+
+    index: int
+    key: str
+    ids: Integer[np.ndarray, " t"]
+    grains: Integer[np.ndarray, "h w"] | None = None
+    label: int | None = None
+
+
+def smallest_unsigned(size: int) -> np.dtype:
+    """The smallest unsigned type that holds the ids of a codebook of so many entries."""
+    return np.min_scalar_type(size - 1)
+
+
+class ShardFormat(ABC):
+    """How the samples of one shard stand in one file. The same samples give the same bytes."""
+
+    @property
+    @abstractmethod
+    def suffix(self) -> str:
+        """The end of the file's name."""
+
+    @abstractmethod
+    def write(self, path: Path, samples: Sequence[CodeSample], codebook_size: int) -> Int64[np.ndarray, "b 2"] | None:
+        """Write a shard; the start of each sample in the file and its size, both in bytes, where they are known.
+
+        Args:
+            path: The file, which is overwritten.
+            samples: In the order in which they shall stand.
+            codebook_size: Number of entries of the codebook, from which the type of the ids follows.
+        """
+
+    @abstractmethod
+    def read(self, path: Path) -> Iterator[CodeSample]:
+        """The samples of a shard, in order.
+
+        Raises:
+            UserError: The file is no shard of this format.
+        """
+
+
+@final
+class TarShards(ShardFormat):
+    """Webdataset's layout: readable with tar and numpy alone."""
+
+    @property
+    def suffix(self) -> str:
+        return ".tar"
+
+    def write(self, path: Path, samples: Sequence[CodeSample], codebook_size: int) -> Int64[np.ndarray, "b 2"]:
+        places = np.zeros((len(samples), 2), dtype=np.int64)
+        # USTAR headers with mtime, owner and mode as TarInfo has them at first say nothing about when and where
+        with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+            for place, sample in zip(places, samples, strict=True):
+                place[0] = archive.offset
+                for suffix, content in _members(sample, smallest_unsigned(codebook_size)):
+                    header = tarfile.TarInfo(f"{sample.index:09d}.{suffix}")
+                    header.size = len(content)
+                    archive.addfile(header, io.BytesIO(content))
+                place[1] = archive.offset - place[0]
+        return places
+
+    def read(self, path: Path) -> Iterator[CodeSample]:
+        try:
+            with tarfile.open(path) as archive:
+                members: dict[str, bytes] = {}
+                current = ""
+                for header in archive:
+                    name, _, suffix = header.name.partition(".")
+                    if members and name != current:
+                        yield _sample(current, members)
+                        members = {}
+                    current = name
+                    members[suffix] = archive.extractfile(header).read()
+                if members:
+                    yield _sample(current, members)
+        except (tarfile.TarError, ValueError, KeyError) as error:
+            raise UserError(f"{path} is no shard of codes, or is damaged: {error}") from error
+
+
+@final
+class ParquetShards(ShardFormat):
+    """One row a sample, for `datasets.load_dataset("parquet", data_files="DIR/*.parquet")`."""
+
+    @property
+    def suffix(self) -> str:
+        return ".parquet"
+
+    def write(self, path: Path, samples: Sequence[CodeSample], codebook_size: int) -> None:
+        arrow, parquet = _pyarrow()
+        schema = arrow.schema(
+            {
+                "index": arrow.int64(),
+                "key": arrow.string(),
+                "ids": arrow.list_(arrow.from_numpy_dtype(smallest_unsigned(codebook_size))),
+                "grains": arrow.list_(arrow.list_(arrow.uint8())),
+                "label": arrow.int64(),
+            }
+        )
+        rows = [
+            {
+                "index": sample.index,
+                "key": sample.key,
+                "ids": sample.ids,
+                "grains": None if sample.grains is None else list(sample.grains),
+                "label": sample.label,
+            }
+            for sample in samples
+        ]
+        parquet.write_table(arrow.Table.from_pylist(rows, schema=schema), path)
+
+    def read(self, path: Path) -> Iterator[CodeSample]:
+        arrow, parquet = _pyarrow()
+        try:
+            with parquet.ParquetFile(path) as file:
+                for batch in file.iter_batches(columns=["index", "key", "ids", "grains", "label"]):
+                    ids_type = batch.schema.field("ids").type.value_type.to_pandas_dtype()
+                    for row in batch.to_pylist():
+                        yield CodeSample(
+                            row["index"],
+                            row["key"],
+                            np.array(row["ids"], dtype=ids_type),
+                            None if row["grains"] is None else np.array(row["grains"], dtype=np.uint8),
+                            row["label"],
+                        )
+        except (arrow.ArrowInvalid, ValueError, KeyError) as error:
+            raise UserError(f"{path} is no shard of codes, or is damaged: {error}") from error
+
+
+def shard_format(name: str) -> ShardFormat:
+    """A format by its name.
+
+    Raises:
+        UserError: There is no such format.
+    """
+    formats = {"webdataset": TarShards, "parquet": ParquetShards}
+    if name not in formats:
+        raise unknown("--format", name, formats)
+    return formats[name]()
+
+
+def parse_tar_sample(block: bytes) -> CodeSample:
+    """The sample that a range of bytes of a tar shard holds: what `TarShards.write` said of its place.
+
+    Raises:
+        UserError: The bytes are no sample.
+    """
+    members: dict[str, bytes] = {}
+    position = 0
+    name = ""
+    try:
+        while position < len(block):
+            # name and size of a USTAR header: https://www.gnu.org/software/tar/manual/html_node/Standard.html
+            name, _, suffix = block[position : position + 100].rstrip(b"\0").decode("ascii").partition(".")
+            size = int(block[position + 124 : position + 136].rstrip(b"\0 "), 8)
+            position += _BLOCK
+            members[suffix] = block[position : position + size]
+            position += -(-size // _BLOCK) * _BLOCK
+        return _sample(name, members)
+    except (ValueError, KeyError) as error:
+        raise UserError(f"a shard of codes is damaged, or does not fit its index: {error}") from error
+
+
+def _members(sample: CodeSample, ids_type: np.dtype) -> Iterator[tuple[str, bytes]]:
+    yield "ids.npy", _to_npy(sample.ids.astype(ids_type))
+    if sample.grains is not None:
+        yield "grains.npy", _to_npy(sample.grains.astype(np.uint8))
+    if sample.label is not None:
+        yield "cls", str(sample.label).encode()
+    yield "key.txt", sample.key.encode()
+
+
+def _sample(name: str, members: dict[str, bytes]) -> CodeSample:
+    return CodeSample(
+        int(name),
+        members["key.txt"].decode(),
+        _from_npy(members["ids.npy"]),
+        _from_npy(members["grains.npy"]) if "grains.npy" in members else None,
+        int(members["cls"]) if "cls" in members else None,
+    )
+
+
+def _to_npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _from_npy(content: bytes) -> np.ndarray:
+    return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+
+
+def _pyarrow():
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError("Parquet shards need pyarrow: pip install 'vltok[parquet]'") from error
+    return pyarrow, pyarrow.parquet
