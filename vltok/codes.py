@@ -89,24 +89,26 @@ class CodeSpec:
             raise UserError("this spec names no max_length, so that the longest length of its codes is not known")
         return self.max_length
 
-    # Special tokens of the content track follow the codebook, those of a position track follow its places.
+    # Special tokens (section 3.3). Those of the content track follow the codebook, those of a position track follow its
+    # places: ⟨pad⟩, ⟨eos⟩, then ⟨sos⟩, or a start for each class. Packing needs no ⟨pad⟩; it keeps its id, unused, so
+    # that weights trained with padding fit.
     @property
     def content_end(self) -> int:
         """The id of ⟨eos⟩ in the content track."""
-        return self.codebook_size
+        return self.codebook_size + 1
 
     @property
     def content_start(self) -> int:
-        """The id of ⟨sos⟩ in the content track; with classes, that of class c is `content_start + 1 + c`."""
-        return self.codebook_size + 1
+        """The id of ⟨sos⟩ in the content track; with classes, that of class c is `content_start + c`."""
+        return self.codebook_size + 2
 
     def position_end(self, granularity: int) -> int:
         """The id of ⟨eos⟩ in the position track of a granularity."""
-        return self.positions(granularity)
+        return self.positions(granularity) + 1
 
     def position_start(self, granularity: int) -> int:
         """The id of ⟨sos⟩ in the position track of a granularity."""
-        return self.positions(granularity) + 1
+        return self.positions(granularity) + 2
 
     def _regions(self) -> tuple[int, int]:
         if self.regions is None:
