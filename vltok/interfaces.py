@@ -12,14 +12,16 @@ Axis letters: b image, c channel, h w grid of regions, H W pixels or the finest 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec, Ratios
+from vltok.errors import UserError, unknown
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,16 +267,26 @@ class PriorLoss:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How tokens are drawn.
+    """How tokens are drawn. At most one of `max_codes`, `codes` and `ratios` may be given.
 
     Attributes:
         temperature: Divides the logits of contents; positive.
-        top_k: Draw among the k most likely contents; None for all.
+        top_k: Draw among the k most likely contents; None for all, 1 for the most likely.
         top_p: Draw among the most likely contents whose probabilities reach p, in (0, 1].
         position_temperature: The same for positions.
         position_top_k: The same for positions.
         position_top_p: The same for positions.
+        positions: Whether the last granularity's positions are drawn (``sampled``), or filled in order, since they are
+            what is left (``implied``).
         guidance: Classifier-free guidance scale; 1 is none.
+        max_codes: The most codes that an image may have.
+        codes: The number of codes that every image has.
+        ratios: The shares of regions that every image has, keyed by factor: ``{8: 0.5, 16: 0.5}``; met to the nearest
+            whole region.
+        precision: What matrices are multiplied in: ``float32``, or ``bfloat16``, which halves the memory that is read.
+
+    Raises:
+        UserError: A value outside its range, or more than one control of the length.
     """
 
     temperature: float = 1.0
@@ -283,7 +295,29 @@ class SamplingConfig:
     position_temperature: float = 1.0
     position_top_k: int | None = None
     position_top_p: float = 1.0
+    positions: Literal["sampled", "implied"] = "sampled"
     guidance: float = 1.0
+    max_codes: int | None = None
+    codes: int | None = None
+    ratios: dict[int, float] | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("temperature", "position_temperature"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} must be positive, not {getattr(self, name)}; for the likeliest use top_k 1")
+        for name in ("top_k", "position_top_k"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}; leave it out to draw among all")
+        for name in ("top_p", "position_top_p"):
+            if not 0 < getattr(self, name) <= 1:
+                raise UserError(f"{name} must lie in (0, 1], not {getattr(self, name)}")
+        for name, allowed in (("positions", ("sampled", "implied")), ("precision", ("float32", "bfloat16"))):
+            if getattr(self, name) not in allowed:
+                raise unknown(name, getattr(self, name), allowed)
+        controls = [name for name in ("max_codes", "codes", "ratios") if getattr(self, name) is not None]
+        if len(controls) > 1:
+            raise UserError(f"{' and '.join(controls)} all set the length of an image: give one of them")
 
 
 class Prior(nn.Module, ABC):
@@ -304,5 +338,24 @@ class Prior(nn.Module, ABC):
         labels_or_count: Int[Tensor, " b"] | int,
         sampling: SamplingConfig,
         generator: torch.Generator | None = None,
+        batch_size: int | None = None,
+        first_image: int = 0,
+        progress: Callable[[int], None] | None = None,
     ) -> Codes:
-        """Draw the codes of images: one for each label, or so many."""
+        """Draw the codes of images, in the order asked for.
+
+        Each image has a random stream of its own, so that it does not depend on `batch_size`.
+
+        Args:
+            labels_or_count: The class of each image, or how many to draw.
+            sampling: How tokens are drawn.
+            generator: Gives the seed of the streams: one number is drawn from it. PyTorch's default one where None.
+            batch_size: The most images that are drawn at the same time; all where None.
+            first_image: The number of the first image's stream: images 8 to 15 of one draw are those of another with
+                an equal seed and `first_image` 8.
+            progress: Called with the number of images that have been finished since the last call.
+
+        Raises:
+            UserError: Labels where the prior knows no classes, labels that it does not know, or a length that no image
+                can have.
+        """
