@@ -9,13 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vltok.evaluation.pixels import from_bytes, psnr, to_bytes
+from vltok.data.transforms import to_unit_range
+from vltok.evaluation.pixels import psnr, to_bytes
 
 
 def test_every_byte_comes_back() -> None:
     every = torch.arange(256, dtype=torch.uint8).expand(1, 3, 1, 256).contiguous()
-    assert torch.equal(to_bytes(from_bytes(every)), every)
-    assert from_bytes(every).min() == -1 and from_bytes(every).max() == 1
+    assert torch.equal(to_bytes(to_unit_range(every)), every)
+    assert to_unit_range(every).min() == -1 and to_unit_range(every).max() == 1
 
 
 def test_values_outside_are_clamped() -> None:
@@ -28,12 +29,12 @@ def test_psnr_is_that_of_scikit_image(spread: int) -> None:
     generator = torch.Generator().manual_seed(spread)
     noisy = (picture.float() + torch.randn(picture.shape, generator=generator) * spread).round().clamp(0, 255).byte()
     expected = skimage.metrics.peak_signal_noise_ratio(picture.numpy(), noisy.numpy(), data_range=255)
-    both = psnr(from_bytes(torch.stack([noisy, picture])), from_bytes(torch.stack([picture, noisy])))
+    both = psnr(to_unit_range(torch.stack([noisy, picture])), to_unit_range(torch.stack([picture, noisy])))
     assert both.tolist() == pytest.approx([expected, expected], abs=1e-4)
 
 
 def test_psnr_sees_what_a_file_holds() -> None:
-    images = from_bytes(torch.full((1, 3, 4, 4), 100, dtype=torch.uint8))
+    images = to_unit_range(torch.full((1, 3, 4, 4), 100, dtype=torch.uint8))
     # off by less than half a level everywhere: the files are equal
     assert torch.equal(psnr(images + 0.4 / 127.5, images), psnr(images, images))
     # beyond the range: the file holds 255
@@ -44,7 +45,7 @@ def test_equal_pictures_count_as_the_least_error() -> None:
     picture = torch.full((2, 3, 5, 7), 100, dtype=torch.uint8)
     other = picture.clone()
     other[1, 2, 4, 6] = 101
-    equal, least = psnr(from_bytes(other), from_bytes(picture)).tolist()
+    equal, least = psnr(to_unit_range(other), to_unit_range(picture)).tolist()
     assert equal == pytest.approx(least, abs=1e-4) == pytest.approx(10 * math.log10(255**2 * 105), abs=1e-4)
 
 

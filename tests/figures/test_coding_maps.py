@@ -1,13 +1,23 @@
 """Coding maps and error maps, by their pixels."""
 
+import math
+
 import pytest
 import skimage.data
 import torch
 from skimage.color import rgb2lab
 
 from vltok.codes import CodeSpec
+from vltok.data.transforms import to_unit_range
 from vltok.errors import UserError
-from vltok.figures.coding_maps import draw_coding_map, error_colors, error_map, granularity_colors
+from vltok.evaluation.pixels import to_bytes
+from vltok.figures.coding_maps import (
+    draw_coding_map,
+    draw_picture_coding_map,
+    error_colors,
+    error_map,
+    granularity_colors,
+)
 
 
 @pytest.mark.parametrize("granularities", [2, 3, 4])
@@ -87,3 +97,14 @@ def test_errors_beyond_the_largest_stay_in_the_colors() -> None:
 def test_error_regions_must_divide_the_picture() -> None:
     with pytest.raises(UserError, match="do not divide"):
         error_map(torch.zeros(1, 3, 6, 8), torch.zeros(1, 3, 6, 8), region=4)
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 24), (33, 17), (1, 1)])
+def test_the_map_of_a_picture_is_that_of_its_padded_whole(height: int, width: int) -> None:
+    spec = CodeSpec(8, (16, 8))
+    picture = torch.randint(256, (3, height, width), dtype=torch.uint8)
+    grains = torch.randint(2, (math.ceil(height / 16), math.ceil(width / 16)))
+    padded = torch.zeros(1, 3, 16 * grains.shape[0], 16 * grains.shape[1])
+    padded[0, :, :height, :width] = to_unit_range(picture)
+    whole = to_bytes(draw_coding_map(padded, grains[None], spec))[0, :, :height, :width]
+    assert torch.equal(draw_picture_coding_map(picture, grains, spec), whole)

@@ -3,6 +3,7 @@
 import math
 
 from jaxtyping import Float, UInt8
+from PIL import Image
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
@@ -12,9 +13,9 @@ def to_bytes(images: Float[Tensor, "*b 3 H W"]) -> UInt8[Tensor, "*b 3 H W"]:
     return _rounded(images).byte()
 
 
-def from_bytes(pixels: UInt8[Tensor, "*b 3 H W"]) -> Float[Tensor, "*b 3 H W"]:
-    """Pixels of 8 bits as images in [-1, 1]."""
-    return pixels.float() / 127.5 - 1
+def to_picture(pixels: UInt8[Tensor, "3 H W"]) -> Image.Image:
+    """A picture in RGB of these pixels."""
+    return Image.fromarray(pixels.movedim(0, -1).cpu().numpy())
 
 
 def psnr(reconstructions: Float[Tensor, "b 3 H W"], images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, " b"]:

@@ -2,12 +2,15 @@
 
 import matplotlib
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
+from torch.nn.functional import pad
 
 from vltok.codes import CodeSpec
+from vltok.data.transforms import to_unit_range
 from vltok.errors import UserError
 from vltok.evaluation.contrast import luminance, split_regions
+from vltok.evaluation.pixels import to_bytes
 
 #: From few codes (blue) to many (red), as in Figure 5; told apart with every common kind of colour blindness.
 GRANULARITY_COLORMAP = "RdYlBu_r"
@@ -82,6 +85,29 @@ def error_map(
 def error_colors() -> Float[Tensor, "256 3"]:
     """The colours of errors from 0 to the largest, as RGB in [0, 1]."""
     return torch.tensor(matplotlib.colormaps[ERROR_COLORMAP](range(256))[:, :3], dtype=torch.float32)
+
+
+def draw_picture_coding_map(
+    picture: UInt8[Tensor, "3 H W"], grains: Int[Tensor, "h w"], spec: CodeSpec
+) -> UInt8[Tensor, "3 H W"]:
+    """The coding map of one picture of any size, drawn band by band so that a big one takes little memory.
+
+    Args:
+        picture: Its pixels.
+        grains: The granularity of each of its regions; those on the right and below may reach beyond the picture.
+        spec: The tokenizer's `spec`.
+    """
+    region = spec.factors[0]
+    width = picture.shape[2]
+    padded = (0, grains.shape[1] * region - width)
+    drawn = torch.empty_like(picture)
+    for band, grains_of_band in enumerate(grains):
+        rows = picture[:, band * region : (band + 1) * region]
+        below = region - rows.shape[1]
+        images = pad(to_unit_range(rows)[None], (*padded, 0, below))
+        mapped = draw_coding_map(images, grains_of_band[None, None], spec)
+        drawn[:, band * region : (band + 1) * region] = to_bytes(mapped[0, :, : rows.shape[1], :width])
+    return drawn
 
 
 def _enlarge(grid: Tensor, size: tuple[int, int]) -> Tensor:

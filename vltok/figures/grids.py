@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from vltok.codes import Codes, CodeSpec
-from vltok.evaluation.pixels import psnr, to_bytes
+from vltok.evaluation.pixels import psnr, to_bytes, to_picture
 from vltok.figures.coding_maps import draw_coding_map, error_colors, error_map, granularity_colors
 
 _INK, _FAINT, _PAPER = (32, 32, 32), (110, 110, 110), (255, 255, 255)
@@ -70,7 +70,7 @@ def _lay_out(rows: dict[str, Tensor], captions: list[tuple[str, str]], spec: Cod
         top = gap + row * (height + gap)
         draw.text((left - 2 * gap, top + height // 2), name, _INK, font, anchor="rm")
         for column, picture in enumerate(to_bytes(pictures)):
-            sheet.paste(Image.fromarray(picture.movedim(0, -1).numpy()), (left + column * (width + gap), top))
+            sheet.paste(to_picture(picture), (left + column * (width + gap), top))
     for column, lines in enumerate(captions):
         center = left + column * (width + gap) + width // 2
         for number, text in enumerate(lines):

@@ -1,0 +1,119 @@
+"""One picture of any size through a tokenizer: padded, coded in tiles where it is big, and cropped back."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from vltok.codes import CodeSpec
+from vltok.data.transforms import to_unit_range
+from vltok.errors import UserError
+from vltok.evaluation.pixels import psnr, to_bytes
+from vltok.interfaces import Tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class CodedPicture:
+    """A picture as a tokenizer gives it back.
+
+    Attributes:
+        reconstruction: Its pixels, of the picture's size.
+        length: The number of codes.
+        grains: The granularity of each region of the padded picture, or None where codes lie on no grid.
+    """
+
+    reconstruction: UInt8[Tensor, "3 H W"]
+    length: int
+    grains: Int[Tensor, "h w"] | None
+
+
+@dataclass(frozen=True)
+class PictureFigures:
+    """What one picture cost, and how well it came back.
+
+    Attributes:
+        width: In pixels.
+        height: In pixels.
+        psnr: Peak signal-to-noise ratio in dB of the reconstruction's 8-bit pixels (see `vltok.evaluation.pixels`).
+        code_length: The number of codes.
+        bits: What the codes take at a fixed rate: log2 of the codebook's size for each code and log2 of the number of
+            granularities for each region.
+        ratios: The share of regions of each granularity, by factor; empty where codes lie on no grid.
+    """
+
+    width: int
+    height: int
+    psnr: float
+    code_length: int
+    bits: float
+    ratios: dict[int, float]
+
+
+@torch.inference_mode()
+def code_picture(
+    tokenizer: Tokenizer, picture: UInt8[Tensor, "3 H W"], tile: int, device: torch.device | str = "cpu"
+) -> CodedPicture:
+    """Encode and decode a picture of any size.
+
+    Where its sides are no multiples of the tokenizer's `divisor`, the picture is continued on the right and below by
+    its own reflection, which is coded with it and then cut off. A picture with a longer side than `tile` is divided
+    into tiles of about equal size, each coded as a picture of its own: memory is bounded by the tile.
+
+    Args:
+        tokenizer: In evaluation mode, on `device`.
+        picture: Its pixels.
+        tile: The longest side, in pixels, that is coded at once; rounded up to a multiple of `divisor`.
+        device: Where to compute.
+
+    Raises:
+        UserError: The tokenizer does not take pictures of this size, or gives no numbers.
+    """
+    height, width = picture.shape[1:]
+    rows, columns = (_reflected(size, tokenizer.divisor).to(picture.device) for size in (height, width))
+    reconstruction = torch.empty(3, len(rows), len(columns), dtype=torch.uint8)
+    length, grains = 0, []
+    for down in _tiles(len(rows), tile, tokenizer.divisor):
+        grains.append([])
+        for across in _tiles(len(columns), tile, tokenizer.divisor):
+            pixels = picture[:, rows[down]][:, :, columns[across]]
+            codes = tokenizer.encode(to_unit_range(pixels)[None].to(device))
+            decoded = tokenizer.decode(codes)[0]
+            if not decoded.isfinite().all():
+                raise UserError("the tokenizer gives NaN or infinite pixels for this picture")
+            reconstruction[:, down, across] = to_bytes(decoded).cpu()
+            length += int(codes.lengths.sum())
+            if tokenizer.spec.gridded:
+                grains[-1].append(codes.require_grains()[0].cpu())
+    return CodedPicture(
+        reconstruction[:, :height, :width].contiguous(),
+        length,
+        torch.cat([torch.cat(row, dim=1) for row in grains]) if tokenizer.spec.gridded else None,
+    )
+
+
+def picture_figures(picture: UInt8[Tensor, "3 H W"], coded: CodedPicture, spec: CodeSpec) -> PictureFigures:
+    """The figures of a picture that `code_picture` has coded."""
+    ratio = psnr(to_unit_range(coded.reconstruction)[None], to_unit_range(picture)[None]).item()
+    bits, ratios = coded.length * math.log2(spec.codebook_size), {}
+    if coded.grains is not None:
+        counts = coded.grains.flatten().bincount(minlength=spec.granularities).tolist()
+        bits += coded.grains.numel() * math.log2(spec.granularities)
+        ratios = {factor: n / coded.grains.numel() for factor, n in zip(spec.factors, counts, strict=True)}
+    height, width = picture.shape[1:]
+    return PictureFigures(width, height, ratio, coded.length, bits, ratios)
+
+
+def _reflected(size: int, divisor: int) -> Int[Tensor, " n"]:
+    """Which line of the picture stands at each line of the padded one: 0 1 2 3 2 1 0 1 … for a size of 4."""
+    places = torch.arange(math.ceil(size / divisor) * divisor)
+    period = max(2 * (size - 1), 1)
+    return torch.minimum(places % period, period - places % period) if size > 1 else torch.zeros_like(places)
+
+
+def _tiles(size: int, tile: int, divisor: int) -> list[slice]:
+    """Divide a padded side into as few tiles as can be, of about equal size, each a multiple of the divisor."""
+    units, most = size // divisor, math.ceil(tile / divisor)
+    step = math.ceil(units / math.ceil(units / most)) * divisor
+    return [slice(start, min(start + step, size)) for start in range(0, size, step)]
