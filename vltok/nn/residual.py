@@ -1,0 +1,89 @@
+"""Residual blocks of VQGAN, and the two ways in which it strings them together."""
+
+import itertools
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vltok.nn.norms import group_norm_silu
+from vltok.nn.spatial_attention import SpatialAttention
+
+
+class ResidualBlock(nn.Module):
+    """Two normed 3×3 convolutions around which the input is added.
+
+    ```
+    x ─┬─ norm, SiLU, conv 3×3 ── norm, SiLU, dropout, conv 3×3 ─ + ─►
+       └───────────────── (conv 1×1 if the width changes) ────────┘
+    ```
+
+    Args:
+        in_channels: Width of the input.
+        out_channels: Width of the output; that of the input by default.
+        dropout: Probability with which a value before the second convolution becomes 0 in training.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int | None = None, dropout: float = 0.0) -> None:
+        super().__init__()
+        out_channels = in_channels if out_channels is None else out_channels
+        self.norm1 = group_norm_silu(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2 = group_norm_silu(out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.shortcut = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Float[Tensor, "b c H W"]) -> Float[Tensor, "b d H W"]:
+        """The input (projected if the width changes) plus what the convolutions make of it."""
+        h = self.conv1(self.norm1(x))
+        h = self.conv2(self.dropout(self.norm2(h)))
+        return self.shortcut(x) + h
+
+
+class ResidualStage(nn.Module):
+    """Residual blocks at one resolution, each followed by attention where asked for.
+
+    Args:
+        in_channels: Width of the input.
+        out_channels: Width after the first block.
+        blocks: Number of residual blocks.
+        attention: Whether attention over the whole map follows each block.
+        dropout: Probability of dropout in the residual blocks.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, blocks: int, attention: bool = False, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        widths = [in_channels] + [out_channels] * blocks
+        self.blocks = nn.ModuleList(
+            ResidualBlock(before, after, dropout) for before, after in itertools.pairwise(widths)
+        )
+        self.attentions = nn.ModuleList(
+            SpatialAttention(out_channels) if attention else nn.Identity() for _ in range(blocks)
+        )
+
+    def forward(self, x: Float[Tensor, "b c H W"]) -> Float[Tensor, "b d H W"]:
+        """Pass through every block in turn."""
+        for block, attention in zip(self.blocks, self.attentions, strict=True):
+            x = attention(block(x))
+        return x
+
+
+class AttentiveResidual(nn.Module):
+    """Two residual blocks with attention between them: the middle of VQGAN.
+
+    Args:
+        channels: Width of input and output.
+        dropout: Probability of dropout in the residual blocks.
+    """
+
+    def __init__(self, channels: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.first = ResidualBlock(channels, dropout=dropout)
+        self.attention = SpatialAttention(channels)
+        self.second = ResidualBlock(channels, dropout=dropout)
+
+    def forward(self, x: Float[Tensor, "b c H W"]) -> Float[Tensor, "b c H W"]:
+        """Pass through block, attention, block."""
+        return self.second(self.attention(self.first(x)))
