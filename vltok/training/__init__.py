@@ -1,0 +1,8 @@
+"""Training tokenizers and priors with Lightning."""
+
+from vltok.training.pictures import PictureLogger
+from vltok.training.progress import PlainProgress
+from vltok.training.tokenizer import TokenizerTraining
+from vltok.training.weight_averaging import ExponentialMovingAverage
+
+__all__ = ["ExponentialMovingAverage", "PictureLogger", "PlainProgress", "TokenizerTraining"]

@@ -1,0 +1,55 @@
+"""What people watch while a tokenizer trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torchmetrics import Metric
+
+from vltok.codes import Codes
+
+
+class CodebookUsage(Metric):
+    """The share of the codebook that occurs among the codes seen, in [0, 1].
+
+    Args:
+        size: Number of codes of the codebook, v.
+        window: Count only the codes of so many last updates; None for all since the last reset.
+        across_devices: Whether `compute` joins the codes seen on all devices.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    last_used: Tensor
+
+    def __init__(self, size: int, window: int | None = None, across_devices: bool = True) -> None:
+        super().__init__(sync_on_compute=across_devices)
+        self._window = window
+        # the update at which each code was last seen; 0 for never
+        self.add_state("last_used", torch.zeros(size, dtype=torch.long), dist_reduce_fx="max")
+
+    def update(self, ids: Int[Tensor, " t"]) -> None:
+        """Note the codes of a batch."""
+        self.last_used[ids] = self.update_count
+
+    def compute(self) -> Float[Tensor, ""]:
+        """The share."""
+        oldest = 0 if self._window is None else max(self.update_count - self._window, 0)
+        return (self.last_used > oldest).float().mean()
+
+
+def code_figures(codes: Codes, factors: Sequence[int]) -> dict[str, Float[Tensor, ""]]:
+    """The mean code length and the share of each granularity's regions, ``ratio_`` with its factor.
+
+    Args:
+        codes: The codes of a batch.
+        factors: The tokenizer's factors, from coarse to fine; empty where codes lie on no grid.
+    """
+    figures = {"code_length": codes.lengths.float().mean()}
+    if factors:
+        grains = codes.require_grains()
+        figures |= {f"ratio_{factor}": (grains == k).float().mean() for k, factor in enumerate(factors)}
+    return figures

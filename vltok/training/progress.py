@@ -1,0 +1,61 @@
+"""Progress where there is no terminal: a line now and then."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+
+from vltok.errors import UserError
+
+
+class PlainProgress(ProgressBar):
+    """Prints a line of figures now and then, and after each validation: for logs, where a bar would fill pages.
+
+    Args:
+        every_n_seconds: Seconds between lines while training.
+
+    Raises:
+        UserError: A time that is not positive.
+    """
+
+    def __init__(self, every_n_seconds: float = 15.0) -> None:
+        super().__init__()
+        if every_n_seconds <= 0:
+            raise UserError(f"every_n_seconds must be positive, not {every_n_seconds}")
+        self.every_n_seconds = every_n_seconds
+        self._enabled = True
+        self._printed_at = -math.inf
+
+    def disable(self) -> None:
+        """Print nothing."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Print."""
+        self._enabled = True
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """A line, if it is time for one."""
+        if self._enabled and time.monotonic() - self._printed_at >= self.every_n_seconds:
+            self._print_line(trainer, pl_module, validation=False)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A line with what validation measured."""
+        if self._enabled and not trainer.sanity_checking:
+            self._print_line(trainer, pl_module, validation=True)
+
+    def _print_line(self, trainer: Trainer, pl_module: LightningModule, validation: bool) -> None:
+        figures = {
+            name: value
+            for name, value in self.get_metrics(trainer, pl_module).items()
+            if name.startswith("val_") == validation and isinstance(value, (int, float)) and name != "v_num"
+        }
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        print(f"epoch {trainer.current_epoch}  step {trainer.global_step}  {shown}", flush=True)
+        self._printed_at = time.monotonic()

@@ -1,0 +1,88 @@
+"""How the learning rate moves: linear warm-up, then constant or a cosine decay."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from lightning.pytorch import Trainer
+
+from vltok.errors import UserError
+
+
+@dataclass(frozen=True)
+class LearningRateSchedule:
+    """What the peak learning rate is multiplied by at each step; fits torch's `LambdaLR`.
+
+    Attributes:
+        warmup_steps: The factor rises linearly from 0, and is 1 after so many steps.
+        decay_end: The step at which the cosine that starts behind the warm-up reaches `floor`; None stays at 1.
+        floor: The least factor of the cosine, in [0, 1].
+    """
+
+    warmup_steps: int = 0
+    decay_end: int | None = None
+    floor: float = 0.0
+
+    def __call__(self, step: int) -> float:
+        """The factor for the update that follows `step` others."""
+        if step < self.warmup_steps:
+            return step / self.warmup_steps
+        if self.decay_end is None:
+            return 1.0
+        length = max(self.decay_end - self.warmup_steps, 1)
+        progress = min((step - self.warmup_steps) / length, 1.0)
+        return max((math.cos(math.pi * progress) + 1) / 2, self.floor)
+
+
+@dataclass(frozen=True)
+class SchedulePlan:
+    """A schedule as recipes write it, which may count in epochs: their length is known once the data is.
+
+    Attributes:
+        shape: ``constant`` after the warm-up, or ``cosine``, which ends with the training.
+        warmup_steps: Length of the warm-up in updates.
+        warmup_epochs: Length of the warm-up in epochs, which may be a fraction; only one of the two may be set.
+        floor: The least factor of the cosine, in [0, 1].
+
+    Raises:
+        UserError: Both lengths are set, or a number is out of range.
+    """
+
+    shape: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = 0
+    warmup_epochs: float = 0.0
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps < 0 or self.warmup_epochs < 0:
+            raise UserError(
+                f"a warm-up cannot be negative: warmup_steps is {self.warmup_steps}, warmup_epochs {self.warmup_epochs}"
+            )
+        if self.warmup_steps and self.warmup_epochs:
+            raise UserError(f"set warmup_steps ({self.warmup_steps}) or warmup_epochs ({self.warmup_epochs}), not both")
+        if not 0 <= self.floor <= 1:
+            raise UserError(f"learning_rate_floor must be in [0, 1], not {self.floor}")
+
+    def resolve(self, trainer: Trainer) -> LearningRateSchedule:
+        """Count everything in updates of this training.
+
+        Raises:
+            UserError: Epochs are asked for and their length is not known, or a cosine and its end is not.
+        """
+        warmup_steps = self.warmup_steps
+        if self.warmup_epochs:
+            batches = trainer.num_training_batches
+            if math.isinf(batches):
+                raise UserError(
+                    f"warmup_epochs is {self.warmup_epochs:g}, but the data does not say how long an epoch is: set "
+                    "warmup_steps, or trainer.limit_train_batches to a number of batches"
+                )
+            warmup_steps = round(self.warmup_epochs * math.ceil(batches / trainer.accumulate_grad_batches))
+        if self.shape == "constant":
+            return LearningRateSchedule(warmup_steps)
+        total = trainer.estimated_stepping_batches
+        if math.isinf(total) or total < 1:
+            raise UserError("schedule: cosine must know when training ends: set trainer.max_epochs or max_steps")
+        return LearningRateSchedule(warmup_steps, int(total), self.floor)

@@ -1,0 +1,278 @@
+"""Training a tokenizer, as a Lightning module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.parallel import DistributedDataParallel
+
+from vltok.data.images import ImageBatch, ImageData
+from vltok.errors import UserError
+from vltok.evaluation.pixels import psnr
+from vltok.interfaces import Discriminator, Perceptual, Tokenizer, TokenizerOutput
+from vltok.losses.adversarial import adaptive_weight, hinge_discriminator_loss, hinge_generator_loss
+from vltok.losses.perceptual import NoPerceptual
+from vltok.training.calibration import calibrate
+from vltok.training.compilation import compile_tokenizer
+from vltok.training.finiteness import FiniteWatch, require_finite_weights
+from vltok.training.monitoring import CodebookUsage, code_figures
+from vltok.training.random_state import random_state, set_random_state
+from vltok.training.schedules import LearningRateSchedule, SchedulePlan
+
+#: Updates over which the codebook's usage is counted while training.
+USAGE_WINDOW = 100
+
+
+class TokenizerTraining(LightningModule):
+    """Trains a tokenizer: pixel (l1) + perceptual + adversarial loss, and what the tokenizer itself adds.
+
+    Each step runs the tokenizer once:
+
+    ```
+    images ── tokenizer ──► reconstruction ──► pixel, perceptual ──┐ adaptive ┌──► adversarial (frozen discriminator)
+                  │               └──── detached ──► discriminator │  weight ◄┘
+                  └──► its own losses (quantization, budget) ──► sum
+    ```
+
+    One Adam holds both sides, in two groups of parameters: Adam treats each parameter alone, so this equals two
+    optimizers, and a step counts once. `trainer.gradient_clip_val` clips each group by itself.
+
+    Args:
+        tokenizer: What is trained.
+        perceptual: The perceptual distance; null for none.
+        discriminator: The adversary; null for none.
+        learning_rate: The base learning rate. VQGAN's 4.5e-6 is for one image.
+        scale_learning_rate: Whether the base rate is multiplied by the images of a step: batch × devices ×
+            accumulated batches.
+        betas: Adam's decay rates.
+        pixel_weight: Weight of the mean absolute error of a pixel.
+        perceptual_weight: Weight of the perceptual distance.
+        discriminator_weight: Multiplies the adaptive weight of the adversarial loss.
+        discriminator_weight_max: The most that the adaptive weight may be; null for no bound.
+        discriminator_start: The step at which the discriminator and its loss come in.
+        schedule: ``constant`` after the warm-up, or ``cosine``, which falls until training ends.
+        warmup_steps: Steps over which the learning rate rises from 0.
+        warmup_epochs: The same in epochs, which may be a fraction; only one of the two may be set.
+        learning_rate_floor: The share of the learning rate at which a cosine stops falling.
+        channels_last: Keep images and convolutions in the channels-last memory format.
+        compile: Compile the tokenizer's forward pass with `torch.compile`.
+        calibration_batches: Batches of training images on which parts that need it are calibrated before the first
+            step.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        perceptual: Perceptual | None = None,
+        discriminator: Discriminator | None = None,
+        learning_rate: float = 4.5e-6,
+        scale_learning_rate: bool = True,
+        betas: tuple[float, float] = (0.5, 0.9),
+        pixel_weight: float = 1.0,
+        perceptual_weight: float = 1.0,
+        discriminator_weight: float = 1.0,
+        discriminator_weight_max: float | None = 0.75,
+        discriminator_start: int = 0,
+        schedule: Literal["constant", "cosine"] = "constant",
+        warmup_steps: int = 0,
+        warmup_epochs: float = 0.0,
+        learning_rate_floor: float = 0.0,
+        channels_last: bool = False,
+        compile: bool = False,
+        calibration_batches: int = 64,
+    ) -> None:
+        super().__init__()
+        if learning_rate <= 0:
+            raise UserError(f"learning_rate must be positive, not {learning_rate}")
+        if calibration_batches < 1:
+            raise UserError(f"calibration_batches must be at least 1, not {calibration_batches}")
+        self.tokenizer = tokenizer
+        self.perceptual = NoPerceptual() if perceptual is None else perceptual
+        self.discriminator = discriminator
+        self.learning_rate = learning_rate
+        self.scale_learning_rate = scale_learning_rate
+        self.betas = tuple(betas)
+        self.pixel_weight = pixel_weight
+        self.perceptual_weight = perceptual_weight
+        self.discriminator_weight = discriminator_weight
+        self.discriminator_weight_max = discriminator_weight_max
+        self.discriminator_start = discriminator_start
+        self.schedule_plan = SchedulePlan(schedule, warmup_steps, warmup_epochs, learning_rate_floor)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.compiled = compile
+        self.calibration_batches = calibration_batches
+        self.to(memory_format=self.memory_format)
+        size = tokenizer.spec.codebook_size
+        self.usage = CodebookUsage(size, window=USAGE_WINDOW, across_devices=False)
+        self.validation_usage = CodebookUsage(size)
+        self._schedule = LearningRateSchedule()
+        self._watch = FiniteWatch()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One Adam with a group for the tokenizer and one for the discriminator."""
+        sides = [self.tokenizer] if self.discriminator is None else [self.tokenizer, self.discriminator]
+        groups = [{"params": list(side.parameters())} for side in sides]
+        return torch.optim.Adam(groups, lr=self.learning_rate, betas=self.betas)
+
+    def on_fit_start(self) -> None:
+        """Calibrate what must be, and compile."""
+        data = self.trainer.datamodule
+        if isinstance(data, ImageData):
+            batches = data.training_crops_dataloader()
+        else:
+            self.trainer.fit_loop.setup_data()
+            batches = self.trainer.train_dataloader
+        calibrate(self.tokenizer, self.trainer, batches, self.calibration_batches)
+        if self.compiled:
+            compile_tokenizer(self.tokenizer)
+
+    def on_train_start(self) -> None:
+        """Count the schedule in steps, now that the data is known.
+
+        Raises:
+            UserError: The schedule or the strategy does not suit the data or the discriminator.
+        """
+        self._schedule = self.schedule_plan.resolve(self.trainer)
+        parallel = self.trainer.strategy.model
+        late = self.discriminator is not None and self.discriminator_start > self.trainer.global_step
+        if late and isinstance(parallel, DistributedDataParallel) and not parallel.find_unused_parameters:
+            raise UserError(
+                f"a discriminator that starts at step {self.discriminator_start} has no gradient before: on several "
+                "devices this needs trainer.strategy: ddp_find_unused_parameters_true"
+            )
+
+    def on_train_batch_start(self, batch: ImageBatch, batch_idx: int) -> None:
+        """Set the learning rate of the step."""
+        rate = self.learning_rate * self._schedule(self.global_step)
+        if self.scale_learning_rate:
+            rate *= len(batch.images) * self.trainer.world_size * self.trainer.accumulate_grad_batches
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = rate
+
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> Float[Tensor, ""]:
+        """The sum of both sides' losses, whose gradients do not meet."""
+        images = batch.images.contiguous(memory_format=self.memory_format)
+        output = self.tokenizer(images)
+        distances, distance = self._distances(output.reconstruction, images)
+        total = distance + _sum(output.losses)
+        losses = {**distances, **output.losses}
+        objective = total
+        if self.discriminator is not None and self.global_step >= self.discriminator_start:
+            adversarial, against = self._adversarial(self.discriminator, output.reconstruction, images)
+            weight = adaptive_weight(
+                distance,
+                adversarial,
+                self.tokenizer.last_layer,
+                self.discriminator_weight,
+                self.discriminator_weight_max,
+            )
+            losses |= {"adversarial": adversarial, "adversarial_weight": weight, "discriminator": against}
+            total = total + weight * adversarial
+            objective = total + against
+        self._watch.note(self.global_step, {**losses, "loss": total})
+        # where the host itself runs the step, looking costs nothing
+        if images.device.type == "cpu" or self.global_step % self.trainer.log_every_n_steps == 0:
+            self._watch.require_finite()
+        self._log_training(output, images, {name: loss.detach() for name, loss in losses.items()}, total.detach())
+        return objective
+
+    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """Measure the same on held-out images, without the adversary."""
+        images = batch.images.contiguous(memory_format=self.memory_format)
+        output = self.tokenizer(images)
+        distances, distance = self._distances(output.reconstruction, images)
+        self.validation_usage.update(output.codes.ids)
+        watched = {"loss": distance + _sum(output.losses), **self._figures(output, images)}
+        for figures, in_bar in ((watched, True), ({**distances, **output.losses}, False)):
+            named = {f"val_{name}": figure for name, figure in figures.items()}
+            self.log_dict(named, prog_bar=in_bar, batch_size=len(images), sync_dist=True)
+        self.log("val_codebook_usage", self.validation_usage, prog_bar=True, batch_size=len(images))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip tokenizer and discriminator each by itself, so that neither holds back the other."""
+        if not gradient_clip_val:
+            return
+        for group in optimizer.param_groups:
+            if gradient_clip_algorithm == "value":
+                nn.utils.clip_grad_value_(group["params"], gradient_clip_val)
+            else:
+                nn.utils.clip_grad_norm_(group["params"], gradient_clip_val)
+
+    def on_train_end(self) -> None:
+        """Let no broken weights out.
+
+        Raises:
+            UserError: A loss or a weight is not finite.
+        """
+        self._watch.require_finite()
+        require_finite_weights(self.tokenizer.state_dict(), self.global_step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out the perceptual network, which is frozen, and keep the state of the random numbers.
+
+        Raises:
+            UserError: A loss or a weight is not finite: the checkpoint is not written.
+        """
+        self._watch.require_finite()
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: value for name, value in state.items() if not _frozen(name)}
+        require_finite_weights(checkpoint["state_dict"], self.global_step)
+        checkpoint["random_state"] = random_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Fill in the perceptual network, and go on with the random numbers where training goes on."""
+        checkpoint["state_dict"] |= {name: value for name, value in self.state_dict().items() if _frozen(name)}
+        if "random_state" in checkpoint:
+            set_random_state(checkpoint["random_state"])
+
+    def _distances(self, reconstruction: Tensor, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The distances of the reconstruction by name, and their weighted sum."""
+        distances = {
+            "pixel": (reconstruction.float() - images.float()).abs().mean(),
+            "perceptual": self.perceptual(reconstruction, images),
+        }
+        return distances, self.pixel_weight * distances["pixel"] + self.perceptual_weight * distances["perceptual"]
+
+    def _adversarial(
+        self, discriminator: Discriminator, reconstruction: Tensor, images: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The tokenizer's side of the adversarial loss, and the discriminator's."""
+        # of the tokenizer's side the discriminator learns nothing
+        frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
+        fooled = hinge_generator_loss(functional_call(discriminator, frozen, (reconstruction,)))
+        against = hinge_discriminator_loss(discriminator(images), discriminator(reconstruction.detach()))
+        return fooled, against
+
+    @torch.no_grad()
+    def _figures(self, output: TokenizerOutput, images: Tensor) -> dict[str, Tensor]:
+        """What people watch: PSNR in dB, the mean code length, and the share of each granularity."""
+        quality = {"psnr": psnr(output.reconstruction, images).mean()}
+        return quality | code_figures(output.codes, self.tokenizer.spec.factors)
+
+    def _log_training(self, output: TokenizerOutput, images: Tensor, losses: dict[str, Tensor], total: Tensor) -> None:
+        self.usage.update(output.codes.ids)
+        watched = {"loss": total, **self._figures(output, images), "codebook_usage": self.usage.compute()}
+        self.log_dict(watched, prog_bar=True, batch_size=len(images))
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log_dict({**losses, "learning_rate": rate}, batch_size=len(images))
+
+
+def _sum(losses: Mapping[str, Tensor]) -> Tensor | float:
+    """The sum of losses in single precision."""
+    return sum((loss.float() for loss in losses.values()), 0.0)
+
+
+def _frozen(name: str) -> bool:
+    """Whether a tensor of the state is the perceptual network's."""
+    return name.startswith("perceptual.")
