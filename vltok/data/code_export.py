@@ -1,8 +1,9 @@
 """Write a folder of code shards so that nothing finished is ever lost: shard by shard, by any number of processes.
 
-While it is being filled, the folder holds `.unfinished/`: what is being written (`run.json`), and for each finished shard
-what the manifest will need of it. A shard appears under its name only when it is whole; the manifest appears last.
-Processes need not speak to each other: each takes every n-th shard, and whichever sees all of them writes the manifest.
+While it is being filled, the folder holds `.unfinished/`: what is being written (`run.json`), and for each finished
+shard what the manifest will need of it. A shard appears under its name only when it is whole; the manifest appears
+last. Processes need not speak to each other: each takes every n-th shard, and whichever sees all of them writes the
+manifest.
 """
 
 from __future__ import annotations
@@ -175,10 +176,11 @@ class CodeExport:
 
     def _compare(self, there: Mapping[str, Any], run: Mapping[str, Any]) -> None:
         there, run = json.loads(json.dumps([there, run]))  # tuples become lists on both sides
-        if there["settings"]["tokenizer"] != run["settings"]["tokenizer"]:
+        theirs, ours = there["settings"]["tokenizer"], run["settings"]["tokenizer"]
+        if theirs != ours:
             raise UserError(
-                f"--out {self._folder} holds the codes of another tokenizer "
-                f"({there['settings']['tokenizer'][:12]}…, not {run['settings']['tokenizer'][:12]}…): give another folder"
+                f"--out {self._folder} holds the codes of another tokenizer ({theirs[:12]}…, not {ours[:12]}…): "
+                "give another folder"
             )
         for key, value in run["settings"].items():
             if there["settings"][key] != value:

@@ -1,4 +1,4 @@
-"""`codes.json`, the manifest of a folder of code shards, and `codes.index.npy`, where each sample of tar shards stands."""
+"""`codes.json`, the manifest of a folder of code shards, and `codes.index.npy`, which tells where samples stand."""
 
 from __future__ import annotations
 

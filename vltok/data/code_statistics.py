@@ -31,7 +31,7 @@ class CodeCounts:
     pixels: int
     lengths: Int64[np.ndarray, " length"]
     regions: Int64[np.ndarray, " k"]
-    uses: Int64[np.ndarray, "k v"]
+    uses: Int64[np.ndarray, "_ v"]
 
     @classmethod
     def none(cls, spec: CodeSpec) -> CodeCounts:
