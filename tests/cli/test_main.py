@@ -1,0 +1,121 @@
+"""The command itself: what it prints, what it returns, and what it does not import."""
+
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from vltok.cli import main as command
+from vltok.cli.main import VERBS, main
+from vltok.errors import UserError
+from vltok.version import __version__
+
+HEAVY = ("torch", "lightning", "jsonargparse", "timm", "numpy", "rich", "yaml")
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_load_nothing_heavy(option: str) -> None:
+    program = (
+        "import sys, time; start = time.perf_counter(); from vltok.cli.main import main; "
+        f"code = main([{option!r}]); print(time.perf_counter() - start, *sorted(sys.modules)); sys.exit(code)"
+    )
+    # the best of three, since other programs may hold the machine up
+    runs = [
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True) for _ in range(3)
+    ]
+    seconds = [float(run.stdout.splitlines()[-1].split()[0]) for run in runs]
+    loaded = set(runs[0].stdout.splitlines()[-1].split()[1:])
+    assert not loaded & set(HEAVY)
+    assert min(seconds) < 0.4
+
+
+def test_help_lists_every_verb_in_a_line(capsys: pytest.CaptureFixture) -> None:
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for verb, purpose in VERBS.items():
+        assert any(line.split() == [verb, *purpose.split()] for line in lines)
+
+
+def test_version(capsys: pytest.CaptureFixture) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"vltok {__version__}\n"
+
+
+def test_no_verb_shows_the_help(capsys: pytest.CaptureFixture) -> None:
+    assert main([]) == 0
+    assert "usage: vltok VERB" in capsys.readouterr().out
+
+
+def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture) -> None:
+    assert main(["plugin"]) == 1
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "no verb is called 'plugin'" in line and "did you mean 'plugins'?" in line
+
+
+def test_every_verb_answers_help(capsys: pytest.CaptureFixture) -> None:
+    for verb in VERBS:
+        assert main([verb, "--help"]) == 0
+        assert f"usage: vltok {verb}" in capsys.readouterr().out
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch):
+    """Make the verb `fit` raise an error."""
+
+    def install(error: BaseException) -> None:
+        def run(arguments: list[str]) -> None:
+            assert "--debug" not in arguments
+            raise error
+
+        monkeypatch.setattr(command.importlib, "import_module", lambda name: SimpleNamespace(run=run))
+
+    return install
+
+
+def test_a_user_error_is_one_line(failing, capsys: pytest.CaptureFixture) -> None:
+    failing(UserError("key 'a'\n  is 3"))
+    assert main(["fit"]) == 1
+    assert capsys.readouterr().err == "vltok: error: key 'a' is 3\n"
+
+
+def test_an_unexpected_error_is_one_line(failing, capsys: pytest.CaptureFixture) -> None:
+    failing(ZeroDivisionError("by zero"))
+    assert main(["fit"]) == 1
+    expected = "vltok: unexpected: ZeroDivisionError: by zero (run again with --debug for the traceback)\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "fit"], ["fit", "--debug"], ["fit", "--config", "a", "--debug"]])
+def test_debug_shows_the_traceback(failing, capsys: pytest.CaptureFixture, arguments: list[str]) -> None:
+    failing(UserError("wrong"))
+    assert main(arguments) == 1
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown and shown.endswith("vltok: error: wrong\n")
+
+
+def test_an_interrupt_has_its_own_code(failing, capsys: pytest.CaptureFixture) -> None:
+    failing(KeyboardInterrupt("continue with --resume"))
+    assert main(["fit"]) == 130
+    assert capsys.readouterr().err == "vltok: interrupted: continue with --resume\n"
+
+
+def test_wrong_arguments_are_one_line_without_usage(capsys: pytest.CaptureFixture) -> None:
+    assert main(["plugins", "--nothing"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1 and "--nothing" in shown
+
+
+def test_errors_come_quickly() -> None:
+    """A misspelt component is found before torch is loaded."""
+    program = (
+        "import sys; from vltok.cli.main import main; "
+        "code = main(['fit', '--model.tokenizer.gate', 'entropi']); print(code, 'torch' in sys.modules)"
+    )
+    start = time.perf_counter()
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout == "1 False\n"
+    assert "did you mean 'entropy'?" in run.stderr
+    assert time.perf_counter() - start < 5

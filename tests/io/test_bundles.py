@@ -1,0 +1,235 @@
+"""Bundles: what is written is what is read, and a damaged one says so."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import vltok
+from vltok.errors import UserError
+from vltok.interfaces import Tokenizer
+from vltok.io.bundles import fingerprint, load_tokenizer, save_tokenizer
+from vltok.io.recipes import instantiate, parse_tree, recipe_parser
+
+CONFIG = {
+    "class_path": "dq-vae",
+    "init_args": {
+        "encoder": {"class_path": "patch", "init_args": {"factors": [4, 8], "width": 8, "blocks": 1, "channels": 8}},
+        "gate": {"class_path": "feature", "init_args": {"channels": 8, "granularities": 2, "norm_groups": 4}},
+        "quantizer": {"class_path": "ema-vq", "init_args": {"size": 16, "dimension": 4}},
+        "decoder": {"class_path": "pixel-shuffle", "init_args": {"factor": 4, "channels": 8, "width": 8, "blocks": 1}},
+        "budget": {"class_path": "ratio", "init_args": {"ratios": {4: 0.5, 8: 0.5}}},
+    },
+}
+
+
+def _build(config: dict) -> Tokenizer:
+    parser = recipe_parser("test")
+    parser.add_subclass_arguments(Tokenizer, "tokenizer", required=True)
+    return instantiate(parser, parse_tree(parser, {"tokenizer": config})).tokenizer
+
+
+@pytest.fixture
+def tokenizer() -> Tokenizer:
+    return _build(CONFIG)
+
+
+@pytest.fixture
+def bundle(tokenizer: Tokenizer, tmp_path: Path) -> Path:
+    save_tokenizer(tokenizer, CONFIG, tmp_path / "mine", card="Trained on *pictures*.", metrics={"psnr": 21.34567})
+    return tmp_path / "mine"
+
+
+@pytest.fixture
+def change(bundle: Path) -> Callable[[str, Any], None]:
+    """Change a key of the bundle's configuration."""
+
+    def change(key: str, value: Any) -> None:
+        content = yaml.safe_load((bundle / "config.yaml").read_text())
+        content[key] = value
+        (bundle / "config.yaml").write_text(yaml.safe_dump(content))
+
+    return change
+
+
+def test_a_bundle_gives_the_same_tokenizer(tokenizer: Tokenizer, bundle: Path) -> None:
+    loaded = vltok.load_tokenizer(bundle)
+    assert not loaded.training
+    for name, value in tokenizer.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    images = torch.rand(2, 3, 16, 24) * 2 - 1
+    assert torch.equal(loaded.encode(images).ids, tokenizer.encode(images).ids)
+    assert torch.equal(loaded.decode(loaded.encode(images)), tokenizer.decode(tokenizer.encode(images)))
+
+
+def test_a_bundle_holds_three_files_and_no_pickle(bundle: Path) -> None:
+    assert {path.name for path in bundle.iterdir()} == {"config.yaml", "model.safetensors", "README.md"}
+    content = yaml.safe_load((bundle / "config.yaml").read_text())
+    assert (content["format"], content["kind"]) == (1, "tokenizer")
+    assert content["tokenizer"] == CONFIG
+    assert content["requires"] == [{"distribution": "vltok", "version": vltok.__version__}]
+    weights = (bundle / "model.safetensors").read_bytes()
+    assert content["weights"] == {"sha256": hashlib.sha256(weights).hexdigest(), "size": len(weights)}
+
+
+def test_the_card_has_front_matter_and_figures(bundle: Path) -> None:
+    card = (bundle / "README.md").read_text()
+    _, front, text = card.split("---\n", 2)
+    assert yaml.safe_load(front)["library_name"] == "vltok"
+    assert "Trained on *pictures*." in text and "| psnr | 21.35 |" in text
+    assert "# mine" in text
+
+
+def test_dotted_paths_are_written_as_names(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    save_tokenizer(tokenizer, {**CONFIG, "class_path": "vltok.tokenizers.dqvae.DQVAE"}, tmp_path / "a")
+    assert yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())["tokenizer"]["class_path"] == "dq-vae"
+
+
+def test_loading_does_not_touch_the_random_state(bundle: Path) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    load_tokenizer(bundle)
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_channels_last_weights_are_written(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    save_tokenizer(tokenizer.to(memory_format=torch.channels_last), CONFIG, tmp_path / "a")
+    weight = load_tokenizer(tmp_path / "a").project_in.weight
+    assert torch.equal(weight, tokenizer.project_in.weight)
+
+
+def test_pretrained_weights_are_not_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = {"backbone": "resnet10t", "factors": [4, 8], "channels": 8}
+    encoder = {"class_path": "timm", "init_args": {**backbone, "pretrained": False}}
+    tokenizer = _build({**CONFIG, "init_args": {**CONFIG["init_args"], "encoder": encoder}})
+    told = {"class_path": "timm", "init_args": {**backbone, "pretrained": True}}
+    save_tokenizer(tokenizer, {**CONFIG, "init_args": {**CONFIG["init_args"], "encoder": told}}, tmp_path / "a")
+    load_tokenizer(tmp_path / "a")  # would fail without a network
+    written = yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())["tokenizer"]["init_args"]["encoder"]
+    assert written["init_args"]["pretrained"] is False
+
+
+def test_a_bundle_replaces_a_bundle_and_nothing_else(tokenizer: Tokenizer, bundle: Path, tmp_path: Path) -> None:
+    save_tokenizer(tokenizer, CONFIG, bundle, card="again")
+    assert "again" in (bundle / "README.md").read_text()
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("precious")
+    with pytest.raises(UserError, match="no bundle; it is left as it is"):
+        save_tokenizer(tokenizer, CONFIG, tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "precious"
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "thesis"}
+
+
+def test_weights_that_diverged_are_not_written(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    with torch.no_grad():
+        tokenizer.project_in.weight[0] = torch.nan
+    with pytest.raises(UserError, match=r"project_in\.weight holds numbers that are not finite"):
+        save_tokenizer(tokenizer, CONFIG, tmp_path / "a")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_fingerprint_is_of_weights_and_configuration(tokenizer: Tokenizer, bundle: Path, tmp_path: Path) -> None:
+    save_tokenizer(tokenizer, CONFIG, tmp_path / "copy", card="other words")
+    assert fingerprint(tmp_path / "copy") == fingerprint(bundle)
+    with torch.no_grad():
+        tokenizer.project_in.weight[0] += 1
+    save_tokenizer(tokenizer, CONFIG, tmp_path / "other")
+    assert fingerprint(tmp_path / "other") != fingerprint(bundle)
+
+
+def test_a_flipped_bit_is_noticed(bundle: Path) -> None:
+    content = bytearray((bundle / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (bundle / "model.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match="is damaged: its hash"):
+        load_tokenizer(bundle)
+
+
+def test_a_truncated_file_is_noticed(bundle: Path) -> None:
+    content = (bundle / "model.safetensors").read_bytes()
+    (bundle / "model.safetensors").write_bytes(content[:-100])
+    with pytest.raises(UserError, match=f"is damaged: it has {len(content) - 100} bytes"):
+        load_tokenizer(bundle)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "model.safetensors"])
+def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
+    with pytest.raises(UserError, match=f"has no {name}"):
+        load_tokenizer(bundle)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("format", 7, "has format 7, but vltok .* reads format 1"),
+        ("kind", "prior", "holds a prior, not a tokenizer"),
+        (
+            "requires",
+            [{"distribution": "elsewhere-tokens", "version": "1.2"}],
+            "needs elsewhere-tokens 1.2, which is not installed: pip install elsewhere-tokens",
+        ),
+        ("tokenizer", {"class_path": "nothing"}, "no tokenizer is called 'nothing'"),
+    ],
+)
+def test_what_does_not_fit_is_said(bundle: Path, change, key: str, value: Any, message: str) -> None:
+    change(key, value)
+    with pytest.raises(UserError, match=message) as raised:
+        load_tokenizer(bundle)
+    assert "\n" not in str(raised.value)
+
+
+def test_weights_of_another_shape_are_refused(bundle: Path, change) -> None:
+    tree = yaml.safe_load((bundle / "config.yaml").read_text())["tokenizer"]
+    tree["init_args"]["quantizer"]["init_args"]["size"] = 32
+    change("tokenizer", tree)
+    with pytest.raises(UserError, match=r"do not fit what config\.yaml describes"):
+        load_tokenizer(bundle)
+
+
+@pytest.mark.parametrize("text", ["", "- a", "a: [", "just: this"])
+def test_a_configuration_that_is_none(bundle: Path, text: str) -> None:
+    (bundle / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"config\.yaml'"):
+        load_tokenizer(bundle)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no bundle '.*nowhere': no such folder"):
+        load_tokenizer(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="it is a file"):
+        load_tokenizer(tmp_path / "file")
+
+
+def test_a_run_folder_hints_at_its_bundle(bundle: Path, tmp_path: Path) -> None:
+    bundle.rename(tmp_path / "bundle")
+    with pytest.raises(UserError, match=f"did you mean '{tmp_path / 'bundle'}'?"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_hub_name_is_fetched(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def snapshot_download(name: str, allow_patterns: list[str]) -> str:
+        asked.append((name, set(allow_patterns)))
+        return str(bundle)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert isinstance(load_tokenizer("somebody/tokenizer"), Tokenizer)
+    assert asked == [("somebody/tokenizer", {"config.yaml", "model.safetensors", "README.md"})]
+
+
+def test_a_hub_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def snapshot_download(name: str, allow_patterns: list[str]) -> str:
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    with pytest.raises(UserError, match="there is no folder 'somebody/tokenizer', and the Hugging Face Hub") as raised:
+        load_tokenizer("somebody/tokenizer")
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,281 @@
+"""Recipes: names in place of dotted paths, overrides, and one clear line for everything that is wrong."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonargparse import ArgumentParser
+
+from vltok.errors import UserError
+from vltok.interfaces import Tokenizer
+from vltok.io.recipes import dump, instantiate, parse, parse_tree, read, recipe_parser, translate_arguments, with_names
+from vltok.registry import resolve_names
+from vltok.tokenizers.encoders import PatchEncoder
+from vltok.tokenizers.gates import EntropyGate, FixedGate
+
+RECIPE = """
+tokenizer:
+  class_path: dq-vae
+  init_args:
+    encoder: {class_path: patch, init_args: {factors: [4, 8], width: 16, blocks: 1, channels: 16}}
+    gate: {class_path: entropy, init_args: {ratios: {4: 0.5, 8: 0.5}}}
+    quantizer: {class_path: ema-vq, init_args: {size: 16, dimension: 8}}
+    decoder: {class_path: pixel-shuffle, init_args: {factor: 4, channels: 16, width: 16, blocks: 1}}
+"""
+
+
+@pytest.fixture
+def parser() -> ArgumentParser:
+    parser = recipe_parser("vltok fit")
+    parser.add_argument("--config", action="config")
+    parser.add_argument("--out", type=str | None)
+    parser.add_subclass_arguments(Tokenizer, "tokenizer", required=True)
+    return parser
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def _edited(key: str, value: Any) -> dict:
+    """The recipe with the value at a dotted key replaced, or taken away where the value is ``...``."""
+    tree = yaml.safe_load(RECIPE)
+    *way, last = key.split("/")
+    node = tree
+    for part in way:
+        node = node[part]
+    if value is ...:
+        del node[last]
+    else:
+        node[last] = value
+    return tree
+
+
+def test_names_become_classes(parser: ArgumentParser, recipe: Path) -> None:
+    tokenizer = instantiate(parser, parse(parser, ["--config", str(recipe)])).tokenizer
+    assert isinstance(tokenizer.encoder, PatchEncoder) and isinstance(tokenizer.gate, EntropyGate)
+    assert tokenizer.gate.ratios.shares == (0.5, 0.5)
+
+
+def test_overrides_reach_every_level(parser: ArgumentParser, recipe: Path) -> None:
+    arguments = ["--config", str(recipe), "--tokenizer.quantizer.size", "32", "--tokenizer.encoder.width=24"]
+    init_args = parse(parser, arguments).tokenizer.init_args
+    assert (init_args.quantizer.init_args.size, init_args.encoder.init_args.width) == (32, 24)
+    assert init_args.quantizer.init_args.dimension == 8
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        ["--tokenizer.gate", "fixed"],
+        ["--tokenizer.gate=fixed"],
+        ["--tokenizer.gate.class_path", "fixed"],
+        ["--tokenizer.gate.class_path=fixed"],
+        ["--tokenizer.gate", "vltok.tokenizers.gates.FixedGate"],
+        ["--tokenizer.gate", "{class_path: fixed, init_args: {granularities: 2}}"],
+    ],
+)
+def test_a_component_is_replaced_by_name(parser: ArgumentParser, recipe: Path, override: list[str]) -> None:
+    arguments = ["--config", str(recipe), *override, "--tokenizer.gate.granularities", "2"]
+    gate = instantiate(parser, parse(parser, arguments)).tokenizer.gate
+    assert isinstance(gate, FixedGate) and gate.granularities == 2
+
+
+def test_a_component_is_taken_away_by_null(parser: ArgumentParser, tmp_path: Path) -> None:
+    tree = _edited("tokenizer/init_args/budget", {"class_path": "ratio", "init_args": {"ratios": {4: 0.5, 8: 0.5}}})
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tree))
+    arguments = ["--config", str(tmp_path / "recipe.yaml"), "--tokenizer.budget", "null"]
+    assert parse(parser, arguments).tokenizer.init_args.budget is None
+
+
+def test_a_mapping_is_replaced_whole(parser: ArgumentParser, recipe: Path) -> None:
+    arguments = ["--config", str(recipe), "--tokenizer.gate.ratios", "{4: 0.25, 8: 0.75}"]
+    assert parse(parser, arguments).tokenizer.init_args.gate.init_args.ratios == {4: 0.25, 8: 0.75}
+
+
+def test_paths_and_values_are_left_alone() -> None:
+    arguments = ["--data.root", "patch", "--tokenizer.gate", "a/b.yaml", "--out=fixed", "--tokenizer.budget", "null"]
+    assert translate_arguments(arguments) == arguments
+
+
+def test_print_config_can_be_read_back(
+    parser: ArgumentParser, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(parser, ["--config", str(recipe), "--tokenizer.encoder.width", "24", "--print_config"])
+    printed = capsys.readouterr().out
+    tree = yaml.safe_load(printed)
+    assert tree["tokenizer"]["class_path"] == "dq-vae"
+    assert tree["tokenizer"]["init_args"]["gate"]["init_args"]["ratios"] == {4: 0.5, 8: 0.5}
+    (tmp_path / "again.yaml").write_text(printed)
+    again = parse(parser, ["--config", str(tmp_path / "again.yaml")])
+    assert again.tokenizer == parse(parser, ["--config", str(recipe), "--tokenizer.encoder.width", "24"]).tokenizer
+
+
+def test_names_and_paths_turn_into_each_other() -> None:
+    tree = yaml.safe_load(RECIPE)
+    resolved = resolve_names(tree)
+    assert resolved["tokenizer"]["class_path"] == "vltok.tokenizers.dqvae.DQVAE"
+    assert with_names(resolved) == tree
+    assert yaml.safe_load(dump(resolved)) == tree
+
+
+def test_a_class_by_another_path_has_its_name() -> None:
+    """jsonargparse writes the shortest path that leads to a class, which may be a re-export."""
+    import vltok.tokenizers.dqvae  # imports FixedGate, so that it can be found there too
+
+    assert vltok.tokenizers.dqvae.FixedGate is FixedGate
+    assert with_names({"gate": "vltok.tokenizers.dqvae.FixedGate"}) == {"gate": "fixed"}
+    assert with_names({"gate": "collections.FixedGate"}) == {"gate": "collections.FixedGate"}
+
+
+INNER = "tokenizer/init_args"
+WRONG = {
+    "misspelt key": (
+        f"{INNER}/encoder/init_args/widht",
+        3,
+        "no key of tokenizer.encoder (PatchEncoder) is called 'widht'; there are: factors, width, blocks, channels, "
+        "dropout; did you mean 'width'?",
+    ),
+    "misspelt key of a mapping": (
+        f"{INNER}/gate/init_args/ratioz",
+        {4: 1.0},
+        "no key of tokenizer.gate (EntropyGate) is called 'ratioz'; there are: ratios, thresholds, bins; "
+        "did you mean 'ratios'?",
+    ),
+    "misspelt part": (
+        f"{INNER}/encodr",
+        {"class_path": "vltok.tokenizers.encoders.PatchEncoder"},
+        "no key of tokenizer (DQVAE) is called 'encodr'; there are: encoder, gate, quantizer, decoder, budget; "
+        "did you mean 'encoder'?",
+    ),
+    "misspelt top": ("tokeniser", 1, "no key or option is called 'tokeniser'; did you mean '--tokenizer'?"),
+    "wrong type": (f"{INNER}/encoder/init_args/width", "wide", "tokenizer.encoder.width must be int, not 'wide'"),
+    "wrong optional type": (
+        f"{INNER}/gate/init_args/thresholds",
+        3,
+        "tokenizer.gate.thresholds must be list or null, not '3'",
+    ),
+    "missing value": (
+        f"{INNER}/encoder/init_args/factors",
+        ...,
+        "tokenizer.encoder (PatchEncoder) needs factors: give it in the recipe, or as --tokenizer.encoder.factors on "
+        "the command line",
+    ),
+    "missing part": (
+        f"{INNER}/decoder",
+        ...,
+        "tokenizer (DQVAE) needs decoder: give it in the recipe, or as --tokenizer.decoder on the command line",
+    ),
+    "missing tokenizer": (
+        "tokenizer",
+        ...,
+        "the recipe needs tokenizer: give it in the recipe, or as --tokenizer on the command line",
+    ),
+    "misspelt component": (
+        f"{INNER}/gate/class_path",
+        "entropi",
+        "no gate is called 'entropi'; there are: entropy, feature, fixed, random; did you mean 'entropy'?",
+    ),
+    "no such class": (
+        f"{INNER}/gate/class_path",
+        "vltok.tokenizers.gates.Nothing",
+        "tokenizer.gate.class_path: 'vltok.tokenizers.gates.Nothing' cannot be imported: module "
+        "'vltok.tokenizers.gates' has no attribute 'Nothing'",
+    ),
+    "no such module": (
+        f"{INNER}/gate/class_path",
+        "nowhere.gates.Gate",
+        "tokenizer.gate.class_path: 'nowhere.gates.Gate' cannot be imported: No module named 'nowhere'",
+    ),
+    "class of another kind": (
+        f"{INNER}/gate/class_path",
+        "vltok.tokenizers.encoders.PatchEncoder",
+        "tokenizer.gate: 'vltok.tokenizers.encoders.PatchEncoder' is no Gate; there are: entropy, feature, fixed, "
+        "random",
+    ),
+    "misspelt init_args": (
+        f"{INNER}/gate",
+        {"class_path": "fixed", "initargs": {}},
+        "tokenizer.gate must be a component's name or dotted path, or hold class_path and init_args alone; there are: "
+        "entropy, feature, fixed, random",
+    ),
+    "number for a component": (
+        f"{INNER}/budget",
+        4,
+        "tokenizer.budget must be a component's name or dotted path, or hold class_path and init_args alone, not 4; "
+        "there are: code-length, ratio",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_one_exact_line(parser: ArgumentParser, tmp_path: Path, case: str) -> None:
+    key, value, message = WRONG[case]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(_edited(key, value)))
+    with pytest.raises(UserError) as raised:
+        parse(parser, ["--config", str(tmp_path / "recipe.yaml")])
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (["--tokenizer.encoder.widht", "3"], "did you mean 'width'?"),
+        (["--tokenizer.encoder.width", "wide"], "tokenizer.encoder.width must be int, not 'wide'"),
+        (["--tokenizer.gate.ratios", "3"], "tokenizer.gate.ratios must be dict, not '3'"),
+        (["--tokenizer.gate", "entropi"], "did you mean 'entropy'?"),
+        (["--tokenizer.gate=entropi"], "did you mean 'entropy'?"),
+        (["--tokenizer.gate", "vltok.tokenizers.gates.No"], "tokenizer.gate.class_path: 'vltok.tokenizers.gates.No'"),
+        (["--tokeniser.gate", "fixed"], "no key or option is called 'tokeniser.gate'"),
+        (["--uot", "3"], "no key or option is called 'uot'; did you mean '--out'?"),
+        (["--out"], "--out: expected one argument"),
+        (["alone"], "'alone' stands alone"),
+    ],
+)
+def test_a_wrong_override_is_one_line(parser: ArgumentParser, recipe: Path, override: list[str], message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        parse(parser, ["--config", str(recipe), *override])
+    assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"model: [", "is not YAML: line "),
+        (b"a: b: c", "is not YAML: line 1, column 5: mapping values are not allowed"),
+        (b"- model", "must hold keys and values, such as 'model: …', not list"),
+        (b"", "must hold keys and values"),
+        (b"\xff\xfe\xfa", "cannot be read: it is not text"),
+    ],
+)
+def test_a_file_that_is_no_recipe(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as raised:
+        read(path)
+    assert message in str(raised.value) and str(path) in str(raised.value)
+
+
+def test_a_constructor_s_own_error_comes_through(parser: ArgumentParser) -> None:
+    tree = _edited(f"{INNER}/gate/init_args/ratios", {4: 0.5, 8: 0.6})
+    with pytest.raises(UserError, match=r"^ratios must be shares .* that sum to 1"):
+        instantiate(parser, parse_tree(parser, tree))
+
+
+def test_a_constructor_s_error_comes_through_an_optional_part(parser: ArgumentParser) -> None:
+    tree = _edited(f"{INNER}/budget", {"class_path": "ratio", "init_args": {"ratios": {4: 0.5, 8: 0.6}}})
+    with pytest.raises(UserError, match=r"^ratios must be shares .* that sum to 1"):
+        instantiate(parser, parse_tree(parser, tree))
+
+
+def test_another_error_of_a_constructor_names_the_class(parser: ArgumentParser) -> None:
+    tree = _edited(f"{INNER}/decoder/init_args/width", -1)
+    with pytest.raises(UserError, match="^PixelShuffleDecoder cannot be built: "):
+        instantiate(parser, parse_tree(parser, tree))

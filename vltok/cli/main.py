@@ -1,0 +1,105 @@
+"""The `vltok` command: finds the verb, runs it, and turns errors into one line. Imports no torch of its own."""
+
+import importlib
+import logging
+import sys
+import traceback
+import warnings
+
+from vltok.errors import UserError, unknown
+from vltok.version import __version__
+
+#: Every verb, which is a module `vltok.cli.<verb>` with a function `run(arguments)`, and what it does.
+VERBS = {
+    "fit": "Train a tokenizer from a recipe",
+    "reconstruct": "Encode and decode pictures, and draw where the codes went",
+    "pack": "Write a folder of pictures as webdataset shards",
+    "plugins": "List the registered components, or the arguments of one",
+}
+
+_USAGE = """\
+usage: vltok VERB [arguments]
+
+Variable-length image tokenizers and the autoregressive priors that generate their codes.
+
+verbs ('vltok VERB --help' explains one):
+{verbs}
+
+options:
+  --help      show this
+  --version   show the version
+  --debug     show the traceback of an error, with any verb
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: What follows the program's name; those of the process by default.
+
+    Returns:
+        The exit code: 0 success, 1 an error, 2 wrong arguments, 130 interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        print(usage(), end="")
+        return 0
+    if arguments[0] == "--version":
+        print(f"vltok {__version__}")
+        return 0
+    try:
+        _run(*arguments)
+    except SystemExit as stop:  # argparse: 0 after --help, 2 after an error that it has printed
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    except BaseException as error:
+        if debug:
+            traceback.print_exc()
+        line, code = _verdict(error)
+        print(f"vltok: {line}", file=sys.stderr)
+        return code
+    return 0
+
+
+def usage() -> str:
+    """What `vltok --help` prints."""
+    width = max(map(len, VERBS))
+    return _USAGE.format(verbs="\n".join(f"  {verb:<{width}}   {purpose}" for verb, purpose in VERBS.items()))
+
+
+def _run(verb: str, *arguments: str) -> None:
+    if verb not in VERBS:
+        raise unknown("verb", verb, VERBS)
+    _quieten()
+    importlib.import_module(f"vltok.cli.{verb}").run(list(arguments))
+
+
+def _verdict(error: BaseException) -> tuple[str, int]:
+    """The line and the exit code for an error."""
+    import argparse
+
+    text = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        return f"error: {text}", 1
+    if isinstance(error, argparse.ArgumentError):
+        return f"error: {text}", 2
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted{f': {text}' if text else ''}", 130
+    return f"unexpected: {type(error).__name__}: {text} (run again with --debug for the traceback)", 1
+
+
+def _quieten() -> None:
+    """Silence what libraries say at start-up that a user can do nothing about."""
+    # xformers' compiled kernels are not needed: its operators written with PyTorch serve
+    logging.getLogger("xformers").setLevel(logging.ERROR)
+    for message, category in _HARMLESS:
+        warnings.filterwarnings("ignore", message=message, category=category)
+
+
+_HARMLESS: tuple[tuple[str, type[Warning]], ...] = ()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""`vltok plugins`: what is registered, and what its constructors take."""
+
+import inspect
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import docstring_parser
+from jsonargparse import ArgumentParser
+from rich.console import Console
+from rich.table import Table
+
+from vltok.errors import UserError, unknown
+from vltok.registry import KINDS, Component, components
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a component's constructor.
+
+    Attributes:
+        name: Its name, which is the recipe's key.
+        type: Its type, as one writes it.
+        default: Its default, as one writes it in Python; None where it must be given.
+        description: What it means.
+    """
+
+    name: str
+    type: str
+    default: str | None
+    description: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is shown of a component.
+
+    Attributes:
+        kind: A key of `KINDS`.
+        name: The name that recipes use.
+        target: ``package.module:Class``.
+        distribution: The distribution that declares it.
+        version: That distribution's version.
+        summary: The first line of its docstring.
+        error: Why it cannot be used; None where it can.
+        arguments: What its constructor takes.
+    """
+
+    kind: str
+    name: str
+    target: str
+    distribution: str
+    version: str
+    summary: str
+    error: str | None
+    arguments: tuple[Argument, ...]
+
+
+def run(arguments: list[str]) -> None:
+    """Print every component by kind, those of one kind, or the arguments of one component."""
+    parser = ArgumentParser(prog="vltok plugins", description=__doc__, exit_on_error=False)
+    parser.add_argument("what", nargs="*", default=[], help="nothing, KIND, NAME, KIND NAME or KIND/NAME")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    given = parser.parse_args(arguments)
+    chosen, detailed = _choose([part for word in given.what for part in word.split("/")])
+    entries = [_inspect(component) for component in chosen]
+    if given.json:
+        shown = [asdict(entry) if detailed else _without_arguments(entry) for entry in entries]
+        print(json.dumps(shown, indent=2, ensure_ascii=False))
+    elif detailed:
+        _print_details(entries)
+    else:
+        _print_list(entries)
+
+
+def _choose(words: Sequence[str]) -> tuple[list[Component], bool]:
+    """The components that are asked for, and whether to show their arguments."""
+    every = [component for kind in KINDS for component in components(kind)]
+    if not words:
+        return every, False
+    if len(words) > 2:
+        raise UserError(f"'vltok plugins' takes a kind and a name, not {' '.join(words)}")
+    *kinds, name = words
+    if kinds and kinds[0] not in KINDS:
+        raise unknown("kind of component", kinds[0], KINDS)
+    matches = [component for component in every if component.name == name and component.kind in (kinds or KINDS)]
+    if not matches and not kinds and name in KINDS:
+        return [component for component in every if component.kind == name], False
+    if not matches:
+        names = sorted({component.name for component in every if component.kind in (kinds or KINDS)})
+        raise unknown(kinds[0] if kinds else "component", name, names if kinds else [*names, *KINDS])
+    return matches, True
+
+
+def _inspect(component: Component) -> Entry:
+    rivals = [other for other in components(component.kind) if other.name == component.name and other != component]
+    summary, arguments, error = "", (), None
+    try:
+        loaded = component.load()
+        docstring = docstring_parser.parse(inspect.getdoc(loaded) or "")
+        summary, arguments = docstring.short_description or "", _arguments(loaded)
+    except UserError as broken:
+        error = " ".join(str(broken).split())
+    if rivals:
+        error = f"the name is also claimed by {', '.join(f'{other.distribution} {other.version}' for other in rivals)}"
+    return Entry(**asdict(component), summary=" ".join(summary.split()), error=error, arguments=arguments)
+
+
+def _arguments(component: type) -> tuple[Argument, ...]:
+    described: dict[str, str] = {}
+    for text in (component.__doc__, component.__init__.__doc__):
+        for parameter in docstring_parser.parse(text or "").params:
+            described[parameter.arg_name] = " ".join((parameter.description or "").split())
+    return tuple(
+        Argument(
+            parameter.name,
+            _type_name(parameter.annotation),
+            None if parameter.default is inspect.Parameter.empty else repr(parameter.default),
+            described.get(parameter.name, ""),
+        )
+        for parameter in inspect.signature(component).parameters.values()
+        if parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    )
+
+
+def _type_name(annotation: Any) -> str:
+    if annotation is inspect.Parameter.empty:
+        return "any"
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", text)
+
+
+def _without_arguments(entry: Entry) -> dict[str, Any]:
+    return {key: value for key, value in asdict(entry).items() if key != "arguments"}
+
+
+def _print_list(entries: Sequence[Entry]) -> None:
+    for kind in KINDS:
+        rows = [
+            (
+                entry.name,
+                entry.target.replace(":", "."),
+                f"{entry.distribution} {entry.version}",
+                f"does not load: {entry.error}" if entry.error else entry.summary,
+            )
+            for entry in entries
+            if entry.kind == kind
+        ]
+        if rows:
+            _print_table(f"{kind} ({KINDS[kind][0]})", ("name", "class", "distribution", "what it is"), rows)
+
+
+def _print_details(entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        title = f"{entry.kind} {entry.name}: {entry.target.replace(':', '.')} of {entry.distribution} {entry.version}"
+        if entry.error:
+            print(f"{title}\ndoes not load: {entry.error}\n")
+            continue
+        rows = [
+            (argument.name, argument.type, argument.default or "(required)", argument.description)
+            for argument in entry.arguments
+        ]
+        _print_table(f"{title}\n{entry.summary}", ("argument", "type", "default", "meaning"), rows)
+
+
+def _print_table(title: str, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """A table that folds to the width of a terminal, or lines of unbroken columns for a pipe."""
+    if sys.stdout.isatty():
+        table = Table(*header, title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*row)
+        Console(markup=False, highlight=False).print(table, "")
+        return
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    print(title)
+    for row in (header, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print()

@@ -1,0 +1,192 @@
+"""What jsonargparse says about a wrong recipe, in one line.
+
+jsonargparse reports a tree, one level for each nested component, with every alternative that it tried and the whole
+recipe at the end. Only the innermost line says what is wrong; the headings above it say where.
+"""
+
+import difflib
+import pydoc
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from jsonargparse import ArgumentParser
+
+from vltok.errors import unknown
+from vltok.registry import KINDS, components
+
+_HEADING = re.compile(
+    r"""Parser key "(?P<key>.*?)"(?: element \d+)?:(?P<rest>.*)|Problem with given class_path '(?P<path>.*)':$"""
+)
+_NOISE = re.compile(
+    r"Given value|Subtypes:|Errors:|Expected a path but|Does not validate against|Subclass types expect|"
+    r"a class path \(str\)|a dict with"
+)
+_COMPONENT = "must be a component's name or dotted path, or hold class_path and init_args alone"
+_LONGEST_VALUE = 80
+
+
+def explain(report: str, parser: ArgumentParser) -> str:
+    """One line from a report: the dotted key, what was given, and what is allowed.
+
+    Args:
+        report: The message of an error that jsonargparse raised.
+        parser: The parser that raised it, for the names of its options.
+    """
+    findings = [finding for finding in _findings(report) if not _NOISE.match(finding.text)]
+    if not findings:
+        return _one_line(report)
+    # alternatives of a union stand side by side; what got furthest into the recipe is what was meant
+    deepest = max(finding.depth for finding in findings)
+    first = next(finding for finding in findings if finding.depth == deepest)
+    expected = [finding.text for finding in findings if finding.keys == first.keys and finding.depth == deepest]
+    return _one_line(_Explanation(first, expected, parser).text())
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """A line of a report that is no heading.
+
+    Attributes:
+        depth: Its indentation.
+        text: What it says.
+        keys: The keys of the recipe that it stands under.
+        class_path: The class whose arguments were looked at, if any.
+        given: The value that was refused, as the report shows it.
+    """
+
+    depth: int
+    text: str
+    keys: tuple[str, ...]
+    class_path: str | None
+    given: str
+
+
+def _findings(report: str) -> Iterator[_Finding]:
+    lines = report.splitlines()
+    headings: list[tuple[int, str | None, str | None]] = []
+    for index, line in enumerate(lines):
+        if not line.strip():
+            continue
+        text = line.lstrip(" ")
+        depth = len(line) - len(text)
+        if text.startswith("- "):
+            text, depth = text[2:], depth + 2
+        headings = [heading for heading in headings if heading[0] <= depth]
+        if match := _HEADING.match(text):
+            headings = [heading for heading in headings if heading[0] < depth]
+            headings.append((depth, match["key"], match["path"]))
+            text, depth = (match["rest"] or "").strip(), depth + 2
+        if text:
+            keys = tuple(key for _, key, _ in headings if key)
+            paths = [path for _, _, path in headings if path]
+            given = next((below for below in lines[index:] if below.lstrip().startswith("Given value: ")), "")
+            yield _Finding(depth, text, keys, paths[-1] if paths else None, given.partition("Given value: ")[2])
+
+
+@dataclass(frozen=True)
+class _Explanation:
+    """The sentence for a finding."""
+
+    finding: _Finding
+    alternatives: list[str]
+    parser: ArgumentParser
+
+    def text(self) -> str:
+        cases = {
+            r"(?:Option|Group '(?P<group>.*?)' does not accept option) '(?P<key>.*?)'(?: is not accepted)?$": self.key,
+            r"unrecognized arguments: (?P<arguments>.*)": self.arguments,
+            r"the following arguments are required: (?P<names>.*)": self.missing,
+            r"(?:module '.*' has no attribute|No module named) .*": self.not_importable,
+            r"Import path (?P<path>\S+) does not correspond to a subclass of (?P<base>\w+)": self.wrong_class,
+            r"Not a valid subclass of \w+(?:\. Got value: (?P<value>.*))?": self.no_component,
+            r"Expected an instantiatable class": self.abstract,
+            r"Expected a dot import path string: (?P<value>.*)": self.no_path,
+            r"Expected an? ": self.wrong_type,
+        }
+        for pattern, case in cases.items():
+            if match := re.match(pattern, self.finding.text):
+                return case(**match.groupdict())
+        return ": ".join([*filter(None, [self.place]), self.finding.text])
+
+    @property
+    def place(self) -> str:
+        return ".".join(self.finding.keys)
+
+    @property
+    def owner(self) -> str:
+        """The component whose arguments were looked at, as `model.tokenizer (DQVAE)`."""
+        if self.finding.class_path is None:
+            return "the recipe"
+        return f"{self.place} ({self.finding.class_path.rpartition('.')[2]})"
+
+    def key(self, group: str | None, key: str) -> str:
+        if self.finding.class_path is None:
+            return self.arguments(f"--{group}.{key}" if group else f"--{key}")
+        # below a key that does not exist jsonargparse also names the keys of its value
+        return str(unknown(f"key of {self.owner}", key.partition(".")[0], _keys(self.finding.class_path)))
+
+    def arguments(self, arguments: str) -> str:
+        given = arguments.split()[0].partition("=")[0]
+        if not given.startswith("-"):
+            return f"'{given}' stands alone: every value follows an option, as in --config {given}"
+        keys = [*self.parser.get_defaults(skip_validation=True).keys(), "config"]
+        options = [f"--{key}" for key in dict.fromkeys([*keys, *(key.partition(".")[0] for key in keys)])]
+        near = difflib.get_close_matches(given, options, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"'{self.parser.prog} --help' lists them"
+        return f"no key or option is called '{given.lstrip('-')}'; {hint}"
+
+    def missing(self, names: str) -> str:
+        option = ".".join([*self.finding.keys, names.split(",")[0]])
+        return f"{self.owner} needs {names}: give it in the recipe, or as --{option} on the command line"
+
+    def not_importable(self) -> str:
+        return f"{self.place}.class_path: '{self.finding.class_path}' cannot be imported: {self.finding.text}"
+
+    def wrong_class(self, path: str, base: str) -> str:
+        return f"{self.place}: '{path}' is no {base}{self.choices}"
+
+    def no_component(self, value: str | None) -> str:
+        return f"{self.place} {_COMPONENT}, not {_short(value or self.finding.given)}{self.choices}"
+
+    def abstract(self) -> str:
+        # jsonargparse takes a mapping that is no component for arguments of the interface itself
+        return f"{self.place} {_COMPONENT}{self.choices}"
+
+    def no_path(self, value: str) -> str:
+        return f"{self.place}: '{value}' is no dotted path of a class, such as my_package.module.Class{self.choices}"
+
+    def wrong_type(self) -> str:
+        texts = [text.partition(". Got value: ") for text in self.alternatives if text.startswith("Expected a")]
+        types = [_type_name(text.split(" ", 2)[2]) for text, _, _ in texts]
+        given = next((value for _, _, value in texts if value), self.finding.given)
+        nested = re.match(r"NestedArg\(key='.*?', val=(.*)\)$", given)
+        return f"{self.place} must be {' or '.join(types)}, not {_short(nested[1] if nested else repr(given))}"
+
+    @property
+    def choices(self) -> str:
+        """The registered names, where the last key is a kind of component."""
+        kind = self.finding.keys[-1] if self.finding.keys else None
+        names = sorted({component.name for component in components(kind)}) if kind in KINDS else []
+        return f"; there are: {', '.join(names)}" if names else ""
+
+
+def _keys(class_path: str) -> list[str]:
+    """The arguments that a class takes, or nothing for what is no class."""
+    component = pydoc.locate(class_path)
+    if not isinstance(component, type):
+        return []
+    parser = ArgumentParser(exit_on_error=False)
+    return [key.partition(".")[2] for key in parser.add_class_arguments(component, "component")]
+
+
+def _type_name(text: str) -> str:
+    return re.sub(r"<class '(?:[\w.]+\.)?(\w+)'>", r"\1", text).replace("typing.", "").replace("NoneType", "null")
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _LONGEST_VALUE else f"{value[:_LONGEST_VALUE]}…"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

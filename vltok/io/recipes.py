@@ -1,0 +1,192 @@
+"""Recipes: YAML files whose `class_path` values may be registered names, read with jsonargparse.
+
+The line between the two: this module turns names into dotted paths and back, builds parsers, and says in one line what
+is wrong with a recipe; what a recipe may hold is said by the signatures of the classes alone.
+"""
+
+import json
+import pydoc
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, set_dumper, set_loader
+
+from vltok.errors import UserError
+from vltok.io.recipe_errors import explain
+from vltok.registry import KINDS, components, find, resolve_names
+
+#: jsonargparse's name for files in which components are written by their registered names.
+MODE = "vltok"
+
+
+def read(path: str | Path) -> dict:
+    """The content of a recipe, with registered names replaced by dotted paths. Imports none of its classes.
+
+    Raises:
+        UserError: No such file, not YAML, not a mapping, or a name that is not registered.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UserError(f"recipe '{path}' cannot be read: {reason}") from error
+    try:
+        tree = _load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise UserError(f"recipe '{path}' is not YAML: {where}{getattr(error, 'problem', None) or error}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"recipe '{path}' must hold keys and values, such as 'model: …', not {type(tree).__name__}")
+    return tree
+
+
+def translate_arguments(arguments: Sequence[str]) -> list[str]:
+    """Command-line arguments with registered names replaced by dotted paths, and every named recipe checked.
+
+    An option whose last part is a kind of component takes a name: ``--data folder``,
+    ``--model.tokenizer.gate=entropy``, ``--model.tokenizer.encoder.class_path timm``.
+
+    Raises:
+        UserError: A name that is not registered, or a recipe that cannot be read.
+    """
+    translated: list[str] = []
+    option = None
+    for argument in arguments:
+        if argument.startswith("--"):
+            option, equals, value = argument.partition("=")
+            argument = f"{option}={_translate(option, value)}" if equals else argument
+            option = None if equals else option
+        elif option is not None:
+            argument, option = _translate(option, argument), None
+        translated.append(argument)
+    return translated
+
+
+def with_names(tree: Any, kind: str | None = None) -> Any:
+    """The opposite of `resolve_names`: dotted paths of registered components replaced by their names."""
+    if isinstance(tree, Mapping):
+        return {
+            key: with_names(value, key if key in KINDS else kind if key == "class_path" else None)
+            for key, value in tree.items()
+        }
+    if isinstance(tree, list):
+        return [with_names(item) for item in tree]
+    if isinstance(tree, str) and kind is not None:
+        return _name_of(tree, kind) or tree
+    return tree
+
+
+def recipe_parser(prog: str, description: str | None = None) -> ArgumentParser:
+    """An empty parser that reads recipes, and whose dumps write registered names."""
+    set_loader(MODE, _load, (yaml.YAMLError,))
+    set_dumper(MODE, dump)
+    return ArgumentParser(prog=prog, description=description, parser_mode=MODE, exit_on_error=False)
+
+
+def dump(tree: Mapping) -> str:
+    """The YAML text of a recipe, with registered names."""
+    return yaml.safe_dump(_integer_keys(with_names(tree)), sort_keys=False, allow_unicode=True, width=120)
+
+
+def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+    """Parse command-line arguments, recipes and registered names among them.
+
+    Raises:
+        UserError: Anything that is wrong with them, in one line.
+    """
+    translated = translate_arguments(arguments)
+    return _explained(parser, lambda: parser.parse_args(translated))
+
+
+def parse_tree(parser: ArgumentParser, tree: Mapping) -> Namespace:
+    """Parse what a recipe holds.
+
+    Raises:
+        UserError: Anything that is wrong with it, in one line.
+    """
+    resolved = resolve_names(_string_keys(tree))
+    return _explained(parser, lambda: parser.parse_object(resolved))
+
+
+def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
+    """Build what a parsed recipe describes.
+
+    Raises:
+        UserError: A constructor refused what it was given.
+    """
+    failures: list[tuple[type, Exception]] = []
+
+    def build(component: type, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return component(*args, **kwargs)
+        except Exception as error:
+            failures.append((component, error))
+            raise
+
+    try:
+        return parser.instantiate(config, instantiators=[(build, object, True)])
+    except Exception as error:
+        # jsonargparse wraps what a constructor raises into its own report of the whole recipe
+        if not failures:
+            raise
+        component, cause = failures[0]
+        if isinstance(cause, UserError):
+            raise cause from error
+        raise UserError(f"{component.__qualname__} cannot be built: {type(cause).__name__}: {cause}") from error
+
+
+def _load(text: str) -> Any:
+    # jsonargparse hands nested overrides on as Python literals, of which None alone is no YAML
+    return None if text.strip() == "None" else resolve_names(_string_keys(get_loader("yaml")(text)))
+
+
+def _string_keys(tree: Any) -> Any:
+    """Keys as jsonargparse wants them; it makes them integers again where the signature says so."""
+    if isinstance(tree, dict):
+        return {str(key): _string_keys(value) for key, value in tree.items()}
+    return [_string_keys(item) for item in tree] if isinstance(tree, list) else tree
+
+
+def _integer_keys(tree: Any) -> Any:
+    """Keys as people write them."""
+    if isinstance(tree, dict):
+        return {int(key) if str(key).isdigit() else key: _integer_keys(value) for key, value in tree.items()}
+    return [_integer_keys(item) for item in tree] if isinstance(tree, list) else tree
+
+
+def _translate(option: str, value: str) -> str:
+    """The value of an option, with names replaced by dotted paths."""
+    keys = option.lstrip("-").split(".")
+    if keys == ["config"]:
+        read(value)
+        return value
+    key = keys[-2] if keys[-1] == "class_path" and len(keys) > 1 else keys[-1]
+    if key not in KINDS or not value or value in ("null", "None") or any(mark in value for mark in "./"):
+        return value
+    if not value.startswith("{"):
+        return find(key, value).class_path
+    return json.dumps(resolve_names(_string_keys(get_loader("yaml")(value)), key))
+
+
+def _name_of(class_path: str, kind: str) -> str | None:
+    """The name under which a class is registered, where there is exactly one that means it."""
+    every = components(kind)
+    ending = class_path.rpartition(".")[2]
+    for component in every:
+        # a package may re-export a class, so that its dotted path is not the registered one
+        same = component.class_path == class_path or (
+            component.class_path.endswith(f".{ending}") and pydoc.locate(class_path) is component.load()
+        )
+        if same and sum(other.name == component.name for other in every) == 1:
+            return component.name
+    return None
+
+
+def _explained(parser: ArgumentParser, action: Callable[[], Namespace]) -> Namespace:
+    try:
+        return action()
+    except ArgumentError as error:
+        raise UserError(explain(str(error), parser)) from error
