@@ -1,0 +1,252 @@
+"""DQ-Transformer (section 3.3): where the next code goes, then what it is, from coarse to fine.
+
+```
+contents  C₀ C₁ C₂ … ─ embedding ──┐
+positions P₀ P₁ P₂ … ─ embedding ──┤
+granularities        ─ embedding ─(+)─ Position-Transformer ─ H ─┬─ head ─► P₁ P₂ P₃ …   eq. (9)
+steps     0  1  2  … ─ embedding ──┘                             │
+positions P₁ P₂ P₃ … ─ embedding ───────────────────────────────(+)─ Content-Transformer ─ head ─► C₁ C₂ C₃ …   eq. (10)
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vltok.codes import Codes, CodeSpec
+from vltok.errors import UserError, unknown
+from vltok.interfaces import Prior, PriorLoss, SamplingConfig
+from vltok.nn.transformer import Transformer, initialise
+from vltok.priors.dq_sampling import draw
+from vltok.priors.orderings import CoarseToFine, Order, Sequences
+
+PositionLoss = Literal["sequence", "granularity-mean"]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What DQ-Transformer predicts, and what was to be predicted.
+
+    Attributes:
+        positions: Logits of the next position, `[t v]`, in the id space of the next token's granularity.
+        contents: Logits of the next content, given the next position, `[t v]`.
+        targets: The next tokens.
+    """
+
+    positions: Float[Tensor, "t _"]
+    contents: Float[Tensor, "t _"]
+    targets: Sequences
+
+
+class DQTransformer(Prior):
+    """The paper's prior over codes of several granularities.
+
+    The defaults are the paper's base model for images of 16 × 16 regions, 308M parameters; `content_layers` 42 gives
+    the large one. With one factor it is an ordinary autoregressive transformer over a VQGAN's codes.
+
+    Args:
+        codebook_size: Number of entries of the tokenizer's codebook.
+        factors: The tokenizer's downsampling factors, in any order.
+        regions: Rows and columns of the grid of regions: image height and width over the coarsest factor.
+        width: Model width of both transformers.
+        heads: Attention heads of both.
+        position_layers: Blocks of the Position-Transformer.
+        content_layers: Blocks of the Content-Transformer.
+        dropout: Dropout of embeddings, attention weights and branches.
+        classes: Number of classes; None for an unconditional model.
+        label_dropout: Probability with which training hides an image's class. Above 0 the model also learns the
+            unconditional distribution, which classifier-free guidance needs.
+        class_in_positions: The class stands for ⟨sos⟩ in the position tracks too, as in the original's code; else in
+            the content track only, as the paper has it.
+        order: Order of the codes of one granularity: ``row-first`` or ``region-first``.
+        shared_content: One content embedding for all granularities, or one for each (table 7).
+        shared_position: One position embedding for all granularities, or one for each (table 7).
+        granularity_embedding: Whether tokens say of which granularity they are (table 7).
+        absolute_position: Whether tokens say at which step of the sequence they stand.
+        position_loss: ``sequence`` is one mean over all positions (eq. 9), ``granularity-mean`` the mean of each
+            granularity's mean, as in the original's code.
+        checkpointing: Recompute blocks in the backward pass: less memory, a third more time.
+        compile: Compile each block with torch.compile.
+
+    Raises:
+        UserError: Factors or regions that no grid can have, a width that the heads do not divide, or label dropout
+            without classes.
+    """
+
+    def __init__(
+        self,
+        codebook_size: int,
+        factors: Sequence[int] = (8, 16),
+        regions: tuple[int, int] = (16, 16),
+        width: int = 1024,
+        heads: int = 16,
+        position_layers: int = 6,
+        content_layers: int = 18,
+        dropout: float = 0.1,
+        classes: int | None = None,
+        label_dropout: float = 0.0,
+        class_in_positions: bool = False,
+        order: Order = "row-first",
+        shared_content: bool = True,
+        shared_position: bool = False,
+        granularity_embedding: bool = True,
+        absolute_position: bool = True,
+        position_loss: PositionLoss = "sequence",
+        checkpointing: bool = False,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        if width % heads:
+            raise UserError(f"width must be a multiple of heads; {width} is none of {heads}")
+        if position_loss not in get_args(PositionLoss):
+            raise unknown("position_loss", position_loss, get_args(PositionLoss))
+        if not 0 <= label_dropout <= 1 or (label_dropout and classes is None):
+            raise UserError(f"label_dropout must lie in [0, 1] and needs classes, not {label_dropout} of {classes}")
+        if classes is not None and classes < 1:
+            raise UserError(f"classes must be at least 1, not {classes}; leave it out for an unconditional prior")
+        self._spec = CodeSpec(codebook_size, tuple(factors), tuple(regions))
+        self.ordering = CoarseToFine(self._spec, order)
+        self.classes = classes
+        self.label_dropout = label_dropout
+        self.class_in_positions = class_in_positions
+        self.position_loss = position_loss
+        self.dropout = dropout
+        # Starts: one for each class, then ⟨sos⟩ itself where images without a class occur.
+        starts = (classes or 0) + int(classes is None or label_dropout > 0)
+        granularities = self._spec.granularities
+        content_size = self._spec.content_start + starts
+        position_sizes = [
+            self._spec.position_start(granularity) + (starts if class_in_positions else 1)
+            for granularity in range(granularities)
+        ]
+        # Tables of several granularities stand in one matrix, one after another: granularity k's starts at offset k.
+        content_tables = 1 if shared_content else granularities
+        self.content_embedding = nn.Embedding(content_tables * content_size, width)
+        content_offsets = torch.arange(granularities) * (0 if shared_content else content_size)
+        self.register_buffer("content_offsets", content_offsets, persistent=False)
+        sizes = torch.tensor([0, *position_sizes[:-1]]) * (0 if shared_position else 1)
+        self.position_embedding = nn.Embedding(position_sizes[-1] if shared_position else sum(position_sizes), width)
+        self.register_buffer("position_offsets", sizes.cumsum(0), persistent=False)
+        self.granularity_embedding = nn.Embedding(granularities, width) if granularity_embedding else None
+        self.step_embedding = nn.Embedding(self.ordering.longest, width) if absolute_position else None
+        self.position_transformer = Transformer(width, heads, position_layers, dropout, checkpointing)
+        self.content_transformer = Transformer(width, heads, content_layers, dropout, checkpointing)
+        self.position_head = Head(width, position_sizes[-1])
+        self.content_head = Head(width, content_size)
+        initialise(self)
+        if compile:
+            for block in (*self.position_transformer.blocks, *self.content_transformer.blocks):
+                block.compile(dynamic=True)
+
+    @property
+    def spec(self) -> CodeSpec:
+        """The codes that it models."""
+        return self._spec
+
+    def forward(self, sequences: Sequences) -> Predictions:
+        """Predict every token but the first of each image from those before it."""
+        read, targets = sequences.shifted()
+        embedded = self.embed(read.contents, read.positions, read.granularities, read.packing.steps)
+        hidden = self.position_transformer(F.dropout(embedded, self.dropout, self.training), read.packing)
+        positions = self.position_head(hidden)
+        hidden = self.content_transformer(
+            hidden + self.embed_position(targets.positions, targets.granularities), read.packing
+        )
+        return Predictions(positions, self.content_head(hidden), targets)
+
+    def loss(self, codes: Codes) -> PriorLoss:
+        """Eq. (11): the position loss (eq. 9) plus the content loss (eq. 10), in nats a token."""
+        predictions = self(self.ordering(codes, *self.starts(self._labels(codes))))
+        targets = predictions.targets
+        content = F.cross_entropy(predictions.contents.float(), targets.contents)
+        positions = F.cross_entropy(predictions.positions.float(), targets.positions, reduction="none")
+        position = positions.mean()
+        count = torch.tensor(targets.packing.total, device=codes.device)
+        weighted = position
+        if self.position_loss == "granularity-mean":
+            sums = positions.new_zeros(self.spec.granularities).index_add(0, targets.granularities, positions)
+            weighted = (sums / targets.granularities.bincount(minlength=self.spec.granularities)).mean()
+        return PriorLoss(
+            total=weighted + content,
+            parts={"position": position.detach(), "content": content.detach()},
+            counts={"position": count, "content": count},
+        )
+
+    def sample(
+        self,
+        labels_or_count: Int[Tensor, " b"] | int,
+        sampling: SamplingConfig,
+        generator: torch.Generator | None = None,
+        batch_size: int | None = None,
+        first_image: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> Codes:
+        """Draw the codes of images (algorithm 1). Every draw decodes: each region is covered exactly once.
+
+        See `Prior.sample` for the arguments and errors.
+        """
+        return draw(self, labels_or_count, sampling, generator, batch_size, first_image, progress)
+
+    def embed(
+        self,
+        contents: Int[Tensor, " n"],
+        positions: Int[Tensor, " n"],
+        granularities: Int[Tensor, " n"],
+        steps: Int[Tensor, " n"],
+    ) -> Float[Tensor, "n d"]:
+        """What the Position-Transformer reads."""
+        embedded = self.content_embedding(self.content_offsets[granularities] + contents)
+        embedded = embedded + self.embed_position(positions, granularities)
+        if self.step_embedding is not None:
+            embedded = embedded + self.step_embedding(steps)
+        if self.granularity_embedding is not None:
+            embedded = embedded + self.granularity_embedding(granularities)
+        return embedded
+
+    def embed_position(self, positions: Int[Tensor, " n"], granularities: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        """The embedding of positions, which both transformers read."""
+        return self.position_embedding(self.position_offsets[granularities] + positions)
+
+    def starts(self, labels: Int[Tensor, " b"]) -> tuple[Int[Tensor, " b"], Int[Tensor, " b"]]:
+        """What stands for ⟨sos⟩ in the content track, and what is added to it in the position tracks.
+
+        Args:
+            labels: The class of each image; the number of classes, 0 if there are none, for images without one.
+        """
+        return self.spec.content_start + labels, labels * int(self.class_in_positions)
+
+    def _labels(self, codes: Codes) -> Int[Tensor, " b"]:
+        if self.classes is None:
+            return torch.zeros(len(codes), dtype=torch.long, device=codes.device)
+        if codes.labels is None:
+            raise UserError("these codes have no labels, which a prior with classes learns from: set `classes` to null")
+        labels = codes.labels.long()
+        if self.training and self.label_dropout:
+            hidden = torch.rand(len(codes), device=codes.device) < self.label_dropout
+            labels = torch.where(hidden, self.classes, labels)
+        return labels
+
+
+class Head(nn.Module):
+    """Hidden states → logits: a norm and a matrix without bias.
+
+    Args:
+        width: Model width.
+        size: Number of logits.
+    """
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.linear = nn.Linear(width, size, bias=False)
+
+    def forward(self, hidden: Float[Tensor, "n d"]) -> Float[Tensor, "n v"]:
+        """The logits."""
+        return self.linear(self.norm(hidden).to(self.linear.weight.dtype))

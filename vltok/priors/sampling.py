@@ -1,0 +1,80 @@
+"""Drawing tokens: filters of logits, and a random stream for each image.
+
+Everything is a tensor operation over the batch; nothing waits for the device.
+Axis letters: b image, v vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+# The finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014), whose
+# constants are written here as signed numbers: PyTorch multiplies int64 modulo 2⁶⁴.
+_GAMMA = 0x9E3779B97F4A7C15 - 2**64
+_FIRST = 0xBF58476D1CE4E5B9 - 2**64
+_SECOND = 0x94D049BB133111EB - 2**64
+
+
+def seed_of(generator: torch.Generator | None) -> int:
+    """A seed for the streams of images: one number of a generator, PyTorch's default one where None."""
+    device = "cpu" if generator is None else generator.device
+    return int(torch.randint(2**63 - 1, (), generator=generator, device=device))
+
+
+def uniforms(seed: int, images: Int[Tensor, " b"], draws: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """Uniform numbers in [0, 1), each a function of the seed, its image and its count within the image alone.
+
+    Args:
+        seed: That of the whole draw.
+        images: The number of each image.
+        draws: How many numbers each image has drawn before this one.
+    """
+    mixed = _mix(images.new_full((), seed))
+    mixed = _mix(mixed ^ _mix(images))
+    mixed = _mix(mixed ^ _mix(draws + 1))
+    return (mixed >> 32 & 0xFFFFFFFF).double() / 2**32
+
+
+def filtered(logits: Float[Tensor, "b v"], temperature: float, top_k: int | None, top_p: float) -> Float[Tensor, "b v"]:
+    """Logits over a temperature, -inf where top-k and then top-p leave nothing.
+
+    Args:
+        logits: -inf for what may not be drawn.
+        temperature: Positive.
+        top_k: How many to keep, more where several are equal to the last; None for all.
+        top_p: Keep the likeliest until their probabilities reach this, in (0, 1].
+    """
+    logits = logits / temperature
+    if top_k is not None and top_k < logits.shape[-1]:
+        least = logits.topk(top_k).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    if top_p < 1:
+        ranked, order = logits.sort(descending=True)
+        probabilities = ranked.softmax(-1)
+        # a token stays when those before it have not reached p: the likeliest one always does
+        surplus = probabilities.cumsum(-1) - probabilities >= top_p
+        logits = logits.masked_fill(torch.zeros_like(surplus).scatter(1, order, surplus), -torch.inf)
+    return logits
+
+
+def drawn(logits: Float[Tensor, "b v"], uniform: Float[Tensor, " b"]) -> Int[Tensor, " b"]:
+    """A token of each row's distribution, by inverting its cumulative sum at a uniform number in [0, 1)."""
+    cumulative = logits.double().softmax(-1).cumsum(-1)
+    # The first token whose sum exceeds the threshold has a probability above 0. The sum's own last value is the total,
+    # which rounding may leave off 1.
+    threshold = uniform[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, threshold, right=True)[:, 0]
+
+
+def _mix(numbers: Tensor) -> Tensor:
+    mixed = numbers + _GAMMA
+    mixed = (mixed ^ _shift(mixed, 30)) * _FIRST
+    mixed = (mixed ^ _shift(mixed, 27)) * _SECOND
+    return mixed ^ _shift(mixed, 31)
+
+
+def _shift(numbers: Tensor, bits: int) -> Tensor:
+    # logical shift to the right: PyTorch's keeps the sign
+    return (numbers >> bits) & ((1 << (64 - bits)) - 1)
