@@ -58,7 +58,7 @@ def write_shards(export: CodeExport, codes: Codes, shards: list[int] | None = No
         pictures = export.pictures(shard)
         part = codes[list(pictures)]
         counts = CodeCounts.of(part, SPEC, REGION_PIXELS * int(np.prod(part.grains.shape)))
-        export.write(shard, samples_of(part, pictures.start), counts, {})
+        export.write(shard, samples_of(part, pictures.start), counts)
 
 
 def export_codes(folder: Path, codes: Codes, shard_size: int = 5, **changes) -> CodeManifest:

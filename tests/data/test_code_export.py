@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vltok.data.code_export import CodeExport
-from vltok.data.code_manifest import CodeManifest
+from vltok.data.code_manifest import CodeManifest, SkippedPicture
 from vltok.data.code_shards import TarShards, shard_format
 from vltok.data.code_statistics import CodeCounts
 from vltok.errors import UserError
@@ -18,6 +18,10 @@ from .code_exports import SPEC, export_codes, random_codes, samples_of, settings
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file of a folder, hidden ones too."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def broken(index: int) -> SkippedPicture:
+    return SkippedPicture(index, f"picture {index}", "broken")
 
 
 def open_export(folder: Path, pictures: int = 12, **changes) -> CodeExport:
@@ -168,10 +172,11 @@ def test_skipped_pictures_are_counted_by_key_and_leave_gaps(tmp_path: Path) -> N
     for shard in export.pending():
         kept = [index for index in export.pictures(shard) if index not in (3, 10, 11)]
         samples = [sample for sample in samples_of(codes) if sample.index in kept]
-        skipped = {f"picture {index}": "broken" for index in export.pictures(shard) if index not in kept}
+        skipped = [broken(index) for index in export.pictures(shard) if index not in kept]
         export.write(shard, samples, CodeCounts.of(codes[kept], SPEC, 1536 * len(kept)), skipped)
     manifest = export.finish()
-    assert manifest.skipped == {f"picture {index}": "broken" for index in (3, 10, 11)}
+    assert manifest.skipped == (broken(3), broken(10), broken(11))
+    assert CodeManifest.read(tmp_path) == manifest
     found = [sample for shard in manifest.shards for sample in manifest.read_samples(tmp_path, shard)]
     assert [(sample.index, sample.label) for sample in found] == [(i, i) for i in range(12) if i not in (3, 10, 11)]
     assert manifest.statistics["samples"] == 9
@@ -180,7 +185,7 @@ def test_skipped_pictures_are_counted_by_key_and_leave_gaps(tmp_path: Path) -> N
 def test_an_export_without_any_readable_picture_says_so(tmp_path: Path) -> None:
     export = open_export(tmp_path)
     for shard in export.pending():
-        export.write(shard, [], CodeCounts.none(SPEC), {f"picture {shard}": "broken"})
+        export.write(shard, [], CodeCounts.none(SPEC), [broken(index) for index in export.pictures(shard)])
     with pytest.raises(UserError, match="none of the 12 pictures"):
         export.finish()
 
@@ -190,7 +195,7 @@ def test_pictures_of_several_sizes_have_no_common_grid(tmp_path: Path) -> None:
     for shard, grid in zip(export.pending(), [(2, 3), (3, 2), (2, 3)], strict=True):
         codes = random_codes(len(export.pictures(shard)), grid=grid)
         counts = CodeCounts.of(codes, SPEC, 1536 * len(codes))
-        export.write(shard, samples_of(codes, export.pictures(shard).start), counts, {})
+        export.write(shard, samples_of(codes, export.pictures(shard).start), counts)
     assert export.finish().spec.regions is None
 
 

@@ -22,7 +22,7 @@ import filelock
 import numpy as np
 
 from vltok.codes import CodeSpec
-from vltok.data.code_manifest import INDEX, MANIFEST, CodeManifest, ExportSettings, Shard, sha256_of
+from vltok.data.code_manifest import INDEX, MANIFEST, CodeManifest, ExportSettings, Shard, SkippedPicture, sha256_of
 from vltok.data.code_shards import CodeSample, shard_format
 from vltok.data.code_statistics import CodeCounts
 from vltok.errors import UserError
@@ -39,7 +39,7 @@ class CodeExport:
         folder: Where; it is made, or goes on from what a process that was killed has left.
         spec: What the codes may be.
         settings: What the export follows from.
-        classes: The names of the labels, or None where pictures have none.
+        classes: The names of the labels, or None where they have none.
         rank: Which of the processes that write the folder this is.
         world_size: How many processes write it.
 
@@ -86,14 +86,16 @@ class CodeExport:
             return []
         return [shard for shard in self.shards[self._rank :: self._world_size] if not self._whole(shard)]
 
-    def write(self, shard: int, samples: Sequence[CodeSample], counts: CodeCounts, skipped: Mapping[str, str]) -> None:
+    def write(
+        self, shard: int, samples: Sequence[CodeSample], counts: CodeCounts, skipped: Sequence[SkippedPicture] = ()
+    ) -> None:
         """Write a shard: it is there whole, or not at all.
 
         Args:
             shard: Its number.
             samples: The codes of its pictures, in the order of the input.
             counts: What is counted over them.
-            skipped: Why pictures of the shard are missing, by key.
+            skipped: Those of its pictures that could not be read.
 
         Raises:
             UserError: The disk is full, or the folder cannot be written.
@@ -118,7 +120,8 @@ class CodeExport:
                 self._record_path(shard),
                 {
                     "shard": dataclasses.asdict(description),
-                    "skipped": dict(skipped),
+                    "skipped": [dataclasses.asdict(picture) for picture in skipped],
+                    "labelled": all(sample.label is not None for sample in samples),
                     "grids": sorted(grids),
                     "counts": counts.to_json(),
                     "index": index,
@@ -193,13 +196,14 @@ class CodeExport:
 
     def _gather(self) -> CodeManifest:
         """Put together what is known of each shard."""
-        shards, grids, skipped, index = [], set(), {}, []
+        shards, grids, skipped, labelled, index = [], set(), [], True, []
         counts = CodeCounts.none(self._spec)
         for shard in self.shards:
             record = json.loads(self._record_path(shard).read_text())
             shards.append(Shard(**record["shard"]))
             grids |= {tuple(grid) for grid in record["grids"]}
-            skipped |= record["skipped"]
+            skipped += [SkippedPicture(**picture) for picture in record["skipped"]]
+            labelled &= record["labelled"]
             counts += CodeCounts.from_json(record["counts"], self._spec)
             if record["index"] is not None:
                 index.append(np.array(record["index"], dtype=np.int64).reshape(-1, 3))
@@ -212,7 +216,8 @@ class CodeExport:
             spec=dataclasses.replace(self._spec, regions=grids.pop()) if len(grids) == 1 else self._spec,
             settings=self._settings,
             shards=tuple(shards),
-            skipped=skipped,
+            skipped=tuple(skipped),
+            labelled=labelled,
             classes=self._classes,
             statistics=counts.statistics(self._spec),
             index_sha256=sha256_of(self._folder / INDEX) if index else None,

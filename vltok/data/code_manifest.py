@@ -43,6 +43,21 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class SkippedPicture:
+    """A picture that could not be read.
+
+    Attributes:
+        index: Its place in the input.
+        key: What the data module calls it.
+        reason: What is wrong with it.
+    """
+
+    index: int
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class ExportSettings:
     """What the bytes of an export follow from, besides the machine's arithmetic.
 
@@ -73,8 +88,9 @@ class CodeManifest:
         spec: What the codes may be; its `regions` are set where all pictures have one size.
         settings: What the export followed from.
         shards: In order.
-        skipped: Why pictures are missing, by key.
-        classes: The names of the labels, or None where the codes have no labels.
+        skipped: The pictures that could not be read, in the order of the input.
+        labelled: Whether every sample has a label.
+        classes: The names of the labels, or None where they have none.
         statistics: See `CodeCounts.statistics`.
         index_sha256: The checksum of `codes.index.npy`, for shards that have one.
     """
@@ -82,7 +98,8 @@ class CodeManifest:
     spec: CodeSpec
     settings: ExportSettings
     shards: tuple[Shard, ...]
-    skipped: dict[str, str]
+    skipped: tuple[SkippedPicture, ...]
+    labelled: bool
     classes: tuple[str, ...] | None
     statistics: dict[str, Any]
     index_sha256: str | None
@@ -110,7 +127,8 @@ class CodeManifest:
                 spec=spec_from_json(values["spec"]),
                 settings=ExportSettings(**values["settings"]),
                 shards=tuple(Shard(**shard) for shard in values["shards"]),
-                skipped=values["skipped"],
+                skipped=tuple(SkippedPicture(**picture) for picture in values["skipped"]),
+                labelled=values["labelled"],
                 classes=None if values["classes"] is None else tuple(values["classes"]),
                 statistics=values["statistics"],
                 index_sha256=values["index_sha256"],

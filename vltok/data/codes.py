@@ -69,7 +69,7 @@ class CodeDataset(Dataset):
             grains=torch.from_numpy(np.stack([sample.grains for sample in samples]).astype(np.int64))
             if spec.gridded
             else None,
-            labels=None if self.manifest.classes is None else torch.tensor([sample.label for sample in samples]),
+            labels=torch.tensor([sample.label for sample in samples]) if self.manifest.labelled else None,
         )
         return codes.validate(spec)
 
@@ -251,7 +251,7 @@ class CodeData(pl.LightningDataModule):
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """The names of the labels, or None where there are none."""
+        """The names of the labels, or None where they have none."""
         return self.dataset.manifest.classes
 
     def train_dataloader(self) -> CodeLoader:
