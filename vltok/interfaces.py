@@ -148,7 +148,7 @@ class Calibrated(ABC):
         """Whether it has been calibrated (or its values were loaded)."""
 
     @abstractmethod
-    def calibrate(self, batches: Iterable[Float[Tensor, "b 3 H W"]]) -> None:
+    def calibrate(self, batches: Iterable[Float[Tensor, "_ 3 _ _"]]) -> None:
         """Measure on batches of training images."""
 
 

@@ -14,6 +14,8 @@ from vltok.errors import UserError
 BINS = 32
 #: The standard deviation of a bin's Gaussian.
 BIN_WIDTH = 0.01
+#: All densities are multiplied by exp(LIFT): that cancels in the entropy, and keeps what matters above 1e-38.
+LIFT = 40.0
 #: The largest entropy, in nats.
 LARGEST = math.log(BINS)
 #: Thresholds are read from a histogram of so many steps, which resolves 3e-6 nats in 8 MiB.
@@ -26,26 +28,27 @@ def entropy_map(
     """The entropy of luminance in each patch of images, in nats, from 0 (flat) to ln 32.
 
     Each pixel belongs to the bins near its luminance by a Gaussian; the entropy is that of their mean over the patch.
-    As in the original implementation, https://github.com/CrossmodalGroup/DynamicVectorQuantization, without its need
-    for subnormal numbers.
+    As in the original implementation (https://github.com/CrossmodalGroup/DynamicVectorQuantization), with its epsilon
+    of 1e-40 but without its need for subnormal numbers.
 
     Args:
         images: In [-1, 1].
         patch: The side of a patch in pixels.
         bins: The lowest and the highest of the 32 evenly spaced bins of luminance.
     """
-    red, green, blue = images.float().unbind(dim=1)
-    luminance = 0.2989 * red + 0.5870 * green + 0.1140 * blue
-    # bin by bin, since all at once would take 32 times the memory
-    belonging = torch.stack(
+    red, green, blue = images.float().split(1, dim=1)
+    scale = 1 / (BIN_WIDTH * math.sqrt(2))
+    luminance = (0.2989 * red + 0.5870 * green + 0.1140 * blue) * scale
+    # bin by bin, since all at once would take 32 times the memory; clamped, since subnormal results are slow
+    belonging = torch.cat(
         [
-            F.avg_pool2d(((luminance - center) / BIN_WIDTH).square().mul(-0.5).exp(), patch)
+            F.avg_pool2d((LIFT - (luminance - center * scale).square()).clamp_min(-87).exp(), patch)
             for center in torch.linspace(*bins, BINS).tolist()
         ],
         dim=1,
     )
-    # luminance far from every bin belongs to none: then all shares are 0, and so is the entropy
-    shares = belonging / belonging.sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    # luminance far from every bin belongs to none: the epsilon makes all shares 0 there, and so the entropy
+    shares = belonging / (belonging.sum(dim=1, keepdim=True) + 1e-40 * math.exp(LIFT))
     return torch.special.entr(shares).sum(dim=1)
 
 
@@ -78,7 +81,7 @@ def thresholds_of(histogram: Int[Tensor, " steps"], shares: Sequence[float]) -> 
 
 
 def calibrated_thresholds(
-    batches: Iterable[Float[Tensor, "b 3 H W"]],
+    batches: Iterable[Float[Tensor, "_ 3 _ _"]],
     patch: int,
     shares: Sequence[float],
     bins: tuple[float, float],

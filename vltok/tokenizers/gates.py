@@ -226,7 +226,7 @@ class EntropyGate(Gate, Calibrated):
     def calibrated(self) -> bool:
         return not bool(self.thresholds.isnan().any())
 
-    def calibrate(self, batches: Iterable[Float[Tensor, "b 3 H W"]]) -> None:
+    def calibrate(self, batches: Iterable[Float[Tensor, "_ 3 _ _"]]) -> None:
         """Measure the thresholds that give the ratios over batches of training images, in bounded memory.
 
         Raises:
