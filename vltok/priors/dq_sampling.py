@@ -45,8 +45,9 @@ def draw(
     batch_size: int | None,
     first_image: int,
     progress: Callable[[int], None] | None,
+    observe: Callable[[State], None] | None = None,
 ) -> Codes:
-    """Draw images: see `Prior.sample`."""
+    """Draw images: see `Prior.sample`; `observe` is called with the state after every step."""
     labels = _labels(prior, labels_or_count, sampling)
     count = len(labels)
     if batch_size is not None and batch_size < 1:
@@ -69,6 +70,8 @@ def draw(
                 active = [start for start, image in zip(started, standing, strict=True) if image is not None]
                 state = sampler.step(state, cache, step, step - min(active))
                 step += 1
+                if observe is not None:
+                    observe(state)
             done = sampler.finished(state).tolist()
             ended = [row for row, image in enumerate(standing) if image is not None and done[row]]
             if not ended:

@@ -84,7 +84,7 @@ class DQTransformer(Prior):
         self,
         codebook_size: int,
         factors: Sequence[int] = (8, 16),
-        regions: tuple[int, int] = (16, 16),
+        regions: Sequence[int] = (16, 16),
         width: int = 1024,
         heads: int = 16,
         position_layers: int = 6,
