@@ -152,7 +152,7 @@ class PixelShuffleDecoder(Decoder):
     """
 
     def __init__(
-        self, factor: int, channels: int = 128, width: int = 128, blocks: int = 4, dropout: float = 0.0
+        self, factor: int, channels: int = 128, width: int = 128, blocks: int = 3, dropout: float = 0.0
     ) -> None:
         super().__init__()
         if factor < 1:

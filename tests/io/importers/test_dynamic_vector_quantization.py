@@ -1,0 +1,121 @@
+import copy
+import json
+
+import pytest
+import torch
+
+from vltok.errors import UserError
+from vltok.io.importers.dynamic_vector_quantization import DynamicVectorQuantization
+
+PUBLISHED = ["dqvae_entropy_dual_r05_imagenet", "dqvae_dual_feat_r05_imagenet", "dqvae_triple_feat_r03_03_imagenet"]
+
+
+def write_table(folder, thresholds) -> None:
+    table = folder / "scripts/tools/thresholds/entropy_thresholds_imagenet_train_patch-16.json"
+    table.parent.mkdir(parents=True)
+    table.write_text(json.dumps(thresholds))
+
+
+@pytest.mark.parametrize("name", ["e2e_dual_feat", "e2e_triple_feat", "e2e_dual_entropy"])
+def test_whole_models_equal_the_originals(parity, build, tmp_path, name) -> None:
+    tensors, config = parity(name)
+    params = config["kwargs"]
+    if "in.threshold" in tensors:
+        write_table(tmp_path, {"50": tensors["in.threshold"].item()})
+        table = "scripts/tools/thresholds/entropy_thresholds_imagenet_train_patch-16.json"
+        params["encoderconfig"]["params"]["router_config"]["params"]["json_path"] = table
+    state = {key[3:]: value for key, value in tensors.items() if key.startswith("sd.")}
+    imported = DynamicVectorQuantization().convert({"model": {"params": params}}, state, tmp_path)
+    assert imported.dropped == ()
+    if "in.threshold" in tensors:  # recorded with the bins of the later code
+        imported.config["init_args"]["gate"]["init_args"]["bins"] = [-1.0, 1.0]
+    tokenizer = build(imported.config)
+    tokenizer.load_state_dict(imported.state)
+    tokenizer.eval()
+    codes = tokenizer.encode(tensors["in.x"])
+    assert torch.equal(codes.grains, tensors["out.grain_indices"])
+    assert torch.equal(codes.to_code_map(tokenizer.spec), tensors["out.indices"])
+    torch.testing.assert_close(tokenizer.decode(codes), tensors["out.recon"], rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            tokenizer(tensors["in.x"]).reconstruction, tensors["out.recon"], rtol=1e-4, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_tensor_of_the_published_models_has_its_place(official, build, tmp_path, name) -> None:
+    config, state = official(name)
+    write_table(tmp_path, {"50": 1.5})
+    configs = tmp_path / "configs/stage1"  # tables are found from the folder of the configuration upward
+    imported = DynamicVectorQuantization().convert(config, state, configs)
+    with torch.device("meta"):
+        expected = build(imported.config).state_dict()
+    shapes = {name: tensor.shape for name, tensor in imported.state.items()}
+    assert shapes == {name: tensor.shape for name, tensor in expected.items()}
+    assert all(name.startswith("loss.") for name in imported.dropped)
+    added = "gate.thresholds" in imported.state
+    assert len(imported.dropped) + len(imported.state) == len(state) + added
+
+
+def test_published_thresholds_go_with_the_bins_that_they_were_made_with(official, tmp_path) -> None:
+    config, state = official("dqvae_entropy_dual_r05_imagenet")
+    router = config["params"]["encoderconfig"]["params"]["router_config"]["params"]
+    router["fine_grain_ratito"] = 0.3
+    write_table(tmp_path, {"50": 1.5, "70": 2.25})
+    imported = DynamicVectorQuantization().convert(config, state, tmp_path)
+    assert imported.state["gate.thresholds"].tolist() == [2.25]  # the entropy that 70% do not exceed
+    assert imported.config["init_args"]["gate"]["init_args"] == {"ratios": {8: 0.3, 16: 0.7}, "bins": [0.0, 1.0]}
+
+
+@pytest.mark.parametrize(("thresholds", "message"), [(None, "no folder from"), ({"40": 1.0}, "with an entry '50'")])
+def test_missing_thresholds_are_named(official, tmp_path, thresholds, message) -> None:
+    config, state = official("dqvae_entropy_dual_r05_imagenet")
+    if thresholds is not None:
+        write_table(tmp_path, thresholds)
+    with pytest.raises(UserError, match=message):
+        DynamicVectorQuantization().convert(config, state, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (["encoderconfig", "target"], "modules.Encoder", "encoder is called 'Encoder'"),
+        (["encoderconfig", "params", "router_config", "target"], "a.Router", "router is called 'Router'"),
+        (["encoderconfig", "params", "router_config", "params", "gate_type"], "2layer-fc-ReLu", "2layer-fc-SiLu"),
+        (["encoderconfig", "params", "resolution"], None, "no 'resolution'"),
+        (["vqconfig", "target"], "a.VQEmbedding", "quantizer is called 'VQEmbedding'"),
+        (["encoderconfig", "params", "num_res_blocks"], 1, "does not account for, such as encoder.down.0.block.1"),
+    ],
+)
+def test_what_has_no_counterpart_is_named(official, tmp_path, keys, value, message) -> None:
+    config, state = copy.deepcopy(official("dqvae_triple_feat_r03_03_imagenet"))
+    place = config["params"]
+    for key in keys[:-1]:
+        place = place[key]
+    if value is None:
+        del place[keys[-1]]
+    else:
+        place[keys[-1]] = value
+    with pytest.raises(UserError, match=message):
+        DynamicVectorQuantization().convert(config, state, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "moved"),
+    [("fourier", "position_bias"), ("learned", "position_bias")],
+)
+def test_other_kinds_of_position(official, build, tmp_path, kind, moved) -> None:
+    config, state = official("dqvae_dual_feat_r05_imagenet")
+    config["params"]["decoderconfig"]["params"]["position_type"] = kind
+    kept = f"decoder.position_bias_{kind}."
+    state = {
+        name.replace(kept, f"decoder.{moved}."): tensor
+        for name, tensor in state.items()
+        if not name.startswith("decoder.position_bias") or name.startswith(kept)
+    }
+    imported = DynamicVectorQuantization().convert(config, state, tmp_path)
+    with torch.device("meta"):
+        assert build(imported.config).state_dict().keys() == imported.state.keys()
+    # the original never adds learned positions alone, so they are left out
+    left_out = [name for name in imported.dropped if name.startswith("decoder.")]
+    assert len(left_out) == (2 if kind == "learned" else 0)
