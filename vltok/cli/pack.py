@@ -1,0 +1,208 @@
+"""`vltok pack`: a folder of images becomes tar shards."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import multiprocessing
+import os
+import random
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import webdataset
+
+from vltok.data.decoding import CorruptPicture, decode
+from vltok.data.folder import class_of, classes_of, list_pictures
+from vltok.data.skipping import Skipped, SkippedPictures
+from vltok.data.tars import CLASSES_FILE, class_names
+from vltok.errors import UserError
+from vltok.files import written_whole
+
+HELP = "write a folder of images as webdataset tar shards, with labels"
+
+_DEFAULT_NAME = "shard-%06d.tar"
+_NUMBER = re.compile(r"%0?\d*d")
+
+
+def run(arguments: list[str]) -> None:
+    """Pack a folder, and print one line that says what was written.
+
+    Raises:
+        UserError: The folder holds no pictures, too many are corrupt, or the shards cannot be written where asked.
+    """
+    given = _parser().parse_args(arguments)
+    for option, value in (("--count", given.count), ("--size-limit", given.size_limit), ("--workers", given.workers)):
+        if value < (0 if option == "--workers" else 1):
+            raise UserError(f"{option} must be at least {0 if option == '--workers' else 1}, not {value}")
+    pattern = _pattern(given.shards)
+    earlier = _shards_there(pattern)
+    if earlier and not given.overwrite:
+        raise UserError(f"{earlier[0]} is already there: give another place, or --overwrite")
+    paths = list_pictures(given.folder, "FOLDER")
+    classes = _classes(paths, pattern.parent)
+    corrupt = SkippedPictures(given.max_corrupt, "--max-corrupt")
+    samples = _samples(paths, classes)
+    if not given.keep_order:
+        samples = random.Random(given.seed).sample(samples, len(samples))
+
+    # no shard takes its place before all are written: an error leaves nothing behind
+    with contextlib.ExitStack() as unfinished:
+        readable = _readable(given.folder, samples, corrupt, given.workers)
+        shards, packed = _write(unfinished, pattern, readable, given.count, given.size_limit * 1_000_000)
+        if classes is not None:
+            manifest = unfinished.enter_context(written_whole(pattern.parent / CLASSES_FILE))
+            manifest.write_text(json.dumps(classes, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for path in set(earlier) - set(shards):
+        path.unlink()
+
+    labels = "without classes" if classes is None else f"of {len({class_of(path) for path in paths})} classes"
+    skipped = f"; skipped {len(corrupt.keys)} corrupt" if corrupt.keys else ""
+    size = sum(path.stat().st_size for path in shards) / 1e6
+    print(f"packed {packed} pictures {labels} into {len(shards)} shards ({size:.1f} MB) at {pattern}{skipped}")
+
+
+@dataclass(frozen=True)
+class _Sample:
+    key: str
+    path: str
+    label: int | None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vltok pack",
+        description="Write a folder of images as webdataset tar shards. The sub-folders of its first level are the "
+        "classes, if every image lies in one. Files are stored as they are. The same folder gives the same bytes.",
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="any tree of images")
+    parser.add_argument(
+        "shards", metavar="SHARDS", help="a folder for the shards, or a pattern such as out/train-%%06d.tar"
+    )
+    parser.add_argument("--count", type=int, default=10_000, help="most pictures in a shard (default: %(default)s)")
+    parser.add_argument("--size-limit", type=int, default=1000, help="most megabytes in a shard (default: %(default)s)")
+    parser.add_argument(
+        "--keep-order",
+        action="store_true",
+        help="keep the order of the folder; otherwise pictures are shuffled, as training wants its shards",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="sets the shuffled order (default: %(default)s)")
+    parser.add_argument(
+        "--max-corrupt",
+        type=float,
+        default=0.01,
+        help="share of pictures that may be corrupt; they are left out (default: %(default)s)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace shards that are already there")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=min(os.cpu_count() or 1, 16),
+        help="processes that look for corrupt pictures (default: %(default)s)",
+    )
+    return parser
+
+
+def _pattern(shards: str) -> Path:
+    """Where shards go: a path with one number to fill in."""
+    path = Path(shards)
+    numbers = _NUMBER.findall(path.name)
+    if len(numbers) == 1 and path.name.count("%") == 1 and path.suffix == ".tar":
+        return path
+    if "%" in path.name or path.suffix == ".tar" or path.is_file():
+        raise UserError(
+            f"SHARDS '{shards}' must be a folder, or a pattern that ends in .tar and has one number, such as "
+            "'out/train-%06d.tar'"
+        )
+    return path / _DEFAULT_NAME
+
+
+def _shards_there(pattern: Path) -> list[Path]:
+    """The shards of an earlier packing, which must not stay among the new ones."""
+    before, after = _NUMBER.split(pattern.name)
+    name = re.compile(re.escape(before) + r"\d+" + re.escape(after))
+    return sorted(path for path in pattern.parent.glob("*.tar") if name.fullmatch(path.name))
+
+
+def _classes(paths: Sequence[str], folder: Path) -> list[str] | None:
+    """The names of the classes; those that shards beside these use already keep their numbers."""
+    classes = classes_of(paths)
+    earlier = class_names(str(folder / "_"))
+    if classes is None or earlier is None:
+        return classes
+    others = sorted(set(classes) - set(earlier))
+    if others:
+        raise UserError(
+            f"{folder / CLASSES_FILE} does not have the classes {', '.join(others[:5])}{' …' * (len(others) > 5)}: "
+            "remove it if the shards beside it are no longer wanted, or give another place"
+        )
+    return earlier
+
+
+def _samples(paths: Sequence[str], classes: Sequence[str] | None) -> list[_Sample]:
+    labels = {name: index for index, name in enumerate(classes or ())}
+    digits = max(len(str(len(paths) - 1)), 6)
+    return [
+        # the number makes keys unique and keeps the folder's order; a dot would end the key
+        _Sample(
+            f"{index:0{digits}d}-{re.sub(r'[^A-Za-z0-9_-]+', '_', os.path.splitext(path)[0])}",
+            path,
+            labels.get(class_of(path)),
+        )
+        for index, path in enumerate(paths)
+    ]
+
+
+def _readable(
+    folder: str, samples: Sequence[_Sample], corrupt: SkippedPictures, workers: int
+) -> Iterator[tuple[_Sample, bytes]]:
+    """The samples whose pictures can be read, with their files."""
+    paths = [os.path.join(folder, sample.path) for sample in samples]
+    with contextlib.ExitStack() as stack:
+        reasons: Iterable[str | None] = map(_what_is_wrong, paths)
+        if workers > 1:
+            pool = stack.enter_context(multiprocessing.Pool(workers))
+            reasons = pool.imap(_what_is_wrong, paths, chunksize=16)
+        for sample, path, reason in zip(samples, paths, reasons, strict=True):
+            if reason is None:
+                yield sample, Path(path).read_bytes()
+            else:
+                corrupt.add([Skipped(sample.path, reason)], len(samples))
+
+
+def _write(
+    unfinished: contextlib.ExitStack, pattern: Path, readable: Iterable[tuple[_Sample, bytes]], count: int, limit: int
+) -> tuple[list[Path], int]:
+    """Write shards that take their places when `unfinished` ends; returns them, and how many pictures they hold."""
+    paths: list[Path] = []
+    packed = room = size = 0
+    for sample, file in readable:
+        if room == 0 or size + len(file) > limit:
+            if paths:
+                writer.close()
+            paths.append(pattern.with_name(pattern.name % len(paths)))
+            temporary = unfinished.enter_context(written_whole(paths[-1]))
+            # names, times and owners that are always the same: so are the bytes
+            writer = unfinished.enter_context(
+                webdataset.TarWriter(str(temporary), user="", group="", mode=0o644, mtime=0, encoder=False)
+            )
+            room, size = count, 0
+        extension = os.path.splitext(sample.path)[1].removeprefix(".").lower()
+        label = {} if sample.label is None else {"cls": str(sample.label).encode()}
+        size += writer.write({"__key__": sample.key, extension: file, **label})
+        room -= 1
+        packed += 1
+    if not paths:
+        raise UserError("FOLDER holds no picture that can be read, so there is nothing to pack")
+    return paths, packed
+
+
+def _what_is_wrong(path: str) -> str | None:
+    try:
+        decode(path)
+    except CorruptPicture as error:
+        return str(error)
+    return None

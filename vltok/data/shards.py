@@ -1,0 +1,390 @@
+"""Images in tar shards, in WebDataset's layout."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from dataclasses import replace as replaced
+from typing import Any, Literal
+
+import numpy as np
+import webdataset
+from torch.utils.data import get_worker_info
+
+from vltok.data.checks import check_at_least, check_loading
+from vltok.data.decoding import CorruptPicture
+from vltok.data.images import ExportSource, ImageData, Sample
+from vltok.data.loading import Draw, Failure, Loader, Stream, crop_generator, world
+from vltok.data.skipping import Skipped, SkippedPictures
+from vltok.data.splits import held_out_below
+from vltok.data.tars import Part, class_names, decode_sample, is_address, key_hashes, label_of, list_shards
+from vltok.data.transforms import CentreCrop, Crop, RandomCrop, to_bytes_tensor
+from vltok.errors import UserError
+
+# Stands for the size of a set that is not known, of which a share may be corrupt.
+_UNKNOWN_TOTAL = 1000
+
+
+class WebDataset(ImageData):
+    """Tar shards in WebDataset's layout: a picture each sample, and a label in `.cls` or `.json` (its key `label`).
+
+    Nodes and workers split the shards of the training pictures; where there are more of them than shards, they split
+    the samples. Shards should be shuffled, as `vltok pack` writes them. A file `classes.json` beside them names the
+    classes. The headers of local shards are read once, to count the pictures; give `samples_per_epoch` where that
+    takes long.
+
+    Args:
+        shards: The shards: paths or addresses, with braces or wildcards, such as `train-{000000..000146}.tar`.
+        val_shards: The shards of the held-out pictures. None holds out some of `shards`.
+        val_share: The share of `shards` to hold out, where `val_shards` is None: the last shards, if there are so
+            many that it comes to one; otherwise the pictures whose keys have the lowest hashes, at least one.
+        size: Side of a crop in pixels: the shorter side is resized to it.
+        batch_size: Images of a batch.
+        workers: Processes that read and decode in the background; 0 does so in the main one. All but the training
+            crops are in the same order with any number: each worker then reads all shards, and decodes its part.
+        samples_per_epoch: Training pictures of an epoch. None counts those in the shards, which must then be local.
+        shuffle_buffer: Encoded pictures that each worker keeps to draw from, so that neighbours in a shard part.
+        flip: Mirror half of the training crops left to right.
+        max_corrupt: The share of pictures that may be corrupt: they are skipped, and named in a warning. In small
+            sets up to three are borne (at most a quarter), unless it is 0.
+        seed: Sets the crops and their order.
+
+    Raises:
+        UserError: A shard that does not exist, or a number out of its range.
+    """
+
+    def __init__(
+        self,
+        shards: str,
+        val_shards: str | None = None,
+        val_share: float = 0.05,
+        size: int = 256,
+        batch_size: int = 32,
+        workers: int = 4,
+        samples_per_epoch: int | None = None,
+        shuffle_buffer: int = 1000,
+        flip: bool = True,
+        max_corrupt: float = 0.01,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        check_loading(size, batch_size, workers)
+        check_at_least("shuffle_buffer", shuffle_buffer, 1)
+        if samples_per_epoch is not None:
+            check_at_least("samples_per_epoch", samples_per_epoch, batch_size)
+        if val_shards is None and not 0 < val_share < 1:
+            raise UserError(f"data.val_share must lie between 0 and 1, both excluded, not {val_share}")
+        self.shards = shards
+        self.val_shards = val_shards
+        self.val_share = val_share
+        self.size = size
+        self.batch_size = batch_size
+        self.workers = workers
+        self.samples_per_epoch = samples_per_epoch
+        self.shuffle_buffer = shuffle_buffer
+        self.flip = flip
+        self.seed = seed
+        self._skipped = SkippedPictures(max_corrupt)
+        self._all = Part(tuple(list_shards(shards, "data.shards")))
+        self._given = None if val_shards is None else Part(tuple(list_shards(val_shards, "data.val_shards")))
+        self._hashes: dict[str, np.ndarray] = {}
+        self.classes = class_names(self._all.shards[0])
+
+    def train_dataloader(self) -> Loader:
+        train, _ = self._split()
+        pictures = self.samples_per_epoch or self._count(train)
+        if pictures is None:
+            raise UserError(
+                f"data.samples_per_epoch must be given for data.shards '{self.shards}', which are no local files: "
+                "the number of training pictures in them"
+            )
+        batches = pictures // (self.batch_size * world()[1])
+        if batches == 0:
+            raise UserError(
+                f"data.batch_size {self.batch_size} (in each of {world()[1]} processes) is more than the {pictures} "
+                f"training pictures of data.shards '{self.shards}': lower it, or add pictures"
+            )
+        decoder = _Decoder(RandomCrop(self.size, self.flip), 2 * self.size, self.seed, "train")
+        stream = _TrainingStream(decoder, train, batches, self.batch_size, self.shuffle_buffer)
+        return self._loader(stream, batches, training=True)
+
+    def val_dataloader(self) -> Loader:
+        _, held_out = self._split()
+        return self._ordered(held_out, CentreCrop(self.size), "val", split=True)
+
+    def training_crops_dataloader(self) -> Loader:
+        train, _ = self._split()
+        shards = random.Random(self.seed).sample(train.shards, len(train.shards))
+        mixed = replaced(train, shards=tuple(shards))
+        return self._ordered(mixed, RandomCrop(self.size, self.flip), "measure", buffer=self.shuffle_buffer)
+
+    def export_dataloader(self) -> Loader:
+        return self._ordered(self._all, CentreCrop(self.size), "export")
+
+    def export_source(self, split: Literal["all", "train", "val"]) -> _TarPictures:
+        part = self._all if split == "all" else self._split()[0 if split == "train" else 1]
+        if self._count(part) is None:
+            raise UserError(
+                "an export must know how many pictures there are, which takes local shards: "
+                "fetch those of data.shards (or data.val_shards) first"
+            )
+        hashes = [self._hashes_of(shard) for shard in part.shards]
+        decoder = _Decoder(CentreCrop(self.size), 2 * self.size, self.seed, "export")
+        return _TarPictures(decoder, part, hashes, self._skipped, f"centre {self.size}")
+
+    @property
+    def skipped(self) -> list[str]:
+        return self._skipped.keys
+
+    def description(self) -> dict[str, Any]:
+        how = "the last shards" if self._held_out_shards() else "pictures by hash of the key"
+        counted = all(shard in self._hashes for shard in self._all.shards)
+        return {
+            "kind": "webdataset",
+            "shards": self.shards,
+            "pictures": self._count(self._all) if counted else None,
+            "classes": None if self.classes is None else len(self.classes),
+            "split": {"held_out": self.val_shards or f"{how}, {self.val_share:g}"},
+            "size": self.size,
+            "crops": "shorter side resized to the size, random square for training, the middle otherwise",
+            "flip": self.flip,
+            "skipped": self.skipped,
+            "seed": self.seed,
+        }
+
+    def _held_out_shards(self) -> int:
+        """How many whole shards are held out."""
+        return int(self.val_share * len(self._all.shards) + 1e-9)
+
+    def _split(self) -> tuple[Part, Part]:
+        """The training and the held-out pictures."""
+        if self._given is not None:
+            return self._all, self._given
+        shards = self._all.shards
+        last = self._held_out_shards()
+        if last and last < len(shards):
+            return Part(shards[:-last]), Part(shards[-last:])
+        below = self.val_share
+        if not any(map(is_address, shards)):
+            below = held_out_below(np.concatenate([self._hashes_of(shard) for shard in shards]), self.val_share)
+        return Part(shards, above=below), Part(shards, up_to=below)
+
+    def _hashes_of(self, shard: str) -> np.ndarray:
+        if shard not in self._hashes:
+            self._hashes[shard] = key_hashes(shard)
+        return self._hashes[shard]
+
+    def _count(self, part: Part) -> int | None:
+        """How many pictures it has; None where shards are not local."""
+        if any(map(is_address, part.shards)):
+            return None
+        count = sum(part.count(self._hashes_of(shard)) for shard in part.shards)
+        if count == 0:
+            raise UserError(f"no sample of shard '{part.shards[0]}' (or those after it) holds a picture: pack others")
+        return count
+
+    def _count_unless_costly(self, part: Part) -> int | None:
+        return self._count(part) if self.samples_per_epoch is None else None
+
+    def _ordered(self, part: Part, crop: Crop, purpose: str, split: bool = False, buffer: int = 0) -> Loader:
+        rank, processes = world() if split else (0, 1)
+        count = self._count_unless_costly(part)
+        length = None if count is None else math.ceil(len(range(rank, count, processes)) / self.batch_size)
+        decoder = _Decoder(crop, 2 * self.size, self.seed, purpose)
+        return self._loader(_OrderedStream(decoder, part, rank, processes, self.batch_size, buffer), length)
+
+    def _loader(self, stream: Stream, length: int | None, training: bool = False) -> Loader:
+        parts = [self._all] if self._given is None else [self._all, self._given]
+        counts = [self._count_unless_costly(part) for part in parts]
+        return Loader(
+            stream,
+            self._skipped,
+            total=(self.samples_per_epoch or _UNKNOWN_TOTAL) if None in counts else sum(counts),
+            batch_size=self.batch_size,
+            workers=self.workers,
+            training=training,
+            length=length,
+        )
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    """Makes crops of encoded samples."""
+
+    crop: Crop
+    least_side: int
+    seed: int
+    purpose: str
+
+    def __call__(self, sample: dict, epoch: int) -> Draw:
+        key = sample["__key__"]
+        try:
+            image = decode_sample(sample, self.least_side)
+        except CorruptPicture as error:
+            return Draw(None, (Skipped(key, str(error)),))
+        pixels = to_bytes_tensor(self.crop(image, crop_generator(self.seed, self.purpose, epoch, key)))
+        return Draw(Sample(key, pixels, label_of(sample)))
+
+
+class _TarPictures(ExportSource):
+    """Pictures in local tar shards.
+
+    Args:
+        decoder: Makes the crops.
+        part: The pictures.
+        hashes: The hashes of all keys of each shard.
+        skipped: Counts the pictures that cannot be read.
+        described: What the crops follow from.
+    """
+
+    def __init__(
+        self, decoder: _Decoder, part: Part, hashes: list[np.ndarray], skipped: SkippedPictures, described: str
+    ) -> None:
+        self._decoder, self._part, self._hashes = decoder, part, hashes
+        self._ends = np.cumsum([part.count(each) for each in hashes]).tolist()
+        self._skipped, self._described = skipped, described
+
+    @property
+    def pictures(self) -> int:
+        return self._ends[-1]
+
+    @property
+    def skipped(self) -> SkippedPictures:
+        return self._skipped
+
+    @property
+    def described(self) -> str:
+        return f"{self._described} {self._part.above} {self._part.up_to}"
+
+    def keys(self) -> Iterator[str]:
+        return (repr(float(place)) for each in self._hashes for place in each)  # their hashes serve as well
+
+    def read(self, places: Iterable[int]) -> Iterator[Sample | Skipped]:
+        wanted = iter(places)
+        place = next(wanted, None)
+        for shard, start, end in zip(self._part.shards, [0, *self._ends], self._ends, strict=False):
+            if place is None or place >= end:
+                continue
+            for here, sample in enumerate(self._part.samples((shard,)), start):
+                if here == place:
+                    draw = self._decoder(sample, 0)
+                    yield draw.skipped[0] if draw.sample is None else draw.sample
+                    place = next(wanted, None)
+                    if place is None or place >= end:
+                        break
+        if place is not None:
+            raise UserError(f"data.shards hold fewer pictures than when they were counted ({self.pictures})")
+
+
+class _TrainingStream(Stream):
+    """Endless passes over the shards, of which each worker of each process takes its part of an epoch.
+
+    Args:
+        decoder: Makes the crops.
+        part: The training pictures.
+        batches: The batches of an epoch, in each process: the same in all, or distributed training would wait forever.
+        batch_size: Images of a batch.
+        buffer: Samples that each worker keeps to draw from.
+    """
+
+    def __init__(self, decoder: _Decoder, part: Part, batches: int, batch_size: int, buffer: int) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.part = part
+        self.batches = batches
+        self.batch_size = batch_size
+        self.buffer = buffer
+        self.rank, self.processes = world()  # asked here, for a worker may not know
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Draw | Failure]:
+        worker, workers = _worker()
+        workers = min(workers, self.batches)
+        if worker >= workers:
+            return
+        batches = self.batches // workers + (worker < self.batches % workers)
+        draws = self._draws(self.rank * workers + worker, self.processes * workers)
+        try:
+            yield from itertools.islice(draws, batches * self.batch_size)
+        except UserError as error:
+            yield Failure(str(error))
+
+    def _draws(self, reader: int, readers: int) -> Iterator[Draw]:
+        """The crops of one reader; a corrupt picture's place is taken by the next one."""
+        by_shard = len(self.part.shards) >= readers
+        for turn in itertools.count():
+            name = f"{self.decoder.seed}/{self.epoch}/{turn}"
+            shards = tuple(random.Random(name).sample(self.part.shards, len(self.part.shards)))
+            if by_shard:
+                samples = self.part.samples(shards[reader::readers])
+            else:
+                samples = itertools.islice(self.part.samples(shards), (reader + turn) % readers, None, readers)
+            skipped: list[Skipped] = []
+            empty = True
+            for sample in _shuffled(samples, self.buffer, f"{name}/{reader}"):
+                draw = self.decoder(sample, self.epoch)
+                skipped.extend(draw.skipped)
+                if draw.sample is not None:
+                    yield replaced(draw, skipped=tuple(skipped))
+                    skipped.clear()
+                    empty = False
+            if skipped:
+                yield Draw(None, tuple(skipped))
+            if empty and not by_shard:
+                raise UserError(f"no training picture can be read from shard '{shards[0]}' or those after it")
+            if empty:  # this reader's shards happen to hold none
+                by_shard = False
+
+
+class _OrderedStream(Stream):
+    """One pass, in the same order with any number of workers: these take the batches in turn.
+
+    Args:
+        decoder: Makes the crops.
+        part: The pictures.
+        rank: This process takes every so many-th picture, from this one.
+        processes: How many processes share the pictures.
+        batch_size: Images of a batch.
+        buffer: Samples to draw from, which mixes them; 0 keeps their order.
+    """
+
+    def __init__(self, decoder: _Decoder, part: Part, rank: int, processes: int, batch_size: int, buffer: int) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.part = part
+        self.rank = rank
+        self.processes = processes
+        self.batch_size = batch_size
+        self.buffer = buffer
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Every pass is the same."""
+
+    def __iter__(self) -> Iterator[Draw | Failure]:
+        worker, workers = _worker()
+        try:
+            samples = _shuffled(self.part.samples(self.part.shards), self.buffer, str(self.decoder.seed))
+            for index, sample in enumerate(itertools.islice(samples, self.rank, None, self.processes)):
+                if index // self.batch_size % workers == worker:
+                    yield self.decoder(sample, 0)
+        except UserError as error:
+            yield Failure(str(error))
+
+
+def _worker() -> tuple[int, int]:
+    """This worker's number among the workers of its process, and how many those are."""
+    worker = get_worker_info()
+    return (0, 1) if worker is None else (worker.id, worker.num_workers)
+
+
+def _shuffled(samples: Iterable[dict], buffer: int, seed: str) -> Iterator[dict]:
+    if buffer <= 1:
+        return iter(samples)
+    return iter(webdataset.shuffle(buffer, initial=buffer, rng=random.Random(seed))(iter(samples)))
