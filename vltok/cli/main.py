@@ -13,6 +13,8 @@ from vltok.version import __version__
 VERBS = {
     "fit": "Train a tokenizer from a recipe",
     "reconstruct": "Encode and decode pictures, and draw where the codes went",
+    "tokenize": "Write the code sequences of pictures as shards",
+    "detokenize": "Decode code sequences to pictures",
     "pack": "Write a folder of pictures as webdataset shards",
     "plugins": "List the registered components, or the arguments of one",
 }

@@ -66,6 +66,11 @@ class CodeExport:
             self._claim()
 
     @property
+    def settings(self) -> ExportSettings:
+        """What the export follows from."""
+        return self._settings
+
+    @property
     def shards(self) -> range:
         """The numbers of all shards."""
         return range(-(-self._settings.pictures // self._settings.shard_size))

@@ -24,8 +24,10 @@ from pathlib import Path
 from typing import final
 
 import numpy as np
+import torch
 from jaxtyping import Int64, Integer
 
+from vltok.codes import Codes
 from vltok.errors import UserError, unknown
 
 _BLOCK = 512  # a tar file is made of blocks of so many bytes
@@ -48,6 +50,24 @@ class CodeSample:
     ids: Integer[np.ndarray, " t"]
     grains: Integer[np.ndarray, "h w"] | None = None
     label: int | None = None
+
+
+def codes_of(samples: Sequence[CodeSample], labelled: bool = False) -> Codes:
+    """Samples as one batch.
+
+    Args:
+        samples: At least one; all with grain maps of one size, or all without.
+        labelled: Whether the batch has their labels, which all must have.
+    """
+    grains = None
+    if samples[0].grains is not None:
+        grains = torch.from_numpy(np.stack([sample.grains for sample in samples]).astype(np.int64))
+    return Codes(
+        ids=torch.from_numpy(np.concatenate([sample.ids for sample in samples]).astype(np.int64)),
+        lengths=torch.tensor([len(sample.ids) for sample in samples]),
+        grains=grains,
+        labels=torch.tensor([sample.label for sample in samples]) if labelled else None,
+    )
 
 
 def smallest_unsigned(size: int) -> np.dtype:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vltok.codes import Codes, CodeSpec
 from vltok.data.code_manifest import CodeManifest
-from vltok.data.code_shards import parse_tar_sample
+from vltok.data.code_shards import codes_of, parse_tar_sample
 from vltok.errors import UserError
 
 
@@ -62,16 +62,7 @@ class CodeDataset(Dataset):
                     start, size = self._places[indices[place]]
                     file.seek(start)
                     samples[place] = parse_tar_sample(file.read(size))
-        spec = self.manifest.spec
-        codes = Codes(
-            ids=torch.from_numpy(np.concatenate([sample.ids for sample in samples]).astype(np.int64)),
-            lengths=torch.tensor([len(sample.ids) for sample in samples]),
-            grains=torch.from_numpy(np.stack([sample.grains for sample in samples]).astype(np.int64))
-            if spec.gridded
-            else None,
-            labels=torch.tensor([sample.label for sample in samples]) if self.manifest.labelled else None,
-        )
-        return codes.validate(spec)
+        return codes_of(samples, self.manifest.labelled).validate(self.manifest.spec)
 
 
 @final

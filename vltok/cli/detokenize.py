@@ -1,0 +1,116 @@
+"""`vltok detokenize`: the pictures of code sequences."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from vltok.errors import UserError
+
+_DESCRIPTION = """\
+Decode the code sequences in a folder that 'vltok tokenize' wrote. Each becomes a PNG under its source's key, with its
+place in the input added where two keys differ in nothing but their ending.
+"""
+
+
+def run(arguments: list[str]) -> None:
+    """Run `vltok detokenize` with what follows the verb.
+
+    Raises:
+        UserError: An argument is wrong, the codes are damaged or of another tokenizer, or nothing can be written.
+    """
+    options = _parser().parse_args(arguments)
+    if options.batch_size is not None and options.batch_size < 1:
+        raise UserError(f"--batch-size must be at least 1, not {options.batch_size}")
+    out = Path(options.out)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out '{out}' is a file: name a folder")
+    _detokenize(options, out)
+
+
+def picture_name(key: str, index: int, taken: set[str]) -> str:
+    """The relative path of a picture, without ending, that no other has; it never leads out of its folder.
+
+    Args:
+        key: The source's key, such as `cats/1.jpg`.
+        index: The place in the input.
+        taken: The names that others have, to which this one is added.
+    """
+    parts = [part for part in key.replace("\\", "/").split("/") if part.strip() not in ("", ".", "..")]
+    folder, stem = parts[:-1], Path(parts[-1]).stem if parts else ""
+    name = "/".join([*folder, stem]) if stem else f"{index:09d}"
+    # some file systems do not tell capital letters from small ones
+    if name.lower() in taken:
+        name = f"{name}-{index:09d}"
+    taken.add(name.lower())
+    return name
+
+
+def _detokenize(options: Namespace, out: Path) -> None:
+    # --help and wrong arguments are answered without waiting for torch
+    import torch
+
+    from vltok.cli.progress import progress
+    from vltok.cli.tokenize import choose_device
+    from vltok.data.code_manifest import CodeManifest
+    from vltok.data.code_shards import CodeSample
+    from vltok.data.tokenizing import decode
+    from vltok.evaluation.pixels import to_bytes, to_picture
+    from vltok.files import written_whole
+    from vltok.io.bundles import fingerprint, load_tokenizer
+
+    folder = Path(options.codes)
+    manifest = CodeManifest.read(folder)
+    found = fingerprint(options.tokenizer)
+    if found != manifest.settings.tokenizer:
+        raise UserError(
+            f"the codes in {folder} are of another tokenizer ({manifest.settings.tokenizer[:12]}…) than "
+            f"{options.tokenizer} ({found[:12]}…): give the one that they were made with"
+        )
+    device = choose_device(options.device)
+    tokenizer = load_tokenizer(options.tokenizer, device)
+    size = options.batch_size or manifest.settings.batch_size
+
+    def batch_of(start: int, sample: CodeSample) -> tuple:
+        """What all samples of a batch share."""
+        return (sample.index - start) // size, None if sample.grains is None else sample.grains.shape
+
+    def batches() -> Iterator[list[CodeSample]]:
+        """The batches in which the pictures were encoded: arithmetic may depend on a batch's size in the last bit."""
+        start = 0
+        for shard in manifest.shards:
+            samples = manifest.read_samples(folder, shard)
+            for _, batch in itertools.groupby(samples, functools.partial(batch_of, start)):
+                yield list(batch)
+            start += manifest.settings.shard_size
+
+    taken: set[str] = set()
+    deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+    with deterministic, progress("detokenize", manifest.statistics["samples"]) as report:
+        for samples in batches():
+            images = to_bytes(decode(tokenizer, samples, device))
+            for sample, pixels in zip(samples, images.cpu(), strict=True):
+                path = out / f"{picture_name(sample.key, sample.index, taken)}.png"
+                try:
+                    with written_whole(path) as file:
+                        to_picture(pixels).save(file)
+                except OSError as error:
+                    raise UserError(f"cannot write '{path}': {error.strerror or error}") from error
+            report(len(samples))
+    print(f"{manifest.statistics['samples']} pictures written to {out}")
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="vltok detokenize", description=_DESCRIPTION, exit_on_error=False)
+    parser.add_argument("codes", type=str, help="a folder that 'vltok tokenize' wrote")
+    parser.add_argument("--tokenizer", type=str, required=True, help="the bundle with which the codes were made")
+    parser.add_argument("--out", type=str, required=True, help="the folder that receives the pictures")
+    parser.add_argument(
+        "--batch-size", type=int | None, help="pictures that are decoded at once; by default as they were encoded"
+    )
+    parser.add_argument("--device", type=str | None, help="'cpu', 'cuda' or 'cuda:1'; a GPU where there is one")
+    return parser

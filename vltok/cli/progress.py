@@ -1,0 +1,79 @@
+"""How far a long job is: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+@contextlib.contextmanager
+def progress(purpose: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """Yield a function that is told of every so many images that are done.
+
+    Args:
+        purpose: What is done to them.
+        total: How many there are.
+        done: How many were done before, and do not count for the speed.
+    """
+    if sys.stderr.isatty():
+        with _bar(purpose, total, done) as report:
+            yield report
+    else:
+        yield _lines(purpose, total, done)
+
+
+@contextlib.contextmanager
+def _bar(purpose: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]:.1f} images/s"),
+        TimeRemainingColumn(compact=True),
+    )
+    start = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=120) as bar:
+        task = bar.add_task(purpose, total=total, completed=done, speed=0.0)
+        now = 0
+
+        def report(count: int) -> None:
+            nonlocal now
+            now += count
+            bar.update(task, advance=count, speed=now / (time.monotonic() - start))
+
+        yield report
+
+
+def _lines(purpose: str, total: int, done: int) -> Callable[[int], None]:
+    start = time.monotonic()
+    printed = start
+    now = 0
+
+    def report(count: int) -> None:
+        nonlocal now, printed
+        now += count
+        seconds = time.monotonic()
+        if seconds - printed >= _SECONDS_BETWEEN_LINES or done + now == total:
+            printed = seconds
+            speed = now / max(seconds - start, 1e-9)
+            left = format_seconds((total - done - now) / speed)
+            print(f"{purpose}: {done + now}/{total}, {speed:.1f} images/s, {left} left", file=sys.stderr, flush=True)
+
+    return report
+
+
+def format_seconds(seconds: float) -> str:
+    """A time as people say it: the two largest units."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"

@@ -1,0 +1,176 @@
+"""`vltok tokenize`: the code sequences of pictures, as shards that `--data codes` and other trainers read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+from vltok.errors import UserError
+
+_DESCRIPTION = """\
+Write the code sequences of pictures as shards. Killed at any moment and given again, the same command goes on from the
+last whole shard; the result is what an undisturbed run writes. Under torchrun or srun, each process takes its part.
+"""
+
+
+def run(arguments: list[str]) -> None:
+    """Run `vltok tokenize` with what follows the verb.
+
+    Raises:
+        UserError: An argument is wrong, pictures cannot be read, or codes cannot be written; finished shards stay.
+    """
+    # importing torch takes seconds, and `vltok --help` imports the verbs' names alone
+    from vltok.io.recipes import instantiate, parse
+
+    parser = _parser()
+    options = parse(parser, with_bundle_path(arguments))
+    for key in ("shard_size", "batch_size"):
+        if options[key] is not None and options[key] < 1:
+            raise UserError(f"--{key.replace('_', '-')} must be at least 1, not {options[key]}")
+    _tokenize(instantiate(parser, options))
+
+
+def with_bundle_path(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the bundle written as a path: recipes would take a bare `--tokenizer bundle` for a name."""
+    arguments = list(arguments)
+    for place, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if option == "--tokenizer" and equals:
+            arguments[place] = f"{option}={_path(value)}"
+        elif option == "--tokenizer" and place + 1 < len(arguments):
+            arguments[place + 1] = _path(arguments[place + 1])
+    return arguments
+
+
+def find_rank(environment: Mapping[str, str]) -> tuple[int, int, int]:
+    """This process's rank, the number of processes, and the rank on this machine, as torchrun or SLURM tells them.
+
+    Raises:
+        UserError: The variables contradict each other.
+    """
+    for names in (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")):
+        if names[0] in environment and names[1] in environment:
+            rank, world_size, local_rank = (int(environment.get(name, 0)) for name in names)
+            if not 0 <= rank < world_size:
+                raise UserError(f"{names[0]} is {rank}, but {names[1]} is {world_size}: ranks count from 0")
+            return rank, world_size, local_rank
+    return 0, 1, 0
+
+
+def _path(bundle: str) -> str:
+    return bundle if "/" in bundle or bundle.startswith("-") else f"./{bundle}"
+
+
+def _tokenize(options: Namespace) -> None:
+    import torch
+
+    from vltok.cli.progress import progress
+    from vltok.data.code_export import CodeExport
+    from vltok.data.code_manifest import ExportSettings
+    from vltok.data.tokenizing import write_codes
+    from vltok.io.bundles import fingerprint, load_tokenizer
+
+    rank, world_size, local_rank = find_rank(os.environ)
+    device = choose_device(options.device, local_rank)
+    source = options.data.export_source(options.split)
+    tokenizer = load_tokenizer(options.tokenizer, device)
+    settings = ExportSettings(
+        tokenizer=fingerprint(options.tokenizer),
+        format=options.format,
+        shard_size=options.shard_size,
+        batch_size=options.batch_size or options.data.batch_size,
+        precision=options.precision,
+        pictures=source.pictures,
+        input=_digest([type(options.data).__qualname__, source.described, *source.keys()]),
+    )
+    export = CodeExport(Path(options.out), tokenizer.spec, settings, options.data.classes, rank, world_size)
+    try:
+        if rank == 0 and export.finished:
+            print(f"{options.out} holds these codes already: nothing is left to do")
+        pending = sum(len(export.pictures(shard)) for shard in export.pending())
+        mine = sum(len(export.pictures(shard)) for shard in export.shards[rank::world_size])
+        if rank == 0 and not export.finished:
+            part = f" in {world_size} processes" if world_size > 1 else ""
+            print(f"{source.pictures} pictures, {len(export.shards)} shards, on {device}{part}", file=sys.stderr)
+        # the same pictures give the same codes, run for run
+        deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+        purpose = "tokenize" if world_size == 1 else f"tokenize, process {rank} of {world_size}"
+        with deterministic, progress(purpose, mine, done=mine - pending) as report:
+            write_codes(tokenizer, source, export, workers=options.data.workers, device=device, report=report)
+        manifest = export.finish()
+    finally:
+        export.close()
+    if manifest is None:
+        print(f"process {rank} of {world_size} is done; the last one to end writes the manifest")
+        return
+    figures = manifest.statistics
+    if manifest.skipped:
+        print(f"skipped {len(manifest.skipped)} pictures that cannot be read; codes.json names them")
+    ratios = ", ".join(f"factor {factor}: {share:.1%}" for factor, share in figures["ratios"].items())
+    print(
+        f"{figures['samples']} sequences of {figures['length']['mean']:.1f} codes (from {figures['length']['minimum']} "
+        f"to {figures['length']['maximum']}){f', {ratios}' if ratios else ''}; "
+        f"{figures['bits_per_pixel']['codes_and_grain_map']:.3f} bits per pixel; written to {options.out}"
+    )
+
+
+def choose_device(wanted: str | None, local_rank: int = 0) -> str:
+    """The device that is asked for, or a GPU where there is one.
+
+    Raises:
+        UserError: It is not on this machine.
+    """
+    import torch
+
+    device = wanted
+    if device is None:
+        device = f"cuda:{local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA fails an assertion
+        raise UserError(f"--device '{device}' is not on this machine: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def _digest(parts: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
+    return digest.hexdigest()
+
+
+def _parser() -> ArgumentParser:
+    from vltok.data.images import ImageData
+    from vltok.io.recipes import recipe_parser
+
+    parser = recipe_parser("vltok tokenize", _DESCRIPTION)
+    parser.add_argument("--config", action="config", help="a YAML file with any of these options")
+    parser.add_argument("--tokenizer", type=str, required=True, help="a tokenizer's bundle: a folder, or user/name")
+    parser.add_subclass_arguments(ImageData, "data", help="the pictures; its batch_size and workers count here too")
+    parser.set_defaults({"data": {"class_path": "vltok.data.photos.Photos"}})
+    parser.add_argument("--out", type=str, required=True, help="the folder that receives the shards and codes.json")
+    parser.add_argument(
+        "--split",
+        type=Literal["all", "train", "val"],
+        default="all",
+        help="all pictures, or those that training sees, or those that are held out",
+    )
+    parser.add_argument(
+        "--format",
+        type=Literal["webdataset", "parquet"],
+        default="webdataset",
+        help="tar files, for --data codes and webdataset; or Parquet, for Hugging Face datasets",
+    )
+    parser.add_argument("--shard-size", type=int, default=2000, help="pictures of a shard")
+    parser.add_argument("--batch-size", type=int | None, help="pictures encoded at once; by default the data's")
+    parser.add_argument("--device", type=str | None, help="'cpu', 'cuda' or 'cuda:1'; a GPU where there is one")
+    parser.add_argument(
+        "--precision", type=Literal["float32", "bfloat16", "float16"], default="float32", help="to compute in"
+    )
+    return parser
