@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec, Ratios
-from vltok.errors import UserError, unknown
+from vltok.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,9 +312,6 @@ class SamplingConfig:
         for name in ("top_p", "position_top_p"):
             if not 0 < getattr(self, name) <= 1:
                 raise UserError(f"{name} must lie in (0, 1], not {getattr(self, name)}")
-        for name, allowed in (("positions", ("sampled", "implied")), ("precision", ("float32", "bfloat16"))):
-            if getattr(self, name) not in allowed:
-                raise unknown(name, getattr(self, name), allowed)
         controls = [name for name in ("max_codes", "codes", "ratios") if getattr(self, name) is not None]
         if len(controls) > 1:
             raise UserError(f"{' and '.join(controls)} all set the length of an image: give one of them")

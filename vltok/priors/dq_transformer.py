@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec
-from vltok.errors import UserError, unknown
+from vltok.errors import UserError
 from vltok.interfaces import Prior, PriorLoss, SamplingConfig
 from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.dq_sampling import draw
@@ -105,8 +105,6 @@ class DQTransformer(Prior):
         super().__init__()
         if width % heads:
             raise UserError(f"width must be a multiple of heads; {width} is none of {heads}")
-        if position_loss not in get_args(PositionLoss):
-            raise unknown("position_loss", position_loss, get_args(PositionLoss))
         if not 0 <= label_dropout <= 1 or (label_dropout and classes is None):
             raise UserError(f"label_dropout must lie in [0, 1] and needs classes, not {label_dropout} of {classes}")
         if classes is not None and classes < 1:

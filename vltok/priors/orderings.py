@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec
-from vltok.errors import UserError, unknown
+from vltok.errors import UserError
 from vltok.nn.attention import Packing
 
 Order = Literal["row-first", "region-first"]
@@ -68,7 +68,7 @@ class CoarseToFine(nn.Module):
             to region and row by row within each.
 
     Raises:
-        UserError: The spec has no factors or no grid of regions, or there is no such order.
+        UserError: The spec has no factors or no grid of regions.
     """
 
     # Where each place lies. Buffers move with the model but are no part of its state: they follow from the spec.
@@ -86,8 +86,6 @@ class CoarseToFine(nn.Module):
         super().__init__()
         if not spec.gridded:
             raise UserError("a coarse-to-fine prior needs codes on a grid: give the tokenizer's factors")
-        if order not in get_args(Order):
-            raise unknown("order", order, get_args(Order))
         self.spec = spec
         regions, places, granularities, columns, offsets = [], [], [], [], []
         offset = 0

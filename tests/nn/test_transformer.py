@@ -1,0 +1,94 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from vltok.nn.attention import Packing
+from vltok.nn.transformer import SPAN, Cursors, Transformer, initialise
+
+WIDTH = 16
+
+
+def transformer(dropout: float = 0.0, checkpointing: bool = False, layers: int = 2) -> Transformer:
+    torch.manual_seed(0)
+    return Transformer(WIDTH, heads=2, layers=layers, dropout=dropout, checkpointing=checkpointing)
+
+
+def test_steps_with_a_cache_equal_the_whole_sequence():
+    model = transformer().double().eval()
+    lengths = [5, 9, 3]
+    hidden = torch.randn(sum(lengths), WIDTH, dtype=torch.float64)
+    whole = model(hidden, Packing(torch.tensor(lengths))).split(lengths)
+    # images stand at different steps: image i starts i steps late
+    cache = model.cache(len(lengths), max(lengths))
+    sequences = hidden.split(lengths)
+    for step in range(max(lengths) + len(lengths)):
+        at = [min(max(step - late, 0), length - 1) for late, length in enumerate(lengths)]
+        inputs = torch.stack([sequence[position] for sequence, position in zip(sequences, at, strict=True)])
+        cursors = Cursors.at(torch.tensor(at), max(at), max(lengths))
+        outputs = model.step(inputs, cache, cursors)
+        for output, expected, position in zip(outputs, whole, at, strict=True):
+            assert_close(output, expected[position])
+
+
+def test_cursors_read_no_more_of_the_cache_than_needed():
+    assert Cursors.at(torch.tensor([3]), 3, 1000).span == SPAN
+    assert Cursors.at(torch.tensor([SPAN]), SPAN, 1000).span == 2 * SPAN
+    assert Cursors.at(torch.tensor([3]), 3, 10).span == 10
+
+
+def test_a_cache_keeps_some_images():
+    model = transformer()
+    cache = model.cache(3, 4)
+    for layer, keys in enumerate(cache.keys):
+        keys[:] = torch.arange(3)[:, None, None, None] + 10 * layer
+    cache.keep(torch.tensor([2, 0]))
+    assert [keys[:, 0, 0, 0].tolist() for keys in cache.keys] == [[2, 0], [12, 10]]
+
+
+def test_images_do_not_see_each_other():
+    model = transformer()
+    hidden = torch.randn(7, WIDTH, requires_grad=True)
+    first = model(hidden, Packing(torch.tensor([3, 4])))[:3]
+    (gradient,) = torch.autograd.grad(first.sum(), hidden)
+    assert gradient[:3].abs().min(dim=1).values.gt(0).all()
+    assert not gradient[3:].any()
+
+
+def test_checkpointing_changes_nothing_but_memory():
+    hidden = torch.randn(7, WIDTH)
+    packing = Packing(torch.tensor([3, 4]))
+    results = []
+    for checkpointing in (False, True):
+        model = transformer(checkpointing=checkpointing).train()
+        output = model(hidden, packing)
+        output.square().sum().backward()
+        results.append([output, *(parameter.grad for parameter in model.parameters())])
+    assert_close(results[0], results[1])
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_dropout_acts_in_training_alone(training):
+    model = transformer(dropout=0.5).train(training)
+    hidden, packing = torch.randn(4, WIDTH), Packing(torch.tensor([4]))
+    assert torch.equal(model(hidden, packing), model(hidden, packing)) != training
+
+
+def test_initial_weights_keep_the_residual_stream_small():
+    model = transformer(layers=8)
+    initialise(model)
+    block = model.blocks[0]
+    assert block.query_key_value.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert block.feedforward_out.weight.std().item() == pytest.approx(0.02 / 4, rel=0.1)
+    assert not block.feedforward_in.bias.any()
+
+
+def test_matrices_may_be_of_lower_precision_than_the_stream():
+    model = transformer().eval()
+    hidden, packing = torch.randn(4, WIDTH), Packing(torch.tensor([4]))
+    expected = model(hidden, packing)
+    for block in model.blocks:
+        for layer in (block.query_key_value, block.attention_out, block.feedforward_in, block.feedforward_out):
+            layer.bfloat16()
+    output = model(hidden, packing)
+    assert output.dtype == torch.float32
+    assert_close(output, expected, rtol=0.05, atol=0.05)
