@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from vltok.errors import UserError
 from vltok.nn.residual import AttentiveResidual, ResidualBlock, ResidualStage
 
 
@@ -30,9 +31,9 @@ def test_every_parameter_gets_a_gradient_on_odd_sizes(module) -> None:
     assert [name for name, parameter in module.named_parameters() if parameter.grad is None] == []
 
 
-def test_a_stage_of_no_blocks_changes_nothing() -> None:
-    x = torch.randn(1, 8, 2, 2)
-    assert torch.equal(ResidualStage(8, 8, blocks=0)(x), x)
+def test_a_stage_needs_a_block() -> None:
+    with pytest.raises(UserError, match="blocks must be at least 1, not 0"):
+        ResidualStage(8, 8, blocks=0)
 
 
 def test_dropout_acts_in_training_only() -> None:

@@ -5,6 +5,7 @@ import itertools
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vltok.errors import UserError
 from vltok.nn.norms import group_norm_silu
 from vltok.nn.spatial_attention import SpatialAttention
 
@@ -49,12 +50,17 @@ class ResidualStage(nn.Module):
         blocks: Number of residual blocks.
         attention: Whether attention over the whole map follows each block.
         dropout: Probability of dropout in the residual blocks.
+
+    Raises:
+        UserError: There is no block.
     """
 
     def __init__(
         self, in_channels: int, out_channels: int, blocks: int, attention: bool = False, dropout: float = 0.0
     ) -> None:
         super().__init__()
+        if blocks < 1:
+            raise UserError(f"blocks must be at least 1, not {blocks}")
         widths = [in_channels] + [out_channels] * blocks
         self.blocks = nn.ModuleList(
             ResidualBlock(before, after, dropout) for before, after in itertools.pairwise(widths)

@@ -3,9 +3,13 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from vltok.errors import UserError
 from vltok.io.importers.dynamic_vector_quantization import DynamicVectorQuantization
+from vltok.tokenizers import gates
+from vltok.tokenizers.encoders import VQGANEncoder
+from vltok.tokenizers.gates import FeatureGate
 
 PUBLISHED = ["dqvae_entropy_dual_r05_imagenet", "dqvae_dual_feat_r05_imagenet", "dqvae_triple_feat_r03_03_imagenet"]
 
@@ -40,6 +44,42 @@ def test_whole_models_equal_the_originals(parity, build, tmp_path, name) -> None
         torch.testing.assert_close(
             tokenizer(tensors["in.x"]).reconstruction, tensors["out.recon"], rtol=1e-4, atol=1e-4
         )
+
+
+@pytest.mark.parametrize("name", ["dual_encoder_feat_1fc", "dual_encoder_feat_2fc", "triple_encoder_feat_2fc"])
+def test_gradients_through_encoder_and_gate_equal_the_originals(parity, monkeypatch, tmp_path, name) -> None:
+    tensors, config = parity(name)
+    shape = {"ch": 32, "in_ch": 32, "ch_mult": [1], "num_res_blocks": 1, "resolution": 64}
+    params = {
+        "encoderconfig": {"target": config["class"], "params": config["kwargs"]},
+        "decoderconfig": {"params": shape},
+        "vqconfig": {"target": "VectorQuantize2", "params": {"codebook_size": 4, "codebook_dim": 32}},
+    }
+    state = {f"encoder.{key[3:]}": value for key, value in tensors.items() if key.startswith("sd.")}
+    imported = DynamicVectorQuantization().convert({"params": params}, state, tmp_path)
+    parts = imported.config["init_args"]
+    encoder, gate = VQGANEncoder(**parts["encoder"]["init_args"]), FeatureGate(**parts["gate"]["init_args"])
+    model = torch.nn.ModuleDict({"encoder": encoder, "gate": gate})
+    model.load_state_dict(imported.state)
+
+    monkeypatch.setattr(gates, "gumbel_like", lambda _: tensors["train.gumbel_noise"].movedim(-1, 1))
+    features = encoder(tensors["in.x"])
+    decision = gate(features, tensors["in.x"])
+    size = features[-1].shape[2:]
+    routed = sum(
+        F.interpolate(feature, size) * F.interpolate(decision.weights[:, granularity, None], size)
+        for granularity, feature in enumerate(features)
+    )
+    upstream = next(value for key, value in tensors.items() if key.startswith("train.upstream_h"))
+    ((routed * upstream).sum() + (decision.assignment * tensors["train.upstream_gate"]).sum()).backward()
+
+    gradients = {f"encoder.{key[11:]}": value for key, value in tensors.items() if key.startswith("train.grad.")}
+    renamed = DynamicVectorQuantization().convert({"params": params}, gradients, tmp_path).state
+    assert len(renamed) >= 9
+    for key, expected in renamed.items():
+        # where gradients reach 159, the recorded ones are themselves off those of float64 by 8e-4
+        noise = max(1e-4, 1e-5 * expected.abs().max().item())
+        torch.testing.assert_close(model.get_parameter(key).grad, expected, rtol=1e-3, atol=noise)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
