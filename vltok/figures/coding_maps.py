@@ -17,6 +17,8 @@ GRANULARITY_COLORMAP = "RdYlBu_r"
 #: From no error (black) to much (pale yellow), even in brightness.
 ERROR_COLORMAP = "inferno"
 
+_BAND_PIXELS = 2**20
+
 
 def granularity_colors(granularities: int) -> Float[Tensor, "k 3"]:
     """The colour of each granularity, from coarse to fine, as RGB in [0, 1]."""
@@ -47,12 +49,10 @@ def draw_coding_map(
         raise UserError(f"a grain map of {down} x {across} regions does not divide images of {height} x {width} pixels")
     # The picture turns grey beneath the tint, so that its own colours are not mistaken for it.
     grey = (luminance(images.float()).clamp(-1, 1) + 1) / 2
-    colors = granularity_colors(spec.granularities).to(images.device)
-    full = _enlarge(grains, (height, width))
-    tint = colors[full].movedim(-1, 1)
-    drawn = torch.lerp(grey[:, None].expand_as(tint), tint, 0.45)
-    edges = _edges(full, (height // down, width // across), spec)
-    return torch.where(edges[:, None], drawn * 0.55, drawn) * 2 - 1
+    tint = granularity_colors(spec.granularities).to(images.device)[grains].movedim(-1, 1)
+    drawn = torch.lerp(grey[:, None], _enlarge(tint, (height, width)), 0.45)
+    lines = 1 - 0.45 * _edges(grains, (height, width), spec).to(drawn.dtype)
+    return (drawn * lines[:, None]) * 2 - 1
 
 
 def error_map(
@@ -97,36 +97,36 @@ def draw_picture_coding_map(
         grains: The granularity of each of its regions; those on the right and below may reach beyond the picture.
         spec: The tokenizer's `spec`.
     """
-    region = spec.factors[0]
-    width = picture.shape[2]
-    padded = (0, grains.shape[1] * region - width)
+    region, width = spec.factors[0], picture.shape[2]
+    beside = grains.shape[1] * region - width
+    regions = max(1, _BAND_PIXELS // (width * region))
     drawn = torch.empty_like(picture)
-    for band, grains_of_band in enumerate(grains):
-        rows = picture[:, band * region : (band + 1) * region]
-        below = region - rows.shape[1]
-        images = pad(to_unit_range(rows)[None], (*padded, 0, below))
-        mapped = draw_coding_map(images, grains_of_band[None, None], spec)
-        drawn[:, band * region : (band + 1) * region] = to_bytes(mapped[0, :, : rows.shape[1], :width])
+    for first in range(0, grains.shape[0], regions):
+        band = grains[first : first + regions]
+        rows = slice(first * region, (first + len(band)) * region)
+        pixels = picture[:, rows]
+        below = len(band) * region - pixels.shape[1]
+        mapped = draw_coding_map(pad(to_unit_range(pixels)[None], (0, beside, 0, below)), band[None], spec)
+        drawn[:, rows] = to_bytes(mapped[0, :, : pixels.shape[1], :width])
     return drawn
 
 
 def _enlarge(grid: Tensor, size: tuple[int, int]) -> Tensor:
-    """Replicate each cell of `[b h w]` so that the grid has `size`."""
-    down, across = size[0] // grid.shape[1], size[1] // grid.shape[2]
-    return grid.repeat_interleave(down, dim=1).repeat_interleave(across, dim=2)
+    """Replicate each cell of `[… h w]` so that the grid has `size`."""
+    *batch, down, across = grid.shape
+    inner = (size[0] // down, size[1] // across)
+    return grid[..., :, None, :, None].expand(*batch, down, inner[0], across, inner[1]).reshape(*batch, *size)
 
 
-def _edges(full: Tensor, region: tuple[int, int], spec: CodeSpec) -> Tensor:
+def _edges(grains: Tensor, size: tuple[int, int], spec: CodeSpec) -> Tensor:
     """The pixels `[b H W]` on the upper and left side of a code's cell."""
-    height, width = full.shape[1:]
-    rows = torch.arange(height, device=full.device)[:, None]
-    columns = torch.arange(width, device=full.device)[None]
-    edges = torch.zeros_like(full, dtype=torch.bool)
+    region = (size[0] // grains.shape[1], size[1] // grains.shape[2])
+    rows, columns = (torch.arange(side, device=grains.device) for side in size)
+    edges = torch.zeros(len(grains), *size, dtype=torch.bool, device=grains.device)
     for granularity, side in enumerate(spec.sides):
         # a line through cells of a few pixels would leave nothing of them
         if min(region) < 4 * side:
             continue
-        on_row = rows * side % region[0] < side
-        on_column = columns * side % region[1] < side
-        edges |= (full == granularity) & (on_row | on_column)
+        on_row, on_column = rows * side % region[0] < side, columns * side % region[1] < side
+        edges |= _enlarge(grains == granularity, size) & (on_row[:, None] | on_column)
     return edges
