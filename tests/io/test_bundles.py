@@ -200,7 +200,7 @@ def test_a_configuration_that_is_none(bundle: Path, text: str) -> None:
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no bundle '.*nowhere': no such folder"):
+    with pytest.raises(UserError, match=r"there is no bundle '.*nowhere': no such folder"):
         load_tokenizer(tmp_path / "nowhere")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="it is a file"):

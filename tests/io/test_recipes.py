@@ -277,5 +277,5 @@ def test_a_constructor_s_error_comes_through_an_optional_part(parser: ArgumentPa
 
 def test_another_error_of_a_constructor_names_the_class(parser: ArgumentParser) -> None:
     tree = _edited(f"{INNER}/decoder/init_args/width", -1)
-    with pytest.raises(UserError, match="^PixelShuffleDecoder cannot be built: "):
+    with pytest.raises(UserError, match=r"^PixelShuffleDecoder cannot be built: "):
         instantiate(parser, parse_tree(parser, tree))

@@ -26,7 +26,7 @@ from vltok.files import folder_written_whole
 from vltok.interfaces import Tokenizer
 from vltok.io.cards import model_card
 from vltok.io.recipes import dump, instantiate, parse_tree, recipe_parser, with_names
-from vltok.registry import KINDS, components, resolve_names
+from vltok.registry import KINDS, components
 from vltok.version import __version__
 
 #: The version of the layout of a bundle; a reader takes only its own.

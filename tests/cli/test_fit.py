@@ -1,0 +1,265 @@
+"""`vltok fit` from a recipe to a run folder, at a tiny size on real photographs."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import skimage
+import torch
+import yaml
+from PIL import Image
+
+import vltok
+from vltok.cli.fit import with_resumed_config
+from vltok.cli.main import main
+from vltok.io.bundles import fingerprint
+
+RECIPE = """
+seed_everything: 3
+model:
+  class_path: vltok.training.TokenizerTraining
+  init_args:
+    tokenizer:
+      class_path: dq-vae
+      init_args:
+        encoder: {class_path: patch, init_args: {factors: [4, 8], width: 8, blocks: 1, channels: 8}}
+        gate: {class_path: entropy, init_args: {ratios: {4: 0.5, 8: 0.5}}}
+        quantizer: {class_path: ema-vq, init_args: {size: 16, dimension: 4}}
+        decoder: {class_path: pixel-shuffle, init_args: {factor: 4, channels: 8, width: 8, blocks: 1}}
+    perceptual: {class_path: none}
+    calibration_batches: 4
+data: {class_path: photos, init_args: {size: 16, batch_size: 4, train_crops: 32, val_crops: 9}}
+trainer:
+  accelerator: cpu
+  max_steps: 2
+  callbacks: [{class_path: vltok.training.ExponentialMovingAverage, init_args: {decay: 0.5}}]
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    return tmp_path / "tiny.yaml"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A finished run, and what was printed."""
+    folder = tmp_path_factory.mktemp("fit")
+    (folder / "tiny.yaml").write_text(RECIPE)
+    with pytest.MonkeyPatch.context() as patch:
+        printed: list[str] = []
+        patch.chdir(folder)
+        patch.setattr("builtins.print", lambda *texts, **_: printed.append(" ".join(map(str, texts))))
+        assert main(["fit", "--config", "tiny.yaml", "--model.tokenizer.quantizer.size", "24"]) == 0
+    return folder / "runs" / "tiny", "\n".join(printed)
+
+
+@pytest.fixture
+def run(finished: tuple[Path, str], tmp_path: Path) -> Path:
+    """A copy of the finished run, to change."""
+    import shutil
+
+    return Path(shutil.copytree(finished[0], tmp_path / "run"))
+
+
+def _one_line(capsys: pytest.CaptureFixture) -> str:
+    shown = capsys.readouterr().err
+    lines = [line for line in shown.splitlines() if line.startswith("vltok:")]
+    assert len(lines) == 1 and "Traceback" not in shown
+    return lines[0]
+
+
+def test_a_run_leaves_all_its_files(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    assert {path.name for path in folder.iterdir()} == {
+        "config.yaml",
+        "logs",
+        "checkpoints",
+        "bundle",
+        "metrics.json",
+        "reconstructions.png",
+    }
+    assert (folder / "checkpoints" / "last.ckpt").is_file()
+    assert list((folder / "logs").glob("events.*"))
+    with Image.open(folder / "reconstructions.png") as picture:
+        assert picture.width > 8 * 16
+
+
+def test_the_figures(finished: tuple[Path, str]) -> None:
+    figures = json.loads((finished[0] / "metrics.json").read_text())
+    assert 5 < figures["psnr"] < 40 and 0 < figures["codebook_usage"] <= 1
+    assert figures["length_std"] > 0 and -1 <= figures["contrast_correlation"] <= 1
+    assert figures["expected_mean_length"] == 4 * 2.5  # 4 regions, half of them with 4 codes
+    assert 4 <= figures["mean_length"] <= 16
+    assert set(figures["ratios"]) == {"8", "4"} and sum(figures["ratios"].values()) == pytest.approx(1)
+    protocol = figures["protocol"]
+    # of 32 crops, 16 went into the gate's calibration
+    assert protocol["images"] == {"unseen": 9, "training": 16}
+    assert (protocol["seed"], protocol["steps"], protocol["image_size"]) == (3, 2, 16)
+    assert protocol["vltok"] == vltok.__version__ and protocol["data"]["kind"] == "photos"
+
+
+def test_what_is_printed(finished: tuple[Path, str]) -> None:
+    folder, printed = finished
+    count = sum(parameter.numel() for parameter in vltok.load_tokenizer(folder / "bundle").parameters())
+    assert f"tokenizer: {count / 1e3:.1f} k parameters (without discriminator and perceptual network)" in printed
+    figures = json.loads((folder / "metrics.json").read_text())
+    assert f"PSNR                  {figures['psnr']:.2f} dB" in printed
+    assert "(expected 10.0)" in printed
+
+
+def test_the_bundle_holds_the_averaged_weights(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    (average,) = [value["average"] for key, value in state["callbacks"].items() if "MovingAverage" in key]
+    tokenizer = vltok.load_tokenizer(folder / "bundle")
+    assert tokenizer.spec.codebook_size == 24
+    for name, value in tokenizer.state_dict().items():
+        assert torch.equal(value, average[name]), name
+    assert any(not torch.equal(value, state["state_dict"][f"tokenizer.{name}"]) for name, value in average.items())
+
+
+def test_the_resolved_recipe_runs_again(finished: tuple[Path, str], capsys: pytest.CaptureFixture) -> None:
+    config = finished[0] / "config.yaml"
+    tree = yaml.safe_load(config.read_text())
+    assert tree["model"]["init_args"]["tokenizer"]["init_args"]["quantizer"]["class_path"] == "ema-vq"
+    assert tree["data"]["class_path"] == "photos" and tree["seed_everything"] == 3
+    assert main(["fit", "--config", str(config), "--print_config"]) == 0
+    again = yaml.safe_load(capsys.readouterr().out)
+    assert again["model"] == tree["model"] and again["data"] == tree["data"] and again["trainer"] == tree["trainer"]
+
+
+def test_a_run_is_not_overwritten_by_accident(run: Path, recipe: Path, capsys: pytest.CaptureFixture) -> None:
+    before = fingerprint(run / "bundle")
+    assert main(["fit", "--config", str(recipe), "--out", str(run)]) == 1
+    line = _one_line(capsys)
+    assert "holds a finished run" in line and "--resume" in line and "--overwrite" in line
+    assert fingerprint(run / "bundle") == before
+
+
+def test_overwrite_replaces_a_run(run: Path, recipe: Path) -> None:
+    assert main(["fit", "--config", str(recipe), "--out", str(run), "--overwrite"]) == 0
+    assert vltok.load_tokenizer(run / "bundle").spec.codebook_size == 16
+    assert len(list((run / "logs").glob("events.*"))) == 1
+
+
+def test_resume_goes_on(run: Path) -> None:
+    before = fingerprint(run / "bundle")
+    assert main(["fit", "--resume", "--out", str(run), "--trainer.max_steps", "4"]) == 0
+    assert json.loads((run / "metrics.json").read_text())["protocol"]["steps"] == 4
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_steps"] == 4
+    assert fingerprint(run / "bundle") != before
+
+
+def test_resume_of_a_training_that_is_over_measures_again(run: Path) -> None:
+    """A run that was stopped between training and its figures gets them, of the averaged weights."""
+    weights = vltok.load_tokenizer(run / "bundle").state_dict()
+    figures = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").unlink()
+    assert main(["fit", "--resume", "--out", str(run)]) == 0
+    for name, value in vltok.load_tokenizer(run / "bundle").state_dict().items():
+        assert torch.equal(value, weights[name]), name
+    assert json.loads((run / "metrics.json").read_text())["psnr"] == figures["psnr"]
+
+
+def test_an_interrupt_leaves_a_checkpoint_and_no_bundle(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "stopping.py").write_text(
+        "from lightning.pytorch import Callback\n"
+        "class Stop(Callback):\n"
+        "    def on_train_batch_end(self, *_):\n"
+        "        raise KeyboardInterrupt\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        arguments = ["--trainer.callbacks", "[{class_path: stopping.Stop}]", "--out", "run"]
+        assert main(["fit", "--config", str(recipe), *arguments]) == 130
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert "go on with 'vltok fit --resume --out run'" in _one_line(capsys)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "logs", "checkpoints"}
+    assert main(["fit", "--resume", "--out", "run", "--trainer.callbacks", "null"]) == 0
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["protocol"]["steps"] == 2
+
+
+def test_a_loss_that_diverges_leaves_no_bundle(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    arguments = ["--model.learning_rate", "1e30", "--trainer.max_steps", "8"]
+    assert main(["fit", "--config", str(recipe), *arguments]) == 1
+    assert "NaN or infinite" in _one_line(capsys)
+    left = {path.name for path in (tmp_path / "runs" / "tiny").iterdir()}
+    assert left <= {"config.yaml", "logs", "checkpoints"}
+
+
+def test_pictures_of_one_s_own(recipe: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    for index, name in enumerate(["astronaut", "coffee", "chelsea", "rocket", "camera", "coins", "moon", "brick"]):
+        (folder / str(index % 2)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(getattr(skimage.data, name)()).resize((40, 32)).save(folder / str(index % 2) / f"{name}.png")
+    arguments = ["--data", "folder", "--data.root", str(folder), "--data.val_share", "0.5", "--data.batch_size", "2"]
+    assert main(["fit", "--config", str(recipe), *arguments, "--out", "own"]) == 0
+    protocol = json.loads((tmp_path / "own" / "metrics.json").read_text())["protocol"]
+    assert protocol["data"]["kind"] == "folder" and protocol["images"]["unseen"] >= 1
+
+
+def _holding(path: Path, *files: str) -> None:
+    for file in files:
+        (path / file).parent.mkdir(parents=True, exist_ok=True)
+        (path / file).write_text("")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "arguments", "message"),
+    [
+        (None, ["--data.size", "20"], "data.size is 20, but must be a multiple of 8"),
+        (None, ["--model.tokenizer.gate.ratios", "{4: 0.5, 8: 0.6}"], "must be shares of at least 0 that sum to 1"),
+        (None, ["--model.tokenizer.gate.ratios", "{4: 0.5, 16: 0.5}"], "gate.ratios name factors [16, 4]"),
+        (None, ["--model.tokenizer.gate.ratioz", "{4: 0.5}"], "did you mean 'ratios'?"),
+        (None, ["--data", "folder", "--data.root", "nowhere"], "nowhere"),
+        (None, ["--data", "foldr"], "did you mean 'folder'?"),
+        (None, ["--trainer.max_stepz", "3"], "did you mean '--trainer.max_steps'?"),
+        (None, ["--resume"], "there is no runs/tiny/checkpoints/last.ckpt to go on with"),
+        (None, ["--resume", "--overwrite"], "give one of them"),
+        (None, ["--config", "nowhere.yaml"], "recipe 'nowhere.yaml' cannot be read"),
+        (["thesis/chapter.tex"], ["--out", "thesis"], "holds something else than a run"),
+        (["thesis/chapter.tex"], ["--out", "thesis", "--overwrite"], "holds something else than a run"),
+        (["runs/tiny/config.yaml"], [], "holds a run that was started"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_changes_nothing(
+    recipe: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    prepare: list[str] | None,
+    arguments: list[str],
+    message: str,
+) -> None:
+    _holding(tmp_path, *(prepare or []))
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["fit", "--config", str(recipe), *arguments]) == 1
+    assert message in _one_line(capsys)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_recipe_is_asked_for(capsys: pytest.CaptureFixture) -> None:
+    assert main(["fit"]) == 1
+    assert "vltok fit --config recipes/quickstart.yaml" in _one_line(capsys)
+
+
+def test_a_run_needs_a_folder(recipe: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["fit", "--model", "vltok.training.TokenizerTraining", "--model.tokenizer", "dq-vae"]) == 1
+    assert "needs" in _one_line(capsys)
+
+
+def test_the_recipe_of_a_resumed_run_is_its_own(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert with_resumed_config(["--resume", "--out", str(run)]) == ["--resume", "--out", str(run)]
+    _holding(run, "config.yaml")
+    own = ["--config", str(run / "config.yaml")]
+    assert with_resumed_config(["--resume", "--out", str(run)]) == [*own, "--resume", "--out", str(run)]
+    assert with_resumed_config([f"--out={run}", "--resume"]) == [*own, f"--out={run}", "--resume"]
+    assert with_resumed_config(["--resume", "--out", str(run), "--config", "a"])[0] == "--resume"

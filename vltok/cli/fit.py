@@ -1,0 +1,106 @@
+"""`vltok fit`: trains what a recipe describes, and leaves a run folder.
+
+```
+runs/quickstart/
+  config.yaml           the recipe with every default and override: 'vltok fit --config' reads it again
+  logs/                 TensorBoard
+  checkpoints/last.ckpt where --resume goes on
+  bundle/               the trained tokenizer, for vltok.load_tokenizer
+  metrics.json          what was measured at the end
+  reconstructions.png   held-out pictures, their reconstructions and coding maps
+```
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vltok.errors import UserError
+from vltok.io.recipes import translate_arguments
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The places of a run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def bundle(self) -> Path:
+        return self.path / "bundle"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def picture(self) -> Path:
+        return self.path / "reconstructions.png"
+
+    def check(self, resume: bool, overwrite: bool) -> None:
+        """See that a run may start here, or go on; changes nothing.
+
+        Raises:
+            UserError: The folder holds a run or something else, or there is nothing to go on with.
+        """
+        if resume and overwrite:
+            raise UserError("--resume goes on with a run and --overwrite starts it anew: give one of them")
+        if resume and not self.last_checkpoint.is_file():
+            raise UserError(f"--resume: there is no {self.last_checkpoint} to go on with")
+        if resume or not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+            return
+        if not self.config.is_file():
+            raise UserError(f"--out '{self.path}' holds something else than a run; it is left as it is: name another")
+        if not overwrite:
+            state = "a finished run" if self.metrics.is_file() else "a run that was started"
+            raise UserError(f"'{self.path}' holds {state}: go on with it by --resume, or replace it by --overwrite")
+
+    def clear(self) -> None:
+        """Take away what an earlier run left."""
+        for place in (self.path / "logs", self.checkpoints, self.bundle):
+            shutil.rmtree(place, ignore_errors=True)
+        for file in (self.config, self.metrics, self.picture):
+            file.unlink(missing_ok=True)
+
+
+def run(arguments: list[str]) -> None:
+    """Train what a recipe describes.
+
+    Raises:
+        UserError: The recipe or the run folder is wrong, or training diverges.
+    """
+    if not arguments:
+        raise UserError("give a recipe, as in: vltok fit --config recipes/quickstart.yaml")
+    arguments = with_resumed_config(arguments)
+    translate_arguments(arguments)  # a misspelt name is found before torch is loaded
+    from vltok.cli.fitting import fit
+
+    fit(arguments)
+
+
+def with_resumed_config(arguments: Sequence[str]) -> list[str]:
+    """The arguments, where a run is resumed by its folder alone with that folder's own recipe."""
+    following = [*arguments[1:], ""]
+    options = dict(_option(argument, after) for argument, after in zip(arguments, following, strict=False))
+    if "--resume" not in options or "--out" not in options or "--config" in options:
+        return list(arguments)
+    config = RunFolder(Path(options["--out"])).config
+    return ["--config", str(config), *arguments] if config.is_file() else list(arguments)
+
+
+def _option(argument: str, following: str) -> tuple[str, str]:
+    name, equals, value = argument.partition("=")
+    return name, value if equals else following

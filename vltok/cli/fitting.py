@@ -1,0 +1,192 @@
+"""What `vltok fit` does once torch is needed: parse, build, train, and measure."""
+
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch import nn
+
+from vltok.cli.fit import RunFolder
+from vltok.cli.tokenizer_report import report_tokenizer
+from vltok.data.images import ImageData
+from vltok.errors import UserError
+from vltok.files import written_whole
+from vltok.interfaces import Tokenizer
+from vltok.io.recipes import instantiate, parse, recipe_parser
+from vltok.registry import find
+from vltok.training import PictureLogger, PlainProgress, TokenizerTraining
+
+_CHECKPOINT_INTERVAL = timedelta(minutes=15)
+#: Beginnings of warnings that are no news to the user.
+_HARMLESS = (
+    ".*does not have many workers",  # pictures are decoded in the main process unless the recipe asks for workers
+    r"Checkpoint directory .* exists and is not empty",  # a run that is resumed
+    r"The number of training batches .* is smaller than the logging interval",
+    "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning's own use of torch
+)
+
+
+def fit(arguments: Sequence[str]) -> None:
+    """Train what the arguments describe, measure it, and write the run folder.
+
+    Raises:
+        UserError: Anything that is wrong with the arguments, or training diverges.
+        KeyboardInterrupt: The user stopped the training; it says how to go on.
+    """
+    _quieten()
+    parser = fit_parser()
+    config = parse(parser, arguments)
+    folder = _run_folder(config)
+    leads = rank_zero_only.rank == 0
+    if leads:
+        folder.check(config.resume, config.overwrite)
+    seed_everything(config.seed_everything, workers=True, verbose=False)
+    built = instantiate(parser, config)
+    _check_data(built.model, built.data)
+    trainer = _trainer(built.trainer, folder)
+    text = _resolved(parser, config)
+    if leads:
+        _print_size(built.model)
+        if config.overwrite:
+            folder.clear()
+        with written_whole(folder.config) as path:
+            path.write_text(text, encoding="utf-8")
+    seconds = _train(trainer, built.model, built.data, folder, config.resume)
+    if trainer.is_global_zero and isinstance(built.model, TokenizerTraining):
+        report_tokenizer(built.model, built.data, trainer, yaml.safe_load(text), folder, seconds)
+
+
+def fit_parser() -> ArgumentParser:
+    """The parser of `vltok fit`, which is what a recipe may hold."""
+    parser = recipe_parser("vltok fit", "Train what a recipe describes. Every key of a recipe is an option, too.")
+    parser.add_argument("--config", action="config", help="a recipe; what follows on the command line goes before it")
+    parser.add_argument("--out", type=str | None, help="the run folder; runs/NAME of the recipe by default")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace the run in the folder")
+    parser.add_argument("--seed_everything", type=int, default=0, help="sets the random numbers")
+    parser.add_subclass_arguments(LightningModule, "model", required=True)
+    parser.add_subclass_arguments(LightningDataModule, "data", required=False)
+    parser.set_defaults({"data": {"class_path": find("data", "photos").class_path}})
+    parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip={"default_root_dir"})
+    return parser
+
+
+def _run_folder(config: Namespace) -> RunFolder:
+    if config.out:
+        return RunFolder(Path(config.out))
+    if not config.config:
+        raise UserError("name the run folder with --out DIR, or give a recipe with --config FILE")
+    return RunFolder(Path("runs") / Path(str(config.config[-1])).stem)
+
+
+def _resolved(parser: ArgumentParser, config: Namespace) -> str:
+    """The recipe with every default and override, as YAML."""
+    kept = config.clone()
+    for option in ("config", "resume", "overwrite"):
+        kept.pop(option, None)
+    return parser.dump(kept, skip_unset=False)
+
+
+def _check_data(model: LightningModule, data: LightningDataModule) -> None:
+    if not isinstance(model, TokenizerTraining):
+        return
+    if not isinstance(data, ImageData):
+        raise UserError(f"data: a tokenizer is trained on images, which {type(data).__name__} does not give")
+    divisor = model.tokenizer.divisor
+    if data.size % divisor:
+        near = max(round(data.size / divisor), 1) * divisor
+        raise UserError(
+            f"data.size is {data.size}, but must be a multiple of {divisor}, the tokenizer's coarsest factor; "
+            f"the nearest is {near}"
+        )
+
+
+def _trainer(given: Namespace, folder: RunFolder) -> Trainer:
+    """Lightning's trainer as the recipe wants it, with the run folder's logs and checkpoints."""
+    options = dict(vars(given))
+    callbacks: list[Callback] = list(options["callbacks"] or [])
+    if options["enable_checkpointing"] is not False:
+        callbacks += _checkpoints(folder)
+    if not any(isinstance(callback, PictureLogger) for callback in callbacks):
+        callbacks.append(PictureLogger())
+    if not sys.stdout.isatty() and options["enable_progress_bar"] is not False:
+        callbacks += [] if any(isinstance(callback, ProgressBar) for callback in callbacks) else [PlainProgress()]
+    if options["logger"] in (None, True):
+        options["logger"] = TensorBoardLogger(folder.path, name="logs", version="")
+    if options["enable_model_summary"] is None:
+        options["enable_model_summary"] = False
+    try:
+        return Trainer(**{**options, "callbacks": callbacks, "default_root_dir": folder.path})
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise UserError(f"trainer: {error}") from error
+
+
+def _checkpoints(folder: RunFolder) -> list[Callback]:
+    """`last.ckpt` after each epoch, now and then within long ones, and when the user stops."""
+    last = {"dirpath": folder.checkpoints, "filename": "last", "enable_version_counter": False}
+    return [
+        ModelCheckpoint(**last, every_n_epochs=1, save_on_train_epoch_end=True),
+        ModelCheckpoint(**last, train_time_interval=_CHECKPOINT_INTERVAL),
+        _SaveOnInterrupt(folder.last_checkpoint),
+    ]
+
+
+class _SaveOnInterrupt(Callback):
+    """Saves when the user stops, but not when training fails: what failed is nothing to go on with."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, KeyboardInterrupt) and trainer.global_step and not trainer.fast_dev_run:
+            trainer.save_checkpoint(self.path)
+
+
+def _train(
+    trainer: Trainer, model: LightningModule, data: LightningDataModule, folder: RunFolder, resume: bool
+) -> float:
+    """Train; the seconds that it took."""
+    start = time.monotonic()
+    checkpoint = folder.last_checkpoint if resume else None
+    try:
+        # no pickle is loaded from a file
+        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        remedy = f"go on with 'vltok fit --resume --out {folder.path}'" if folder.last_checkpoint.is_file() else ""
+        raise KeyboardInterrupt(f"no bundle was written; {remedy}".rstrip("; ")) from None
+    except MisconfigurationException as error:
+        raise UserError(f"trainer: {error}") from error
+    return time.monotonic() - start
+
+
+def _print_size(model: LightningModule) -> None:
+    for name, part in model.named_children():
+        if isinstance(part, Tokenizer):
+            print(f"{name}: {_size(part)} parameters (without discriminator and perceptual network)")
+            print("  " + ", ".join(f"{inner} {_size(child)}" for inner, child in part.named_children()), flush=True)
+
+
+def _size(module: nn.Module) -> str:
+    count = sum(parameter.numel() for parameter in module.parameters())
+    return f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count / 1e3:.1f} k"
+
+
+def _quieten() -> None:
+    """Silence what Lightning says to everyone at every start."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for message in _HARMLESS:
+        warnings.filterwarnings("ignore", message=message)
