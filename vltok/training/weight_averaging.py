@@ -77,6 +77,12 @@ class ExponentialMovingAverage(Callback):
         """Leave the average as the tokenizer."""
         self._put_average(_checked(pl_module))
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The same where a resumed training was over already, so that it neither started nor ended."""
+        if self._loaded:
+            self._start(_checked(pl_module).tokenizer)
+            self._put_average(_checked(pl_module))
+
     def state_dict(self) -> dict[str, Any]:
         """The average and how many steps went into it."""
         if self._average is None:
