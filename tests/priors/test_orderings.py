@@ -46,8 +46,8 @@ def test_tracks_are_those_of_section_3_3():
     spec, codes = two_images()
     sequences = CoarseToFine(spec)(codes)
     # 2 coarse and 8 fine places; ⟨pad⟩, ⟨eos⟩ and ⟨sos⟩ follow them
-    assert sequences.positions.tolist() == [4, 0, 3, 10, 2, 3, 6, 7, 9] + [4, 3, 10, 0, 1, 2, 3, 4, 5, 6, 7, 9]
-    assert sequences.contents.tolist() == [102, 0, 101, 102, 1, 2, 3, 4, 101] + [102, 101, 102, *range(5, 13), 101]
+    assert sequences.positions.tolist() == [4, 0, 3, 10, 2, 3, 6, 7, 9, 4, 3, 10, 0, 1, 2, 3, 4, 5, 6, 7, 9]
+    assert sequences.contents.tolist() == [102, 0, 101, 102, 1, 2, 3, 4, 101, 102, 101, 102, *range(5, 13), 101]
     assert sequences.granularities.tolist() == [0] * 3 + [1] * 6 + [0] * 2 + [1] * 10
 
 

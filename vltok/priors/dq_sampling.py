@@ -1,34 +1,24 @@
-"""Drawing images from a DQ-Transformer (algorithm 1), one token of each image a step.
+"""Drawing images from a DQ-Transformer (algorithm 1).
 
 Unlike algorithm 1, whose images wait for the slowest at the end of every granularity, each image goes on when *it* has
-drawn ⟨eos⟩, and a finished image's place goes to the next one; neither changes the distribution. Every draw decodes:
-
-- a place may be drawn if it is still free and its region is unclaimed, or claimed by the granularity at hand;
-- ⟨eos⟩ may be drawn where every claimed region is complete, and never in the finest granularity, which takes the rest.
-
-An image is finished when all its regions are covered: what would follow is certain.
-
-Axis letters: b image, n row (an image, or with guidance an image with its class and one without), p place of any
-granularity, r region.
+drawn ⟨eos⟩, and a finished image's place in the batch goes to the next one. Neither changes the distribution.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from jaxtyping import Int
+from torch import Tensor
 
 from vltok.codes import Codes
 from vltok.errors import UserError
 from vltok.interfaces import SamplingConfig
-from vltok.nn.transformer import Cursors, KeyValueCache
-from vltok.priors.lengths import LengthPlan
-from vltok.priors.sampling import drawn, filtered, seed_of, uniforms
+from vltok.priors.dq_steps import Sampler, State
+from vltok.priors.sampling import seed_of
 
 if TYPE_CHECKING:
     from vltok.priors.dq_transformer import DQTransformer
@@ -37,6 +27,7 @@ if TYPE_CHECKING:
 STEPS_BETWEEN_LOOKS = 16
 
 
+@torch.no_grad()
 def draw(
     prior: DQTransformer,
     labels_or_count: Tensor | int,
@@ -48,304 +39,55 @@ def draw(
     observe: Callable[[State], None] | None = None,
 ) -> Codes:
     """Draw images: see `Prior.sample`; `observe` is called with the state after every step."""
-    labels = _labels(prior, labels_or_count, sampling)
-    count = len(labels)
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size must be at least 1, not {batch_size}")
-    size = min(batch_size or count, count)
+    labels = _labels(prior, labels_or_count, sampling)
+    count, device = len(labels), labels.device
+    images = torch.arange(count, device=device) + first_image
     sampler = Sampler(prior, sampling, seed_of(generator))
-    images = torch.arange(count, device=labels.device) + first_image
-    with torch.no_grad():
-        state = sampler.start(images[:size], labels[:size], 0)
-        cache = sampler.cache(size)
-        # What the host knows of each row: its image, None once that is finished, and the step in which it started.
-        standing: list[int | None] = list(range(size))
-        started = [0] * size
-        asked = size
-        order: list[int] = []
-        parts: list[Codes] = []
-        step = 0
-        while len(order) < count:
-            for _ in range(STEPS_BETWEEN_LOOKS):
-                active = [start for start, image in zip(started, standing, strict=True) if image is not None]
-                state = sampler.step(state, cache, step, step - min(active))
-                step += 1
-                if observe is not None:
-                    observe(state)
-            done = sampler.finished(state).tolist()
-            ended = [row for row, image in enumerate(standing) if image is not None and done[row]]
-            if not ended:
-                continue
-            parts.append(sampler.codes(state, torch.tensor(ended, device=labels.device)))
-            order += [standing[row] for row in ended]
-            if progress is not None:
-                progress(len(ended))
-            # the next images take the places of finished ones
-            for row in ended:
-                standing[row] = None
-            fresh = range(asked, min(asked + len(ended), count))
-            for row, image in zip(ended, fresh, strict=False):
-                standing[row], started[row] = image, step
-            if fresh:
-                rows = torch.tensor(ended[: len(fresh)], device=labels.device)
-                state = state.replace(rows, sampler.start(images[fresh.start : fresh.stop], labels[list(fresh)], step))
-                asked = fresh.stop
-            # when none are left to take their places, and half of the batch is idle, the batch shrinks
-            busy = [row for row, image in enumerate(standing) if image is not None]
-            if busy and 2 * len(busy) <= len(standing):
-                rows = torch.tensor(busy, device=labels.device)
-                state = state.select(rows)
-                sampler.shrink(cache, rows, len(standing))
-                standing, started = [standing[row] for row in busy], [started[row] for row in busy]
-    codes = Codes.concatenate(parts)[torch.tensor(order).argsort()]
-    return codes if prior.classes is None or isinstance(labels_or_count, int) else replace(codes, labels=labels)
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """Images under way.
-
-    The last column of `contents`, `taken` and `owner` belongs to no place or region: what is to be ignored is written
-    there.
-
-    Attributes:
-        image: The number of each image, `[b]`.
-        label: Its class, or the number of classes where it has none, `[b]`.
-        started: The step of the loop in which it started, `[b]`.
-        content: Its last token's content, `[b]`.
-        position: Its last token's position, `[b]`.
-        granularity: Its last token's granularity, `[b]`.
-        contents: The codes drawn, at their places, `[b p+1]`.
-        taken: Which places have a code, `[b p+1]`.
-        owner: The granularity that has claimed each region, K where none has, `[b r+1]`.
-        spent: The codes of all claimed regions, drawn or still to be drawn, `[b]`.
-    """
-
-    image: Int[Tensor, " b"]
-    label: Int[Tensor, " b"]
-    started: Int[Tensor, " b"]
-    content: Int[Tensor, " b"]
-    position: Int[Tensor, " b"]
-    granularity: Int[Tensor, " b"]
-    contents: Int[Tensor, "b _"]
-    taken: Bool[Tensor, "b _"]
-    owner: Int[Tensor, "b _"]
-    spent: Int[Tensor, " b"]
-
-    def select(self, rows: Int[Tensor, " n"]) -> State:
-        """Some images."""
-        return State(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
-
-    def replace(self, rows: Int[Tensor, " n"], fresh: State) -> State:
-        """Other images in some rows."""
-        return State(
-            **{
-                field.name: getattr(self, field.name).index_copy(0, rows, getattr(fresh, field.name))
-                for field in fields(self)
-            }
-        )
-
-
-class Sampler:
-    """What stays the same while images are drawn, and the step that draws one token of each.
-
-    Args:
-        prior: The model.
-        sampling: How tokens are drawn.
-        seed: That of the images' random streams.
-    """
-
-    def __init__(self, prior: DQTransformer, sampling: SamplingConfig, seed: int) -> None:
-        self.prior = prior = _in_precision(prior, getattr(torch, sampling.precision))
-        self.sampling = sampling
-        self.seed = seed
-        self.guided = sampling.guidance != 1
-        self.ordering = prior.ordering
-        spec = self.spec = prior.spec
-        device = self.ordering.place_region.device
-        self.plan = LengthPlan.of(sampling, spec).to(device)
-        self.granularities = spec.granularities
-        granularities = range(self.granularities)
-        self.costs = torch.tensor(spec.codes_per_region, device=device)
-        self.starts = torch.tensor([spec.position_start(granularity) for granularity in granularities], device=device)
-        self.ends = torch.tensor([spec.position_end(granularity) for granularity in granularities], device=device)
-        # the place of each position id that can be drawn, and the region of each place; special tokens have none
-        places, regions = self.ordering.places, spec.positions(0)
-        self.places = torch.full((self.granularities, spec.position_start(self.granularities - 1)), places)
-        for granularity, offset in enumerate(self.ordering.place_offsets.tolist()):
-            size = spec.positions(granularity)
-            self.places[granularity, :size] = torch.arange(offset, offset + size)
-        self.places = self.places.to(device)
-        self.regions = torch.cat([self.ordering.place_region, self.ordering.place_region.new_tensor([regions])])
-        # the finest granularity's positions in the order of training
-        finest = self.ordering.column_granularity == self.granularities - 1
-        special = self.ordering.column_starts | self.ordering.column_ends
-        self.finest_walk = self.ordering.column_position[finest & ~special]
-
-    def cache(self, images: int) -> tuple[KeyValueCache, KeyValueCache]:
-        """Empty caches of both transformers."""
-        rows = images * (2 if self.guided else 1)
-        # the last token is never read
-        longest = self.ordering.longest - 1
-        return self.prior.position_transformer.cache(rows, longest), self.prior.content_transformer.cache(rows, longest)
-
-    def shrink(self, caches: tuple[KeyValueCache, KeyValueCache], rows: Int[Tensor, " n"], images: int) -> None:
-        """Keep the caches of some of so many images."""
-        rows = torch.cat([rows, rows + images]) if self.guided else rows
-        for cache in caches:
-            cache.keep(rows)
-
-    def start(self, images: Int[Tensor, " b"], labels: Int[Tensor, " b"], step: int) -> State:
-        """Images that have only their first ⟨sos⟩."""
-        places, regions = self.ordering.places, self.spec.positions(0)
-        zeros = torch.zeros_like(images)
-        taken = torch.zeros(len(images), places + 1, dtype=torch.bool, device=images.device)
-        taken[:, -1] = True
-        owner = taken.new_full((len(images), regions + 1), self.granularities, dtype=torch.long)
-        owner[:, -1] = 0
-        return State(
-            image=images,
-            label=labels,
-            started=zeros + step,
-            content=zeros,
-            position=zeros + self.starts[0],
-            granularity=zeros,
-            contents=taken.new_zeros(taken.shape, dtype=torch.long),
-            taken=taken,
-            owner=owner,
-            spent=zeros,
-        )
-
-    def finished(self, state: State) -> Bool[Tensor, " b"]:
-        """Which images are covered."""
-        return self._complete(state) & (self._unclaimed(state) == 0)
-
-    def codes(self, state: State, rows: Int[Tensor, " n"]) -> Codes:
-        """The codes of finished images."""
-        return self.ordering.codes_at(state.contents[rows, :-1], state.taken[rows, :-1])
-
-    def step(self, state: State, caches: tuple[KeyValueCache, KeyValueCache], step: int, furthest: int) -> State:
-        """Every image reads its last token and draws the next: its position, then its content.
-
-        Args:
-            state: The images.
-            caches: Those of the Position- and the Content-Transformer; the tokens are added.
-            step: The step of the loop.
-            furthest: The most tokens that an unfinished image has read before.
-        """
-        prior, sampling = self.prior, self.sampling
-        done = self.finished(state)
-        # A finished image draws on until the next look: nothing of it is kept.
-        count = (step - state.started).clamp(max=self.ordering.longest - 2)
-        cursors = Cursors.at(self._rows(count), furthest, self.ordering.longest - 1)
-        content, position, granularity = self._tokens(state.content, state.position, state.granularity, state.label)
-        hidden = prior.position_transformer.step(
-            prior.embed(content, position, granularity, cursors.steps), caches[0], cursors
-        )
-
-        # after ⟨eos⟩ stands the next granularity's ⟨sos⟩
-        restarts = state.position == self.ends[state.granularity]
-        granularity = (state.granularity + restarts.long()).clamp(max=self.granularities - 1)
-        logits = self._guide(prior.position_head(hidden))[:, : self.places.shape[1]]
-        legal = self._legal(state)
-        allowed = legal | (restarts | done)[:, None]
-        position = drawn(
-            filtered(
-                logits.masked_fill(~allowed, -torch.inf),
-                sampling.position_temperature,
-                sampling.position_top_k,
-                sampling.position_top_p,
-            ),
-            uniforms(self.seed, state.image, 2 * count),
-        )
-        if sampling.positions == "implied":
-            first = self.finest_walk[legal[:, self.finest_walk].int().argmax(1)]
-            position = torch.where(granularity == self.granularities - 1, first, position)
-        position = torch.where(restarts, self.starts[granularity], position)
-
-        _, row_position, row_granularity = self._tokens(state.content, position, granularity, state.label)
-        hidden = prior.content_transformer.step(
-            hidden + prior.embed_position(row_position, row_granularity), caches[1], cursors
-        )
-        logits = self._guide(prior.content_head(hidden))[:, : self.spec.codebook_size]
-        content = drawn(
-            filtered(logits, sampling.temperature, sampling.top_k, sampling.top_p),
-            uniforms(self.seed, state.image, 2 * count + 1),
-        )
-        ends = position == self.ends[granularity]
-        content = torch.where(ends, self.spec.content_end, content)
-        return self._write(state, content, position, granularity, ~(restarts | ends | done))
-
-    def _write(self, state: State, content: Tensor, position: Tensor, granularity: Tensor, code: Tensor) -> State:
-        """The state after a token; `code` says which images' tokens are codes."""
-        nowhere = self.ordering.places
-        position_id = position.clamp(max=self.places.shape[1] - 1)
-        place = torch.where(code, self.places[granularity, position_id], nowhere)[:, None]
-        region = self.regions[place]
-        claims = code & (state.owner.gather(1, region)[:, 0] == self.granularities)
-        return replace(
-            state,
-            content=content,
-            position=position,
-            granularity=granularity,
-            contents=state.contents.scatter(1, place, content[:, None]),
-            taken=state.taken.scatter(1, place, True),
-            owner=state.owner.scatter(1, region, granularity[:, None]),
-            spent=state.spent + claims * self.costs[granularity],
-        )
-
-    def _legal(self, state: State) -> Bool[Tensor, "b v"]:
-        """Which positions of its granularity each image may draw."""
-        granularity = state.granularity[:, None]
-        may_claim, may_end = self.plan.choices(state.granularity, self._unclaimed(state), state.spent)
-        place = self.places[state.granularity]
-        owner = state.owner.gather(1, self.regions[place])
-        free = (owner == granularity) & ~state.taken.gather(1, place)
-        claimable = (owner == self.granularities) & may_claim[:, None]
-        ending = may_end & self._complete(state)
-        return (free | claimable).scatter(1, self.ends[granularity], ending[:, None])
-
-    def _unclaimed(self, state: State) -> Int[Tensor, " b"]:
-        return (state.owner == self.granularities).sum(1)
-
-    def _complete(self, state: State) -> Bool[Tensor, " b"]:
-        return state.taken[:, :-1].sum(1) == state.spent
-
-    def _rows(self, values: Tensor) -> Tensor:
-        return torch.cat([values, values]) if self.guided else values
-
-    def _tokens(self, content: Tensor, position: Tensor, granularity: Tensor, label: Tensor) -> tuple[Tensor, ...]:
-        """The tokens of each row: an image's start names its class, but in the rows that guide."""
-        if self.guided:
-            label = torch.cat([label, torch.full_like(label, self.prior.classes)])
-        content, position, granularity = self._rows(content), self._rows(position), self._rows(granularity)
-        starts = position == self.starts[granularity]
-        content_start, position_offset = self.prior.starts(label)
-        return (
-            torch.where(starts, content_start, content),
-            position + starts * position_offset,
-            granularity,
-        )
-
-    def _guide(self, logits: Float[Tensor, "n v"]) -> Float[Tensor, "b v"]:
-        """Classifier-free guidance (Ho and Salimans, 2022) of logits."""
-        logits = logits.float()
-        if not self.guided:
-            return logits
-        conditional, unconditional = logits.chunk(2)
-        return unconditional + self.sampling.guidance * (conditional - unconditional)
-
-
-def _in_precision(prior: DQTransformer, dtype: torch.dtype) -> DQTransformer:
-    """The prior with its matrices in a precision; norms, embeddings and the residual stream keep theirs."""
-    matrices = [module for module in prior.modules() if isinstance(module, nn.Linear)]
-    if all(matrix.weight.dtype == dtype for matrix in matrices):
-        return prior
-    prior = copy.deepcopy(prior)
-    for module in prior.modules():
-        if isinstance(module, nn.Linear):
-            module.to(dtype)
-    return prior
+    size = min(batch_size or count, count)
+    state, caches = sampler.start(images[:size], labels[:size], 0), sampler.caches(size)
+    # What the host knows: of each row of the batch its image, None once that is finished, and the step in which it
+    # started; how many images have been started; and the finished ones.
+    rows: list[int | None] = list(range(size))
+    started = [0] * size
+    begun = size
+    order: list[int] = []
+    parts: list[Codes] = []
+    step = 0
+    while len(order) < count:
+        first = min(start for start, image in zip(started, rows, strict=True) if image is not None)
+        for _ in range(STEPS_BETWEEN_LOOKS):
+            state = sampler.step(state, caches, step, step - first)
+            step += 1
+            if observe is not None:
+                observe(state)
+        done = sampler.finished(state).tolist()
+        ended = [row for row, image in enumerate(rows) if image is not None and done[row]]
+        if not ended:
+            continue
+        parts.append(sampler.codes(state, torch.tensor(ended, device=device)))
+        order += [rows[row] for row in ended]
+        if progress is not None:
+            progress(len(ended))
+        # the next images take the places of finished ones
+        fresh = min(len(ended), count - begun)
+        for offset, row in enumerate(ended):
+            rows[row] = begun + offset if offset < fresh else None
+            started[row] = step
+        if fresh:
+            beginning = sampler.start(images[begun : begun + fresh], labels[begun : begun + fresh], step)
+            state = state.replace(torch.tensor(ended[:fresh], device=device), beginning)
+            begun += fresh
+        # when there are none, and half of the batch is idle, it shrinks
+        busy = [row for row, image in enumerate(rows) if image is not None]
+        if busy and 2 * len(busy) <= len(rows):
+            kept = torch.tensor(busy, device=device)
+            sampler.shrink(caches, kept, len(rows))
+            state = state.select(kept)
+            rows, started = [rows[row] for row in busy], [started[row] for row in busy]
+    codes = Codes.concatenate(parts)[torch.tensor(order, device=device).argsort()]
+    return codes if isinstance(labels_or_count, int) else replace(codes, labels=labels)
 
 
 def _labels(prior: DQTransformer, labels_or_count: Tensor | int, sampling: SamplingConfig) -> Int[Tensor, " b"]:

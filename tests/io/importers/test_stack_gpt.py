@@ -9,7 +9,8 @@ from vltok.errors import UserError
 from vltok.interfaces import SamplingConfig
 from vltok.io.importers.stack_gpt import StackGPT, prior_arguments, prior_state
 from vltok.nn.attention import Packing
-from vltok.priors.dq_sampling import State, draw
+from vltok.priors.dq_sampling import draw
+from vltok.priors.dq_steps import State
 from vltok.priors.dq_transformer import DQTransformer
 from vltok.priors.orderings import Sequences
 
