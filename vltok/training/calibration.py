@@ -12,11 +12,11 @@ from vltok.interfaces import Calibrated, Tokenizer
 
 
 def calibrate(tokenizer: Tokenizer, trainer: Trainer, batches: Iterable, count: int) -> None:
-    """Calibrate the parts of a tokenizer that are not yet, on one device; the others take over what it found.
+    """Calibrate the parts of a tokenizer that are not yet, alike on all devices.
 
     Args:
         tokenizer: Its modules that are `Calibrated` are calibrated in place.
-        trainer: Says which device does it, and hands the outcome to the others.
+        trainer: Knows the devices.
         batches: Batches of training images, with an attribute ``images``; gone through once for each part.
         count: How many batches are used at most.
     """
@@ -29,10 +29,9 @@ def calibrate(tokenizer: Tokenizer, trainer: Trainer, batches: Iterable, count: 
         for batch in itertools.islice(batches, count):
             yield batch.images.to(device)
 
-    if trainer.is_global_zero:
-        for part in parts:
-            part.calibrate(images())
-    if trainer.world_size > 1:
-        for part in parts:
+    for part in parts:
+        # on every device, because a part may measure on all of them together; one that does not may come out different
+        part.calibrate(images())
+        if trainer.world_size > 1:
             state = {name: value.cpu() for name, value in part.state_dict().items()}
             part.load_state_dict(trainer.strategy.broadcast(state))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vltok.errors import UserError
 
@@ -49,17 +49,18 @@ class FiniteWatch:
             raise UserError(f"the loss is NaN or infinite at step {broken_at} (not finite: {names}): {_REMEDY}")
 
 
-def require_finite_weights(state: Mapping[str, Tensor], step: int) -> None:
-    """Check tensors by name, before they are written.
+def require_finite_weights(module: nn.Module, step: int) -> None:
+    """Check a module before it is written.
 
     Raises:
-        UserError: One holds NaN or an infinity.
+        UserError: A parameter holds NaN or an infinity, or a buffer NaN (an infinite threshold may be meant).
     """
-    numbers = {name: value for name, value in state.items() if value.is_floating_point()}
-    if not numbers:
+    good = {name: parameter.isfinite().all() for name, parameter in module.named_parameters()}
+    good |= {name: ~buffer.isnan().any() for name, buffer in module.named_buffers()}
+    if not good:
         return
-    finite = torch.stack([value.isfinite().all() for value in numbers.values()]).tolist()
-    broken = [name for name, good in zip(numbers, finite, strict=True) if not good]
+    whole = torch.stack(list(good.values())).tolist()
+    broken = [name for name, fine in zip(good, whole, strict=True) if not fine]
     if broken:
         more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
         raise UserError(f"weights are NaN or infinite after step {step} ({broken[0]}{more}): {_REMEDY}")

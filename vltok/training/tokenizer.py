@@ -216,7 +216,7 @@ class TokenizerTraining(LightningModule):
             UserError: A loss or a weight is not finite.
         """
         self._watch.require_finite()
-        require_finite_weights(self.tokenizer.state_dict(), self.global_step)
+        require_finite_weights(self.tokenizer, self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out the perceptual network, which is frozen, and keep the state of the random numbers.
@@ -225,9 +225,9 @@ class TokenizerTraining(LightningModule):
             UserError: A loss or a weight is not finite: the checkpoint is not written.
         """
         self._watch.require_finite()
+        require_finite_weights(self, self.global_step)
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: value for name, value in state.items() if not _frozen(name)}
-        require_finite_weights(checkpoint["state_dict"], self.global_step)
         checkpoint["random_state"] = random_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
