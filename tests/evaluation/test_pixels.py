@@ -8,6 +8,7 @@ import skimage.metrics
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from vltok.data.transforms import to_unit_range
 from vltok.evaluation.pixels import psnr, to_bytes
@@ -24,13 +25,15 @@ def test_values_outside_are_clamped() -> None:
 
 
 @given(st.integers(1, 40))
-def test_psnr_is_that_of_scikit_image(spread: int) -> None:
+def test_psnr_is_that_of_scikit_image_and_torchmetrics(spread: int) -> None:
     picture = torch.from_numpy(skimage.data.chelsea()[:60, :80].copy()).movedim(-1, 0)
     generator = torch.Generator().manual_seed(spread)
     noisy = (picture.float() + torch.randn(picture.shape, generator=generator) * spread).round().clamp(0, 255).byte()
     expected = skimage.metrics.peak_signal_noise_ratio(picture.numpy(), noisy.numpy(), data_range=255)
     both = psnr(to_unit_range(torch.stack([noisy, picture])), to_unit_range(torch.stack([picture, noisy])))
     assert both.tolist() == pytest.approx([expected, expected], abs=1e-4)
+    torchmetric = peak_signal_noise_ratio(noisy.float()[None], picture.float()[None], data_range=255.0)
+    assert both[0].item() == pytest.approx(torchmetric.item(), abs=1e-4)
 
 
 def test_psnr_sees_what_a_file_holds() -> None:

@@ -86,12 +86,12 @@ def measure(
                 contrasts.append(local_contrast(images, spec.factors[0]).flatten())
     if not sum(len(part) for part in lengths):
         raise UserError("there are no images to measure the tokenizer on")
-    length = torch.cat(lengths).double()
+    length = torch.cat(lengths).cpu().double()
     counts = torch.cat(grains).int().bincount(minlength=spec.granularities).tolist() if spec.gridded else []
     return ReconstructionFigures(
         images=length.numel(),
-        psnr=torch.cat(ratios).double().mean().item(),
-        codebook_usage=used.double().mean().item(),
+        psnr=torch.cat(ratios).cpu().double().mean().item(),
+        codebook_usage=used.sum().item() / spec.codebook_size,
         mean_length=length.mean().item(),
         length_std=length.std(correction=0).item(),
         ratios={factor: n / sum(counts) for factor, n in zip(spec.factors, counts, strict=True)} or None,
