@@ -108,6 +108,12 @@ def test_search_is_exhaustive_in_bounded_pieces(make, monkeypatch) -> None:
     assert torch.equal(quantizer(vectors).ids.flatten(), distances.argmin(dim=1))
 
 
+def test_distances_keep_their_digits_far_from_the_origin() -> None:
+    codebook, vectors = torch.randn(64, 16) + 1000, torch.randn(1, 16, 20, 20) + 1000
+    distances = torch.cdist(vectors.movedim(1, -1).reshape(-1, 16).double(), codebook.double())
+    assert torch.equal(nearest_codes(vectors, codebook).flatten(), distances.argmin(dim=1))
+
+
 def test_of_equally_near_codes_the_first_is_taken() -> None:
     codebook = torch.tensor([[5.0], [1.0], [-1.0], [1.0]])
     assert nearest_codes(torch.tensor([[[[1.0, 0.0]]]]), codebook).flatten().tolist() == [1, 1]

@@ -172,10 +172,14 @@ class EMAVectorQuantizer(Quantizer):
 def nearest_codes(vectors: Float[Tensor, "b c H W"], codebook: Float[Tensor, "v c"]) -> Int[Tensor, "b H W"]:
     """The nearest code of each vector, by squared distance; of equally near ones the first.
 
-    The search is exhaustive, in pieces that never hold more than `MOST_DISTANCES` distances.
+    The search is exhaustive, in pieces that never hold more than `MOST_DISTANCES` distances. It is as precise as matrix
+    products are: on CUDA, `torch.set_float32_matmul_precision` decides.
     """
     codebook = codebook.detach().to(vectors.dtype)
-    rows = vectors.detach().movedim(1, -1).flatten(0, 2)
+    # around the codebook's center, where no digits are lost in the difference of large squares
+    center = codebook.mean(dim=0)
+    codebook = codebook - center
+    rows = vectors.detach().movedim(1, -1).flatten(0, 2) - center
     norms = codebook.square().sum(dim=1)
     # |x − e|² = |x|² + |e|² − 2 x·e, of which |x|² is the same for all codes
     ids = [
