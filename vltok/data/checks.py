@@ -1,6 +1,17 @@
 """Checks of the arguments that every source of images takes."""
 
+import os
+import sys
+
 from vltok.errors import UserError
+
+_MOST_WORKERS = 8
+
+
+def default_workers() -> int:
+    """As many worker processes as this process may use cores, but no more than eight."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(cores, _MOST_WORKERS)
 
 
 def check_loading(size: int, batch_size: int, workers: int) -> None:

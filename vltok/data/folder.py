@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from vltok.data.checks import check_loading
+from vltok.data.checks import check_loading, default_workers
 from vltok.data.decoding import EXTENSIONS, decode
 from vltok.data.exporting import CroppedPictures
 from vltok.data.images import ImageData
@@ -77,7 +77,8 @@ class Folder(ImageData):
             `val_root` where that matters.
         size: Side of a crop in pixels: the shorter side is resized to it.
         batch_size: Images of a batch.
-        workers: Processes that decode in the background; 0 decodes in the main one.
+        workers: Processes that decode in the background; 0 decodes in the main one. None: as
+            many as there are cores, up to eight.
         flip: Mirror half of the training crops left to right.
         max_corrupt: The share of pictures that may be corrupt: they are skipped, and named in a warning. In small
             sets up to three are borne (at most a quarter), unless it is 0.
@@ -94,12 +95,13 @@ class Folder(ImageData):
         val_share: float = 0.05,
         size: int = 256,
         batch_size: int = 32,
-        workers: int = 4,
+        workers: int | None = None,
         flip: bool = True,
         max_corrupt: float = 0.01,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        workers = default_workers() if workers is None else workers
         check_loading(size, batch_size, workers)
         self.root = root
         self.val_root = val_root

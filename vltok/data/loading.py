@@ -213,7 +213,8 @@ class Loader:
             sampler=places,
             num_workers=workers,
             collate_fn=_collate,
-            drop_last=training,
+            # a stream's epochs are whole batches, except where it ends in a failure
+            drop_last=training and places is not None,
             pin_memory=torch.cuda.is_available(),
             # a stream hears of the epoch when its workers start
             persistent_workers=training and workers > 0 and places is not None,

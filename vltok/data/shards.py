@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import math
 import random
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from dataclasses import replace as replaced
 from typing import Any, Literal
 
 import numpy as np
-import webdataset
-from torch.utils.data import get_worker_info
 
-from vltok.data.checks import check_at_least, check_loading
-from vltok.data.decoding import CorruptPicture
-from vltok.data.images import ExportSource, ImageData, Sample
-from vltok.data.loading import Draw, Failure, Loader, Stream, crop_generator, world
-from vltok.data.skipping import Skipped, SkippedPictures
+from vltok.data.checks import check_at_least, check_loading, default_workers
+from vltok.data.images import ImageData
+from vltok.data.loading import Loader, Stream, world
+from vltok.data.skipping import SkippedPictures
 from vltok.data.splits import held_out_below
-from vltok.data.tars import Part, class_names, decode_sample, is_address, key_hashes, label_of, list_shards
-from vltok.data.transforms import CentreCrop, Crop, RandomCrop, to_bytes_tensor
+from vltok.data.streams import OrderedStream, SampleDecoder, TarPictures, TrainingStream
+from vltok.data.tars import Part, class_names, is_address, key_hashes, list_shards
+from vltok.data.transforms import CentreCrop, Crop, RandomCrop
 from vltok.errors import UserError
 
 # Stands for the size of a set that is not known, of which a share may be corrupt.
@@ -43,8 +38,9 @@ class WebDataset(ImageData):
             many that it comes to one; otherwise the pictures whose keys have the lowest hashes, at least one.
         size: Side of a crop in pixels: the shorter side is resized to it.
         batch_size: Images of a batch.
-        workers: Processes that read and decode in the background; 0 does so in the main one. All but the training
-            crops are in the same order with any number: each worker then reads all shards, and decodes its part.
+        workers: Processes that read and decode in the background; 0 does so in the main one. None: as
+            many as there are cores, up to eight. Only the order of the training crops depends on it: elsewhere each
+            worker reads all the shards, and decodes its part.
         samples_per_epoch: Training pictures of an epoch. None counts those in the shards, which must then be local.
         shuffle_buffer: Encoded pictures that each worker keeps to draw from, so that neighbours in a shard part.
         flip: Mirror half of the training crops left to right.
@@ -63,7 +59,7 @@ class WebDataset(ImageData):
         val_share: float = 0.05,
         size: int = 256,
         batch_size: int = 32,
-        workers: int = 4,
+        workers: int | None = None,
         samples_per_epoch: int | None = None,
         shuffle_buffer: int = 1000,
         flip: bool = True,
@@ -71,6 +67,7 @@ class WebDataset(ImageData):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        workers = default_workers() if workers is None else workers
         check_loading(size, batch_size, workers)
         check_at_least("shuffle_buffer", shuffle_buffer, 1)
         if samples_per_epoch is not None:
@@ -107,8 +104,8 @@ class WebDataset(ImageData):
                 f"data.batch_size {self.batch_size} (in each of {world()[1]} processes) is more than the {pictures} "
                 f"training pictures of data.shards '{self.shards}': lower it, or add pictures"
             )
-        decoder = _Decoder(RandomCrop(self.size, self.flip), 2 * self.size, self.seed, "train")
-        stream = _TrainingStream(decoder, train, batches, self.batch_size, self.shuffle_buffer)
+        decoder = SampleDecoder(RandomCrop(self.size, self.flip), 2 * self.size, self.seed, "train")
+        stream = TrainingStream(decoder, train, batches, self.batch_size, self.shuffle_buffer)
         return self._loader(stream, batches, training=True)
 
     def val_dataloader(self) -> Loader:
@@ -118,13 +115,13 @@ class WebDataset(ImageData):
     def training_crops_dataloader(self) -> Loader:
         train, _ = self._split()
         shards = random.Random(self.seed).sample(train.shards, len(train.shards))
-        mixed = replaced(train, shards=tuple(shards))
+        mixed = dataclasses.replace(train, shards=tuple(shards))
         return self._ordered(mixed, RandomCrop(self.size, self.flip), "measure", buffer=self.shuffle_buffer)
 
     def export_dataloader(self) -> Loader:
         return self._ordered(self._all, CentreCrop(self.size), "export")
 
-    def export_source(self, split: Literal["all", "train", "val"]) -> _TarPictures:
+    def export_source(self, split: Literal["all", "train", "val"]) -> TarPictures:
         part = self._all if split == "all" else self._split()[0 if split == "train" else 1]
         if self._count(part) is None:
             raise UserError(
@@ -132,8 +129,8 @@ class WebDataset(ImageData):
                 "fetch those of data.shards (or data.val_shards) first"
             )
         hashes = [self._hashes_of(shard) for shard in part.shards]
-        decoder = _Decoder(CentreCrop(self.size), 2 * self.size, self.seed, "export")
-        return _TarPictures(decoder, part, hashes, self._skipped, f"centre {self.size}")
+        decoder = SampleDecoder(CentreCrop(self.size), 2 * self.size, self.seed, "export")
+        return TarPictures(decoder, part, hashes, self._skipped, f"centre {self.size}")
 
     @property
     def skipped(self) -> list[str]:
@@ -193,8 +190,8 @@ class WebDataset(ImageData):
         rank, processes = world() if split else (0, 1)
         count = self._count_unless_costly(part)
         length = None if count is None else math.ceil(len(range(rank, count, processes)) / self.batch_size)
-        decoder = _Decoder(crop, 2 * self.size, self.seed, purpose)
-        return self._loader(_OrderedStream(decoder, part, rank, processes, self.batch_size, buffer), length)
+        decoder = SampleDecoder(crop, 2 * self.size, self.seed, purpose)
+        return self._loader(OrderedStream(decoder, part, rank, processes, self.batch_size, buffer), length)
 
     def _loader(self, stream: Stream, length: int | None, training: bool = False) -> Loader:
         parts = [self._all] if self._given is None else [self._all, self._given]
@@ -208,183 +205,3 @@ class WebDataset(ImageData):
             training=training,
             length=length,
         )
-
-
-@dataclass(frozen=True)
-class _Decoder:
-    """Makes crops of encoded samples."""
-
-    crop: Crop
-    least_side: int
-    seed: int
-    purpose: str
-
-    def __call__(self, sample: dict, epoch: int) -> Draw:
-        key = sample["__key__"]
-        try:
-            image = decode_sample(sample, self.least_side)
-        except CorruptPicture as error:
-            return Draw(None, (Skipped(key, str(error)),))
-        pixels = to_bytes_tensor(self.crop(image, crop_generator(self.seed, self.purpose, epoch, key)))
-        return Draw(Sample(key, pixels, label_of(sample)))
-
-
-class _TarPictures(ExportSource):
-    """Pictures in local tar shards.
-
-    Args:
-        decoder: Makes the crops.
-        part: The pictures.
-        hashes: The hashes of all keys of each shard.
-        skipped: Counts the pictures that cannot be read.
-        described: What the crops follow from.
-    """
-
-    def __init__(
-        self, decoder: _Decoder, part: Part, hashes: list[np.ndarray], skipped: SkippedPictures, described: str
-    ) -> None:
-        self._decoder, self._part, self._hashes = decoder, part, hashes
-        self._ends = np.cumsum([part.count(each) for each in hashes]).tolist()
-        self._skipped, self._described = skipped, described
-
-    @property
-    def pictures(self) -> int:
-        return self._ends[-1]
-
-    @property
-    def skipped(self) -> SkippedPictures:
-        return self._skipped
-
-    @property
-    def described(self) -> str:
-        return f"{self._described} {self._part.above} {self._part.up_to}"
-
-    def keys(self) -> Iterator[str]:
-        return (repr(float(place)) for each in self._hashes for place in each)  # their hashes serve as well
-
-    def read(self, places: Iterable[int]) -> Iterator[Sample | Skipped]:
-        wanted = iter(places)
-        place = next(wanted, None)
-        for shard, start, end in zip(self._part.shards, [0, *self._ends], self._ends, strict=False):
-            if place is None or place >= end:
-                continue
-            for here, sample in enumerate(self._part.samples((shard,)), start):
-                if here == place:
-                    draw = self._decoder(sample, 0)
-                    yield draw.skipped[0] if draw.sample is None else draw.sample
-                    place = next(wanted, None)
-                    if place is None or place >= end:
-                        break
-        if place is not None:
-            raise UserError(f"data.shards hold fewer pictures than when they were counted ({self.pictures})")
-
-
-class _TrainingStream(Stream):
-    """Endless passes over the shards, of which each worker of each process takes its part of an epoch.
-
-    Args:
-        decoder: Makes the crops.
-        part: The training pictures.
-        batches: The batches of an epoch, in each process: the same in all, or distributed training would wait forever.
-        batch_size: Images of a batch.
-        buffer: Samples that each worker keeps to draw from.
-    """
-
-    def __init__(self, decoder: _Decoder, part: Part, batches: int, batch_size: int, buffer: int) -> None:
-        super().__init__()
-        self.decoder = decoder
-        self.part = part
-        self.batches = batches
-        self.batch_size = batch_size
-        self.buffer = buffer
-        self.rank, self.processes = world()  # asked here, for a worker may not know
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[Draw | Failure]:
-        worker, workers = _worker()
-        workers = min(workers, self.batches)
-        if worker >= workers:
-            return
-        batches = self.batches // workers + (worker < self.batches % workers)
-        draws = self._draws(self.rank * workers + worker, self.processes * workers)
-        try:
-            yield from itertools.islice(draws, batches * self.batch_size)
-        except UserError as error:
-            yield Failure(str(error))
-
-    def _draws(self, reader: int, readers: int) -> Iterator[Draw]:
-        """The crops of one reader; a corrupt picture's place is taken by the next one."""
-        by_shard = len(self.part.shards) >= readers
-        for turn in itertools.count():
-            name = f"{self.decoder.seed}/{self.epoch}/{turn}"
-            shards = tuple(random.Random(name).sample(self.part.shards, len(self.part.shards)))
-            if by_shard:
-                samples = self.part.samples(shards[reader::readers])
-            else:
-                samples = itertools.islice(self.part.samples(shards), (reader + turn) % readers, None, readers)
-            skipped: list[Skipped] = []
-            empty = True
-            for sample in _shuffled(samples, self.buffer, f"{name}/{reader}"):
-                draw = self.decoder(sample, self.epoch)
-                skipped.extend(draw.skipped)
-                if draw.sample is not None:
-                    yield replaced(draw, skipped=tuple(skipped))
-                    skipped.clear()
-                    empty = False
-            if skipped:
-                yield Draw(None, tuple(skipped))
-            if empty and not by_shard:
-                raise UserError(f"no training picture can be read from shard '{shards[0]}' or those after it")
-            if empty:  # this reader's shards happen to hold none
-                by_shard = False
-
-
-class _OrderedStream(Stream):
-    """One pass, in the same order with any number of workers: these take the batches in turn.
-
-    Args:
-        decoder: Makes the crops.
-        part: The pictures.
-        rank: This process takes every so many-th picture, from this one.
-        processes: How many processes share the pictures.
-        batch_size: Images of a batch.
-        buffer: Samples to draw from, which mixes them; 0 keeps their order.
-    """
-
-    def __init__(self, decoder: _Decoder, part: Part, rank: int, processes: int, batch_size: int, buffer: int) -> None:
-        super().__init__()
-        self.decoder = decoder
-        self.part = part
-        self.rank = rank
-        self.processes = processes
-        self.batch_size = batch_size
-        self.buffer = buffer
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Every pass is the same."""
-
-    def __iter__(self) -> Iterator[Draw | Failure]:
-        worker, workers = _worker()
-        try:
-            samples = _shuffled(self.part.samples(self.part.shards), self.buffer, str(self.decoder.seed))
-            for index, sample in enumerate(itertools.islice(samples, self.rank, None, self.processes)):
-                if index // self.batch_size % workers == worker:
-                    yield self.decoder(sample, 0)
-        except UserError as error:
-            yield Failure(str(error))
-
-
-def _worker() -> tuple[int, int]:
-    """This worker's number among the workers of its process, and how many those are."""
-    worker = get_worker_info()
-    return (0, 1) if worker is None else (worker.id, worker.num_workers)
-
-
-def _shuffled(samples: Iterable[dict], buffer: int, seed: str) -> Iterator[dict]:
-    if buffer <= 1:
-        return iter(samples)
-    return iter(webdataset.shuffle(buffer, initial=buffer, rng=random.Random(seed))(iter(samples)))
