@@ -113,7 +113,7 @@ def resolve_names(tree: Any, kind: str | None = None) -> Any:
     """A recipe with every component's registered name replaced by the dotted path of its class.
 
     A component stands under the key of its kind (``gate: {class_path: entropy}``, or short ``gate: entropy``).
-    Dotted paths stay as they are.
+    Dotted paths stay as they are, and so do those of files.
 
     Args:
         tree: What YAML or JSON gave: nested dictionaries, lists and scalars.
@@ -130,7 +130,7 @@ def resolve_names(tree: Any, kind: str | None = None) -> Any:
         return resolved
     if isinstance(tree, list):
         return [resolve_names(item) for item in tree]
-    if isinstance(tree, str) and kind is not None and "." not in tree:
+    if isinstance(tree, str) and kind is not None and "." not in tree and "/" not in tree:
         return find(kind, tree).class_path
     return tree
 

@@ -1,0 +1,82 @@
+"""What the tests of `vltok tokenize` and `vltok detokenize` share: a tiny bundle, real pictures, real processes."""
+
+import multiprocessing
+import os
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+from PIL import Image
+from skimage import data as photographs
+
+from vltok.interfaces import Tokenizer
+from vltok.io.bundles import save_tokenizer
+from vltok.io.recipes import instantiate, parse_tree, recipe_parser
+
+CONFIG = {
+    "class_path": "dq-vae",
+    "init_args": {
+        "encoder": {"class_path": "patch", "init_args": {"factors": [4, 8], "width": 8, "blocks": 1, "channels": 8}},
+        "gate": {"class_path": "feature", "init_args": {"channels": 8, "granularities": 2, "norm_groups": 4}},
+        "quantizer": {"class_path": "ema-vq", "init_args": {"size": 300, "dimension": 4}},
+        "decoder": {"class_path": "pixel-shuffle", "init_args": {"factor": 4, "channels": 8, "width": 8, "blocks": 1}},
+        "budget": {"class_path": "ratio", "init_args": {"ratios": {4: 0.5, 8: 0.5}}},
+    },
+}
+
+_PRELOADED = [
+    "vltok.cli.tokenize",
+    "vltok.data.folder",
+    "vltok.data.photos",
+    "vltok.data.tokenizing",
+    "vltok.io.bundles",
+    "vltok.tokenizers.budgets",
+    "vltok.tokenizers.decoders",
+    "vltok.tokenizers.dqvae",
+    "vltok.tokenizers.encoders",
+    "vltok.tokenizers.gates",
+    "vltok.tokenizers.quantizers",
+]
+
+
+def write_bundle(path: Path, seed: int = 0) -> Tokenizer:
+    """A tokenizer that nothing has trained, as a bundle."""
+    parser = recipe_parser("test")
+    parser.add_subclass_arguments(Tokenizer, "tokenizer", required=True)
+    torch.manual_seed(seed)
+    tokenizer = instantiate(parser, parse_tree(parser, {"tokenizer": CONFIG})).tokenizer
+    save_tokenizer(tokenizer, CONFIG, path)
+    return tokenizer
+
+
+def write_pictures(root: Path, count: int) -> None:
+    """Crops of real photographs in two classes."""
+    sources = [Image.fromarray(photograph()) for photograph in (photographs.astronaut, photographs.chelsea)]
+    for index in range(count):
+        kind, photograph = index % 2, sources[index % 2]
+        folder = root / ("person", "cat")[kind]
+        folder.mkdir(parents=True, exist_ok=True)
+        left, top = 7 * index % (photograph.width - 48), 11 * index % (photograph.height - 40)
+        photograph.crop((left, top, left + 48, top + 40)).save(folder / f"{index:03d}.png")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder, hidden ones too."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def start_process(arguments: list[str], **environment: str) -> BaseProcess:
+    """`vltok` in a process of its own, which need not import torch again: a server forks it that already has."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    process = context.Process(target=_run, args=(arguments, environment))
+    process.start()
+    return process
+
+
+def _run(arguments: list[str], environment: dict[str, str]) -> None:
+    from vltok.cli.main import main
+
+    torch.set_num_threads(1)
+    os.environ.update(environment)
+    raise SystemExit(main(arguments))
