@@ -1,5 +1,9 @@
+import functools
+
+import jaxtyping
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 from torch.testing import assert_close
 
 from vltok.nn.attention import Packing
@@ -92,3 +96,20 @@ def test_matrices_may_be_of_lower_precision_than_the_stream():
     output = model(hidden, packing)
     assert output.dtype == torch.float32
     assert_close(output, expected, rtol=0.05, atol=0.05)
+
+
+def test_compiled_blocks_are_compiled_once(monkeypatch):
+    """Other lengths, another packing: the graphs of the second batch serve every later one."""
+    # the checks of shapes would be compiled too, and anew for every shape
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    counter = CompileCounter()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counter))
+    model, compiled = transformer(), transformer()
+    compiled.compile_blocks()
+    frames = []
+    for lengths in ([3, 4], [5, 2, 4], [1, 8], [6, 6, 2]):
+        hidden, packing = torch.randn(sum(lengths), WIDTH), Packing(torch.tensor(lengths))
+        assert_close(compiled(hidden, packing), model(hidden, packing))
+        frames.append(counter.frame_count)
+    assert frames[0] > 0
+    assert frames[-1] == frames[1]

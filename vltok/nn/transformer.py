@@ -80,6 +80,7 @@ class Block(nn.Module):
         super().__init__()
         self.heads = heads
         self.dropout = dropout
+        self.attend = packed_causal_attention
         self.attention_norm = nn.LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * width)
         self.attention_out = nn.Linear(width, width)
@@ -90,7 +91,7 @@ class Block(nn.Module):
     def forward(self, hidden: Float[Tensor, "t d"], packing: Packing) -> Float[Tensor, "t d"]:
         """Every code sees itself and the earlier ones of its image."""
         dropout = self.dropout if self.training else 0.0
-        attended = packed_causal_attention(*self._project(hidden).unbind(1), packing, dropout)
+        attended = self.attend(*self._project(hidden).unbind(1), packing, dropout)
         hidden = hidden + F.dropout(_linear(self.attention_out, attended.flatten(1)), dropout)
         return hidden + F.dropout(self._feedforward(hidden), dropout)
 
@@ -147,6 +148,13 @@ class Transformer(nn.Module):
             else:
                 hidden = block(hidden, packing)
         return hidden
+
+    def compile_blocks(self) -> None:
+        """Compile each block with torch.compile, all but its attention: that has kernels of its own, and a packing is
+        another one in every batch, for which nothing should be compiled anew."""
+        for block in self.blocks:
+            block.attend = torch.compiler.disable(packed_causal_attention)
+            block.compile(dynamic=True)
 
     def cache(self, batch: int, longest: int) -> KeyValueCache:
         """An empty cache for so many images of at most so many steps."""

@@ -73,7 +73,7 @@ class DQTransformer(Prior):
         position_loss: ``sequence`` is one mean over all positions (eq. 9), ``granularity-mean`` the mean of each
             granularity's mean, as in the original's code.
         checkpointing: Recompute blocks in the backward pass: less memory, a third more time.
-        compile: Compile each block with torch.compile.
+        compile: Compile the blocks with torch.compile: minutes once, then faster training.
 
     Raises:
         UserError: Factors or regions that no grid can have, a width that the heads do not divide, or label dropout
@@ -140,8 +140,8 @@ class DQTransformer(Prior):
         self.content_head = Head(width, content_size)
         initialise(self)
         if compile:
-            for block in (*self.position_transformer.blocks, *self.content_transformer.blocks):
-                block.compile(dynamic=True)
+            self.position_transformer.compile_blocks()
+            self.content_transformer.compile_blocks()
 
     @property
     def spec(self) -> CodeSpec:

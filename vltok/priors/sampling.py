@@ -31,9 +31,7 @@ def uniforms(seed: int, images: Int[Tensor, " b"], draws: Int[Tensor, " b"]) -> 
         images: The number of each image.
         draws: How many numbers each image has drawn before this one.
     """
-    mixed = _mix(images.new_full((), seed))
-    mixed = _mix(mixed ^ _mix(images))
-    mixed = _mix(mixed ^ _mix(draws + 1))
+    mixed = _mix(_mix(_mix(images.new_full((), seed)) + images) + draws)
     return (mixed >> 32 & 0xFFFFFFFF).double() / 2**32
 
 
