@@ -27,7 +27,6 @@ TRAINING = {
     "brick.png": _SKIMAGE,
     "camera.png": _SKIMAGE,
     "clock_motion.png": _SKIMAGE,
-    "coffee.png": _SKIMAGE,
     "coins.png": _SKIMAGE,
     "flower.jpg": _SKLEARN,
     "grass.png": _SKIMAGE,
@@ -38,13 +37,14 @@ TRAINING = {
     "motorcycle_left.png": _SKIMAGE,  # the two of a stereo pair must stay on one side
     "motorcycle_right.png": _SKIMAGE,
     "retina.jpg": _SKIMAGE,
+    "rocket.jpg": _SKIMAGE,
 }
 
-#: The photographs that training never sees: a building under a sky, an animal, a night scene.
+#: The photographs that training never sees: an animal, a building under a sky, a cup on a table.
 HELD_OUT = {
     "chelsea.png": _SKIMAGE,
     "china.jpg": _SKLEARN,
-    "rocket.jpg": _SKIMAGE,
+    "coffee.png": _SKIMAGE,
 }
 
 

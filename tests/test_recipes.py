@@ -1,0 +1,71 @@
+"""Every recipe is parsed, built, and trained for two steps at a reduced size on real photographs."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vltok.cli.main import main
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted(ROOT.glob("recipes/**/*.yaml"))
+TOKENIZER = "--model.tokenizer"
+
+#: Small enough for seconds on a CPU; everything else stays as the recipe says.
+SMALLER = {
+    "vqgan": [
+        f"{TOKENIZER}.encoder.width=32",
+        f"{TOKENIZER}.encoder.blocks=1",
+        f"{TOKENIZER}.encoder.channels=32",
+        f"{TOKENIZER}.quantizer.dimension=32",
+        f"{TOKENIZER}.decoder.width=32",
+        f"{TOKENIZER}.decoder.blocks=1",
+        f"{TOKENIZER}.decoder.channels=32",
+    ],
+    "patch": [f"{TOKENIZER}.encoder.width=32", f"{TOKENIZER}.decoder.width=32"],
+}
+
+
+def ids(path: Path) -> str:
+    return str(path.relative_to(ROOT / "recipes"))
+
+
+def recipe_of(path: Path) -> dict:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+TOKENIZER_RECIPES = [path for path in RECIPES if "tokenizer" in recipe_of(path)["model"]["init_args"]]
+
+
+def test_there_are_recipes():
+    assert len(TOKENIZER_RECIPES) >= 10
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=ids)
+def test_opens_with_what_it_is_and_the_command_that_runs_it(path):
+    title, command = path.read_text(encoding="utf-8").splitlines()[:2]
+    assert title.startswith("# ")
+    assert command.startswith(f"# vltok fit --config {path.relative_to(ROOT).as_posix()}")
+
+
+@pytest.mark.parametrize("path", TOKENIZER_RECIPES, ids=ids)
+def test_a_tokenizer_trains_for_two_steps(path, tmp_path, capsys):
+    encoder = recipe_of(path)["model"]["init_args"]["tokenizer"]["init_args"]["encoder"]["class_path"]
+    gate = recipe_of(path)["model"]["init_args"]["tokenizer"]["init_args"]["gate"]
+    smaller = SMALLER[encoder]
+    if gate["class_path"] == "feature":
+        smaller = [*smaller, f"{TOKENIZER}.gate.channels=32"]
+    if "discriminator" in recipe_of(path)["model"]["init_args"]:
+        smaller = [*smaller, "--model.discriminator.width=8"]
+    code = main(
+        [
+            *("fit", "--config", str(path), "--out", str(tmp_path / "run"), *smaller),
+            *("--model.perceptual", "none", "--model.calibration_batches=1"),
+            *("--data", "photos", "--data.size=64", "--data.batch_size=2"),
+            *("--data.train_crops=4", "--data.val_crops=2"),
+            *("--trainer.max_steps=2", "--trainer.precision=32-true", "--trainer.accelerator=cpu"),
+        ]
+    )
+    assert code == 0, capsys.readouterr().err
+    assert (tmp_path / "run" / "bundle" / "model.safetensors").is_file()
+    assert (tmp_path / "run" / "metrics.json").is_file()
