@@ -10,9 +10,13 @@ _LAZY = {
     "CodeSpec": "vltok.codes",
     "Ratios": "vltok.codes",
     "Prior": "vltok.interfaces",
+    "SamplingConfig": "vltok.interfaces",
     "Tokenizer": "vltok.interfaces",
     "TokenizerOutput": "vltok.interfaces",
+    "find_tokenizer": "vltok.io.places",
+    "load_prior": "vltok.io.bundles",
     "load_tokenizer": "vltok.io.bundles",
+    "save_prior": "vltok.io.bundles",
     "save_tokenizer": "vltok.io.bundles",
 }
 

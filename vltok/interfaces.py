@@ -318,7 +318,13 @@ class SamplingConfig:
 
 
 class Prior(nn.Module, ABC):
-    """A distribution over codes."""
+    """A distribution over codes.
+
+    Attributes:
+        classes: The number of classes whose images it can draw, or None where it knows none.
+    """
+
+    classes: int | None
 
     @property
     @abstractmethod

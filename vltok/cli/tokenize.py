@@ -75,6 +75,7 @@ def _tokenize(options: Namespace) -> None:
     from vltok.data.code_manifest import ExportSettings
     from vltok.data.tokenizing import write_codes
     from vltok.io.bundles import fingerprint, load_tokenizer
+    from vltok.io.places import places_of
 
     rank, world_size, local_rank = find_rank(os.environ)
     device = choose_device(options.device, local_rank)
@@ -89,7 +90,8 @@ def _tokenize(options: Namespace) -> None:
         pictures=source.pictures,
         input=_digest([type(options.data).__qualname__, source.described, *source.keys()]),
     )
-    export = CodeExport(Path(options.out), tokenizer.spec, settings, options.data.classes, rank, world_size)
+    places = places_of(options.tokenizer, options.out)
+    export = CodeExport(Path(options.out), tokenizer.spec, settings, options.data.classes, rank, world_size, places)
     try:
         if rank == 0 and export.finished:
             print(f"{options.out} holds these codes already: nothing is left to do")

@@ -42,6 +42,7 @@ class CodeExport:
         classes: The names of the labels, or None where they have none.
         rank: Which of the processes that write the folder this is.
         world_size: How many processes write it.
+        tokenizer_places: Where the tokenizer's bundle is: see `CodeManifest`.
 
     Raises:
         UserError: The folder cannot be written, holds something else, or another process of this rank writes it.
@@ -55,10 +56,12 @@ class CodeExport:
         classes: Sequence[str] | None = None,
         rank: int = 0,
         world_size: int = 1,
+        tokenizer_places: Sequence[str] = (),
     ) -> None:
         self._folder, self._spec, self._settings = folder, spec, settings
         self._classes = None if classes is None else tuple(classes)
         self._rank, self._world_size = rank, world_size
+        self._tokenizer_places = tuple(tokenizer_places)
         self._format = shard_format(settings.format)
         self._work = folder / _UNFINISHED
         self._lock = filelock.FileLock(self._work / f"rank-{rank}.lock")
@@ -226,6 +229,7 @@ class CodeExport:
             classes=self._classes,
             statistics=counts.statistics(self._spec),
             index_sha256=sha256_of(self._folder / INDEX) if index else None,
+            tokenizer_places=self._tokenizer_places,
         )
 
     def _name(self, shard: int) -> str:

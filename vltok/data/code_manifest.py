@@ -93,6 +93,7 @@ class CodeManifest:
         classes: The names of the labels, or None where they have none.
         statistics: See `CodeCounts.statistics`.
         index_sha256: The checksum of `codes.index.npy`, for shards that have one.
+        tokenizer_places: Where the tokenizer's bundle was: paths, relative ones from the folder, or a Hub name.
     """
 
     spec: CodeSpec
@@ -103,6 +104,7 @@ class CodeManifest:
     classes: tuple[str, ...] | None
     statistics: dict[str, Any]
     index_sha256: str | None
+    tokenizer_places: tuple[str, ...] = ()
 
     def write(self, folder: Path) -> None:
         """Write `codes.json`, whole."""
@@ -132,6 +134,7 @@ class CodeManifest:
                 classes=None if values["classes"] is None else tuple(values["classes"]),
                 statistics=values["statistics"],
                 index_sha256=values["index_sha256"],
+                tokenizer_places=tuple(values["tokenizer_places"]),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged: {type(error).__name__}: {error}") from error

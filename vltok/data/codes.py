@@ -235,6 +235,21 @@ class CodeData(pl.LightningDataModule):
         """The training samples."""
         return CodeDataset(self._root)
 
+    @functools.cached_property
+    def held_out(self) -> CodeDataset | None:
+        """The samples to validate on, if there are any.
+
+        Raises:
+            UserError: They are not of the training samples' tokenizer.
+        """
+        if self._validation is None:
+            return None
+        dataset = CodeDataset(self._validation)
+        mine, other = self.dataset.manifest, dataset.manifest
+        if (mine.settings.tokenizer, mine.spec) != (other.settings.tokenizer, other.spec):
+            raise UserError(f"the codes of {self._root} and {self._validation} are not of one tokenizer and size")
+        return dataset
+
     @property
     def spec(self) -> CodeSpec:
         """What the codes may be, with the grid of regions: what a prior is built from."""
@@ -251,13 +266,7 @@ class CodeData(pl.LightningDataModule):
 
     def val_dataloader(self) -> CodeLoader | list:
         """Batches of this process in the order of the input."""
-        if self._validation is None:
-            return []
-        dataset = CodeDataset(self._validation)
-        mine, other = self.dataset.manifest, dataset.manifest
-        if (mine.settings.tokenizer, mine.spec) != (other.settings.tokenizer, other.spec):
-            raise UserError(f"the codes of {self._root} and {self._validation} are not of one tokenizer and size")
-        return self._loader(dataset, shuffle=False)
+        return [] if self.held_out is None else self._loader(self.held_out, shuffle=False)
 
     def _loader(self, dataset: CodeDataset, shuffle: bool) -> CodeLoader:
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()

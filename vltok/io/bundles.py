@@ -1,8 +1,9 @@
-"""Bundles: a trained tokenizer as a folder that anyone can load, without pickle.
+"""Bundles: a trained tokenizer or prior as a folder that anyone can load, without pickle.
 
 ```
 bundle/
-  config.yaml         what to build (a recipe's class_path and init_args), what it needs, and the weights' hash
+  config.yaml         what to build (a recipe's class_path and init_args), what it needs, and the weights' hash;
+                      for a prior also which tokenizer's codes it models, and where that is
   model.safetensors   the weights
   README.md           a model card, as the Hugging Face Hub shows it
 ```
@@ -13,17 +14,18 @@ import importlib.metadata
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
 from safetensors.torch import load_model, save_model
+from torch import nn
 
 from vltok.errors import UserError
 from vltok.files import folder_written_whole
-from vltok.interfaces import Tokenizer
+from vltok.interfaces import Prior, Tokenizer
 from vltok.io.cards import model_card
 from vltok.io.recipes import dump, instantiate, parse_tree, recipe_parser, with_names
 from vltok.registry import KINDS, components
@@ -32,6 +34,8 @@ from vltok.version import __version__
 #: The version of the layout of a bundle; a reader takes only its own.
 FORMAT = 1
 _CONFIG, _WEIGHTS, _CARD = "config.yaml", "model.safetensors", "README.md"
+
+Kind = Literal["tokenizer", "prior"]
 
 
 def save_tokenizer(
@@ -53,27 +57,34 @@ def save_tokenizer(
     Raises:
         UserError: The folder holds something else than a bundle, or a weight is not a finite number.
     """
-    path = Path(path)
-    if path.exists() and not (path / _CONFIG).is_file() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"'{path}' exists and is no bundle; it is left as it is: choose another folder")
-    for name, parameter in tokenizer.named_parameters():
-        if not parameter.isfinite().all():
-            raise UserError(
-                f"weight {name} holds numbers that are not finite: training has diverged; nothing is written"
-            )
-    tree = _without_downloads(with_names(dict(config), "tokenizer"))
-    with folder_written_whole(path) as folder:
-        save_model(tokenizer, str(folder / _WEIGHTS), metadata={"format": "pt"})
-        content = {
-            "format": FORMAT,
-            "kind": "tokenizer",
-            "vltok": __version__,
-            "tokenizer": tree,
-            "requires": _distributions(tree, "tokenizer"),
-            "weights": {"sha256": _sha256(folder / _WEIGHTS), "size": (folder / _WEIGHTS).stat().st_size},
-        }
-        (folder / _CONFIG).write_text(dump(content), encoding="utf-8")
-        (folder / _CARD).write_text(model_card(path.name, tree, card, metrics or {}), encoding="utf-8")
+    _save(tokenizer, "tokenizer", config, path, card, metrics, {})
+
+
+def save_prior(
+    prior: Prior,
+    config: Mapping[str, Any],
+    path: str | os.PathLike,
+    tokenizer: str,
+    tokenizer_places: Sequence[str] = (),
+    card: str = "",
+    metrics: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a prior as a bundle, whole or not at all; a bundle that is there already is replaced.
+
+    Args:
+        prior: Whose weights to write.
+        config: What it was built from: its `class_path`, a name or a dotted path, and `init_args`.
+        path: The folder to write.
+        tokenizer: The fingerprint of the tokenizer whose codes it models.
+        tokenizer_places: Where that one's bundle is: `vltok.io.places.places_of`.
+        card: What the model card says about it, in Markdown: how it was trained, on what.
+        metrics: Measured figures, for the model card.
+
+    Raises:
+        UserError: The folder holds something else than a bundle, or a weight is not a finite number.
+    """
+    belongs = {"tokenizer": {"fingerprint": tokenizer, "places": list(tokenizer_places)}}
+    _save(prior, "prior", config, path, card, metrics, belongs)
 
 
 def load_tokenizer(path_or_hub_id: str | os.PathLike, device: torch.device | str = "cpu") -> Tokenizer:
@@ -88,21 +99,20 @@ def load_tokenizer(path_or_hub_id: str | os.PathLike, device: torch.device | str
         UserError: There is no such bundle, it is damaged, of another version or another kind, or a distribution that
             it needs is not installed.
     """
-    folder = _find(path_or_hub_id)
-    content = _read(folder)
-    _check_weights(folder / _WEIGHTS, content["weights"])
-    parser = recipe_parser(f"bundle '{folder}'")
-    parser.add_subclass_arguments(Tokenizer, "tokenizer", required=True)
-    with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten; the caller's draws stay the same
-        tokenizer = instantiate(parser, parse_tree(parser, {"tokenizer": content["tokenizer"]})).tokenizer
-    try:
-        load_model(tokenizer, folder / _WEIGHTS, strict=True)
-    except RuntimeError as error:
-        raise UserError(
-            f"the weights of bundle '{folder}' do not fit what {_CONFIG} describes; it was written by "
-            f"vltok {content['vltok']}, this is {__version__}: {error}"
-        ) from error
-    return tokenizer.eval().to(device)
+    return _load(path_or_hub_id, "tokenizer", Tokenizer, device)
+
+
+def load_prior(path_or_hub_id: str | os.PathLike, device: torch.device | str = "cpu") -> Prior:
+    """Build the prior of a bundle, in evaluation mode; `vltok.find_tokenizer` says which tokenizer decodes its draws.
+
+    Args:
+        path_or_hub_id: As in `load_tokenizer`.
+        device: Where to put it.
+
+    Raises:
+        UserError: As `load_tokenizer`.
+    """
+    return _load(path_or_hub_id, "prior", Prior, device)
 
 
 def fingerprint(path: str | os.PathLike) -> str:
@@ -113,9 +123,83 @@ def fingerprint(path: str | os.PathLike) -> str:
     Raises:
         UserError: As `load_tokenizer`, as far as `config.yaml` is concerned.
     """
-    content = _read(_find(path))
-    described = json.dumps([content["tokenizer"], content["weights"]["sha256"]], sort_keys=True)
+    return _fingerprint(path, "tokenizer")
+
+
+def prior_fingerprint(path: str | os.PathLike) -> str:
+    """The same of a prior's bundle.
+
+    Raises:
+        UserError: As `load_prior`, as far as `config.yaml` is concerned.
+    """
+    return _fingerprint(path, "prior")
+
+
+def read_bundle(path_or_hub_id: str | os.PathLike, kind: Kind) -> tuple[Path, dict[str, Any]]:
+    """The folder of a bundle and the content of its `config.yaml`, checked.
+
+    Raises:
+        UserError: As `load_tokenizer`, as far as `config.yaml` is concerned.
+    """
+    folder = _find(path_or_hub_id)
+    return folder, _read(folder, kind)
+
+
+def _fingerprint(path: str | os.PathLike, kind: Kind) -> str:
+    _, content = read_bundle(path, kind)
+    described = json.dumps([content[kind], content["weights"]["sha256"]], sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()
+
+
+def _save(
+    model: nn.Module,
+    kind: Kind,
+    config: Mapping[str, Any],
+    path: str | os.PathLike,
+    card: str,
+    metrics: Mapping[str, Any] | None,
+    others: Mapping[str, Any],
+) -> None:
+    """Write a bundle, with other keys in its `config.yaml`."""
+    path = Path(path)
+    if path.exists() and not (path / _CONFIG).is_file() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"'{path}' exists and is no bundle; it is left as it is: choose another folder")
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise UserError(
+                f"weight {name} holds numbers that are not finite: training has diverged; nothing is written"
+            )
+    tree = _without_downloads(with_names(dict(config), kind))
+    with folder_written_whole(path) as folder:
+        save_model(model, str(folder / _WEIGHTS), metadata={"format": "pt"})
+        content = {
+            "format": FORMAT,
+            "kind": kind,
+            "vltok": __version__,
+            kind: tree,
+            "requires": _distributions(tree, kind),
+            "weights": {"sha256": _sha256(folder / _WEIGHTS), "size": (folder / _WEIGHTS).stat().st_size},
+            **others,
+        }
+        (folder / _CONFIG).write_text(dump(content), encoding="utf-8")
+        (folder / _CARD).write_text(model_card(path.name, kind, tree, card, metrics or {}), encoding="utf-8")
+
+
+def _load(path_or_hub_id: str | os.PathLike, kind: Kind, interface: type, device: torch.device | str) -> Any:
+    folder, content = read_bundle(path_or_hub_id, kind)
+    _check_weights(folder / _WEIGHTS, content["weights"])
+    parser = recipe_parser(f"bundle '{folder}'")
+    parser.add_subclass_arguments(interface, kind, required=True)
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten; the caller's draws stay the same
+        model = instantiate(parser, parse_tree(parser, {kind: content[kind]}))[kind]
+    try:
+        load_model(model, folder / _WEIGHTS, strict=True)
+    except RuntimeError as error:
+        raise UserError(
+            f"the weights of bundle '{folder}' do not fit what {_CONFIG} describes; it was written by "
+            f"vltok {content['vltok']}, this is {__version__}: {error}"
+        ) from error
+    return model.eval().to(device)
 
 
 def _find(path_or_hub_id: str | os.PathLike) -> Path:
@@ -135,7 +219,7 @@ def _find(path_or_hub_id: str | os.PathLike) -> Path:
         raise UserError(f"there is no folder '{name}', and the Hugging Face Hub does not give it: {reason}") from error
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(folder: Path, kind: Kind) -> dict[str, Any]:
     """The content of a bundle's `config.yaml`, checked."""
     path = folder / _CONFIG
     if not path.is_file():
@@ -153,9 +237,10 @@ def _read(folder: Path) -> dict[str, Any]:
             f"bundle '{folder}' has format {content['format']}, but vltok {__version__} reads format {FORMAT}; "
             f"it was written by vltok {content.get('vltok', 'of an unknown version')}"
         )
-    if content["kind"] != "tokenizer":
-        raise UserError(f"bundle '{folder}' holds a {content['kind']}, not a tokenizer")
-    if missing := [key for key in ("vltok", "tokenizer", "requires", "weights") if key not in content]:
+    if content["kind"] != kind:
+        raise UserError(f"bundle '{folder}' holds a {content['kind']}, not a {kind}")
+    needed = ("vltok", kind, "requires", "weights", *(["tokenizer"] if kind == "prior" else []))
+    if missing := [key for key in needed if key not in content]:
         raise UserError(f"'{path}' is damaged: it has no {missing[0]}")
     for required in content["requires"]:
         try:

@@ -8,24 +8,42 @@ import yaml
 
 from vltok.version import __version__
 
+_KINDS = {
+    "tokenizer": (
+        ["image-tokenizer"],
+        "A variable-length image tokenizer.",
+        'tokenizer = vltok.load_tokenizer("path/or/hub-id")\n'
+        "codes = tokenizer.encode(images)  # [b 3 H W] in [-1, 1]\nimages = tokenizer.decode(codes)",
+    ),
+    "prior": (
+        ["image-generation", "autoregressive"],
+        "A prior over the codes of a variable-length image tokenizer: it draws codes, the tokenizer makes images of "
+        "them. `vltok sample --prior path/or/hub-id --out samples` does both.",
+        'prior = vltok.load_prior("path/or/hub-id")\n'
+        'tokenizer = vltok.load_tokenizer(vltok.find_tokenizer("path/or/hub-id"))\n'
+        "images = tokenizer.decode(prior.sample(4, vltok.SamplingConfig()))  # [4 3 H W] in [-1, 1]",
+    ),
+}
 
-def model_card(name: str, config: Mapping[str, Any], text: str, metrics: Mapping[str, Any]) -> str:
-    """The Markdown of a tokenizer's card.
+
+def model_card(name: str, kind: str, config: Mapping[str, Any], text: str, metrics: Mapping[str, Any]) -> str:
+    """The Markdown of a bundle's card.
 
     Args:
         name: Its title.
-        config: The tokenizer's `class_path` and `init_args`.
+        kind: ``tokenizer`` or ``prior``.
+        config: The `class_path` and `init_args`.
         text: How it was trained, on what.
         metrics: Measured figures by name; numbers and nested mappings.
     """
-    front = {"library_name": "vltok", "tags": ["vltok", "image-tokenizer", "variable-length", config["class_path"]]}
+    tags, purpose, use = _KINDS[kind]
+    front = {"library_name": "vltok", "tags": ["vltok", *tags, "variable-length", config["class_path"]]}
     sections = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {name}",
-        "A variable-length image tokenizer.",
+        purpose,
         text.strip(),
-        '## Use\n\n```python\nimport vltok\n\ntokenizer = vltok.load_tokenizer("path/or/hub-id")\n'
-        "codes = tokenizer.encode(images)  # [b 3 H W] in [-1, 1]\nimages = tokenizer.decode(codes)\n```",
+        f"## Use\n\n```python\nimport vltok\n\n{use}\n```",
         "" if not metrics else "## Measured figures\n\n" + _table(metrics),
         f"## Configuration\n\n```yaml\n{yaml.safe_dump(dict(config), sort_keys=False)}```",
         f"Written by vltok {__version__}.",

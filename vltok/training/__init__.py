@@ -1,8 +1,9 @@
 """Training tokenizers and priors with Lightning."""
 
 from vltok.training.pictures import PictureLogger
+from vltok.training.prior import PriorTraining
 from vltok.training.progress import PlainProgress
 from vltok.training.tokenizer import TokenizerTraining
 from vltok.training.weight_averaging import ExponentialMovingAverage
 
-__all__ = ["ExponentialMovingAverage", "PictureLogger", "PlainProgress", "TokenizerTraining"]
+__all__ = ["ExponentialMovingAverage", "PictureLogger", "PlainProgress", "PriorTraining", "TokenizerTraining"]

@@ -1,0 +1,164 @@
+"""Training a prior, as a Lightning module."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from vltok.codes import Codes
+from vltok.errors import UserError
+from vltok.interfaces import Prior
+from vltok.training.finiteness import FiniteWatch, require_finite_weights
+from vltok.training.likelihood import Likelihood
+from vltok.training.random_state import random_state, set_random_state
+from vltok.training.schedules import LearningRateSchedule, SchedulePlan
+from vltok.training.speed import Speed
+
+
+class PriorTraining(LightningModule):
+    """Trains a prior on code sequences, by maximum likelihood.
+
+    Gradients are clipped by `trainer.gradient_clip_val`. The defaults are the paper's (supplementary 1).
+
+    Args:
+        prior: What is trained.
+        learning_rate: AdamW's, after the warm-up.
+        betas: AdamW's decay rates.
+        weight_decay: AdamW's, of matrices alone: no biases, norms and embeddings.
+        schedule: ``constant`` after the warm-up, or ``cosine``, which falls until training ends.
+        warmup_steps: Steps over which the learning rate rises from 0.
+        warmup_epochs: The same in epochs, which may be a fraction; only one of the two may be set.
+        learning_rate_floor: The share of the learning rate at which a cosine stops falling.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        learning_rate: float = 5e-4,
+        betas: tuple[float, float] = (0.9, 0.95),
+        weight_decay: float = 0.01,
+        schedule: Literal["constant", "cosine"] = "cosine",
+        warmup_steps: int = 0,
+        warmup_epochs: float = 0.0,
+        learning_rate_floor: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if learning_rate <= 0:
+            raise UserError(f"learning_rate must be positive, not {learning_rate}")
+        if weight_decay < 0:
+            raise UserError(f"weight_decay must not be negative, but is {weight_decay}")
+        self.prior = prior
+        self.learning_rate = learning_rate
+        self.betas = tuple(betas)
+        self.weight_decay = weight_decay
+        self.schedule_plan = SchedulePlan(schedule, warmup_steps, warmup_epochs, learning_rate_floor)
+        self.speed = Speed()
+        self._schedule = LearningRateSchedule()
+        self._watch = FiniteWatch()
+        self._likelihood = Likelihood()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW with a group that decays and one that does not."""
+        decayed, others = split_by_decay(self.prior)
+        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas)
+
+    def on_train_start(self) -> None:
+        """Count the schedule in steps, now that the data is known.
+
+        Raises:
+            UserError: The schedule does not suit the data.
+        """
+        self._schedule = self.schedule_plan.resolve(self.trainer)
+
+    def on_before_batch_transfer(self, batch: Codes, dataloader_idx: int) -> Codes:
+        """Look at the labels while they are on the host: on a GPU a wrong one would end the process.
+
+        Raises:
+            UserError: The prior has no such class.
+        """
+        classes = self.prior.classes
+        if classes is not None and batch.labels is not None and len(batch) and int(batch.labels.max()) >= classes:
+            raise UserError(
+                f"the codes have label {int(batch.labels.max())}, but the prior knows {classes} classes, from 0 to "
+                f"{classes - 1}: set --model.prior.classes"
+            )
+        return batch
+
+    def on_train_batch_start(self, batch: Codes, batch_idx: int) -> None:
+        """Set the learning rate of the step."""
+        self.speed.start()
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.learning_rate * self._schedule(self.global_step)
+
+    def training_step(self, batch: Codes, batch_idx: int) -> Float[Tensor, ""]:
+        """The prior's loss."""
+        loss = self.prior.loss(batch)
+        losses = {"loss": loss.total.detach(), **{name: part.detach() for name, part in loss.parts.items()}}
+        self._watch.note(self.global_step, losses)
+        # where the host itself runs the step, looking costs nothing
+        if loss.total.device.type == "cpu" or self.global_step % self.trainer.log_every_n_steps == 0:
+            self._watch.require_finite()
+        self.log_dict(losses, prog_bar=True, batch_size=len(batch))
+        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=len(batch))
+        return loss.total
+
+    def on_train_batch_end(self, outputs: Any, batch: Codes, batch_idx: int) -> None:
+        """Count the codes; batches of other devices have about as many."""
+        self.speed.add(batch.ids.numel() * self.trainer.world_size)
+        self.log("codes_per_second", self.speed.per_second(), prog_bar=True, batch_size=len(batch))
+
+    def on_validation_start(self) -> None:
+        """What validation takes is not training's."""
+        self.speed.stop()
+        self._likelihood = Likelihood()
+
+    def on_train_end(self) -> None:
+        """Let no broken weights out.
+
+        Raises:
+            UserError: A loss or a weight is not finite.
+        """
+        self.speed.stop()
+        self._watch.require_finite()
+        require_finite_weights(self.prior.state_dict(), self.global_step)
+
+    def validation_step(self, batch: Codes, batch_idx: int) -> None:
+        """Measure the likelihood of held-out codes."""
+        self._likelihood.update(self.prior.loss(batch), batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what was measured over all devices."""
+        self._likelihood.reduce(self.trainer.strategy)
+        for name, figure in self._likelihood.figures().items():
+            self.log(f"val_{name}", figure, prog_bar=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the state of the random numbers.
+
+        Raises:
+            UserError: A loss or a weight is not finite: the checkpoint is not written.
+        """
+        self._watch.require_finite()
+        require_finite_weights(checkpoint["state_dict"], self.global_step)
+        checkpoint["random_state"] = random_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the random numbers where training goes on."""
+        if "random_state" in checkpoint:
+            set_random_state(checkpoint["random_state"])
+
+
+def split_by_decay(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The parameters that weight decay pulls to zero, which are matrices, and the others: biases, norms, embeddings."""
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)}
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for parameter in model.parameters():
+        matrix = parameter.ndim >= 2 and id(parameter) not in embeddings
+        (decayed if matrix else others).append(parameter)
+    return decayed, others
