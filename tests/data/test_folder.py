@@ -222,7 +222,7 @@ def test_bad_arguments(tree: Tree, arguments: dict, message: str) -> None:
 
 
 def test_batch_larger_than_the_folder(tree: Tree) -> None:
-    with pytest.raises(UserError, match=r"data\.batch_size 40 is more than the \d training pictures"):
+    with pytest.raises(UserError, match=r"data\.batch_size 40 is more than the \d training crops"):
         folder(tree(), batch_size=40).train_dataloader()
 
 

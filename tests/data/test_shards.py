@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import math
 import tarfile
 from collections import Counter
 from collections.abc import Callable
@@ -140,7 +141,7 @@ def test_training_crops_change_with_the_epoch_and_repeat_with_the_seed(write: Wr
 def test_processes_share_the_pictures(
     write: Write, shards: tuple[int, ...], processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pattern, val_pattern = write(*shards), write(6, name="val")
+    pattern, val_pattern = write(*shards), write(7, name="val")
     trained, held_out, measured = [], [], []
     for rank in range(processes):
         for module in (shards_module, streams_module):
@@ -149,11 +150,13 @@ def test_processes_share_the_pictures(
         trained.append(keys_of(data.train_dataloader()))
         held_out.append(keys_of(data.val_dataloader()))
         measured.append(keys_of(data.training_crops_dataloader()))
+        assert len(list(data.val_dataloader())) == len(data.val_dataloader())
         assert len(data.train_dataloader()) == 24 // (4 * processes)
     assert len({len(share) for share in trained}) == 1
     if shards == (24,):
         assert len(set().union(*trained)) == 24
-    assert sorted(itertools.chain(*held_out)) == [f"val/{index:04d}" for index in range(6)]
+    assert {len(keys) for keys in held_out} == {math.ceil(7 / processes)}
+    assert set(itertools.chain(*held_out)) == {f"val/{index:04d}" for index in range(7)}
     assert all(keys == measured[0] for keys in measured)
 
 
@@ -245,6 +248,8 @@ def test_missing_shards(tmp_path: Path, write: Write) -> None:
         UserError, match=r"data\.shards '.*train-\{000\.\.001\}\.tar': '.*train-001\.tar' does not exist"
     ):
         images(str(tmp_path / "train-{000..001}.tar"))
+    with pytest.raises(UserError, match=r"data\.shards '.*': .*[Bb]race"):
+        images(str(tmp_path / "train-{000..001.tar"))
     with pytest.raises(UserError, match=r"data\.shards .* is a folder"):
         images(str(tmp_path))
     with pytest.raises(UserError, match=r"data\.val_shards '.*gone\.tar'"):

@@ -134,11 +134,6 @@ class Folder(ImageData):
     def train_dataloader(self) -> Loader:
         train, _ = self._split()
         places = Places(len(train), seed=self.seed, split="drop")
-        if len(places) < self.batch_size:
-            raise UserError(
-                f"data.batch_size {self.batch_size} is more than the {len(places)} training pictures of data.root "
-                f"'{self.root}' (for each process): lower it, or add pictures"
-            )
         return self._loader(train, RandomCrop(self.size, self.flip), "train", places, training=True)
 
     def val_dataloader(self) -> Loader:

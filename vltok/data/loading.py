@@ -190,6 +190,9 @@ class Loader:
         places: The crops to load, in order; None for a stream.
         training: Crops change from one epoch to the next, and batches are full. Otherwise each pass is the same.
         length: The number of batches of a stream, where it is known.
+
+    Raises:
+        UserError: There are too few training crops for a batch.
     """
 
     def __init__(
@@ -204,6 +207,11 @@ class Loader:
         training: bool = False,
         length: int | None = None,
     ) -> None:
+        if training and places is not None and len(places) < batch_size:
+            raise UserError(
+                f"data.batch_size {batch_size} is more than the {len(places)} training crops that each process has in "
+                "an epoch: lower it, or give more pictures"
+            )
         self._skipped = skipped
         self._total = total
         self._length = length if places is None else None

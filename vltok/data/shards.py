@@ -189,7 +189,7 @@ class WebDataset(ImageData):
     def _ordered(self, part: Part, crop: Crop, purpose: str, split: bool = False, buffer: int = 0) -> Loader:
         rank, processes = world() if split else (0, 1)
         count = self._count_unless_costly(part)
-        length = None if count is None else math.ceil(len(range(rank, count, processes)) / self.batch_size)
+        length = None if count is None else math.ceil(math.ceil(count / processes) / self.batch_size)
         decoder = SampleDecoder(crop, 2 * self.size, self.seed, purpose)
         return self._loader(OrderedStream(decoder, part, rank, processes, self.batch_size, buffer), length)
 

@@ -140,8 +140,8 @@ class OrderedStream(Stream):
     Args:
         decoder: Makes the crops.
         part: The pictures.
-        rank: This process takes every so many-th picture, from this one.
-        processes: How many processes share the pictures.
+        rank: The number of this process among those that share the pictures.
+        processes: How many those are.
         batch_size: Images of a batch.
         buffer: Samples to draw from, which mixes them; 0 keeps their order.
     """
@@ -165,11 +165,16 @@ class OrderedStream(Stream):
         worker, workers = _worker()
         try:
             samples = _shuffled(self.part.samples(self.part.shards), self.buffer, str(self.decoder.seed))
-            for index, sample in enumerate(itertools.islice(samples, self.rank, None, self.processes)):
+            for index, sample in enumerate(self._share(samples)):
                 if index // self.batch_size % workers == worker:
                     yield self.decoder(sample, 0)
         except UserError as error:
             yield Failure(str(error))
+
+    def _share(self, samples: Iterator[dict]) -> Iterator[dict]:
+        """This process's samples: as many as any other's, for which the last one may stand in several."""
+        while dealt := list(itertools.islice(samples, self.processes)):
+            yield dealt[min(self.rank, len(dealt) - 1)]
 
 
 class TarPictures(ExportSource):

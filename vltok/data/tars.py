@@ -14,6 +14,7 @@ import braceexpand
 import numpy as np
 import webdataset
 from jaxtyping import Float
+from PIL import Image
 
 from vltok.data.decoding import EXTENSIONS, decode
 from vltok.data.splits import unit_hash
@@ -37,7 +38,11 @@ def list_shards(pattern: str, key: str) -> list[str]:
         UserError: A local shard that does not exist, or a pattern that matches none.
     """
     shards = []
-    for name in [pattern] if pattern.startswith("pipe:") else braceexpand.braceexpand(pattern):
+    try:
+        names = list(braceexpand.braceexpand(pattern))
+    except ValueError as error:
+        raise UserError(f"{key} '{pattern}': {error}; write braces such as {{000..146}}") from error
+    for name in names:
         if is_address(name) or Path(name).is_file():
             shards.append(name)
         elif glob.has_magic(name):
@@ -130,7 +135,7 @@ class Part:
                 raise _unreadable(shard, error) from error
 
 
-def decode_sample(sample: dict, least_side: int):
+def decode_sample(sample: dict, least_side: int) -> Image.Image:
     """The picture of a sample as RGB.
 
     Raises:
