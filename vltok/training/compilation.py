@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
 
 import torch
 
 from vltok.interfaces import Tokenizer
 
 
-def compile_tokenizer(tokenizer: Tokenizer) -> None:
+def compile_tokenizer(tokenizer: Tokenizer, backend: str | Callable = "inductor") -> None:
     """Compile a tokenizer's forward pass in place, all but its last layer.
 
     The adaptive weight of the adversarial loss needs two gradients at the last layer. A compiled graph has one backward
     pass for all that it holds: were the last layer inside, each of the two would run back through the whole tokenizer.
+
+    Args:
+        tokenizer: What is compiled.
+        backend: That of `torch.compile`.
     """
     last = tokenizer.last_layer
     for module in tokenizer.modules():
         if any(parameter is last for parameter in module.parameters(recurse=False)):
             # a method, not a plain function: copies of the module bind it to themselves
             module.forward = types.MethodType(torch.compiler.disable(type(module).forward), module)
-    tokenizer.compile()
+    tokenizer.compile(backend=backend)

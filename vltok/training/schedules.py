@@ -66,23 +66,38 @@ class SchedulePlan:
             raise UserError(f"learning_rate_floor must be in [0, 1], not {self.floor}")
 
     def resolve(self, trainer: Trainer) -> LearningRateSchedule:
-        """Count everything in updates of this training.
+        """Count everything in updates of a trainer's training, whose data is known.
+
+        Raises:
+            UserError: Epochs are asked for and their length is not known, or a cosine and its end is not.
+        """
+        return self.in_updates(
+            trainer.num_training_batches, trainer.accumulate_grad_batches, trainer.estimated_stepping_batches
+        )
+
+    def in_updates(
+        self, epoch_batches: int | float, step_batches: int, total_steps: int | float
+    ) -> LearningRateSchedule:
+        """Count everything in updates of a training.
+
+        Args:
+            epoch_batches: Batches of an epoch, or infinity where the data does not say.
+            step_batches: Batches whose gradients are accumulated to one update.
+            total_steps: Updates of the whole training; infinity or a number below 1 where it has no end.
 
         Raises:
             UserError: Epochs are asked for and their length is not known, or a cosine and its end is not.
         """
         warmup_steps = self.warmup_steps
         if self.warmup_epochs:
-            batches = trainer.num_training_batches
-            if math.isinf(batches):
+            if math.isinf(epoch_batches):
                 raise UserError(
                     f"warmup_epochs is {self.warmup_epochs:g}, but the data does not say how long an epoch is: set "
                     "warmup_steps, or trainer.limit_train_batches to a number of batches"
                 )
-            warmup_steps = round(self.warmup_epochs * math.ceil(batches / trainer.accumulate_grad_batches))
+            warmup_steps = round(self.warmup_epochs * math.ceil(epoch_batches / step_batches))
         if self.shape == "constant":
             return LearningRateSchedule(warmup_steps)
-        total = trainer.estimated_stepping_batches
-        if math.isinf(total) or total < 1:
+        if math.isinf(total_steps) or total_steps < 1:
             raise UserError("schedule: cosine must know when training ends: set trainer.max_epochs or max_steps")
-        return LearningRateSchedule(warmup_steps, int(total), self.floor)
+        return LearningRateSchedule(warmup_steps, int(total_steps), self.floor)

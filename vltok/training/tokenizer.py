@@ -138,9 +138,10 @@ class TokenizerTraining(LightningModule):
         Raises:
             UserError: The schedule or the strategy does not suit the data or the discriminator.
         """
-        self._schedule = self.schedule_plan.resolve(self.trainer)
-        parallel = self.trainer.strategy.model
-        late = self.discriminator is not None and self.discriminator_start > self.trainer.global_step
+        trainer = self.trainer
+        self._schedule = self.schedule_plan.resolve(trainer)
+        parallel = trainer.strategy.model
+        late = self.discriminator is not None and self.discriminator_start > self.global_step
         if late and isinstance(parallel, DistributedDataParallel) and not parallel.find_unused_parameters:
             raise UserError(
                 f"a discriminator that starts at step {self.discriminator_start} has no gradient before: on several "

@@ -1,0 +1,45 @@
+"""The watch for losses and weights that are no longer finite."""
+
+import pytest
+import torch
+
+from vltok.errors import UserError
+from vltok.training.finiteness import FiniteWatch, require_finite_weights
+
+FINE, NAN, INFINITE = torch.tensor(1.0), torch.tensor(float("nan")), torch.tensor(float("inf"))
+
+
+def test_finite_losses_pass():
+    watch = FiniteWatch()
+    watch.require_finite()
+    for step in range(3):
+        watch.note(step, {"pixel": FINE, "loss": FINE * step})
+    watch.require_finite()
+
+
+def test_the_first_broken_step_is_named_with_its_losses():
+    watch = FiniteWatch()
+    watch.note(0, {"pixel": FINE, "budget": FINE, "loss": FINE})
+    watch.note(1, {"pixel": FINE, "budget": INFINITE, "loss": INFINITE})
+    watch.note(2, {"pixel": NAN, "budget": NAN, "loss": NAN})
+    with pytest.raises(UserError, match=r"step 1 \(not finite: budget, loss\).*learning_rate"):
+        watch.require_finite()
+
+
+def test_losses_may_come_in_later():
+    watch = FiniteWatch()
+    watch.note(0, {"loss": FINE})
+    watch.note(1, {"loss": NAN, "adversarial": NAN})
+    watch.note(2, {"loss": NAN})
+    with pytest.raises(UserError, match=r"step 1 \(not finite: loss, adversarial\)"):
+        watch.require_finite()
+
+
+def test_broken_weights_are_named():
+    module = torch.nn.BatchNorm1d(2)
+    module.register_buffer("thresholds", INFINITE.clone())
+    require_finite_weights(module, step=3)
+    module.weight.data[0] = float("inf")
+    module.running_mean[1] = float("nan")
+    with pytest.raises(UserError, match=r"after step 3 \(weight and 1 more\)"):
+        require_finite_weights(module, step=3)
