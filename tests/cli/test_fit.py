@@ -127,6 +127,7 @@ def test_the_resolved_recipe_runs_again(finished: tuple[Path, str], capsys: pyte
     tree = yaml.safe_load(config.read_text())
     assert tree["model"]["init_args"]["tokenizer"]["init_args"]["quantizer"]["class_path"] == "ema-vq"
     assert tree["data"]["class_path"] == "photos" and tree["seed_everything"] == 3
+    assert tree["out"] == "runs/tiny"
     assert main(["fit", "--config", str(config), "--print_config"]) == 0
     again = yaml.safe_load(capsys.readouterr().out)
     assert again["model"] == tree["model"] and again["data"] == tree["data"] and again["trainer"] == tree["trainer"]
@@ -195,6 +196,26 @@ def test_a_loss_that_diverges_leaves_no_bundle(recipe: Path, tmp_path: Path, cap
     assert left <= {"config.yaml", "logs", "checkpoints"}
 
 
+def test_a_training_that_never_starts_leaves_nothing(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = ["--model.warmup_steps", "3", "--model.warmup_epochs", "1"]
+    assert main(["fit", "--config", str(recipe), *arguments]) == 1
+    assert "warmup" in _one_line(capsys)
+    (tmp_path / "failing.py").write_text(
+        "from lightning.pytorch import Callback\nfrom vltok.errors import UserError\n"
+        "class Fail(Callback):\n"
+        "    def on_train_start(self, *_):\n"
+        "        raise UserError('not today')\n"
+    )
+    arguments = ["--trainer.callbacks", "{class_path: failing.Fail}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        assert main(["fit", "--config", str(recipe), *arguments]) == 1
+    assert _one_line(capsys) == "vltok: error: not today"
+    assert not (tmp_path / "runs" / "tiny").exists()
+
+
 def test_pictures_of_one_s_own(recipe: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     for index, name in enumerate(["astronaut", "coffee", "chelsea", "rocket", "camera", "coins", "moon", "brick"]):
@@ -227,7 +248,8 @@ def _holding(path: Path, *files: str) -> None:
         (None, ["--config", "nowhere.yaml"], "recipe 'nowhere.yaml' cannot be read"),
         (["thesis/chapter.tex"], ["--out", "thesis"], "holds something else than a run"),
         (["thesis/chapter.tex"], ["--out", "thesis", "--overwrite"], "holds something else than a run"),
-        (["runs/tiny/config.yaml"], [], "holds a run that was started"),
+        (["runs/tiny/config.yaml"], [], "holds a run that was started: it has no checkpoint for --resume"),
+        (["runs/tiny/config.yaml", "runs/tiny/checkpoints/last.ckpt"], [], "go on with it by --resume, or replace it"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_changes_nothing(

@@ -66,14 +66,19 @@ class RunFolder:
             raise UserError(f"--out '{self.path}' holds something else than a run; it is left as it is: name another")
         if not overwrite:
             state = "a finished run" if self.metrics.is_file() else "a run that was started"
-            raise UserError(f"'{self.path}' holds {state}: go on with it by --resume, or replace it by --overwrite")
+            choices = "go on with it by --resume, or replace it by --overwrite"
+            if not self.last_checkpoint.is_file():
+                choices = "it has no checkpoint for --resume; replace it by --overwrite"
+            raise UserError(f"'{self.path}' holds {state}: {choices}")
 
     def clear(self) -> None:
-        """Take away what an earlier run left."""
+        """Take away what an earlier run left, and the folder where it holds nothing else."""
         for place in (self.path / "logs", self.checkpoints, self.bundle):
             shutil.rmtree(place, ignore_errors=True)
         for file in (self.config, self.metrics, self.picture):
             file.unlink(missing_ok=True)
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
 
 
 def run(arguments: list[str]) -> None:

@@ -55,7 +55,7 @@ def fit(arguments: Sequence[str]) -> None:
     built = instantiate(parser, config)
     _check_data(built.model, built.data)
     trainer = _trainer(built.trainer, folder)
-    text = _resolved(parser, config)
+    text = _resolved(parser, config, folder)
     if leads:
         _print_size(built.model)
         if config.overwrite:
@@ -70,7 +70,7 @@ def fit(arguments: Sequence[str]) -> None:
 def fit_parser() -> ArgumentParser:
     """The parser of `vltok fit`, which is what a recipe may hold."""
     parser = recipe_parser("vltok fit", "Train what a recipe describes. Every key of a recipe is an option, too.")
-    parser.add_argument("--config", action="config", help="a recipe; what follows on the command line goes before it")
+    parser.add_argument("--config", action="config", help="a recipe; options after it override what it says")
     parser.add_argument("--out", type=str | None, help="the run folder; runs/NAME of the recipe by default")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in the folder")
@@ -90,9 +90,10 @@ def _run_folder(config: Namespace) -> RunFolder:
     return RunFolder(Path("runs") / Path(str(config.config[-1])).stem)
 
 
-def _resolved(parser: ArgumentParser, config: Namespace) -> str:
+def _resolved(parser: ArgumentParser, config: Namespace, folder: RunFolder) -> str:
     """The recipe with every default and override, as YAML."""
     kept = config.clone()
+    kept.out = str(folder.path)
     for option in ("config", "resume", "overwrite"):
         kept.pop(option, None)
     return parser.dump(kept, skip_unset=False)
@@ -115,7 +116,8 @@ def _check_data(model: LightningModule, data: LightningDataModule) -> None:
 def _trainer(given: Namespace, folder: RunFolder) -> Trainer:
     """Lightning's trainer as the recipe wants it, with the run folder's logs and checkpoints."""
     options = dict(vars(given))
-    callbacks: list[Callback] = list(options["callbacks"] or [])
+    callbacks = options["callbacks"] or []
+    callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
     if options["enable_checkpointing"] is not False:
         callbacks += _checkpoints(folder)
     if not any(isinstance(callback, PictureLogger) for callback in callbacks):
@@ -167,8 +169,12 @@ def _train(
             raise
         remedy = f"go on with 'vltok fit --resume --out {folder.path}'" if folder.last_checkpoint.is_file() else ""
         raise KeyboardInterrupt(f"no bundle was written; {remedy}".rstrip("; ")) from None
-    except MisconfigurationException as error:
-        raise UserError(f"trainer: {error}") from error
+    except Exception as error:
+        if trainer.is_global_zero and not trainer.global_step and not resume:
+            folder.clear()  # nothing was trained: the recipe can be corrected and given again
+        if isinstance(error, MisconfigurationException):
+            raise UserError(f"trainer: {error}") from error
+        raise
     return time.monotonic() - start
 
 
