@@ -5,9 +5,10 @@ runs/quickstart/
   config.yaml           the recipe with every default and override: 'vltok fit --config' reads it again
   logs/                 TensorBoard
   checkpoints/last.ckpt where --resume goes on
-  bundle/               the trained tokenizer, for vltok.load_tokenizer
+  bundle/               the trained tokenizer or prior, for vltok.load_tokenizer or vltok.load_prior
   metrics.json          what was measured at the end
-  reconstructions.png   held-out pictures, their reconstructions and coding maps
+  reconstructions.png   of a tokenizer: held-out pictures, their reconstructions and coding maps
+  samples.png           of a prior: pictures that it drew, and their coding maps
 ```
 """
 
@@ -50,6 +51,10 @@ class RunFolder:
     def picture(self) -> Path:
         return self.path / "reconstructions.png"
 
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples.png"
+
     def check(self, resume: bool, overwrite: bool) -> None:
         """See that a run may start here, or go on; changes nothing.
 
@@ -75,7 +80,7 @@ class RunFolder:
         """Take away what an earlier run left, and the folder where it holds nothing else."""
         for place in (self.path / "logs", self.checkpoints, self.bundle):
             shutil.rmtree(place, ignore_errors=True)
-        for file in (self.config, self.metrics, self.picture):
+        for file in (self.config, self.metrics, self.picture, self.samples):
             file.unlink(missing_ok=True)
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()

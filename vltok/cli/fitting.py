@@ -18,14 +18,15 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 from vltok.cli.fit import RunFolder
+from vltok.cli.prior_report import check_codes, report_prior
 from vltok.cli.tokenizer_report import report_tokenizer
 from vltok.data.images import ImageData
 from vltok.errors import UserError
 from vltok.files import written_whole
-from vltok.interfaces import Tokenizer
+from vltok.interfaces import Prior, Tokenizer
 from vltok.io.recipes import instantiate, parse, recipe_parser
 from vltok.registry import find
-from vltok.training import PictureLogger, PlainProgress, TokenizerTraining
+from vltok.training import PictureLogger, PlainProgress, PriorTraining, TokenizerTraining
 
 _CHECKPOINT_INTERVAL = timedelta(minutes=15)
 #: Beginnings of warnings that are no news to the user.
@@ -63,8 +64,11 @@ def fit(arguments: Sequence[str]) -> None:
         with written_whole(folder.config) as path:
             path.write_text(text, encoding="utf-8")
     seconds = _train(trainer, built.model, built.data, folder, config.resume)
-    if trainer.is_global_zero and isinstance(built.model, TokenizerTraining):
-        report_tokenizer(built.model, built.data, trainer, yaml.safe_load(text), folder, seconds)
+    recipe = yaml.safe_load(text)
+    if isinstance(built.model, PriorTraining):
+        report_prior(built.model, built.data, trainer, recipe, folder, seconds)
+    if isinstance(built.model, TokenizerTraining) and trainer.is_global_zero:
+        report_tokenizer(built.model, built.data, trainer, recipe, folder, seconds)
 
 
 def fit_parser() -> ArgumentParser:
@@ -100,6 +104,8 @@ def _resolved(parser: ArgumentParser, config: Namespace, folder: RunFolder) -> s
 
 
 def _check_data(model: LightningModule, data: LightningDataModule) -> None:
+    if isinstance(model, PriorTraining):
+        check_codes(model.prior, data)
     if not isinstance(model, TokenizerTraining):
         return
     if not isinstance(data, ImageData):
@@ -180,8 +186,9 @@ def _train(
 
 def _print_size(model: LightningModule) -> None:
     for name, part in model.named_children():
-        if isinstance(part, Tokenizer):
-            print(f"{name}: {_size(part)} parameters (without discriminator and perceptual network)")
+        if isinstance(part, Tokenizer | Prior):
+            others = " (without discriminator and perceptual network)" if isinstance(part, Tokenizer) else ""
+            print(f"{name}: {_size(part)} parameters{others}")
             print("  " + ", ".join(f"{inner} {_size(child)}" for inner, child in part.named_children()), flush=True)
 
 

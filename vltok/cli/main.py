@@ -11,10 +11,11 @@ from vltok.version import __version__
 
 #: Every verb, which is a module `vltok.cli.<verb>` with a function `run(arguments)`, and what it does.
 VERBS = {
-    "fit": "Train a tokenizer from a recipe",
+    "fit": "Train a tokenizer, or a prior on its codes, from a recipe",
     "reconstruct": "Encode and decode pictures, and draw where the codes went",
     "tokenize": "Write the code sequences of pictures as shards",
     "detokenize": "Decode code sequences to pictures",
+    "sample": "Draw pictures from a prior",
     "pack": "Write a folder of pictures as webdataset shards",
     "plugins": "List the registered components, or the arguments of one",
 }

@@ -4,9 +4,11 @@ from functools import cache
 from pathlib import Path
 
 import matplotlib
+import torch
 from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torchvision.utils import make_grid
 
 from vltok.codes import Codes, CodeSpec
 from vltok.evaluation.pixels import psnr, to_bytes, to_picture
@@ -51,6 +53,26 @@ def reconstruction_grid(
     ratios, lengths = psnr(reconstructions, images).tolist(), codes.lengths.tolist()
     captions = [(f"{ratio:.1f} dB", f"{length} codes") for ratio, length in zip(ratios, lengths, strict=True)]
     return _lay_out(rows, captions, spec)
+
+
+def sample_grid(
+    images: Float[Tensor, "b 3 H W"], codes: Codes, spec: CodeSpec, columns: int = 8, width: int = 128
+) -> Image.Image:
+    """Drawn pictures side by side; on their right, where codes lie on a grid, their coding maps in the same order.
+
+    Args:
+        images: The pictures, about in [-1, 1].
+        codes: What they were decoded from.
+        spec: The tokenizer's `spec`.
+        columns: Pictures of a row.
+        width: About how many pixels a picture is drawn wide; small ones are enlarged by a whole number.
+    """
+    images = _enlarge(images.float().cpu().clamp(-1, 1), max(1, round(width / images.shape[3])))
+    panels = [images]
+    if spec.gridded:
+        panels.append(draw_coding_map(images, codes.to("cpu").require_grains(), spec))
+    grids = [make_grid(panel, nrow=columns, padding=4, pad_value=1.0) for panel in panels]
+    return to_picture(to_bytes(torch.cat(grids, dim=2)))
 
 
 def _enlarge(images: Tensor, scale: int) -> Tensor:
