@@ -238,6 +238,14 @@ class Perceptual(nn.Module, ABC):
     """A distance between images as people see it. Its parameters are frozen."""
 
     @abstractmethod
+    def load(self) -> None:
+        """Get the weights, once, before the first use; building it, as reading a recipe does, must not need them.
+
+        Raises:
+            UserError: The weights are not to be had.
+        """
+
+    @abstractmethod
     def forward(self, reconstructions: Float[Tensor, "b 3 H W"], images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, ""]:
         """The mean distance over the batch; 0 for equal images."""
 

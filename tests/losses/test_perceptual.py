@@ -44,7 +44,16 @@ def torch_home(vgg16_features, tmp_path_factory) -> str:
 @pytest.fixture
 def lpips(torch_home, monkeypatch) -> LPIPS:
     monkeypatch.setenv("TORCH_HOME", torch_home)
-    return LPIPS()
+    perceptual = LPIPS()
+    perceptual.load()
+    return perceptual
+
+
+def timm_perceptual(backbone: str, stages: list[int] | None = None) -> TimmPerceptual:
+    """With random weights."""
+    perceptual = TimmPerceptual(backbone, pretrained=False, stages=stages)
+    perceptual.load()
+    return perceptual
 
 
 @pytest.fixture
@@ -102,7 +111,7 @@ def test_lpips_is_measured_in_single_precision_under_autocast(lpips):
 def test_missing_weights_are_named_with_the_way_out(tmp_path, monkeypatch, no_network):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(UserError) as error:
-        LPIPS()
+        LPIPS().load()  # building it asks for nothing
     message = str(error.value)
     for part in ("vgg16-397923af.pth", str(tmp_path / "hub" / "checkpoints"), "https://", "perceptual: none"):
         assert part in message
@@ -115,12 +124,12 @@ def test_damaged_weights_are_named(tmp_path, monkeypatch):
     file.parent.mkdir(parents=True)
     file.write_bytes(b"not a checkpoint at all")
     with pytest.raises(UserError, match=r"vgg16-397923af\.pth.*damaged.*delete it"):
-        LPIPS()
+        LPIPS().load()
 
 
 @pytest.mark.parametrize("backbone", [BACKBONE, "swin_tiny_patch4_window7_224"])
 def test_timm_features_measure_a_distance(backbone):
-    perceptual = TimmPerceptual(backbone, pretrained=False)
+    perceptual = timm_perceptual(backbone)
     images = photographs(count=1, side=224)
     assert perceptual(images, images).item() == 0
     reconstructions = (images + 0.3 * torch.randn_like(images)).requires_grad_()
@@ -131,7 +140,7 @@ def test_timm_features_measure_a_distance(backbone):
 
 
 def test_timm_features_stay_in_evaluation_mode():
-    perceptual = TimmPerceptual(BACKBONE, pretrained=False)
+    perceptual = timm_perceptual(BACKBONE)
     images = photographs()
     before = {name: value.clone() for name, value in perceptual.state_dict().items()}
     evaluated = perceptual(-images, images)
@@ -144,8 +153,8 @@ def test_timm_features_stay_in_evaluation_mode():
 
 def test_timm_stages_are_chosen():
     images = photographs()
-    single = [TimmPerceptual(BACKBONE, pretrained=False, stages=[stage]) for stage in (0, 3)]
-    both = TimmPerceptual(BACKBONE, pretrained=False, stages=[0, 3])
+    single = [timm_perceptual(BACKBONE, [stage]) for stage in (0, 3)]
+    both = timm_perceptual(BACKBONE, [0, 3])
     for perceptual in (*single, both):
         generator = torch.Generator().manual_seed(0)
         # the stages that are not asked for do not exist: fill the rest alike, in the order of the names
@@ -162,7 +171,7 @@ def test_an_unknown_backbone_is_an_error():
 
 def test_a_stage_that_does_not_exist_is_an_error():
     with pytest.raises(UserError, match=BACKBONE):
-        TimmPerceptual(BACKBONE, pretrained=False, stages=[17])
+        timm_perceptual(BACKBONE, [17])
 
 
 def test_missing_timm_weights_are_an_error(tmp_path, monkeypatch):
@@ -171,8 +180,15 @@ def test_missing_timm_weights_are_an_error(tmp_path, monkeypatch):
 
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", refuse)
     with pytest.raises(UserError, match=r"weights.*no network in this test\).*perceptual: none") as error:
-        TimmPerceptual(BACKBONE)
+        TimmPerceptual(BACKBONE).load()
     assert "\n" not in str(error.value)
+
+
+def test_loading_again_keeps_what_is_there(lpips):
+    images = photographs()
+    before = lpips(-images, images)
+    lpips.load()
+    torch.testing.assert_close(lpips(-images, images), before, rtol=0, atol=0)
 
 
 def test_none_measures_nothing():

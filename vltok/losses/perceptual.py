@@ -28,21 +28,28 @@ class LPIPS(Perceptual):
 
     The heads are those that torchmetrics carries; the backbone is torchvision's, which it downloads once, or finds as
     ``vgg16-397923af.pth`` in ``$TORCH_HOME/hub/checkpoints``. Zhang et al. 2018, https://arxiv.org/abs/1801.03924.
-
-    Raises:
-        UserError: VGG16's weights are neither on this machine nor to be had from the network, or are damaged.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        layers = _vgg16_features()
-        self.slices = nn.ModuleList(layers[start:end] for start, end in itertools.pairwise(VGG16_CUTS)).requires_grad_(
-            False
-        )
-        self.heads = nn.ParameterList(_lpips_heads()).requires_grad_(False)
+        self.slices = nn.ModuleList()
+        self.heads = nn.ParameterList()
         # ImageNet's mean and deviation for images in [-1, 1], as the heads were trained with
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
+
+    def load(self) -> None:
+        """Get VGG16's weights and the heads.
+
+        Raises:
+            UserError: VGG16's weights are neither on this machine nor to be had from the network, or are damaged.
+        """
+        if len(self.slices):
+            return
+        layers = _vgg16_features()
+        self.slices.extend(layers[start:end] for start, end in itertools.pairwise(VGG16_CUTS))
+        self.heads.extend(_lpips_heads())
+        self.requires_grad_(False).to(self.shift.device)
 
     def forward(self, reconstructions: Float[Tensor, "b 3 H W"], images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, ""]:
         """The mean distance over the batch; 0 for equal images."""
@@ -76,7 +83,7 @@ class TimmPerceptual(Perceptual):
         stages: Which of its stages count, as indices from fine to coarse; None for all.
 
     Raises:
-        UserError: timm has no such backbone, no features of it, or its weights are not to be had.
+        UserError: timm has no such backbone.
     """
 
     def __init__(self, backbone: str, pretrained: bool = True, stages: Sequence[int] | None = None) -> None:
@@ -85,12 +92,25 @@ class TimmPerceptual(Perceptual):
             raise UserError(
                 f"timm has no backbone '{backbone}'; timm.list_models('*{backbone.split('_')[0]}*') lists those like it"
             )
-        chosen = {} if stages is None else {"out_indices": tuple(stages)}
+        self.backbone = backbone
+        self.pretrained = pretrained
+        self.stages = stages
+        self.network: nn.Module | None = None
+
+    def load(self) -> None:
+        """Build the backbone, and get its weights.
+
+        Raises:
+            UserError: The backbone offers no such features, or its weights are not to be had.
+        """
+        if self.network is not None:
+            return
+        chosen = {} if self.stages is None else {"out_indices": tuple(self.stages)}
         try:
-            network = timm.create_model(backbone, pretrained=pretrained, features_only=True, **chosen)
+            network = timm.create_model(self.backbone, pretrained=self.pretrained, features_only=True, **chosen)
         except Exception as error:  # timm and the Hub raise whatever their HTTP client and loader raise
             raise UserError(
-                f"the features{' and weights' if pretrained else ''} of timm's '{backbone}' cannot be had "
+                f"the features{' and weights' if self.pretrained else ''} of timm's '{self.backbone}' cannot be had "
                 f"({type(error).__name__}: {_first_line(error)}): choose another 'backbone' or 'stages', get the "
                 "weights where there is a network (they are kept in $HF_HOME/hub), or set 'perceptual: none'"
             ) from error
@@ -120,6 +140,9 @@ class TimmPerceptual(Perceptual):
 
 class NoPerceptual(Perceptual):
     """No perceptual distance: always 0."""
+
+    def load(self) -> None:
+        """Nothing is needed."""
 
     def forward(self, reconstructions: Float[Tensor, "b 3 H W"], images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, ""]:
         """Zero."""

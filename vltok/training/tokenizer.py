@@ -114,6 +114,10 @@ class TokenizerTraining(LightningModule):
         self._schedule = LearningRateSchedule()
         self._watch = FiniteWatch()
 
+    def setup(self, stage: str) -> None:
+        """Get the perceptual network's weights, before the whole is moved to its device."""
+        self.perceptual.load()
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One Adam with a group for the tokenizer and one for the discriminator."""
         sides = [self.tokenizer] if self.discriminator is None else [self.tokenizer, self.discriminator]
