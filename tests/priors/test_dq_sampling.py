@@ -14,7 +14,7 @@ from vltok.nn.attention import Packing
 from vltok.priors.dq_sampling import draw
 from vltok.priors.dq_transformer import DQTransformer
 from vltok.priors.orderings import Sequences
-from vltok.priors.sampling import drawn, seed_of, uniforms
+from vltok.priors.sampling import drawn, seed_of, streams, uniforms
 
 # granularity, position, content
 Token = tuple[int, int, int]
@@ -358,7 +358,7 @@ def test_tokens_are_drawn_with_the_streams_of_their_images():
                 _, logits = predict(prior, [[*tokens[:n], (granularity, place, 0)]])
                 kept = logits / 0.7
                 kept[kept < kept.topk(5).values[:, -1:]] = -torch.inf
-                number = uniforms(SEED, torch.tensor([image]), torch.tensor([2 * (n - 1) + 1]))
+                number = uniforms(streams(SEED, torch.tensor([image])), torch.tensor([2 * (n - 1) + 1]))
                 assert drawn(kept, number).item() == content
 
 

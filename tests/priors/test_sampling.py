@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from vltok.priors.sampling import drawn, filtered, seed_of, uniforms
+from vltok.priors.sampling import drawn, filtered, seed_of, streams, uniforms
 
 
 @pytest.mark.parametrize("k", [1, 5, 20])
@@ -31,7 +31,7 @@ def test_filters_never_bring_back_what_is_forbidden():
 
 def test_draws_follow_the_distribution_and_never_take_what_is_forbidden():
     logits = torch.tensor([-torch.inf, 0.3, -torch.inf, 1.2, -0.5, -torch.inf]).expand(40_000, -1)
-    tokens = drawn(logits, uniforms(7, torch.arange(40_000), torch.zeros(40_000, dtype=torch.long)))
+    tokens = drawn(logits, uniforms(streams(7, torch.arange(40_000)), torch.zeros(40_000, dtype=torch.long)))
     shares = tokens.bincount(minlength=6) / len(tokens)
     assert_close(shares, logits[0].softmax(-1), rtol=0, atol=0.01)
     assert not shares[[0, 2, 5]].any()
@@ -45,14 +45,14 @@ def test_draws_at_the_ends_of_the_interval_are_legal():
 
 def test_uniforms_depend_on_seed_image_and_count_alone():
     images, draws = torch.arange(6), torch.tensor([0, 0, 0, 3, 3, 3])
-    numbers = uniforms(1, images, draws)
-    assert torch.equal(numbers[[4, 1]], uniforms(1, torch.tensor([4, 1]), torch.tensor([3, 0])))
-    assert not torch.isin(uniforms(2, images, draws), numbers).any()
+    numbers = uniforms(streams(1, images), draws)
+    assert torch.equal(numbers[[4, 1]], uniforms(streams(1, torch.tensor([4, 1])), torch.tensor([3, 0])))
+    assert not torch.isin(uniforms(streams(2, images), draws), numbers).any()
 
 
 def test_uniforms_are_uniform_and_uncorrelated():
     images, draws = torch.meshgrid(torch.arange(200), torch.arange(200), indexing="ij")
-    numbers = uniforms(0, images.flatten(), draws.flatten()).view(200, 200)
+    numbers = uniforms(streams(0, images.flatten()), draws.flatten()).view(200, 200)
     assert 0 <= numbers.min() < numbers.max() < 1
     counts = torch.histc(numbers.float(), 100, 0, 1)
     # chi-square with 99 degrees of freedom: below 160 in all but one of 10 000 cases

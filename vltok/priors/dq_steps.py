@@ -25,7 +25,7 @@ from vltok.codes import Codes
 from vltok.interfaces import SamplingConfig
 from vltok.nn.transformer import Cursors, KeyValueCache
 from vltok.priors.lengths import LengthPlan
-from vltok.priors.sampling import drawn, filtered, uniforms
+from vltok.priors.sampling import drawn, filtered, streams, uniforms
 
 if TYPE_CHECKING:
     from vltok.priors.dq_transformer import DQTransformer
@@ -40,6 +40,7 @@ class State:
 
     Attributes:
         image: The number of each image, `[b]`.
+        stream: Its random stream, `[b]`.
         label: Its class, or the number of classes where it has none, `[b]`.
         started: The step of the loop in which it started, `[b]`.
         content: Its last token's content, `[b]`.
@@ -52,6 +53,7 @@ class State:
     """
 
     image: Int[Tensor, " b"]
+    stream: Int[Tensor, " b"]
     label: Int[Tensor, " b"]
     started: Int[Tensor, " b"]
     content: Int[Tensor, " b"]
@@ -95,6 +97,7 @@ class Sampler:
         device = self.ordering.place_region.device
         self.plan = LengthPlan.of(sampling, spec).to(device)
         self.granularities = spec.granularities
+        self.tracks = torch.arange(2, device=device)
         granularities = range(self.granularities)
         self.costs = torch.tensor(spec.codes_per_region, device=device)
         self.starts = torch.tensor([spec.position_start(granularity) for granularity in granularities], device=device)
@@ -135,6 +138,7 @@ class Sampler:
         owner[:, -1] = 0
         return State(
             image=images,
+            stream=streams(self.seed, images),
             label=labels,
             started=zeros + step,
             content=zeros,
@@ -167,6 +171,7 @@ class Sampler:
         done = self.finished(state)
         # A finished image draws on until the next look: nothing of it is kept.
         count = (step - state.started).clamp(max=self.ordering.longest - 2)
+        noise = uniforms(state.stream[:, None].expand(-1, 2), 2 * count[:, None] + self.tracks)
         cursors = Cursors.at(self._rows(count), furthest, self.ordering.longest - 1)
         content, position, granularity = self._tokens(state.content, state.position, state.granularity, state.label)
         hidden = prior.position_transformer.step(
@@ -186,7 +191,7 @@ class Sampler:
                 sampling.position_top_k,
                 sampling.position_top_p,
             ),
-            uniforms(self.seed, state.image, 2 * count),
+            noise[:, 0],
         )
         if sampling.positions == "implied":
             first = self.finest_walk[legal[:, self.finest_walk].int().argmax(1)]
@@ -200,7 +205,7 @@ class Sampler:
         logits = self._guide(prior.content_head(hidden))[:, : self.spec.codebook_size]
         content = drawn(
             filtered(logits, sampling.temperature, sampling.top_k, sampling.top_p),
-            uniforms(self.seed, state.image, 2 * count + 1),
+            noise[:, 1],
         )
         ends = position == self.ends[granularity]
         content = torch.where(ends, self.spec.content_end, content)

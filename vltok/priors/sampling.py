@@ -23,16 +23,20 @@ def seed_of(generator: torch.Generator | None) -> int:
     return int(torch.randint(2**63 - 1, (), generator=generator, device=device))
 
 
-def uniforms(seed: int, images: Int[Tensor, " b"], draws: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """Uniform numbers in [0, 1), each a function of the seed, its image and its count within the image alone.
+def streams(seed: int, images: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+    """The random stream of each image, a function of the seed and the image's number alone."""
+    return _mix(_mix(images.new_full((), seed)) + images)
+
+
+def uniforms(streams: Int[Tensor, "*shape"], counts: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Numbers of streams, uniform in [0, 1).
 
     Args:
-        seed: That of the whole draw.
-        images: The number of each image.
-        draws: How many numbers each image has drawn before this one.
+        streams: The stream of each number.
+        counts: Which number of its stream each one is.
     """
-    mixed = _mix(_mix(_mix(images.new_full((), seed)) + images) + draws)
-    return (mixed >> 32 & 0xFFFFFFFF).double() / 2**32
+    # 32 bits, so that the product with a probability in double precision stays below it
+    return (_mix(streams + counts) >> 32 & 0xFFFFFFFF).double() / 2**32
 
 
 def filtered(logits: Float[Tensor, "b v"], temperature: float, top_k: int | None, top_p: float) -> Float[Tensor, "b v"]:
