@@ -65,9 +65,12 @@ class TinyTokenizer(Tokenizer):
         return None
 
     def encode(self, images: Tensor) -> Codes:
+        training = self.training
+        self.eval()
         with torch.no_grad():
             vectors, grains = self._vectors(images, torch.full((len(images),), 0.5))
-            return self._codes(vectors, grains)
+        self.train(training)
+        return self._codes(vectors, grains)
 
     def decode(self, codes: Codes) -> Tensor:
         code_map = codes.to_code_map(self.spec)
@@ -143,7 +146,8 @@ def fit(tmp_path, loader) -> Callable[..., Trainer]:
             "log_every_n_steps": 1,
         }
         trainer = Trainer(accelerator="cpu", devices=1, default_root_dir=tmp_path, **{**quiet, **options})
-        trainer.fit(training, loader() if batches is None else batches, validation, checkpoint, weights_only=True)
+        batches = loader() if batches is None else batches
+        trainer.fit(training, batches, validation, ckpt_path=checkpoint, weights_only=True)
         return trainer
 
     return run

@@ -38,7 +38,7 @@ class PictureLogger(Callback):
             raise UserError(f"pictures need a count and every_n_steps of at least 1, not {count} and {every_n_steps}")
         self.count = count
         self.every_n_steps = every_n_steps
-        self._step = -1
+        self._step = 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ImageBatch, batch_idx: int

@@ -117,6 +117,7 @@ class TokenizerTraining(LightningModule):
     def setup(self, stage: str) -> None:
         """Get the perceptual network's weights, before the whole is moved to its device."""
         self.perceptual.load()
+        self.perceptual.to(memory_format=self.memory_format)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """One Adam with a group for the tokenizer and one for the discriminator."""
