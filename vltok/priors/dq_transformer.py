@@ -25,9 +25,7 @@ from vltok.errors import UserError
 from vltok.interfaces import Prior, PriorLoss, SamplingConfig
 from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.dq_sampling import draw
-from vltok.priors.orderings import CoarseToFine, Order, Sequences
-
-PositionLoss = Literal["sequence", "granularity-mean"]
+from vltok.priors.orderings import CoarseToFine, Sequences
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,12 +91,12 @@ class DQTransformer(Prior):
         classes: int | None = None,
         label_dropout: float = 0.0,
         class_in_positions: bool = False,
-        order: Order = "row-first",
+        order: Literal["row-first", "region-first"] = "row-first",
         shared_content: bool = True,
         shared_position: bool = False,
         granularity_embedding: bool = True,
         absolute_position: bool = True,
-        position_loss: PositionLoss = "sequence",
+        position_loss: Literal["sequence", "granularity-mean"] = "sequence",
         checkpointing: bool = False,
         compile: bool = False,
     ) -> None:
