@@ -102,8 +102,9 @@ def test_a_window_keeps_reading_local(dataset: CodeDataset) -> None:
     assert order[:10] != sorted(order[:10])
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("left", [0, 1, 9, 12, 13, 14, 20])
+@pytest.mark.parametrize(
+    ("left", "workers"), [(0, 0), (1, 0), (9, 0), (9, 2), (12, 0), (13, 0), (13, 1), (14, 0), (20, 0)]
+)
 def test_an_epoch_is_taken_up_where_it_was_left(dataset: CodeDataset, left: int, workers: int) -> None:
     def loader() -> CodeLoader:
         return CodeLoader(dataset, batch_size=4, workers=workers, rank=1, world_size=2)

@@ -95,11 +95,14 @@ def _tokenize(options: Namespace) -> None:
     try:
         if rank == 0 and export.finished:
             print(f"{options.out} holds these codes already: nothing is left to do")
-        pending = sum(len(export.pictures(shard)) for shard in export.pending())
+        shards = export.pending()
+        pending = sum(len(export.pictures(shard)) for shard in shards)
         mine = sum(len(export.pictures(shard)) for shard in export.shards[rank::world_size])
         if rank == 0 and not export.finished:
             part = f" in {world_size} processes" if world_size > 1 else ""
             print(f"{source.pictures} pictures, {len(export.shards)} shards, on {device}{part}", file=sys.stderr)
+        if pending < mine and shards:
+            print(f"going on from {mine - pending} pictures that are done", file=sys.stderr)
         # the same pictures give the same codes, run for run
         deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
         purpose = "tokenize" if world_size == 1 else f"tokenize, process {rank} of {world_size}"
