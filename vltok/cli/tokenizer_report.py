@@ -42,6 +42,7 @@ def report_tokenizer(
         folder: Where to write.
         seconds: How long training took.
     """
+    print(f"trained for {trainer.global_step} steps in {seconds:.0f} s; measuring", flush=True)
     tokenizer, device = training.tokenizer, trainer.strategy.root_device
     unseen = measure(tokenizer, _limited(data.val_dataloader(), trainer.limit_val_batches), device)
     count = math.ceil(TRAINING_CROPS / data.batch_size)
