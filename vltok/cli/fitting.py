@@ -25,7 +25,6 @@ from vltok.errors import UserError
 from vltok.files import written_whole
 from vltok.interfaces import Prior, Tokenizer
 from vltok.io.recipes import instantiate, parse, recipe_parser
-from vltok.registry import find
 from vltok.training import PictureLogger, PlainProgress, PriorTraining, TokenizerTraining
 
 _CHECKPOINT_INTERVAL = timedelta(minutes=15)
@@ -80,8 +79,8 @@ def fit_parser() -> ArgumentParser:
     parser.add_argument("--overwrite", action="store_true", help="replace the run in the folder")
     parser.add_argument("--seed_everything", type=int, default=0, help="sets the random numbers")
     parser.add_subclass_arguments(LightningModule, "model", required=True)
-    parser.add_subclass_arguments(LightningDataModule, "data", required=False)
-    parser.set_defaults({"data": {"class_path": find("data", "photos").class_path}})
+    # no default: jsonargparse would carry its arguments, such as the number of workers, over to every other class
+    parser.add_subclass_arguments(LightningDataModule, "data", required=True)
     parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip={"default_root_dir"})
     return parser
 

@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> None:
     from vltok.io.recipes import instantiate, parse
 
     parser = _parser()
-    options = parse(parser, with_bundle_path(arguments))
+    options = parse(parser, with_default_data(with_bundle_path(arguments)))
     for key in ("shard_size", "batch_size"):
         if options[key] is not None and options[key] < 1:
             raise UserError(f"--{key.replace('_', '-')} must be at least 1, not {options[key]}")
@@ -46,6 +46,15 @@ def with_bundle_path(arguments: Sequence[str]) -> list[str]:
         elif option == "--tokenizer" and place + 1 < len(arguments):
             arguments[place + 1] = _path(arguments[place + 1])
     return arguments
+
+
+def with_default_data(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the embedded photographs where no data is named.
+
+    As a default of the parser, jsonargparse would carry their arguments over to every class that takes their place.
+    """
+    named = any(argument.partition("=")[0] in ("--data", "--data.class_path", "--config") for argument in arguments)
+    return list(arguments) if named else ["--data=photos", *arguments]
 
 
 def find_rank(environment: Mapping[str, str]) -> tuple[int, int, int]:
@@ -157,8 +166,12 @@ def _parser() -> ArgumentParser:
     parser = recipe_parser("vltok tokenize", _DESCRIPTION)
     parser.add_argument("--config", action="config", help="a YAML file with any of these options")
     parser.add_argument("--tokenizer", type=str, required=True, help="a tokenizer's bundle: a folder, or user/name")
-    parser.add_subclass_arguments(ImageData, "data", help="the pictures; its batch_size and workers count here too")
-    parser.set_defaults({"data": {"class_path": "vltok.data.photos.Photos"}})
+    parser.add_subclass_arguments(
+        ImageData,
+        "data",
+        required=True,
+        help="the pictures, by default the embedded photographs; its batch_size and workers count here too",
+    )
     parser.add_argument("--out", type=str, required=True, help="the folder that receives the shards and codes.json")
     parser.add_argument(
         "--split",
