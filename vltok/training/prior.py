@@ -125,7 +125,7 @@ class PriorTraining(LightningModule):
         """
         self.speed.stop()
         self._watch.require_finite()
-        require_finite_weights(self.prior.state_dict(), self.global_step)
+        require_finite_weights(self.prior, self.global_step)
 
     def validation_step(self, batch: Codes, batch_idx: int) -> None:
         """Measure the likelihood of held-out codes."""
@@ -144,7 +144,7 @@ class PriorTraining(LightningModule):
             UserError: A loss or a weight is not finite: the checkpoint is not written.
         """
         self._watch.require_finite()
-        require_finite_weights(checkpoint["state_dict"], self.global_step)
+        require_finite_weights(self.prior, self.global_step)
         checkpoint["random_state"] = random_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
