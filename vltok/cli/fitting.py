@@ -32,6 +32,7 @@ _CHECKPOINT_INTERVAL = timedelta(minutes=15)
 _HARMLESS = (
     ".*does not have many workers",  # pictures are decoded in the main process unless the recipe asks for workers
     r"Checkpoint directory .* exists and is not empty",  # a run that is resumed
+    "You have overridden `on_before_batch_transfer`",  # PriorTraining looks at labels there
     r"The number of training batches .* is smaller than the logging interval",
     "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning's own use of torch
 )
@@ -54,7 +55,7 @@ def fit(arguments: Sequence[str]) -> None:
     seed_everything(config.seed_everything, workers=True, verbose=False)
     built = instantiate(parser, config)
     _check_data(built.model, built.data)
-    trainer = _trainer(built.trainer, folder)
+    trainer = _trainer(built.trainer, built.model, folder)
     text = _resolved(parser, config, folder)
     if leads:
         _print_size(built.model)
@@ -118,14 +119,15 @@ def _check_data(model: LightningModule, data: LightningDataModule) -> None:
         )
 
 
-def _trainer(given: Namespace, folder: RunFolder) -> Trainer:
+def _trainer(given: Namespace, model: LightningModule, folder: RunFolder) -> Trainer:
     """Lightning's trainer as the recipe wants it, with the run folder's logs and checkpoints."""
     options = dict(vars(given))
     callbacks = options["callbacks"] or []
     callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
     if options["enable_checkpointing"] is not False:
         callbacks += _checkpoints(folder)
-    if not any(isinstance(callback, PictureLogger) for callback in callbacks):
+    tokenizer = isinstance(model, TokenizerTraining)
+    if tokenizer and not any(isinstance(callback, PictureLogger) for callback in callbacks):
         callbacks.append(PictureLogger())
     if not sys.stdout.isatty() and options["enable_progress_bar"] is not False:
         callbacks += [] if any(isinstance(callback, ProgressBar) for callback in callbacks) else [PlainProgress()]
