@@ -6,6 +6,9 @@ import pytest
 import yaml
 
 from vltok.cli.main import main
+from vltok.codes import CodeSpec
+
+from .data.code_exports import export_codes, random_codes
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(ROOT.glob("recipes/**/*.yaml"))
@@ -37,8 +40,11 @@ def recipe_of(path: Path) -> dict:
 TOKENIZER_RECIPES = [path for path in RECIPES if "tokenizer" in recipe_of(path)["model"]["init_args"]]
 
 
+PRIOR_RECIPES = [path for path in RECIPES if "prior" in recipe_of(path)["model"]["init_args"]]
+
+
 def test_there_are_recipes():
-    assert len(TOKENIZER_RECIPES) >= 10
+    assert len(TOKENIZER_RECIPES) >= 10 and len(PRIOR_RECIPES) >= 7
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=ids)
@@ -69,3 +75,24 @@ def test_a_tokenizer_trains_for_two_steps(path, tmp_path, capsys):
     assert code == 0, capsys.readouterr().err
     assert (tmp_path / "run" / "bundle" / "model.safetensors").is_file()
     assert (tmp_path / "run" / "metrics.json").is_file()
+
+
+@pytest.mark.parametrize("path", PRIOR_RECIPES, ids=ids)
+def test_a_prior_trains_for_two_steps(path, tmp_path, capsys):
+    arguments = recipe_of(path)["model"]["init_args"]["prior"]["init_args"]
+    spec = CodeSpec(arguments["codebook_size"], tuple(arguments["factors"]))
+    for split, count in (("train", 8), ("val", 4)):
+        codes = random_codes(count, spec, arguments["regions"])
+        export_codes(tmp_path / split, codes, spec=spec, classes=arguments.get("classes"))
+    code = main(
+        [
+            *("fit", "--config", str(path), "--out", str(tmp_path / "run")),
+            *(f"--data.root={tmp_path / 'train'}", f"--data.validation={tmp_path / 'val'}", "--data.workers=0"),
+            *("--model.prior.width=16", "--model.prior.heads=2", "--data.token_budget=2100"),
+            *("--model.prior.position_layers=1", "--model.prior.content_layers=1"),
+            *("--trainer.max_steps=2", "--trainer.precision=32-true", "--trainer.accelerator=cpu"),
+        ]
+    )
+    assert code == 0, capsys.readouterr().err
+    assert (tmp_path / "run" / "bundle" / "model.safetensors").is_file()
+    assert "bits_per_code" in (tmp_path / "run" / "metrics.json").read_text()

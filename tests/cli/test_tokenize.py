@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from vltok.cli.main import main
-from vltok.cli.tokenize import find_rank, with_bundle_path
+from vltok.cli.tokenize import find_rank, with_bundle_path, with_default_data
 from vltok.data.code_manifest import CodeManifest
 from vltok.data.codes import CodeData
 from vltok.data.folder import Folder
@@ -92,6 +92,8 @@ def test_the_manifest_names_skipped_pictures_and_the_tokenizer(bundle: Path, pic
     skipped = {picture["index"]: picture["key"] for picture in manifest["skipped"]}
     assert skipped == {place: keys[place] for place in (5, 6, PICTURES - 1)}
     assert manifest["settings"]["tokenizer"] == fingerprint(bundle)
+    assert Path(exported / manifest["tokenizer_places"][0]).samefile(bundle)
+    assert manifest["tokenizer_places"][1] == str(bundle)
     assert manifest["spec"]["regions"] == [4, 4]
     assert manifest["classes"] == ["cat", "person"]
     assert [shard["samples"] for shard in manifest["shards"]] == [6, 8, 8, 8, 8, 0]
@@ -273,6 +275,12 @@ def test_a_bundle_beside_us_is_no_registered_name() -> None:
     assert with_bundle_path(["--tokenizer", "b", "--out", "b"]) == ["--tokenizer", "./b", "--out", "b"]
     assert with_bundle_path(["--tokenizer=b"]) == ["--tokenizer=./b"]
     assert with_bundle_path(["--tokenizer", "user/b"]) == ["--tokenizer", "user/b"]
+
+
+def test_photographs_are_the_default_and_leave_no_trace_in_other_data() -> None:
+    assert with_default_data(["--data.size=32"]) == ["--data=photos", "--data.size=32"]
+    for named in (["--data", "folder"], ["--data=folder"], ["--config", "a.yaml"]):
+        assert with_default_data(named) == named
 
 
 def test_python_m_vltok_knows_the_verbs() -> None:

@@ -52,20 +52,22 @@ def settings(pictures: int, shard_size: int, **changes) -> ExportSettings:
     return ExportSettings(**{**values, **changes})
 
 
-def write_shards(export: CodeExport, codes: Codes, shards: list[int] | None = None) -> None:
+def write_shards(export: CodeExport, codes: Codes, shards: list[int] | None = None, spec: CodeSpec = SPEC) -> None:
     """Write the shards that are left of codes, or some of them."""
     for shard in export.pending() if shards is None else shards:
         pictures = export.pictures(shard)
         part = codes[list(pictures)]
-        counts = CodeCounts.of(part, SPEC, REGION_PIXELS * int(np.prod(part.grains.shape)))
+        counts = CodeCounts.of(part, spec, REGION_PIXELS * int(np.prod(part.grains.shape)))
         export.write(shard, samples_of(part, pictures.start), counts)
 
 
-def export_codes(folder: Path, codes: Codes, shard_size: int = 5, **changes) -> CodeManifest:
-    """A whole export of codes."""
-    classes = tuple(f"class {index}" for index in range(len(codes)))
-    export = CodeExport(folder, SPEC, settings(len(codes), shard_size, **changes), classes)
-    write_shards(export, codes)
+def export_codes(
+    folder: Path, codes: Codes, shard_size: int = 5, spec: CodeSpec = SPEC, classes: int | None = None, **changes
+) -> CodeManifest:
+    """A whole export of codes, with a class for each unless there are to be more."""
+    names = tuple(f"class {index}" for index in range(classes or len(codes)))
+    export = CodeExport(folder, spec, settings(len(codes), shard_size, **changes), names)
+    write_shards(export, codes, spec=spec)
     manifest = export.finish()
     assert manifest is not None
     return manifest
