@@ -15,7 +15,10 @@ from vltok.errors import UserError
 def install(tmp_path: Path, monkeypatch):
     """Install a distribution that declares gates, with one module of given source."""
 
+    installed = []
+
     def install(name: str, entry_points: dict[str, str], source: str = "") -> None:
+        installed.append(f"{name}_module")
         folder = tmp_path / name
         information = folder / f"{name}-1.5.dist-info"
         information.mkdir(parents=True)
@@ -26,8 +29,8 @@ def install(tmp_path: Path, monkeypatch):
         monkeypatch.syspath_prepend(str(folder))
 
     yield install
-    for name in [name for name in sys.modules if name.endswith("_module")]:
-        del sys.modules[name]
+    for name in installed:
+        sys.modules.pop(name, None)
     registry._import.cache_clear()
 
 

@@ -1,6 +1,7 @@
 import json
 import math
 import random
+import re
 import subprocess
 import sys
 import time
@@ -168,7 +169,9 @@ def test_killed_at_ten_random_moments_nothing_is_lost(
     last.join()
     assert last.exitcode == 0
     assert contents(out) == contents(tmp_path / "undisturbed")
-    assert f"going on from {kept} pictures that are done" in capfd.readouterr().err
+    # a shard that was in place when its record was not yet is written again
+    done = int(re.search(r"going on from (\d+) pictures that are done", capfd.readouterr().err)[1])
+    assert kept - 1 <= done <= kept
 
 
 @pytest.mark.parametrize(("rank", "world_size"), [("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")])
