@@ -151,7 +151,7 @@ def _print(figures: Mapping[str, float], data: CodeData, folder: RunFolder) -> N
             print(f"  {part + ' loss':<21} {figures[part]:.4f} nats a token, {figures[part + '_per_code']:.4f} a code")
         print(f"  a unigram model       {figures['unigram_per_code']:.4f} nats a code")
         if "content_below_unigram" in figures:
-            print(f"  the prior is below    {figures['content_below_unigram']:.1%} (contents)")
+            print(f"  contents against it   {-figures['content_below_unigram']:+.1%}")
         print(f"  in all                {figures['bits_per_code']:.3f} bits a code, ", end="")
         print(f"{figures['bits_per_image']:.0f} bits an image")
     print(f"trained on {figures['codes_per_second']:.0f} codes a second")

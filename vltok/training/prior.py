@@ -135,7 +135,7 @@ class PriorTraining(LightningModule):
         """Log what was measured over all devices."""
         self._likelihood.reduce(self.trainer.strategy)
         for name, figure in self._likelihood.figures().items():
-            self.log(f"val_{name}", figure, prog_bar=True)
+            self.log(f"val_{name}", figure, prog_bar=True, sync_dist=True)  # the same on all devices
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the state of the random numbers.
