@@ -1,0 +1,100 @@
+"""Every command in the README runs, in the order of the README's sections, on a few real photographs."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import skimage.data
+from PIL import Image
+
+from vltok.cli.main import VERBS, main
+
+from .cli.exports import write_bundle
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = [
+    [line.partition(" #")[0].strip() for line in block.splitlines() if line.strip()]
+    for block in re.findall(r"^```sh\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+]
+COMMANDS = [command for block in BLOCKS for command in block]
+VLTOK = [block for block in BLOCKS if block[0].startswith("vltok ")]
+
+#: Appended to a training, so that it takes seconds: an option given twice counts the second time.
+SMALL = {
+    "recipes/quickstart.yaml": "--model.tokenizer.encoder.width=32 --model.tokenizer.decoder.width=32",
+    "recipes/imagenet_dq.yaml": (
+        "--model.tokenizer.encoder.width=32 --model.tokenizer.encoder.blocks=1 --model.tokenizer.encoder.channels=32 "
+        "--model.tokenizer.gate.channels=32 --model.tokenizer.quantizer.dimension=32 "
+        "--model.tokenizer.decoder.width=32 --model.tokenizer.decoder.blocks=1 --model.tokenizer.decoder.channels=32 "
+        "--model.discriminator.width=8 --model.perceptual none --data.workers=0"
+    ),
+    "recipes/quickstart_prior.yaml": "--model.prior.codebook_size=300 --model.prior.width=24",
+}
+ONE_STEP = "--trainer.max_steps=1 --trainer.limit_val_batches=1 --trainer.accelerator=cpu --trainer.precision=32-true "
+ON_IMAGES = "--model.calibration_batches=1 --data.size=64 --data.batch_size=2 "
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """A folder as the README's reader has it: the recipes, some pictures, shards of them, a trained bundle."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    (tmp_path / "pictures").mkdir()
+    photographs = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea(), skimage.data.rocket()]
+    for index in range(8):
+        photograph = Image.fromarray(photographs[index % 4]).resize((90, 72))
+        photograph.rotate(45 * index).save(tmp_path / "pictures" / f"{index}.jpg")
+    write_bundle(tmp_path / "runs" / "quickstart" / "bundle")
+    return tmp_path
+
+
+def run(command: str) -> None:
+    recipe = next(iter(re.findall(r"--config (\S+)", command)), None)
+    if recipe is not None:
+        command = f"{command} {SMALL[recipe]} {ONE_STEP} {'' if 'prior' in recipe else ON_IMAGES}"
+    if "_crops" in command:
+        command = f"{re.sub('_crops [0-9]+', '_crops 40', command)} --data.size=64"
+    assert main(shlex.split(command)[1:]) == 0, command
+
+
+def test_every_verb_is_shown():
+    assert {command.split()[1] for block in VLTOK for command in block} == set(VERBS)
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make ")])
+def test_the_two_commands_are_targets_that_run_what_they_say(command):
+    planned = subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for expected in {"make quickstart": ["vltok fit --config recipes/quickstart.yaml"], "make test": ["pytest"]}[
+        command
+    ]:
+        assert expected in planned.stdout
+
+
+def test_there_is_no_other_kind_of_command():
+    assert {command.split()[0] for command in COMMANDS} == {"make", "vltok"}
+
+
+@pytest.mark.parametrize("block", VLTOK, ids=lambda block: " ".join(block[-1].split()[:2]))
+def test_commands_run_one_after_another(block, project, capsys):
+    if any("shards/train-{" in command for command in block):
+        run("vltok pack pictures shards/train-%06d.tar --count 4")
+    for command in block:
+        before = set(project.rglob("*"))
+        run(command)
+        if command.startswith("vltok plugins"):
+            assert "ema-vq" in capsys.readouterr().out
+        else:
+            assert any(path.is_file() for path in set(project.rglob("*")) - before), command
+
+
+def test_the_files_that_it_names_exist():
+    for linked in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / linked).exists(), linked
+    for named in re.findall(r"^(vltok/\S*|recipes/|tests/)\s", README, flags=re.MULTILINE):
+        assert (ROOT / named).exists(), named
+    for recipe in re.findall(r"`(\w+\.yaml)`", README):
+        assert recipe == "config.yaml" or (ROOT / "recipes" / recipe).exists(), recipe
