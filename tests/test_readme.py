@@ -80,7 +80,7 @@ def test_there_is_no_other_kind_of_command():
 
 @pytest.mark.parametrize("block", VLTOK, ids=lambda block: " ".join(block[-1].split()[:2]))
 def test_commands_run_one_after_another(block, project, capsys):
-    if any("shards/train-{" in command for command in block):
+    if any("shards/train-*" in command for command in block):
         run("vltok pack pictures shards/train-%06d.tar --count 4")
     for command in block:
         before = set(project.rglob("*"))

@@ -9,14 +9,19 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def written_whole(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, which takes the place of `path` when the block ends without an error.
+def written_whole(path: str | os.PathLike, through: str | os.PathLike | None = None) -> Iterator[Path]:
+    """Yield a temporary path, which takes the place of `path` when the block ends without an error.
 
-    A crash at any moment leaves either the old file or the new one, never a part of either.
+    A crash at any moment leaves either the old file or the new one, never a part of either; when the process is killed,
+    the temporary file stays behind.
+
+    Args:
+        path: What is written.
+        through: The folder of the temporary file, on the same file system; that of `path` by default.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=through or path.parent)
     os.close(descriptor)
     temporary = Path(name)
     try:
@@ -42,9 +47,18 @@ def folder_written_whole(path: str | os.PathLike) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
         if path.exists():
             path.rename(replaced)
-        temporary.rename(path)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(path)
+            raise
+        shutil.rmtree(replaced, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)

@@ -64,7 +64,7 @@ class Component:
         """
         try:
             loaded = _import(self.target)
-        except Exception as error:  # a plugin may raise anything while it is imported
+        except (Exception, SystemExit) as error:  # a plugin may raise anything while it is imported
             raise UserError(
                 f"{self.kind} '{self.name}' of {self.distribution} {self.version} cannot be imported from "
                 f"{self.target}: {type(error).__name__}: {error}"

@@ -147,6 +147,26 @@ def test_overwrite_replaces_a_run(run: Path, recipe: Path) -> None:
     assert len(list((run / "logs").glob("events.*"))) == 1
 
 
+def test_a_run_is_replaced_only_by_one_that_got_through(run: Path, recipe: Path, capsys: pytest.CaptureFixture) -> None:
+    before = {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    arguments = ["fit", "--config", str(recipe), "--out", str(run), "--overwrite"]
+    assert main([*arguments, "--model.learning_rate", "1e30", "--trainer.max_steps", "20"]) == 1
+    assert "NaN" in _one_line(capsys)
+    assert {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_true_half_precision_is_refused(recipe: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["fit", "--config", str(recipe), "--trainer.precision", "bf16-true"]) == 1
+    assert "give bf16-mixed or 32-true" in _one_line(capsys)
+
+
+def test_a_threshold_that_is_infinite_survives_averaging(recipe: Path) -> None:
+    ratios = "{4: 0.0, 8: 1.0}"
+    assert main(["fit", "--config", str(recipe), "--model.tokenizer.gate.ratios", ratios]) == 0
+    tokenizer = vltok.load_tokenizer("runs/tiny/bundle")
+    assert tokenizer.gate.thresholds.isinf().all()
+
+
 def test_resume_goes_on(run: Path) -> None:
     before = fingerprint(run / "bundle")
     assert main(["fit", "--resume", "--out", str(run), "--trainer.max_steps", "4"]) == 0

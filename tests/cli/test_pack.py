@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from skimage import data as skimage_data
 
-from vltok.cli.pack import HELP, run
+from vltok.cli.pack import run
 from vltok.data.folder import Folder
 from vltok.data.shards import WebDataset
 from vltok.errors import UserError
@@ -53,11 +53,6 @@ def shards_in(folder: Path) -> list[Path]:
 
 def pack(*arguments: object) -> None:
     run([*map(str, arguments), "--workers", "1"])
-
-
-def test_help_is_one_line() -> None:
-    assert HELP
-    assert "\n" not in HELP
 
 
 def test_files_are_stored_as_they_are_with_their_labels(tree: Tree, tmp_path: Path, capsys) -> None:

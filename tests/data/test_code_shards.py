@@ -135,3 +135,12 @@ def test_damaged_shards_are_said_to_be(name: str, tmp_path: Path) -> None:
 def test_unknown_formats_are_listed() -> None:
     with pytest.raises(UserError, match=r"webdataset, parquet.*did you mean 'parquet'"):
         shard_format("parket")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_name_that_is_not_utf_8_is_written(name: str, tmp_path: Path) -> None:
+    key = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")
+    path = tmp_path / f"shard{shard_format(name).suffix}"
+    shard_format(name).write(path, [CodeSample(0, key, np.array([1, 2]))], 4)
+    (found,) = shard_format(name).read(path)
+    assert found.key == (key if name == "webdataset" else r"caf\xe9.jpg")

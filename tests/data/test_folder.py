@@ -230,3 +230,19 @@ def test_description_is_json_and_the_data_can_be_pickled(tree: Tree) -> None:
     data = folder(tree())
     assert json.loads(json.dumps(data.description()))["pictures"] == 12
     assert pickle.loads(pickle.dumps(data)).classes == data.classes
+
+
+def test_pictures_held_out_inside_the_root_are_not_trained_on(tree: Tree) -> None:
+    root = tree(name="pictures", classes=0)
+    (root / "val").mkdir()
+    for path in sorted(root.glob("*"))[:2]:
+        if path.is_file():
+            path.rename(root / "val" / path.name)
+    data = folder(root, val_root=str(root / "val"))
+    held_out = set(keys_of(data.val_dataloader()))
+    trained = set(keys_of(data.training_crops_dataloader()))
+    assert held_out and trained
+    assert not {f"val/{key}" for key in held_out} & trained
+    assert data.classes is None
+    with pytest.raises(UserError, match=r"no picture may be on both sides"):
+        folder(root / "val", val_root=str(root))

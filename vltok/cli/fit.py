@@ -76,14 +76,40 @@ class RunFolder:
                 choices = "it has no checkpoint for --resume; replace it by --overwrite"
             raise UserError(f"'{self.path}' holds {state}: {choices}")
 
-    def clear(self) -> None:
-        """Take away what an earlier run left, and the folder where it holds nothing else."""
-        for place in (self.path / "logs", self.checkpoints, self.bundle):
-            shutil.rmtree(place, ignore_errors=True)
-        for file in (self.config, self.metrics, self.picture, self.samples):
-            file.unlink(missing_ok=True)
+    @property
+    def replaced(self) -> Path:
+        """Where an earlier run waits until the new one is through."""
+        return self.path / ".replaced"
+
+    def set_aside(self) -> None:
+        """Put away what an earlier run left."""
+        self.forget_replaced()
+        places = [place for place in self._places() if place.exists()]
+        if places:
+            self.replaced.mkdir()
+        for place in places:
+            place.rename(self.replaced / place.name)
+
+    def restore(self) -> None:
+        """Take away what this run left, and bring back the earlier one; without one, the folder goes if it is empty."""
+        for place in self._places():
+            if place.is_dir():
+                shutil.rmtree(place, ignore_errors=True)
+            else:
+                place.unlink(missing_ok=True)
+            if (self.replaced / place.name).exists():
+                (self.replaced / place.name).rename(place)
+        self.forget_replaced()
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
+
+    def forget_replaced(self) -> None:
+        """Remove the earlier run."""
+        shutil.rmtree(self.replaced, ignore_errors=True)
+
+    def _places(self) -> tuple[Path, ...]:
+        logs = self.path / "logs"
+        return logs, self.checkpoints, self.bundle, self.config, self.metrics, self.picture, self.samples
 
 
 def run(arguments: list[str]) -> None:

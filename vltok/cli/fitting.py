@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
+import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
@@ -57,10 +58,12 @@ def fit(arguments: Sequence[str]) -> None:
     _check_data(built.model, built.data)
     trainer = _trainer(built.trainer, built.model, folder)
     text = _resolved(parser, config, folder)
+    if not leads:
+        torch.manual_seed(config.seed_everything + rank_zero_only.rank)  # equal weights, but noise of its own
     if leads:
         _print_size(built.model)
         if config.overwrite:
-            folder.clear()
+            folder.set_aside()
         with written_whole(folder.config) as path:
             path.write_text(text, encoding="utf-8")
     seconds = _train(trainer, built.model, built.data, folder, config.resume)
@@ -122,6 +125,12 @@ def _check_data(model: LightningModule, data: LightningDataModule) -> None:
 def _trainer(given: Namespace, model: LightningModule, folder: RunFolder) -> Trainer:
     """Lightning's trainer as the recipe wants it, with the run folder's logs and checkpoints."""
     options = dict(vars(given))
+    if str(options["precision"]) in ("bf16-true", "16-true", "64-true", "64"):
+        mixed = "16-mixed" if str(options["precision"]) == "16-true" else "bf16-mixed"
+        raise UserError(
+            f"trainer.precision is {options['precision']}, but codebooks and their averages need single precision: "
+            f"give {mixed} or 32-true"
+        )
     callbacks = options["callbacks"] or []
     callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
     if options["enable_checkpointing"] is not False:
@@ -177,11 +186,13 @@ def _train(
         remedy = f"go on with 'vltok fit --resume --out {folder.path}'" if folder.last_checkpoint.is_file() else ""
         raise KeyboardInterrupt(f"no bundle was written; {remedy}".rstrip("; ")) from None
     except Exception as error:
-        if trainer.is_global_zero and not trainer.global_step and not resume:
-            folder.clear()  # nothing was trained: the recipe can be corrected and given again
+        if trainer.is_global_zero and not resume and (folder.replaced.exists() or not trainer.global_step):
+            folder.restore()  # nothing of worth was made: the recipe can be corrected and given again
         if isinstance(error, MisconfigurationException):
             raise UserError(f"trainer: {error}") from error
         raise
+    if trainer.is_global_zero:
+        folder.forget_replaced()
     return time.monotonic() - start
 
 

@@ -4,7 +4,6 @@ import importlib
 import logging
 import sys
 import traceback
-import warnings
 
 from vltok.errors import UserError, unknown
 from vltok.version import __version__
@@ -97,11 +96,6 @@ def _quieten() -> None:
     """Silence what libraries say at start-up that a user can do nothing about."""
     # xformers' compiled kernels are not needed: its operators written with PyTorch serve
     logging.getLogger("xformers").setLevel(logging.ERROR)
-    for message, category in _HARMLESS:
-        warnings.filterwarnings("ignore", message=message, category=category)
-
-
-_HARMLESS: tuple[tuple[str, type[Warning]], ...] = ()
 
 
 if __name__ == "__main__":

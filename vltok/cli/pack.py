@@ -22,8 +22,6 @@ from vltok.data.tars import CLASSES_FILE, class_names
 from vltok.errors import UserError
 from vltok.files import written_whole
 
-HELP = "write a folder of images as webdataset tar shards, with labels"
-
 _DEFAULT_NAME = "shard-%06d.tar"
 _NUMBER = re.compile(r"%0?\d*d")
 

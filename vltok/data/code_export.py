@@ -147,7 +147,7 @@ class CodeExport:
                 if not self.finished:
                     if not all(self._whole(shard) for shard in self.shards):
                         return None
-                    self._gather().write(self._folder)
+                    self._gather().write(self._folder, through=self._work)
             self._lock.release()
             shutil.rmtree(self._work, ignore_errors=True)
             return CodeManifest.read(self._folder)
@@ -218,7 +218,7 @@ class CodeExport:
         if not any(shard.samples for shard in shards):
             raise UserError(f"none of the {self._settings.pictures} pictures could be read: there are no codes")
         if index:
-            with written_whole(self._folder / INDEX) as path, path.open("wb") as file:
+            with written_whole(self._folder / INDEX, through=self._work) as path, path.open("wb") as file:
                 np.save(file, np.concatenate(index), allow_pickle=False)
         return CodeManifest(
             spec=dataclasses.replace(self._spec, regions=grids.pop()) if len(grids) == 1 else self._spec,

@@ -106,9 +106,9 @@ class CodeManifest:
     index_sha256: str | None
     tokenizer_places: tuple[str, ...] = ()
 
-    def write(self, folder: Path) -> None:
-        """Write `codes.json`, whole."""
-        with written_whole(folder / MANIFEST) as path:
+    def write(self, folder: Path, through: Path | None = None) -> None:
+        """Write `codes.json`, whole; `through` is where it stands until then."""
+        with written_whole(folder / MANIFEST, through) as path:
             path.write_text(json.dumps({"version": _VERSION, **dataclasses.asdict(self)}, indent=1) + "\n")
 
     @classmethod

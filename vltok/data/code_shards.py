@@ -163,7 +163,8 @@ class ParquetShards(ShardFormat):
         rows = [
             {
                 "index": sample.index,
-                "key": sample.key,
+                # a file name need not be UTF-8; a table's text must
+                "key": sample.key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
                 "ids": sample.ids,
                 "grains": None if sample.grains is None else list(sample.grains),
                 "label": sample.label,
@@ -230,13 +231,13 @@ def _members(sample: CodeSample, ids_type: np.dtype) -> Iterator[tuple[str, byte
         yield "grains.npy", _to_npy(sample.grains.astype(np.uint8))
     if sample.label is not None:
         yield "cls", str(sample.label).encode()
-    yield "key.txt", sample.key.encode()
+    yield "key.txt", sample.key.encode("utf-8", "surrogateescape")
 
 
 def _sample(name: str, members: dict[str, bytes]) -> CodeSample:
     return CodeSample(
         int(name),
-        members["key.txt"].decode(),
+        members["key.txt"].decode("utf-8", "surrogateescape"),
         _from_npy(members["ids.npy"]),
         _from_npy(members["grains.npy"]) if "grains.npy" in members else None,
         int(members["cls"]) if "cls" in members else None,

@@ -121,6 +121,9 @@ class Folder(ImageData):
                 stacklevel=2,
             )
         self._val_paths = None if val_root is None else list_pictures(val_root, "data.val_root")
+        if val_root is not None:
+            self._paths = _without_held_out(self._paths, root, val_root)
+            self.classes = classes_of(self._paths)
         if val_root is not None and self.classes is not None:
             others = sorted(set(classes_of(self._val_paths) or ()) - set(self.classes))
             if others:
@@ -221,3 +224,17 @@ class _Files(Pictures):
 
     def read(self, index: int) -> Image.Image:
         return decode(os.path.join(self._root, self._paths[index]), self._least_side)
+
+
+def _without_held_out(paths: list[str], root: str, val_root: str) -> list[str]:
+    """The pictures of `root` that do not lie in `val_root`: held-out pictures are never trained on."""
+    outer, inner = Path(root).resolve(), Path(val_root).resolve()
+    if outer == inner or inner in outer.parents:
+        raise UserError(f"data.root '{root}' lies in data.val_root '{val_root}': no picture may be on both sides")
+    if outer not in inner.parents:
+        return paths
+    prefix = f"{inner.relative_to(outer).as_posix()}/"
+    left = [path for path in paths if not path.startswith(prefix)]
+    if not left:
+        raise UserError(f"data.root '{root}' holds no picture but those of data.val_root '{val_root}'")
+    return left

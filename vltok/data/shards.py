@@ -85,8 +85,13 @@ class WebDataset(ImageData):
         self.flip = flip
         self.seed = seed
         self._skipped = SkippedPictures(max_corrupt)
-        self._all = Part(tuple(list_shards(shards, "data.shards")))
-        self._given = None if val_shards is None else Part(tuple(list_shards(val_shards, "data.val_shards")))
+        held_out = () if val_shards is None else tuple(list_shards(val_shards, "data.val_shards"))
+        # a pattern for all shards may take in those that are held out
+        training = tuple(shard for shard in list_shards(shards, "data.shards") if shard not in set(held_out))
+        if not training:
+            raise UserError(f"data.shards '{shards}' names no shard but those of data.val_shards '{val_shards}'")
+        self._all = Part(training)
+        self._given = None if val_shards is None else Part(held_out)
         self._hashes: dict[str, np.ndarray] = {}
         self.classes = class_names(self._all.shards[0])
 

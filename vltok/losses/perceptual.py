@@ -161,7 +161,7 @@ def _vgg16_features() -> nn.Sequential:
     name = weights.url.rpartition("/")[2]
     folder = f"{torch.hub.get_dir()}/checkpoints"
     try:
-        state = weights.get_state_dict(progress=False, check_hash=True)
+        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, http.client.HTTPException) as error:
         raise UserError(
             f"LPIPS needs the weights of VGG16: {name} is not in {folder} and cannot be downloaded "

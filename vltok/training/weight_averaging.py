@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.trainer.states import TrainerFn
@@ -59,7 +60,12 @@ class ExponentialMovingAverage(Callback):
             return
         self._step = trainer.global_step
         self._updates += 1
-        self._average.update(_checked(pl_module).tokenizer, self._updates)
+        trained = _checked(pl_module).tokenizer
+        self._average.update(trained, self._updates)
+        # an infinite threshold is meant, but has no average
+        for average, value in zip(self._average.module.buffers(), trained.buffers(), strict=True):
+            if average.is_floating_point():
+                average.copy_(torch.where(value.isinf(), value, average))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validate with the average, where there is one."""
