@@ -160,6 +160,11 @@ def test_true_half_precision_is_refused(recipe: Path, capsys: pytest.CaptureFixt
     assert "give bf16-mixed or 32-true" in _one_line(capsys)
 
 
+def test_a_misspelt_component_is_named_with_the_nearest(recipe: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["fit", "--config", str(recipe), "--model.tokenizer.quantiser.size", "64"]) == 1
+    assert "did you mean 'quantizer'?" in _one_line(capsys)
+
+
 def test_a_threshold_that_is_infinite_survives_averaging(recipe: Path) -> None:
     ratios = "{4: 0.0, 8: 1.0}"
     assert main(["fit", "--config", str(recipe), "--model.tokenizer.gate.ratios", ratios]) == 0

@@ -4,6 +4,7 @@ import importlib
 import logging
 import sys
 import traceback
+import warnings
 
 from vltok.errors import UserError, unknown
 from vltok.version import __version__
@@ -96,6 +97,8 @@ def _quieten() -> None:
     """Silence what libraries say at start-up that a user can do nothing about."""
     # xformers' compiled kernels are not needed: its operators written with PyTorch serve
     logging.getLogger("xformers").setLevel(logging.ERROR)
+    # where in the code a warning arose is no news to a user
+    warnings.formatwarning = lambda message, *_, **__: f"vltok: warning: {' '.join(str(message).split())}\n"
 
 
 if __name__ == "__main__":

@@ -133,6 +133,10 @@ class _Explanation:
         keys = [*self.parser.get_defaults(skip_validation=True).keys(), "config"]
         options = [f"--{key}" for key in dict.fromkeys([*keys, *(key.partition(".")[0] for key in keys)])]
         near = difflib.get_close_matches(given, options, n=1, cutoff=0.5)
+        # of a key below a component jsonargparse tells the end alone
+        kind = difflib.get_close_matches(given.lstrip("-").partition(".")[0], KINDS, n=1, cutoff=0.75)
+        if kind and "." in given and not any(option.startswith(f"--{kind[0]}.") for option in options):
+            near = kind
         hint = f"did you mean '{near[0]}'?" if near else f"'{self.parser.prog} --help' lists them"
         return f"no key or option is called '{given.lstrip('-')}'; {hint}"
 
