@@ -11,8 +11,9 @@ from vltok.codes import Codes
 from vltok.errors import UserError
 from vltok.interfaces import SamplingConfig
 from vltok.nn.attention import Packing
-from vltok.priors.dq_sampling import draw
+from vltok.priors.dq_steps import CoarseToFineSteps
 from vltok.priors.dq_transformer import DQTransformer
+from vltok.priors.drawing import draw
 from vltok.priors.orderings import Sequences
 from vltok.priors.sampling import drawn, seed_of, streams, uniforms
 
@@ -174,15 +175,22 @@ def traced(prior: DQTransformer, images: int, sampling: SamplingConfig, seed: in
     """What is drawn, and each image's tokens."""
     rows: dict[int, list[Token]] = defaultdict(lambda: [start(prior, 0)])
 
-    def observe(state) -> None:
-        columns = (state.image, state.granularity, state.position, state.content)
+    def observe(under_way, state) -> None:
+        columns = (under_way.number, state.granularity, state.position, state.content)
         for image, *token in zip(*(column.tolist() for column in columns), strict=True):
             if token[1] == prior.spec.position_start(token[0]):
                 token[2] = prior.spec.content_start
             rows[image].append(tuple(token))
 
     options = {"batch_size": None, "first_image": 0, "progress": None, **options}
-    codes = draw(prior, images, sampling, seeded(seed), observe=observe, **options)
+    codes = draw(
+        CoarseToFineSteps(prior, sampling),
+        prior.conditioning,
+        images,
+        seeded(seed),
+        observe=observe,
+        **options,
+    )
     # what is drawn after an image is finished does not count
     for image, length in enumerate(codes.lengths.tolist()):
         ends = [n for n, token in enumerate(rows[image]) if token[2] < prior.spec.codebook_size]
@@ -200,7 +208,14 @@ def test_cached_logits_equal_those_of_the_whole_model(factors, batch_size):
     order: list[list[int]] = []
     images = 5
     draw(
-        prior, images, SamplingConfig(), seeded(), batch_size, 0, None, lambda state: order.append(state.image.tolist())
+        CoarseToFineSteps(prior, SamplingConfig()),
+        prior.conditioning,
+        images,
+        seeded(),
+        batch_size,
+        0,
+        None,
+        lambda under_way, state: order.append(under_way.number.tolist()),
     )
     for hook in hooks:
         hook.remove()

@@ -6,7 +6,7 @@ import torch
 from vltok.codes import CodeSpec
 from vltok.errors import UserError
 from vltok.interfaces import SamplingConfig
-from vltok.priors.lengths import LengthPlan
+from vltok.priors.lengths import CoarseToFinePlan
 
 SPEC = CodeSpec(8, (4, 2, 1), (1, 3))
 # counts of regions of each granularity, and the code length that they give
@@ -17,7 +17,7 @@ MIXES = {
 }
 
 
-def mixes_within(plan: LengthPlan) -> set[tuple[int, ...]]:
+def mixes_within(plan: CoarseToFinePlan) -> set[tuple[int, ...]]:
     """Every mix of granularities that a plan's choices lead to; each path must end in one."""
     found = set()
 
@@ -39,19 +39,19 @@ def mixes_within(plan: LengthPlan) -> set[tuple[int, ...]]:
 
 
 def test_without_control_every_mix_is_possible():
-    assert mixes_within(LengthPlan.of(SamplingConfig(), SPEC)) == set(MIXES)
+    assert mixes_within(CoarseToFinePlan.of(SamplingConfig(), SPEC)) == set(MIXES)
 
 
 @pytest.mark.parametrize("codes", sorted(set(MIXES.values())))
 def test_an_exact_length_leaves_all_and_only_the_mixes_that_have_it(codes):
     expected = {mix for mix, length in MIXES.items() if length == codes}
-    assert mixes_within(LengthPlan.of(SamplingConfig(codes=codes), SPEC)) == expected
+    assert mixes_within(CoarseToFinePlan.of(SamplingConfig(codes=codes), SPEC)) == expected
 
 
 @pytest.mark.parametrize("codes", [3, 5, 20, 21, 48, 1000])
 def test_an_upper_bound_leaves_all_and_only_the_mixes_below_it(codes):
     expected = {mix for mix, length in MIXES.items() if length <= codes}
-    assert mixes_within(LengthPlan.of(SamplingConfig(max_codes=codes), SPEC)) == expected
+    assert mixes_within(CoarseToFinePlan.of(SamplingConfig(max_codes=codes), SPEC)) == expected
 
 
 @pytest.mark.parametrize(
@@ -64,19 +64,19 @@ def test_an_upper_bound_leaves_all_and_only_the_mixes_below_it(codes):
     ],
 )
 def test_ratios_leave_one_mix(ratios, mix):
-    assert mixes_within(LengthPlan.of(SamplingConfig(ratios=ratios), SPEC)) == {mix}
+    assert mixes_within(CoarseToFinePlan.of(SamplingConfig(ratios=ratios), SPEC)) == {mix}
 
 
 def test_lengths_that_no_image_has_are_refused():
     with pytest.raises(UserError, match="nearest is 6"):
-        LengthPlan.of(SamplingConfig(codes=7), SPEC)
+        CoarseToFinePlan.of(SamplingConfig(codes=7), SPEC)
     with pytest.raises(UserError, match="nearest is 48"):
-        LengthPlan.of(SamplingConfig(codes=1000), SPEC)
+        CoarseToFinePlan.of(SamplingConfig(codes=1000), SPEC)
     with pytest.raises(UserError, match="from 3 to 48"):
-        LengthPlan.of(SamplingConfig(codes=-1), SPEC)
+        CoarseToFinePlan.of(SamplingConfig(codes=-1), SPEC)
     with pytest.raises(UserError, match="at least 3"):
-        LengthPlan.of(SamplingConfig(max_codes=2), SPEC)
+        CoarseToFinePlan.of(SamplingConfig(max_codes=2), SPEC)
     with pytest.raises(UserError, match="factors"):
-        LengthPlan.of(SamplingConfig(ratios={8: 1.0}), SPEC)
+        CoarseToFinePlan.of(SamplingConfig(ratios={8: 1.0}), SPEC)
     with pytest.raises(UserError, match="give one"):
         SamplingConfig(codes=3, max_codes=4)

@@ -23,8 +23,11 @@ from torch import Tensor, nn
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
 from vltok.interfaces import Prior, PriorLoss, SamplingConfig
+from vltok.nn.heads import Head
 from vltok.nn.transformer import Transformer, initialise
-from vltok.priors.dq_sampling import draw
+from vltok.priors.conditioning import Conditioning
+from vltok.priors.dq_steps import CoarseToFineSteps
+from vltok.priors.drawing import draw, in_precision
 from vltok.priors.orderings import CoarseToFine, Sequences
 
 
@@ -103,19 +106,14 @@ class DQTransformer(Prior):
         super().__init__()
         if width % heads:
             raise UserError(f"width must be a multiple of heads; {width} is none of {heads}")
-        if not 0 <= label_dropout <= 1 or (label_dropout and classes is None):
-            raise UserError(f"label_dropout must lie in [0, 1] and needs classes, not {label_dropout} of {classes}")
-        if classes is not None and classes < 1:
-            raise UserError(f"classes must be at least 1, not {classes}; leave it out for an unconditional prior")
         self._spec = CodeSpec(codebook_size, tuple(factors), tuple(regions))
         self.ordering = CoarseToFine(self._spec, order)
+        self.conditioning = Conditioning(classes, label_dropout)
         self.classes = classes
-        self.label_dropout = label_dropout
         self.class_in_positions = class_in_positions
         self.position_loss = position_loss
         self.dropout = dropout
-        # Starts: one for each class, then ⟨sos⟩ itself where images without a class occur.
-        starts = (classes or 0) + int(classes is None or label_dropout > 0)
+        starts = self.conditioning.starts
         granularities = self._spec.granularities
         content_size = self._spec.content_start + starts
         position_sizes = [
@@ -159,7 +157,7 @@ class DQTransformer(Prior):
 
     def loss(self, codes: Codes) -> PriorLoss:
         """Eq. (11): the position loss (eq. 9) plus the content loss (eq. 10), in nats a token."""
-        predictions = self(self.ordering(codes, *self.starts(self._labels(codes))))
+        predictions = self(self.ordering(codes, *self.starts(self.conditioning.of_codes(codes, self.training))))
         targets = predictions.targets
         content = F.cross_entropy(predictions.contents.float(), targets.contents)
         positions = F.cross_entropy(predictions.positions.float(), targets.positions, reduction="none")
@@ -188,7 +186,8 @@ class DQTransformer(Prior):
 
         See `Prior.sample` for the arguments and errors.
         """
-        return draw(self, labels_or_count, sampling, generator, batch_size, first_image, progress)
+        steps = CoarseToFineSteps(in_precision(self, sampling.precision), sampling)
+        return draw(steps, self.conditioning, labels_or_count, generator, batch_size, first_image, progress)
 
     def embed(
         self,
@@ -217,32 +216,3 @@ class DQTransformer(Prior):
             labels: The class of each image; the number of classes, 0 if there are none, for images without one.
         """
         return self.spec.content_start + labels, labels * int(self.class_in_positions)
-
-    def _labels(self, codes: Codes) -> Int[Tensor, " b"]:
-        if self.classes is None:
-            return torch.zeros(len(codes), dtype=torch.long, device=codes.device)
-        if codes.labels is None:
-            raise UserError("these codes have no labels, which a prior with classes learns from: set `classes` to null")
-        labels = codes.labels.long()
-        if self.training and self.label_dropout:
-            hidden = torch.rand(len(codes), device=codes.device) < self.label_dropout
-            labels = torch.where(hidden, self.classes, labels)
-        return labels
-
-
-class Head(nn.Module):
-    """Hidden states → logits: a norm and a matrix without bias.
-
-    Args:
-        width: Model width.
-        size: Number of logits.
-    """
-
-    def __init__(self, width: int, size: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.linear = nn.Linear(width, size, bias=False)
-
-    def forward(self, hidden: Float[Tensor, "n d"]) -> Float[Tensor, "n v"]:
-        """The logits."""
-        return self.linear(self.norm(hidden).to(self.linear.weight.dtype))

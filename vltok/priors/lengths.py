@@ -1,15 +1,14 @@
 """Control of the code length in sampling: which choices leave a length that was asked for within reach.
 
-An image is drawn from coarse to fine. Its state is the granularity at hand, the number of regions that no granularity
-has claimed yet, and the codes that it has spent, where a claimed region counts with all its codes. Two choices change
-it: claiming a region for the granularity at hand, and ending that granularity. A plan says of every state which of them
-may be taken; drawing among those meets the length exactly.
+A region counts with all its codes as soon as it is claimed. A plan says of every state of an image which choices may be
+taken; drawing among those meets the length exactly. What the choices are depends on the order in which codes are drawn.
 
-Axis letters: k granularity, r unclaimed regions (0 … all), c codes spent.
+Axis letters: b image, k granularity, r regions that are left (0 … all), c codes spent.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,8 +23,8 @@ from vltok.interfaces import SamplingConfig
 
 
 @dataclass(frozen=True, eq=False)
-class LengthPlan:
-    """What may be done in every state.
+class CoarseToFinePlan:
+    """What may be done where granularity follows granularity: claim a region for the one at hand, or end it.
 
     Attributes:
         claim: Whether a region may be claimed, `[k r c]`.
@@ -36,35 +35,92 @@ class LengthPlan:
     end: Bool[Tensor, "k r c"]
 
     @classmethod
-    def of(cls, sampling: SamplingConfig, spec: CodeSpec) -> LengthPlan:
+    def of(cls, sampling: SamplingConfig, spec: CodeSpec) -> CoarseToFinePlan:
         """The plan that a sampling configuration asks for.
 
         Raises:
             UserError: No image can have such a length.
         """
-        if sampling.codes is not None:
-            return exactly(sampling.codes, spec)
-        if sampling.max_codes is not None:
-            return at_most(sampling.max_codes, spec)
         if sampling.ratios is not None:
-            return at_ratios(sampling.ratios, spec)
-        return _of_reachable(torch.ones(spec.granularities + 1, _regions(spec) + 1, 1, dtype=torch.bool), spec)
+            counts = region_counts(sampling.ratios, spec)
+            # after granularity k, so many regions are left
+            bounds = _regions(spec) - torch.tensor(counts).cumsum(0)[:, None, None]
+            left = torch.arange(_regions(spec) + 1)[None, :, None]
+            claim, end = left > bounds, left == bounds
+        else:
+            reachable = reachable_lengths(sampling, spec)
+            claim = torch.stack([_after(reachable[k], cost) for k, cost in enumerate(spec.codes_per_region)])
+            end = reachable[1:].clone()
+        end[-1] = False
+        return cls(claim, end)
 
-    def to(self, device: torch.device) -> LengthPlan:
+    def to(self, device: torch.device) -> CoarseToFinePlan:
         """The same plan on a device."""
-        return LengthPlan(self.claim.to(device), self.end.to(device))
+        return CoarseToFinePlan(self.claim.to(device), self.end.to(device))
 
     def choices(
-        self, granularity: Int[Tensor, " b"], unclaimed: Int[Tensor, " b"], spent: Int[Tensor, " b"]
+        self, granularity: Int[Tensor, " b"], left: Int[Tensor, " b"], spent: Int[Tensor, " b"]
     ) -> tuple[Bool[Tensor, " b"], Bool[Tensor, " b"]]:
         """Whether each image may claim a region, and end its granularity."""
         # plans that do not depend on the codes spent have an axis of one
-        state = granularity, unclaimed, spent.clamp(max=self.claim.shape[2] - 1)
+        state = granularity, left, spent.clamp(max=self.claim.shape[2] - 1)
         return self.claim[state], self.end[state]
 
 
-def exactly(codes: int, spec: CodeSpec) -> LengthPlan:
-    """Images of so many codes.
+@dataclass(frozen=True, eq=False)
+class RasterPlan:
+    """What may be done where region follows region: give the next one a granularity.
+
+    Attributes:
+        allowed: Whether a granularity leaves the length within reach, `[k r c]`.
+        most: The most regions of each granularity, `[k]`.
+        costs: The codes of a region of each granularity, `[k]`.
+    """
+
+    allowed: Bool[Tensor, "k r c"]
+    most: Int[Tensor, " k"]
+    costs: Int[Tensor, " k"]
+
+    @classmethod
+    def of(cls, sampling: SamplingConfig, spec: CodeSpec, device: torch.device) -> RasterPlan:
+        """The plan that a sampling configuration asks for, on a device.
+
+        Raises:
+            UserError: No image can have such a length.
+        """
+        most = [_regions(spec)] * spec.granularities
+        if sampling.ratios is not None:
+            most = region_counts(sampling.ratios, spec)
+        # what all granularities together can reach
+        reachable = reachable_lengths(sampling, spec)[0]
+        allowed = torch.stack([_after(reachable, cost) for cost in spec.codes_per_region])
+        costs = torch.tensor(spec.codes_per_region)
+        return cls(allowed.to(device), torch.tensor(most, device=device), costs.to(device))
+
+    def choices(self, counts: Int[Tensor, "b k"]) -> Bool[Tensor, "b k"]:
+        """Which granularities the next region of each image may have, after so many regions of each."""
+        left = self.allowed.shape[1] - 1 - counts.sum(1)
+        spent = (counts * self.costs).sum(1).clamp(max=self.allowed.shape[2] - 1)
+        return self.allowed[:, left, spent].T & (counts < self.most)
+
+
+def reachable_lengths(sampling: SamplingConfig, spec: CodeSpec) -> Bool[Tensor, "_ r c"]:
+    """Whether granularities k and finer can give r regions the length that is asked for, once c codes are spent.
+
+    At k = K no region can be covered. The last axis is one where any length will do.
+
+    Raises:
+        UserError: No image can have such a length.
+    """
+    if sampling.codes is not None:
+        return exactly(sampling.codes, spec)
+    if sampling.max_codes is not None:
+        return at_most(sampling.max_codes, spec)
+    return torch.ones(spec.granularities + 1, _regions(spec) + 1, 1, dtype=torch.bool)
+
+
+def exactly(codes: int, spec: CodeSpec) -> Bool[Tensor, "_ r c"]:
+    """Reachability of exactly so many codes.
 
     Raises:
         UserError: No image has that many.
@@ -78,11 +134,11 @@ def exactly(codes: int, spec: CodeSpec) -> LengthPlan:
             f"no image of {_regions(spec)} regions has exactly {codes} codes; lengths reach from {possible[0]} to "
             f"{possible[-1]}, the nearest is {near}"
         )
-    return _of_reachable(reachable, spec)
+    return reachable
 
 
-def at_most(codes: int, spec: CodeSpec) -> LengthPlan:
-    """Images of no more than so many codes.
+def at_most(codes: int, spec: CodeSpec) -> Bool[Tensor, "_ r c"]:
+    """Reachability of no more than so many codes.
 
     Raises:
         UserError: It is less than the coarsest granularity alone needs.
@@ -90,11 +146,11 @@ def at_most(codes: int, spec: CodeSpec) -> LengthPlan:
     least = _regions(spec) * spec.codes_per_region[0]
     if codes < least:
         raise UserError(f"max_codes must be at least {least}, the codes of the coarsest granularity, not {codes}")
-    return _of_reachable(_reachable(spec, min(codes, spec.longest_length), exact=False), spec)
+    return _reachable(spec, min(codes, spec.longest_length), exact=False)
 
 
-def at_ratios(ratios: Mapping[int, float], spec: CodeSpec) -> LengthPlan:
-    """Images with given shares of regions, met to the nearest whole region.
+def region_counts(ratios: Mapping[int, float], spec: CodeSpec) -> list[int]:
+    """How many regions each granularity gets, for given shares, each within one region of its share.
 
     Raises:
         UserError: The ratios are keyed by other factors than the spec's, or do not sum to 1.
@@ -103,16 +159,12 @@ def at_ratios(ratios: Mapping[int, float], spec: CodeSpec) -> LengthPlan:
     if not set(checked.factors) <= set(spec.factors):
         raise UserError(f"ratios are keyed by the factors {list(spec.factors)}, not {list(checked.factors)}")
     shares = dict(zip(checked.factors, checked.shares, strict=True))
-    # after granularity k, so many regions are still unclaimed: rounding sums keeps every count within one of its share
-    left, total = [], 0.0
+    # rounding the sums, not the shares, lets the counts sum up to all regions
+    total, covered = 0.0, [0]
     for factor in spec.factors:
         total += shares.get(factor, 0.0)
-        left.append(_regions(spec) - math.floor(total * _regions(spec) + 0.5))
-    unclaimed = torch.arange(_regions(spec) + 1)[None, :, None]
-    bounds = torch.tensor(left)[:, None, None]
-    end = unclaimed == bounds
-    end[-1] = False
-    return LengthPlan(claim=unclaimed > bounds, end=end)
+        covered.append(math.floor(total * _regions(spec) + 0.5))
+    return [after - before for before, after in itertools.pairwise(covered)]
 
 
 def _reachable(spec: CodeSpec, codes: int, exact: bool) -> Bool[Tensor, "_ r c"]:
@@ -131,16 +183,14 @@ def _reachable(spec: CodeSpec, codes: int, exact: bool) -> Bool[Tensor, "_ r c"]
     return reachable
 
 
-def _of_reachable(reachable: Bool[Tensor, "_ r c"], spec: CodeSpec) -> LengthPlan:
-    claim = torch.zeros_like(reachable[:-1])
-    for granularity, cost in enumerate(spec.codes_per_region):
-        after = reachable[granularity, :-1]
-        if reachable.shape[2] > 1:
-            after = after[:, cost:]
-        claim[granularity, 1:, : after.shape[1]] = after
-    end = reachable[1:].clone()
-    end[-1] = False
-    return LengthPlan(claim, end)
+def _after(reachable: Bool[Tensor, "r c"], cost: int) -> Bool[Tensor, "r c"]:
+    """Whether a state is reachable after one region more of so many codes."""
+    after = torch.zeros_like(reachable)
+    left = reachable[:-1]
+    if reachable.shape[1] > 1:
+        left = left[:, cost:]
+    after[1:, : left.shape[1]] = left
+    return after
 
 
 def _regions(spec: CodeSpec) -> int:

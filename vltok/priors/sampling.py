@@ -1,14 +1,19 @@
-"""Drawing tokens: filters of logits, and a random stream for each image.
+"""Drawing tokens: guidance and filters of logits, and a random stream for each image.
 
 Everything is a tensor operation over the batch; nothing waits for the device.
-Axis letters: b image, v vocabulary.
+Axis letters: b image, n row (an image, or with guidance an image with its class and one without), v vocabulary.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from vltok.errors import UserError
+from vltok.interfaces import SamplingConfig
 
 # The finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014), whose
 # constants are written here as signed numbers: PyTorch multiplies int64 modulo 2⁶⁴.
@@ -37,6 +42,69 @@ def uniforms(streams: Int[Tensor, "*shape"], counts: Int[Tensor, "*shape"]) -> F
     """
     # 32 bits, so that the product with a probability in double precision stays below it
     return (_mix(streams + counts) >> 32 & 0xFFFFFFFF).double() / 2**32
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance (Ho and Salimans, 2022): each image has a row with its class and one without.
+
+    Attributes:
+        scale: How far logits go from those without the class towards those with it; 1 is no guidance, and one row.
+    """
+
+    scale: float
+
+    def rows(self, values: Tensor) -> Tensor:
+        """What both rows of each image have: `[b …]` → `[n …]`."""
+        return values if self.scale == 1 else torch.cat([values, values])
+
+    def labels(self, labels: Int[Tensor, " b"], classes: int | None) -> Int[Tensor, " n"]:
+        """The class of each row; `classes` where it has none."""
+        return labels if self.scale == 1 else torch.cat([labels, torch.full_like(labels, classes)])
+
+    def kept(self, rows: Int[Tensor, " m"], images: int) -> Int[Tensor, " n"]:
+        """The rows of some of so many images."""
+        return rows if self.scale == 1 else torch.cat([rows, rows + images])
+
+    def logits(self, logits: Float[Tensor, "n v"]) -> Float[Tensor, "b v"]:
+        """The guided logits of each image."""
+        logits = logits.float()
+        if self.scale == 1:
+            return logits
+        conditional, unconditional = logits.chunk(2)
+        return unconditional + self.scale * (conditional - unconditional)
+
+
+def draw_content(
+    logits: Float[Tensor, "b v"], sampling: SamplingConfig, uniform: Float[Tensor, " b"]
+) -> Int[Tensor, " b"]:
+    """A content of each row's distribution, as the configuration asks for."""
+    return drawn(filtered(logits, sampling.temperature, sampling.top_k, sampling.top_p), uniform)
+
+
+def draw_position(
+    logits: Float[Tensor, "b v"], sampling: SamplingConfig, uniform: Float[Tensor, " b"]
+) -> Int[Tensor, " b"]:
+    """A position, or what stands for one, of each row's distribution, as the configuration asks for."""
+    kept = filtered(logits, sampling.position_temperature, sampling.position_top_k, sampling.position_top_p)
+    return drawn(kept, uniform)
+
+
+def refuse(sampling: SamplingConfig, names: tuple[str, ...], why: str) -> None:
+    """See that a configuration leaves out what has no meaning for a prior.
+
+    Args:
+        sampling: What a user asks for.
+        names: The fields that have no meaning.
+        why: The reason, as in ``"every image has 256 codes"``.
+
+    Raises:
+        UserError: It names one of them.
+    """
+    defaults = {field.name: field.default for field in fields(SamplingConfig)}
+    for name in names:
+        if getattr(sampling, name) != defaults[name]:
+            raise UserError(f"{name} is {getattr(sampling, name)}, but {why}: leave it out")
 
 
 def filtered(logits: Float[Tensor, "b v"], temperature: float, top_k: int | None, top_p: float) -> Float[Tensor, "b v"]:

@@ -9,9 +9,9 @@ from vltok.errors import UserError
 from vltok.interfaces import SamplingConfig
 from vltok.io.importers.stack_gpt import StackGPT, prior_arguments, prior_state
 from vltok.nn.attention import Packing
-from vltok.priors.dq_sampling import draw
-from vltok.priors.dq_steps import State
+from vltok.priors.dq_steps import CoarseToFineState, CoarseToFineSteps
 from vltok.priors.dq_transformer import DQTransformer
+from vltok.priors.drawing import Images, draw
 from vltok.priors.orderings import Sequences
 
 MODELS = ("stackgpt_uncond", "stackgpt_class")
@@ -121,11 +121,12 @@ def test_greedy_draws_equal_the_originals(name, positions, parity):
     labels = tensors["in.label"] if "in.label" in tensors else len(expected)
     trace: list[tuple[int, int, int, int]] = []
 
-    def observe(state: State) -> None:
-        columns = (state.image, state.granularity, state.position, state.content)
+    def observe(images: Images, state: CoarseToFineState) -> None:
+        columns = (images.number, state.granularity, state.position, state.content)
         trace.extend(zip(*(column.tolist() for column in columns), strict=True))
 
-    draw(prior, labels, sampling, torch.Generator(), None, 0, None, observe)
+    steps = CoarseToFineSteps(prior, sampling)
+    draw(steps, prior.conditioning, labels, torch.Generator(), None, 0, None, observe)
     assert expected
     for row, key in enumerate(expected):
         for granularity, part in enumerate(("coarse", "fine")):

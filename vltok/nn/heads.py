@@ -1,0 +1,27 @@
+"""What turns hidden states into logits.
+
+Axis letters: n token, d model width, v vocabulary.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Head(nn.Module):
+    """Hidden states → logits: a norm and a matrix without bias.
+
+    Args:
+        width: Model width.
+        size: Number of logits.
+    """
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.linear = nn.Linear(width, size, bias=False)
+
+    def forward(self, hidden: Float[Tensor, "n d"]) -> Float[Tensor, "n v"]:
+        """The logits."""
+        return self.linear(self.norm(hidden).to(self.linear.weight.dtype))

@@ -1,0 +1,92 @@
+"""Where codes may lie: the cells of every granularity's position map, and which region each belongs to.
+
+Axis letters: b image, p place of any granularity's position map (all granularities' places one after another, from
+coarse to fine), r region, k granularity, n place within a region.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from vltok.codes import Codes, CodeSpec
+from vltok.errors import UserError
+
+# What stands at a place that has no code.
+FREE = -1
+
+
+class Layout(nn.Module):
+    """The places of a grid of regions, and codes laid out at them. Its buffers move with the model but are no part of
+    its state: they follow from the spec.
+
+    Args:
+        spec: What the codes may be; its grid of regions must be known.
+
+    Raises:
+        UserError: The spec has no factors or no grid of regions.
+    """
+
+    #: The granularity of each place.
+    granularity: Int[Tensor, " p"]
+    #: The region in which each place lies, counted row by row.
+    region: Int[Tensor, " p"]
+    #: The first place of each granularity.
+    offsets: Int[Tensor, " k"]
+    #: The places of each region at each granularity, row by row; `count` where a granularity has no more.
+    of_region: Int[Tensor, "r k n"]
+
+    def __init__(self, spec: CodeSpec) -> None:
+        super().__init__()
+        if not spec.gridded:
+            raise UserError("this prior needs codes on a grid: give the tokenizer's factors")
+        self.spec = spec
+        sizes = [spec.positions(granularity) for granularity in range(spec.granularities)]
+        self.count = sum(sizes)
+        self.regions = sizes[0]
+        regions = [_regions_of_places(spec, granularity) for granularity in range(spec.granularities)]
+        offsets = torch.tensor([0, *sizes[:-1]]).cumsum(0)
+        of_region = torch.full((self.regions, spec.granularities, spec.codes_per_region[-1]), self.count)
+        for granularity, (region, codes) in enumerate(zip(regions, spec.codes_per_region, strict=True)):
+            of_region[:, granularity, :codes] = offsets[granularity] + region.argsort(stable=True).view(-1, codes)
+        buffers = {
+            "granularity": torch.cat([torch.full((size,), granularity) for granularity, size in enumerate(sizes)]),
+            "region": torch.cat(regions),
+            "offsets": offsets,
+            "of_region": of_region,
+        }
+        for name, buffer in buffers.items():
+            self.register_buffer(name, buffer, persistent=False)
+
+    def lay(self, codes: Codes) -> Int[Tensor, "b p"]:
+        """Codes at their places, `FREE` elsewhere.
+
+        Raises:
+            UserError: The codes lie on no grid, or on one of another size than the spec's.
+        """
+        grains = codes.require_grains()
+        if tuple(grains.shape[1:]) != self.spec.regions:
+            raise UserError(
+                f"these codes have grids of {grains.shape[1]} × {grains.shape[2]} regions, but the prior is built for "
+                f"{self.spec.regions}: set its `regions` to the codes'"
+            )
+        taken = grains.flatten(1)[:, self.region] == self.granularity
+        return torch.full_like(taken, FREE, dtype=torch.long).masked_scatter(taken, codes.ids.long())
+
+    def collect(self, laid: Int[Tensor, "b p"]) -> Codes:
+        """The codes that stand at places; every region must be covered by exactly one granularity."""
+        taken = laid != FREE
+        grains = laid.new_zeros(len(laid), self.regions).scatter_reduce(
+            1, self.region.expand_as(taken), self.granularity * taken, "amax"
+        )
+        return Codes(laid[taken], taken.sum(1), grains.unflatten(1, self.spec.regions))
+
+
+def _regions_of_places(spec: CodeSpec, granularity: int) -> Int[Tensor, " n"]:
+    """The region in which each place of a position map lies."""
+    height, width = spec.regions
+    side = spec.sides[granularity]
+    rows = torch.arange(height * side) // side
+    columns = torch.arange(width * side) // side
+    return (rows[:, None] * width + columns).flatten()
