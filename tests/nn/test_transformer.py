@@ -43,10 +43,12 @@ def test_cursors_read_no_more_of_the_cache_than_needed():
 def test_a_cache_keeps_some_images():
     model = transformer()
     cache = model.cache(3, 4)
-    for layer, keys in enumerate(cache.keys):
-        keys[:] = torch.arange(3)[:, None, None, None] + 10 * layer
+    for number, layer in enumerate(cache.layers):
+        layer[:] = torch.arange(3)[:, None, None, None] + 10 * number
+    assert cache.views(2)[1][0][:, 0, 0, 0].tolist() == [10, 11, 12]
     cache.keep(torch.tensor([2, 0]))
-    assert [keys[:, 0, 0, 0].tolist() for keys in cache.keys] == [[2, 0], [12, 10]]
+    assert [keys[:, 0, 0, 0].tolist() for keys, _ in cache.views(2)] == [[2, 0], [12, 10]]
+    assert [values.shape for _, values in cache.views(3)] == [(2, 2, 3, WIDTH // 2)] * 2
 
 
 def test_images_do_not_see_each_other():

@@ -26,23 +26,34 @@ from vltok.nn.attention import Packing, packed_causal_attention
 SPAN = 64
 
 
-@dataclass(frozen=True, eq=False)
 class KeyValueCache:
     """The keys and values of every layer for a batch whose images each stand at a step of their own.
 
-    Attributes:
-        keys: One tensor for each layer, `[b heads s d]`, of the longest length from the start.
-        values: Likewise.
+    Args:
+        layers: What each layer keeps, `[b 2·heads s d]`: the keys of all heads, then their values.
     """
 
-    keys: list[Float[Tensor, "b heads s d"]]
-    values: list[Float[Tensor, "b heads s d"]]
+    def __init__(self, layers: list[Float[Tensor, "b _ s d"]]) -> None:
+        self.layers = layers
+        self._span = 0
+        self._views: list[tuple[Tensor, Tensor]] = []
 
     def keep(self, rows: Int[Tensor, " n"]) -> None:
         """Keep some images alone, layer by layer, so that never two whole caches exist."""
-        for tensors in (self.keys, self.values):
-            for layer, tensor in enumerate(tensors):
-                tensors[layer] = tensor[rows]
+        self._views.clear()
+        for index, layer in enumerate(self.layers):
+            self.layers[index] = layer[rows]
+
+    def views(self, span: int) -> list[tuple[Float[Tensor, "b heads _ d"], Float[Tensor, "b heads _ d"]]]:
+        """The keys and the values of each layer's first steps.
+
+        They stay the same for many steps, and are made once: while weights stream through the processor's caches, a
+        call costs more than what it does.
+        """
+        if not self._views or span != self._span:
+            self._span = span
+            self._views = [tuple(layer[:, :, :span].chunk(2, dim=1)) for layer in self.layers]
+        return self._views
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +62,13 @@ class Cursors:
 
     Attributes:
         steps: The step that each image takes now, `[b]`.
+        images: 0 to b - 1, `[b]`.
         visible: The steps that it may look back to, itself included, `[b 1 1 s]`.
         span: How many steps of the cache are read.
     """
 
     steps: Int[Tensor, " b"]
+    images: Int[Tensor, " b"]
     visible: Bool[Tensor, "b 1 1 s"]
     span: int
 
@@ -64,7 +77,7 @@ class Cursors:
         """Cursors at some steps, none beyond `furthest`, which is known without asking the device."""
         span = min(longest, math.ceil((furthest + 1) / SPAN) * SPAN)
         visible = torch.arange(span, device=steps.device) <= steps[:, None]
-        return cls(steps, visible[:, None, None], span)
+        return cls(steps, torch.arange(len(steps), device=steps.device), visible[:, None, None], span)
 
 
 class Block(nn.Module):
@@ -98,18 +111,17 @@ class Block(nn.Module):
     def step(
         self,
         hidden: Float[Tensor, "b d"],
+        cache: Float[Tensor, "b _ longest _"],
         keys: Float[Tensor, "b heads s _"],
         values: Float[Tensor, "b heads s _"],
         cursors: Cursors,
+        mask: Float[Tensor, "b 1 1 s"],
     ) -> Float[Tensor, "b d"]:
         """One code of each image, which sees itself and what the cache holds; it is added to the cache. No dropout."""
-        query, key, value = self._project(hidden).unbind(1)
-        images = torch.arange(hidden.shape[0], device=hidden.device)
-        keys[images, :, cursors.steps] = key
-        values[images, :, cursors.steps] = value
-        attended = F.scaled_dot_product_attention(
-            query[:, :, None], keys[:, :, : cursors.span], values[:, :, : cursors.span], attn_mask=cursors.visible
-        )
+        projected = _linear(self.query_key_value, self.attention_norm(hidden)).unflatten(1, (3 * self.heads, -1))
+        query, key_value = projected.split((self.heads, 2 * self.heads), dim=1)
+        cache[cursors.images, :, cursors.steps] = key_value
+        attended = F.scaled_dot_product_attention(query[:, :, None], keys, values, attn_mask=mask)
         hidden = hidden + _linear(self.attention_out, attended.flatten(1))
         return hidden + self._feedforward(hidden)
 
@@ -159,18 +171,16 @@ class Transformer(nn.Module):
     def cache(self, batch: int, longest: int) -> KeyValueCache:
         """An empty cache for so many images of at most so many steps."""
 
-        def empty() -> list[Tensor]:
-            return [
-                block.query_key_value.weight.new_zeros(batch, self.heads, longest, self.width // self.heads)
-                for block in self.blocks
-            ]
+        shape = (batch, 2 * self.heads, longest, self.width // self.heads)
+        return KeyValueCache([block.query_key_value.weight.new_zeros(shape) for block in self.blocks])
 
-        return KeyValueCache(empty(), empty())
-
+    @torch.no_grad()
     def step(self, hidden: Float[Tensor, "b d"], cache: KeyValueCache, cursors: Cursors) -> Float[Tensor, "b d"]:
-        """The hidden states of one code of each image, which joins the cache."""
-        for block, keys, values in zip(self.blocks, cache.keys, cache.values, strict=True):
-            hidden = block.step(hidden, keys, values, cursors)
+        """The hidden states of one code of each image, which joins the cache. No gradient flows."""
+        views = cache.views(cursors.span)
+        mask = cache.layers[0].new_zeros(()).where(cursors.visible, -torch.inf)
+        for block, layer, (keys, values) in zip(self.blocks, cache.layers, views, strict=True):
+            hidden = block.step(hidden, layer, keys, values, cursors, mask)
         return hidden
 
 
