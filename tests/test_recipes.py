@@ -11,7 +11,8 @@ from vltok.codes import CodeSpec
 from .data.code_exports import export_codes, random_codes
 
 ROOT = Path(__file__).parents[1]
-RECIPES = sorted(ROOT.glob("recipes/**/*.yaml"))
+#: Beside a table.yaml stand rows, which change a recipe and are none (tests/evaluation/test_ablations.py).
+RECIPES = sorted(path for path in ROOT.glob("recipes/**/*.yaml") if not (path.parent / "table.yaml").is_file())
 TOKENIZER = "--model.tokenizer"
 
 #: Small enough for seconds on a CPU; everything else stays as the recipe says.

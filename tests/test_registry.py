@@ -131,6 +131,8 @@ def test_names_in_a_recipe_become_class_paths() -> None:
     assert tokenizer["init_args"]["gate"] == "vltok.tokenizers.gates.FixedGate"
     assert tokenizer["init_args"]["encoder"] == recipe["model"]["tokenizer"]["init_args"]["encoder"]
     assert tokenizer["init_args"]["budget"] is None
+    dotted = registry.resolve_names({"model.tokenizer.gate": "fixed"})
+    assert dotted == {"model.tokenizer.gate": tokenizer["init_args"]["gate"]}
     assert (resolved["steps"], resolved["callbacks"]) == (recipe["steps"], recipe["callbacks"])
     with pytest.raises(UserError, match="no gate is called 'fixd'"):
         registry.resolve_names({"gate": {"class_path": "fixd"}})

@@ -112,7 +112,8 @@ def find(kind: str, name: str) -> Component:
 def resolve_names(tree: Any, kind: str | None = None) -> Any:
     """A recipe with every component's registered name replaced by the dotted path of its class.
 
-    A component stands under the key of its kind (``gate: {class_path: entropy}``, or short ``gate: entropy``).
+    A component stands under the key of its kind (``gate: {class_path: entropy}``, or short ``gate: entropy``), of which
+    the last part counts (``model.tokenizer.gate: entropy``).
     Dotted paths stay as they are, and so do those of files.
 
     Args:
@@ -123,10 +124,10 @@ def resolve_names(tree: Any, kind: str | None = None) -> Any:
         UserError: A name that is not registered.
     """
     if isinstance(tree, dict):
-        resolved = {
-            key: resolve_names(value, key if key in KINDS else kind if key == "class_path" else None)
-            for key, value in tree.items()
-        }
+        resolved = {}
+        for key, value in tree.items():
+            last = str(key).rpartition(".")[2]
+            resolved[key] = resolve_names(value, last if last in KINDS else kind if key == "class_path" else None)
         return resolved
     if isinstance(tree, list):
         return [resolve_names(item) for item in tree]

@@ -57,7 +57,7 @@ def fit(arguments: Sequence[str]) -> None:
     built = instantiate(parser, config)
     _check_data(built.model, built.data)
     trainer = _trainer(built.trainer, built.model, folder)
-    text = _resolved(parser, config, folder)
+    text = resolved_recipe(parser, config, folder)
     if not leads:
         torch.manual_seed(config.seed_everything + rank_zero_only.rank)  # equal weights, but noise of its own
     if leads:
@@ -89,21 +89,21 @@ def fit_parser() -> ArgumentParser:
     return parser
 
 
+def resolved_recipe(parser: ArgumentParser, config: Namespace, folder: RunFolder) -> str:
+    """The recipe with every default and override, as YAML: the `config.yaml` of a run folder."""
+    kept = config.clone()
+    kept.out = str(folder.path)
+    for option in ("config", "resume", "overwrite"):
+        kept.pop(option, None)
+    return parser.dump(kept, skip_unset=False)
+
+
 def _run_folder(config: Namespace) -> RunFolder:
     if config.out:
         return RunFolder(Path(config.out))
     if not config.config:
         raise UserError("name the run folder with --out DIR, or give a recipe with --config FILE")
     return RunFolder(Path("runs") / Path(str(config.config[-1])).stem)
-
-
-def _resolved(parser: ArgumentParser, config: Namespace, folder: RunFolder) -> str:
-    """The recipe with every default and override, as YAML."""
-    kept = config.clone()
-    kept.out = str(folder.path)
-    for option in ("config", "resume", "overwrite"):
-        kept.pop(option, None)
-    return parser.dump(kept, skip_unset=False)
 
 
 def _check_data(model: LightningModule, data: LightningDataModule) -> None:

@@ -12,6 +12,7 @@ from vltok.version import __version__
 #: Every verb, which is a module `vltok.cli.<verb>` with a function `run(arguments)`, and what it does.
 VERBS = {
     "fit": "Train a tokenizer, or a prior on its codes, from a recipe",
+    "ablate": "Train every row of a table of ablations with several seeds, and write the table",
     "reconstruct": "Encode and decode pictures, and draw where the codes went",
     "tokenize": "Write the code sequences of pictures as shards",
     "detokenize": "Decode code sequences to pictures",

@@ -1,0 +1,125 @@
+"""`vltok ablate`: rows times seeds as processes of their own, and the table of what they measured."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vltok.cli.main import main
+
+from .test_fit import RECIPE
+
+TABLE = """
+title: Gates
+source: a test
+base: ../base.yaml
+columns: [{key: psnr, heading: PSNR, unit: dB, format: .2f}, {key: protocol.steps, heading: steps, format: .0f}]
+"""
+
+ROW = "model.tokenizer.gate: random\nmodel.tokenizer.gate.ratios: {4: 0.5, 8: 0.5}"
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A table of two rows, the second of which fails."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base.yaml").write_text(RECIPE)
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "table.yaml").write_text(TABLE)
+    (tmp_path / "table" / "good.yaml").write_text(ROW)
+    (tmp_path / "table" / "wrong.yaml").write_text("data: {class_path: folder, init_args: {root: nowhere}}")
+    return Path("table")
+
+
+def test_runs_that_end_are_in_the_table_and_those_that_fail_are_named(
+    table: Path, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = ["ablate", str(table), "--out", "out", "--seeds", "3", "--jobs", "2", "--trainer.max_steps", "1"]
+    assert main(arguments) == 1
+    printed = capsys.readouterr()
+    assert printed.err == "vltok: error: 1 of 2 runs failed: wrong, seed 3; their .log files say why\n"
+    assert "/2] good, seed 3: " in printed.out
+    (failure,) = [line for line in printed.out.splitlines() if "/2] wrong, seed 3: failed after" in line]
+    assert "nowhere" in failure
+    figures = json.loads(Path("out/good/seed-3/metrics.json").read_text())
+    assert figures["protocol"]["seed"] == 3 and figures["protocol"]["steps"] == 1
+    assert f"| good | {figures['psnr']:.2f} | 1 | 1 |\n| wrong | – | – | 0 |" in Path("out/table.md").read_text()
+    assert Path("out/table.md").read_text() in printed.out
+
+    # what has finished is not repeated, and no other recipe takes its place
+    before = Path("out/good/seed-3/metrics.json").stat().st_mtime_ns
+    (table / "wrong.yaml").unlink()
+    assert main(arguments) == 0
+    assert "1 of 1 runs have finished before" in capsys.readouterr().out
+    assert Path("out/good/seed-3/metrics.json").stat().st_mtime_ns == before
+    assert main([*arguments, "--model.tokenizer.quantizer.size", "8"]) == 1
+    line = capsys.readouterr().err
+    assert "holds a run of another recipe" in line and "quantizer.init_args.size is 16 there and 8 here" in line
+
+
+def test_an_interrupt_ends_what_is_running(table: Path) -> None:
+    (table / "wrong.yaml").unlink()
+    command = [sys.executable, "-m", "vltok", "ablate", "table", "--out", "out", "--seeds", "0"]
+    process = subprocess.Popen(
+        [*command, "--trainer.max_steps", "1000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    config = Path("out/good/seed-0/config.yaml")
+    while not config.is_file() and process.poll() is None:
+        time.sleep(0.1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    child = int(children.read_text().split()[0]) if children.exists() else None
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert said == "vltok: interrupted: what is running is stopped; the same command goes on\n"
+    assert not Path("out/good/seed-0/metrics.json").exists()
+    if child is not None:
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the first argument is the table"),
+        (["--out", "out"], "the first argument is the table"),
+        (["table"], "with --out DIR"),
+        (["nowhere", "--out", "out"], "has no table.yaml"),
+        (["table", "--out", "base.yaml"], "is a file: name a folder"),
+        (["table", "--out", "out", "--jobs", "0"], "--jobs must be at least 1, not 0"),
+        (["table", "--out", "out", "--seeds", "1", "1"], "--seeds must differ, not 1 1"),
+        (["table", "--out", "out", "--config", "other.yaml"], "--config is set by the table itself"),
+        (["table", "--out", "out", "--seed_everything=4"], "--seed_everything is set by the table itself"),
+        (["table", "--out", "out", "--model.tokenizer.gate", "entrpy"], "did you mean 'entropy'?"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    table: Path, capsys: pytest.CaptureFixture, arguments: list[str], message: str
+) -> None:
+    assert main(["ablate", *arguments]) == 1
+    line = capsys.readouterr().err
+    assert message in line and line.count("\n") == 1
+    assert not Path("out").exists()
+
+
+def test_a_wrong_row_is_found_before_anything_runs(table: Path, capsys: pytest.CaptureFixture) -> None:
+    (table / "wrong.yaml").write_text("model.tokenizer.gate.ratioz: {4: 1}")
+    assert main(["ablate", "table", "--out", "out"]) == 1
+    line = capsys.readouterr().err
+    assert "table/wrong.yaml: " in line and "did you mean 'ratios'?" in line and line.count("\n") == 1
+    assert not Path("out").exists()
+
+
+def test_seeds_are_numbers(table: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["ablate", "table", "--out", "out", "--seeds", "one"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_help(capsys: pytest.CaptureFixture) -> None:
+    assert main(["ablate", "--help"]) == 0
+    assert "vltok ablate TABLE_DIR --out DIR" in capsys.readouterr().out

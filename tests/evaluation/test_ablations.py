@@ -1,0 +1,127 @@
+"""Tables of ablations: what a folder may hold, and the figures over the seeds."""
+
+import csv
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vltok.cli.fitting import fit_parser
+from vltok.errors import UserError
+from vltok.evaluation.ablations import AblationResults, AblationRun, AblationTable, Spread
+from vltok.io.recipes import parse
+
+ROOT = Path(__file__).parents[2]
+TABLES = sorted(path.parent for path in ROOT.glob("recipes/ablations/**/table.yaml"))
+DESCRIPTION = {
+    "title": "Gates",
+    "source": "a test",
+    "base": "../base.yaml",
+    "columns": [
+        {"key": "psnr", "heading": "PSNR", "unit": "dB", "format": ".2f"},
+        {"key": "ratios.8", "heading": "share"},
+    ],
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "table").mkdir()
+    (tmp_path / "base.yaml").write_text("seed_everything: 0")
+    (tmp_path / "table" / "table.yaml").write_text(yaml.safe_dump(DESCRIPTION))
+    for row in ("b", "a"):
+        (tmp_path / "table" / f"{row}.yaml").write_text("trainer.max_steps: 2")
+    return tmp_path / "table"
+
+
+def test_a_folder_is_read(folder: Path) -> None:
+    table = AblationTable.read(folder)
+    assert (table.title, table.source, table.base) == ("Gates", "a test", folder / "../base.yaml")
+    assert [column.title for column in table.columns] == ["PSNR [dB]", "share"]
+    assert list(table.rows) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"titel": "x"}, "no key is called 'titel'; there are: title, source, base, columns; did you mean 'title'?"),
+        ({"base": None}, "base must be given"),
+        ({"title": ["x"]}, "title must be str"),
+        ({"base": "nowhere.yaml"}, "base is 'nowhere.yaml', but there is no"),
+        ({"columns": []}, "columns must name at least one figure"),
+        ({"columns": [{"key": "psnr"}]}, "heading"),
+        ({"columns": [{"key": "psnr", "heading": "x", "format": "q"}]}, "format must be one for numbers"),
+        ({"columns": [{"key": "psnr", "haeding": "x"}]}, "did you mean 'heading'?"),
+    ],
+)
+def test_a_wrong_description_is_one_line(folder: Path, changes: dict, message: str) -> None:
+    (folder / "table.yaml").write_text(yaml.safe_dump({**DESCRIPTION, **changes}))
+    with pytest.raises(UserError, match=r"table\.yaml: ") as error:
+        AblationTable.read(folder)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_is_missing_is_said(folder: Path, tmp_path: Path) -> None:
+    (folder / "table.yaml").write_text("title: x\nbase: ../base.yaml")
+    with pytest.raises(UserError, match="source and columns must be given"):
+        AblationTable.read(folder)
+    with pytest.raises(UserError, match=r"has no table\.yaml"):
+        AblationTable.read(tmp_path)
+    (folder / "table.yaml").write_text(yaml.safe_dump(DESCRIPTION))
+    for row in ("a", "b"):
+        (folder / f"{row}.yaml").unlink()
+    with pytest.raises(UserError, match="has no rows"):
+        AblationTable.read(folder)
+
+
+def test_the_spread_is_that_of_a_sample() -> None:
+    values = [24.0, 25.0, 27.0]
+    spread = Spread.of(values)
+    assert spread.mean == pytest.approx(statistics.fmean(values))
+    assert spread.deviation == pytest.approx(statistics.stdev(values))
+    assert spread.shown(".2f") == "25.33 ± 1.53"
+    assert Spread.of([3.0]).shown(".1f") == "3.0" and Spread.of([]) is None
+
+
+def test_the_table_in_three_forms(folder: Path, tmp_path: Path) -> None:
+    runs = [
+        AblationRun("a", 1, {"psnr": 25.0, "ratios": {"8": 0.25}}),
+        AblationRun("a", 0, {"psnr": 24.0, "ratios": {"8": 0.75}}),
+        AblationRun("b", 0, {"psnr": 23.456, "ratios": None}),
+    ]
+    results = AblationResults(AblationTable.read(folder), runs)
+    lines = results.markdown().splitlines()
+    assert lines[0] == "Gates (a test): mean ± standard deviation over n seeds."
+    assert lines[2:] == [
+        "|  | PSNR [dB] | share | n |",
+        "| --- | --- | --- | --- |",
+        "| a | 24.50 ± 0.71 | 0.5 ± 0.3536 | 2 |",
+        "| b | 23.46 | – | 1 |",
+    ]
+    results.write(tmp_path / "out")
+    assert (tmp_path / "out" / "table.md").read_text() == results.markdown()
+    with (tmp_path / "out" / "table.csv").open() as file:
+        first, second = csv.DictReader(file)
+    assert float(first["psnr mean"]) == 24.5 and float(first["psnr deviation"]) == pytest.approx(0.5**0.5)
+    assert second["ratios.8 mean"] == "" and second["n"] == "1"
+    tree = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert tree["rows"][0]["seeds"] == [0, 1]
+    assert tree["rows"][0]["figures"]["psnr"]["values"] == [24.0, 25.0]
+    assert "ratios.8" not in tree["rows"][1]["figures"]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda path: str(path.relative_to(ROOT / "recipes" / "ablations")))
+def test_every_row_of_the_tables_here_is_a_recipe(table: Path) -> None:
+    described = AblationTable.read(table)
+    parser, resolved = fit_parser(), []
+    for path in described.rows.values():
+        title, command = path.read_text(encoding="utf-8").splitlines()[:2]
+        base, row = (file.resolve().relative_to(ROOT).as_posix() for file in (described.base, path))
+        assert title.startswith("# ")
+        assert command.startswith(f"# vltok fit --config {base} --config {row}")
+        config = parse(parser, ["--config", str(described.base), "--config", str(path)])
+        config.pop("config")
+        resolved.append(parser.dump(config))
+    assert len(set(resolved)) == len(resolved)

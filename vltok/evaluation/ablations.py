@@ -1,0 +1,235 @@
+"""Tables of ablations: a folder that says what is run, and what came out as mean ± standard deviation over seeds.
+
+```
+recipes/ablations/table6/
+  table.yaml    title, source, base recipe, columns
+  r8_0.1.yaml   a row: what it changes in the base recipe
+```
+"""
+
+import csv
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from vltok.errors import UserError, unknown
+from vltok.evaluation.differences import look_up
+from vltok.files import written_whole
+from vltok.io.recipes import parse_tree, read, recipe_parser
+
+_DESCRIPTION = "table.yaml"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        key: The figure of `metrics.json`, dotted where it stands deeper: ``psnr``, ``ratios.8``.
+        heading: What stands above it.
+        unit: Added to the heading.
+        format: How its numbers are written, in Python's format language.
+    """
+
+    key: str
+    heading: str
+    unit: str | None = None
+    format: str = ".4g"
+
+    def __post_init__(self) -> None:
+        try:
+            format(1.0, self.format)
+        except ValueError as error:
+            raise UserError(
+                f"column '{self.key}': format must be one for numbers, such as .2f or .1%, not '{self.format}'"
+            ) from error
+
+    @property
+    def title(self) -> str:
+        """The heading with its unit."""
+        return f"{self.heading} [{self.unit}]" if self.unit else self.heading
+
+
+@dataclass(frozen=True)
+class AblationTable:
+    """What a folder of ablations describes.
+
+    Attributes:
+        title: What is compared.
+        source: What it repeats, such as ``Table 6 of the paper``.
+        base: The recipe that every row changes.
+        columns: The figures that are shown.
+        rows: The recipe of each row, by name, in the order of the files' names.
+    """
+
+    title: str
+    source: str
+    base: Path
+    columns: tuple[Column, ...]
+    rows: Mapping[str, Path]
+
+    @classmethod
+    def read(cls, folder: Path) -> "AblationTable":
+        """Read `table.yaml` and find the rows beside it.
+
+        Raises:
+            UserError: There is no such folder, it has no rows, or `table.yaml` is wrong.
+        """
+        description = folder / _DESCRIPTION
+        if not description.is_file():
+            raise UserError(f"'{folder}' is no table: it has no {_DESCRIPTION}, which names the base recipe")
+        try:
+            described = _described(read(description))
+        except UserError as error:
+            raise UserError(f"{description}: {error}") from error
+        base = folder / described.base
+        if not base.is_file():
+            raise UserError(f"{description}: base is '{described.base}', but there is no {base}")
+        rows = {path.stem: path for path in sorted(folder.glob("*.yaml")) if path.name != _DESCRIPTION}
+        if not rows:
+            raise UserError(f"'{folder}' has no rows: write a YAML file for each beside {_DESCRIPTION}")
+        return cls(described.title, described.source, base, tuple(described.columns), rows)
+
+
+@dataclass(frozen=True)
+class AblationRun:
+    """A finished run of a table.
+
+    Attributes:
+        row: The name of its row.
+        seed: Its `seed_everything`.
+        figures: Its `metrics.json`.
+    """
+
+    row: str
+    seed: int
+    figures: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure over the seeds.
+
+    Attributes:
+        mean: Its mean.
+        deviation: Its standard deviation (divided by n - 1); None for a single seed.
+        values: The figure of each seed.
+    """
+
+    mean: float
+    deviation: float | None
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread | None":
+        """The spread of values; None where there are none."""
+        if not values:
+            return None
+        deviation = statistics.stdev(values) if len(values) > 1 else None
+        return cls(statistics.fmean(values), deviation, tuple(values))
+
+    def shown(self, form: str) -> str:
+        """``24.13 ± 0.05``."""
+        return format(self.mean, form) + ("" if self.deviation is None else f" ± {format(self.deviation, form)}")
+
+
+@dataclass(frozen=True)
+class AblationResults:
+    """The figures of a table's finished runs.
+
+    Attributes:
+        table: What was run.
+        runs: Those that have finished, of any rows and seeds.
+    """
+
+    table: AblationTable
+    runs: Sequence[AblationRun]
+
+    def markdown(self) -> str:
+        """The table in Markdown; a figure that no run of a row has is a dash."""
+        table = self.table
+        heads = ["", *(column.title for column in table.columns), "n"]
+        lines = [f"{table.title} ({table.source}): mean ± standard deviation over n seeds.", ""]
+        lines += [_line(heads), _line(["---"] * len(heads))]
+        for row in table.rows:
+            spreads = [(self._spread(row, column), column.format) for column in table.columns]
+            cells = ["–" if spread is None else spread.shown(form) for spread, form in spreads]
+            lines.append(_line([row, *cells, str(len(self._of(row)))]))
+        return "\n".join(lines) + "\n"
+
+    def write(self, folder: Path) -> None:
+        """Write `table.md`, `table.csv` and `table.json`."""
+        with written_whole(folder / "table.md") as path:
+            path.write_text(self.markdown(), encoding="utf-8")
+        with written_whole(folder / "table.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            keys = [column.key for column in self.table.columns]
+            writer.writerow(["row", "n", *(f"{key} {what}" for key in keys for what in ("mean", "deviation"))])
+            for row in self.table.rows:
+                spreads = [self._spread(row, column) for column in self.table.columns]
+                pairs = [(None, None) if spread is None else (spread.mean, spread.deviation) for spread in spreads]
+                writer.writerow([row, len(self._of(row)), *(value for pair in pairs for value in pair)])
+        with written_whole(folder / "table.json") as path:
+            path.write_text(json.dumps(self._tree(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+    def _tree(self) -> dict[str, Any]:
+        table = self.table
+        return {
+            "title": table.title,
+            "source": table.source,
+            "columns": [asdict(column) for column in table.columns],
+            "rows": [
+                {
+                    "row": row,
+                    "seeds": [run.seed for run in self._of(row)],
+                    "figures": {
+                        column.key: asdict(spread)
+                        for column in table.columns
+                        if (spread := self._spread(row, column)) is not None
+                    },
+                }
+                for row in table.rows
+            ],
+        }
+
+    def _of(self, row: str) -> list[AblationRun]:
+        return sorted((run for run in self.runs if run.row == row), key=lambda run: run.seed)
+
+    def _spread(self, row: str, column: Column) -> Spread | None:
+        values = [look_up(run.figures, column.key) for run in self._of(row)]
+        return Spread.of([float(value) for value in values if isinstance(value, int | float) and math.isfinite(value)])
+
+
+def _line(cells: Sequence[str]) -> str:
+    escaped = [cell.replace("|", "\\|") for cell in cells]
+    return f"| {' | '.join(escaped)} |"
+
+
+@dataclass(frozen=True)
+class _Description:
+    """What `table.yaml` holds."""
+
+    title: str
+    source: str
+    base: str
+    columns: list[Column]
+
+
+def _described(tree: Mapping[str, Any]) -> _Description:
+    keys = [field.name for field in fields(_Description)]
+    for key in tree:
+        if key not in keys:
+            raise unknown("key", key, keys)
+    missing = [key for key in keys if tree.get(key) is None]
+    if missing:
+        raise UserError(f"{' and '.join(missing)} must be given")
+    parser = recipe_parser(_DESCRIPTION)
+    parser.add_class_arguments(_Description, "table")
+    described = parser.instantiate(parse_tree(parser, {"table": tree})).table
+    if not described.columns:
+        raise UserError("columns must name at least one figure of metrics.json")
+    return described
