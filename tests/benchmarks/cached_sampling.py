@@ -8,6 +8,7 @@ default is the paper's base model and length.
 
 import argparse
 import json
+import statistics
 import time
 
 import torch
@@ -31,10 +32,10 @@ def timed(function, device: str) -> float:
     return time.perf_counter() - begin
 
 
-def read_bandwidth(device: str, size: int, repeats: int = 10) -> float:
-    """Bytes a second at which memory is read: the best of several sums over a buffer far larger than the caches."""
+def read_bandwidth(device: str, size: int, repeats: int = 11) -> float:
+    """Bytes a second at which memory is read: the median of several sums over a buffer far larger than the caches."""
     buffer = torch.ones(size // 4, device=device)
-    return size / min(timed(buffer.sum, device) for _ in range(repeats))
+    return size / statistics.median(timed(buffer.sum, device) for _ in range(repeats))
 
 
 @torch.no_grad()
@@ -88,7 +89,7 @@ def main() -> None:
             sampling = SamplingConfig(codes=options.codes, precision=precision)
             before = read_bandwidth(options.device, options.buffer)
             seconds = timed(lambda size=size, sampling=sampling: prior.sample(size, sampling), options.device)
-            bandwidth = max(before, read_bandwidth(options.device, options.buffer))
+            bandwidth = (before + read_bandwidth(options.device, options.buffer)) / 2
             read = matrices * getattr(torch, precision).itemsize * options.codes / seconds
             report = {
                 "precision": precision,
