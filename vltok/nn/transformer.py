@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vltok.errors import UserError
 from vltok.nn.attention import Packing, packed_causal_attention
 
 # Attention over a cache reads whole spans of this many steps, so that few different shapes occur.
@@ -143,10 +144,15 @@ class Transformer(nn.Module):
         layers: Number of blocks.
         dropout: Probability with which attention weights and the outputs of branches are dropped.
         checkpointing: Recompute each block in the backward pass instead of keeping its activations.
+
+    Raises:
+        UserError: A width that the heads do not divide.
     """
 
     def __init__(self, width: int, heads: int, layers: int, dropout: float, checkpointing: bool = False) -> None:
         super().__init__()
+        if width % heads:
+            raise UserError(f"width must be a multiple of heads; {width} is none of {heads}")
         self.width = width
         self.heads = heads
         self.checkpointing = checkpointing

@@ -21,7 +21,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec
-from vltok.errors import UserError
 from vltok.interfaces import Prior, PriorLoss, SamplingConfig
 from vltok.nn.heads import Head
 from vltok.nn.transformer import Transformer, initialise
@@ -104,8 +103,6 @@ class DQTransformer(Prior):
         compile: bool = False,
     ) -> None:
         super().__init__()
-        if width % heads:
-            raise UserError(f"width must be a multiple of heads; {width} is none of {heads}")
         self._spec = CodeSpec(codebook_size, tuple(factors), tuple(regions))
         self.ordering = CoarseToFine(self._spec, order)
         self.conditioning = Conditioning(classes, label_dropout)

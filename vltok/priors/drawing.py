@@ -24,7 +24,7 @@ from vltok.nn.transformer import Cursors, KeyValueCache
 from vltok.priors.conditioning import Conditioning
 from vltok.priors.sampling import Guidance, seed_of, streams, uniforms
 
-# Steps between looks at which images are finished: the only times that the host waits for the device.
+# The most steps between looks at which images are finished: the only times that the host waits for the device.
 STEPS_BETWEEN_LOOKS = 16
 
 #: A frozen dataclass of tensors `[b …]`: what a prior knows of images under way.
@@ -137,6 +137,7 @@ def draw(
         started = Images(numbers[chosen], of_seed[chosen], labels[chosen], torch.zeros_like(labels[chosen]))
         return started, steps.start(len(started.number))
 
+    stride = min(STEPS_BETWEEN_LOOKS, steps.longest)
     size = min(batch_size or count, count)
     images, state = begin(slice(0, size))
     caches = steps.caches(len(guidance.rows(labels[:size])))
@@ -149,7 +150,7 @@ def draw(
     parts: list[Codes] = []
     while len(order) < count:
         oldest = max(age for age, image in zip(ages, rows, strict=True) if image is not None)
-        for further in range(STEPS_BETWEEN_LOOKS):
+        for further in range(stride):
             at = images.steps.clamp(max=steps.longest - 1)
             turn = Turn(
                 guidance.labels(images.label, conditioning.classes),
@@ -161,7 +162,7 @@ def draw(
             images = replace(images, steps=images.steps + 1)
             if observe is not None:
                 observe(images, state)
-        ages = [age + STEPS_BETWEEN_LOOKS for age in ages]
+        ages = [age + stride for age in ages]
         done = steps.finished(state).tolist()
         ended = [row for row, image in enumerate(rows) if image is not None and done[row]]
         if not ended:

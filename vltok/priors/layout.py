@@ -1,7 +1,7 @@
 """Where codes may lie: the cells of every granularity's position map, and which region each belongs to.
 
 Axis letters: b image, p place of any granularity's position map (all granularities' places one after another, from
-coarse to fine), r region, k granularity, n place within a region.
+coarse to fine), r region, k granularity, i place inside a region (those of all granularities, likewise).
 """
 
 from __future__ import annotations
@@ -32,29 +32,35 @@ class Layout(nn.Module):
     granularity: Int[Tensor, " p"]
     #: The region in which each place lies, counted row by row.
     region: Int[Tensor, " p"]
+    #: Which of its region's places each one is.
+    inside: Int[Tensor, " p"]
     #: The first place of each granularity.
     offsets: Int[Tensor, " k"]
-    #: The places of each region at each granularity, row by row; `count` where a granularity has no more.
-    of_region: Int[Tensor, "r k n"]
+    #: The first of a region's places of each granularity.
+    inside_offsets: Int[Tensor, " k"]
+    #: The places of each region: from coarse to fine, row by row.
+    of_region: Int[Tensor, "r i"]
 
     def __init__(self, spec: CodeSpec) -> None:
         super().__init__()
         if not spec.gridded:
             raise UserError("this prior needs codes on a grid: give the tokenizer's factors")
         self.spec = spec
-        sizes = [spec.positions(granularity) for granularity in range(spec.granularities)]
+        granularities = range(spec.granularities)
+        sizes = [spec.positions(granularity) for granularity in granularities]
         self.count = sum(sizes)
         self.regions = sizes[0]
-        regions = [_regions_of_places(spec, granularity) for granularity in range(spec.granularities)]
-        offsets = torch.tensor([0, *sizes[:-1]]).cumsum(0)
-        of_region = torch.full((self.regions, spec.granularities, spec.codes_per_region[-1]), self.count)
-        for granularity, (region, codes) in enumerate(zip(regions, spec.codes_per_region, strict=True)):
-            of_region[:, granularity, :codes] = offsets[granularity] + region.argsort(stable=True).view(-1, codes)
+        self.insides = sum(spec.codes_per_region)
+        region = torch.cat([_regions_of_places(spec, granularity) for granularity in granularities])
+        # a stable sort leaves the places of a region as they follow one another
+        by_region = region.argsort(stable=True)
         buffers = {
-            "granularity": torch.cat([torch.full((size,), granularity) for granularity, size in enumerate(sizes)]),
-            "region": torch.cat(regions),
-            "offsets": offsets,
-            "of_region": of_region,
+            "granularity": torch.cat([torch.full((sizes[granularity],), granularity) for granularity in granularities]),
+            "region": region,
+            "inside": by_region.argsort() % self.insides,
+            "offsets": torch.tensor([0, *sizes[:-1]]).cumsum(0),
+            "inside_offsets": torch.tensor([0, *spec.codes_per_region[:-1]]).cumsum(0),
+            "of_region": by_region.view(self.regions, self.insides),
         }
         for name, buffer in buffers.items():
             self.register_buffer(name, buffer, persistent=False)

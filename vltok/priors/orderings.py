@@ -1,6 +1,7 @@
-"""Sequences from codes, from coarse to fine, and codes from sequences (section 3.3, "Training sequence construction").
+"""Sequences from codes, and codes from sequences.
 
-Of each granularity, from coarse to fine, the content and the position track of an image are
+From coarse to fine (section 3.3, "Training sequence construction"), the content and the position track of each
+granularity of an image are
 
 ```
 content    ⟨sos⟩  code   code   …  ⟨eos⟩
@@ -10,7 +11,10 @@ position   ⟨sos⟩  place  place  …  ⟨eos⟩
 where a place counts the cells of that granularity's position map row by row. The tracks of all granularities follow one
 another, and so do those of all images: packed, without padding.
 
-Axis letters: b image, t token (packed over the batch), k granularity, n column of the widest sequence.
+In raster order (supplementary 3.2) codes follow one another region by region, and row by row within a region, whatever
+its granularity. There are no special tokens: an image ends where its last region is full.
+
+Axis letters: b image, t token (packed over the batch), d model width, k granularity, n column of the widest sequence.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec
@@ -144,3 +148,65 @@ class CoarseToFine(nn.Module):
 
     def _keep(self, name: str, parts: list[Tensor]) -> None:
         self.register_buffer(name, torch.cat(parts), persistent=False)
+
+
+@dataclass(frozen=True, eq=False)
+class RasterSequences:
+    """Packed codes in raster order of their regions.
+
+    Attributes:
+        contents: The codes, `[t]`.
+        places: The place of each, as `Layout` counts them, `[t]`.
+        packing: Where images lie.
+    """
+
+    contents: Int[Tensor, " t"]
+    places: Int[Tensor, " t"]
+    packing: Packing
+
+
+class RasterOrder(nn.Module):
+    """Turns codes into sequences in raster order of regions and back, for any number of granularities.
+
+    Args:
+        spec: What the codes may be; its grid of regions must be known.
+
+    Raises:
+        UserError: The spec has no factors or no grid of regions.
+    """
+
+    def __init__(self, spec: CodeSpec) -> None:
+        super().__init__()
+        self.layout = Layout(spec)
+
+    def forward(self, codes: Codes) -> RasterSequences:
+        """The sequences of codes.
+
+        Raises:
+            UserError: The codes lie on no grid, or on one of another size than the spec's.
+        """
+        walk = self.layout.of_region.flatten()
+        contents = self.layout.lay(codes)[:, walk]
+        taken = contents != FREE
+        return RasterSequences(contents[taken], walk.expand_as(taken)[taken], Packing(codes.lengths.long()))
+
+    def codes(self, sequences: RasterSequences) -> Codes:
+        """The codes of whole sequences."""
+        laid = sequences.contents.new_full((len(sequences.packing.lengths), self.layout.count), FREE)
+        return self.layout.collect(
+            laid.index_put((sequences.packing.images, sequences.places), sequences.contents),
+        )
+
+
+def preceding(
+    values: Shaped[Tensor, "t *d"], starts: Shaped[Tensor, "b *d"], packing: Packing
+) -> Shaped[Tensor, "t *d"]:
+    """What stands before each token: the token before it, and its image's start before the first.
+
+    Args:
+        values: A track of packed sequences.
+        starts: What each image starts with.
+        packing: Where images lie.
+    """
+    first = (packing.steps == 0).view(-1, *[1] * (values.dim() - 1))
+    return torch.where(first, starts[packing.images], values.roll(1, 0))

@@ -1,0 +1,207 @@
+"""Every registered prior holds the contract, and the contract finds what is broken."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from vltok.codes import Codes, CodeSpec
+from vltok.errors import UserError
+from vltok.interfaces import Prior, PriorLoss
+from vltok.priors.dq_transformer import DQTransformer
+from vltok.priors.fixed_raster import FixedRaster
+from vltok.priors.global_local import GlobalLocal
+from vltok.priors.raster_scan import RasterScan
+from vltok.priors.sampling import drawn, filtered, seed_of, streams, uniforms
+from vltok.registry import components
+from vltok.testing import ConditionalPriorContract, PriorContract
+
+#: Two regions of 1 or 4 codes; two of 1, 4 or 16, of which there is but one code; and six of 1.
+DUAL: dict[str, Any] = {"codebook_size": 2, "factors": (2, 1), "regions": (1, 2), "width": 16, "heads": 2}
+TRIPLE = {**DUAL, "codebook_size": 1, "factors": (4, 2, 1)}
+SINGLE = {**DUAL, "factors": (1,), "regions": (2, 3)}
+STACKED = {"position_layers": 1, "content_layers": 1}
+LOCAL = {"global_layers": 1, "local_layers": 1}
+
+
+class TestDQTransformer(PriorContract):
+    def build(self):
+        return DQTransformer(**DUAL, **STACKED)
+
+
+class TestDQTransformerOfThreeGranularities(PriorContract):
+    def build(self):
+        return DQTransformer(**TRIPLE, **STACKED)
+
+
+class TestDQTransformerOfClasses(ConditionalPriorContract):
+    def build(self, classes, label_dropout):
+        return DQTransformer(**DUAL, **STACKED, classes=classes, label_dropout=label_dropout)
+
+
+class TestRasterScan(PriorContract):
+    def build(self):
+        return RasterScan(**DUAL, **STACKED)
+
+
+class TestRasterScanOfThreeGranularities(PriorContract):
+    def build(self):
+        return RasterScan(**TRIPLE, **STACKED)
+
+
+class TestRasterScanOfOneGranularity(PriorContract):
+    def build(self):
+        return RasterScan(**SINGLE, **STACKED)
+
+
+class TestRasterScanOfClasses(ConditionalPriorContract):
+    def build(self, classes, label_dropout):
+        return RasterScan(**DUAL, **STACKED, classes=classes, label_dropout=label_dropout)
+
+
+class TestGlobalLocal(PriorContract):
+    def build(self):
+        return GlobalLocal(**DUAL, **LOCAL)
+
+
+class TestGlobalLocalOfThreeGranularities(PriorContract):
+    def build(self):
+        return GlobalLocal(**TRIPLE, **LOCAL)
+
+
+class TestGlobalLocalOfOneGranularity(PriorContract):
+    def build(self):
+        return GlobalLocal(**SINGLE, **LOCAL)
+
+
+class TestGlobalLocalOfClasses(ConditionalPriorContract):
+    def build(self, classes, label_dropout):
+        return GlobalLocal(**DUAL, **LOCAL, classes=classes, label_dropout=label_dropout)
+
+
+class TestFixedRaster(PriorContract):
+    def build(self):
+        return FixedRaster(**SINGLE, layers=1)
+
+
+class TestFixedRasterOfClasses(ConditionalPriorContract):
+    def build(self, classes, label_dropout):
+        return FixedRaster(**SINGLE, layers=1, classes=classes, label_dropout=label_dropout)
+
+
+def test_every_registered_prior_is_held_to_both_contracts():
+    registered = {component.load() for component in components("prior") if component.distribution == "vltok"}
+    unconditional = {type(contract().build()) for contract in PriorContract.__subclasses__()}
+    conditional = {type(contract().build(2, 0.0)) for contract in ConditionalPriorContract.__subclasses__()}
+    assert unconditional - {Bag} == conditional == registered
+
+
+class Bag(Prior):
+    """Codes of 1D tokenizers, drawn one by one without a look at the others, until the bag is empty.
+
+    Args:
+        looks_ahead: Whether it reads off what it should predict.
+        mixes: Whether an image's loss depends on the others of its batch.
+        ignores_seed: Whether every seed draws the same.
+        forgets: Whether it draws as if it had learned nothing.
+    """
+
+    def __init__(
+        self, looks_ahead: bool = False, mixes: bool = False, ignores_seed: bool = False, forgets: bool = False
+    ) -> None:
+        super().__init__()
+        self.classes = None
+        self.looks_ahead, self.mixes, self.ignores_seed, self.forgets = looks_ahead, mixes, ignores_seed, forgets
+        self.lengths = nn.Parameter(torch.zeros(3))
+        self.contents = nn.Parameter(torch.zeros(2))
+        self.copying = nn.Parameter(torch.zeros(()))
+
+    @property
+    def spec(self) -> CodeSpec:
+        return CodeSpec(2, max_length=3)
+
+    def loss(self, codes: Codes) -> PriorLoss:
+        contents = self.contents.expand(codes.ids.numel(), -1) + 0 * self.copying
+        if self.looks_ahead:
+            contents = contents + self.copying * F.one_hot(codes.ids, 2)
+        if self.mixes:
+            contents = contents + codes.ids.float().mean()[None, None] * torch.tensor([0.0, 1.0])
+        parts = {
+            "length": F.cross_entropy(self.lengths.expand(len(codes), -1), codes.lengths - 1),
+            "content": F.cross_entropy(contents, codes.ids),
+        }
+        return PriorLoss(
+            sum(parts.values()),
+            {name: part.detach() for name, part in parts.items()},
+            {"length": torch.tensor(len(codes))},
+        )
+
+    @torch.no_grad()
+    def sample(self, labels_or_count, sampling, generator=None, batch_size=None, first_image=0, progress=None) -> Codes:
+        if not isinstance(labels_or_count, int):
+            raise UserError("this prior knows no classes")
+        if labels_or_count < 1 or (batch_size is not None and batch_size < 1):
+            raise UserError("the number of images and batch_size must be at least 1")
+        for name in ("max_codes", "codes"):
+            if getattr(sampling, name) is not None:
+                raise UserError(f"{name} is not for bags")
+        seed = 0 if self.ignores_seed else seed_of(generator)
+        numbers = torch.arange(first_image, first_image + labels_or_count)
+        lengths, contents = (parameter * (not self.forgets) for parameter in (self.lengths, self.contents))
+        noise = uniforms(streams(seed, numbers)[:, None].expand(-1, 4), torch.arange(4).expand(len(numbers), -1))
+        top = sampling.top_k
+        length = drawn(filtered(lengths.expand(len(numbers), -1), 1.0, top, 1.0), noise[:, 0]) + 1
+        kept = filtered(contents.expand(3 * len(numbers), -1), 1.0, top, 1.0)
+        ids = drawn(kept, noise[:, 1:].flatten()).view(-1, 3)
+        codes = Codes(ids[torch.arange(3) < length[:, None]], length)
+        if progress is not None:
+            progress(labels_or_count)
+        return codes
+
+
+class TestBag(PriorContract):
+    def build(self):
+        return Bag()
+
+
+@pytest.mark.parametrize(
+    ("fault", "test"),
+    [
+        ("looks_ahead", "test_no_code_is_seen_before_it_is_predicted"),
+        ("forgets", "test_images_are_drawn_as_often_as_they_are_likely"),
+        ("mixes", "test_images_of_a_batch_do_not_meet"),
+        ("ignores_seed", "test_a_generator_draws_other_images_each_time"),
+        ("ignores_seed", "test_images_depend_on_seed_and_number_alone"),
+    ],
+)
+def test_the_contract_finds_a_prior_that(fault, test):
+    class Broken(TestBag):
+        def build(self):
+            return Bag(**{fault: True})
+
+    with pytest.raises(AssertionError):
+        getattr(Broken(), test)()
+
+
+def test_the_contract_finds_a_loss_that_lies_about_its_counts():
+    class Miscounting(TestBag):
+        def build(self):
+            prior = Bag()
+            loss = prior.loss
+            prior.loss = lambda codes: replace(loss(codes), counts={"length": torch.tensor(1)})
+            return prior
+
+    with pytest.raises(AssertionError):
+        Miscounting().test_images_of_a_batch_do_not_meet()
+
+
+def test_a_prior_that_is_too_large_is_named():
+    class Large(PriorContract):
+        def build(self):
+            return FixedRaster(**{**SINGLE, "codebook_size": 64}, layers=1)
+
+    with pytest.raises(AssertionError, match="smaller"):
+        Large().test_no_code_is_seen_before_it_is_predicted()

@@ -1,0 +1,288 @@
+"""The global-local design of supplementary 3.2, after RQ-Transformer (Lee et al., 2022): regions, then their codes.
+
+```
+⟨sos⟩ Σ₀ Σ₁ … ─ Global-Transformer ─► H₀ H₁ H₂ …       Σᵣ: the sum of region r's embedded codes and granularity
+                                      │
+            Hᵣ  granularity  C₀ C₁ … ─ Local-Transformer ─► granularity  C₀ C₁ C₂ …       of region r alone
+```
+
+The Global-Transformer walks over regions in raster order, and its state is all that the Local-Transformer knows of
+other regions.
+
+Axis letters: b image, r region (packed over the batch), t code (packed, in raster order of regions), l token of the
+Local-Transformer (packed: of each region its state, its granularity, and all codes but the last), d model width,
+k granularity, v vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from vltok.codes import Codes, CodeSpec
+from vltok.interfaces import Prior, PriorLoss, SamplingConfig
+from vltok.nn.attention import Packing
+from vltok.nn.heads import Head
+from vltok.nn.transformer import Cursors, KeyValueCache, Transformer, initialise
+from vltok.priors.conditioning import Conditioning
+from vltok.priors.drawing import Steps, Turn, draw, in_precision
+from vltok.priors.layout import FREE
+from vltok.priors.lengths import RasterPlan
+from vltok.priors.likelihood import nats_per_code
+from vltok.priors.orderings import RasterOrder, RasterSequences, preceding
+from vltok.priors.sampling import Guidance, draw_content, draw_position, refuse
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What the global-local prior predicts, and what was to be predicted.
+
+    Attributes:
+        granularities: Logits of each region's granularity, `[r k]`.
+        contents: Logits of each code, given its region's granularity, `[t v]`.
+        tokens: The codes.
+    """
+
+    granularities: Float[Tensor, "r k"]
+    contents: Float[Tensor, "t v"]
+    tokens: RasterSequences
+
+
+class GlobalLocal(Prior):
+    """A prior over codes of several granularities that models regions globally and their codes locally.
+
+    The defaults have as many parameters as the base DQ-Transformer, within 2%.
+
+    Args:
+        codebook_size: Number of entries of the tokenizer's codebook.
+        factors: The tokenizer's downsampling factors, in any order.
+        regions: Rows and columns of the grid of regions: image height and width over the coarsest factor.
+        width: Model width of both transformers.
+        heads: Attention heads of both.
+        global_layers: Blocks of the Global-Transformer.
+        local_layers: Blocks of the Local-Transformer.
+        dropout: Dropout of embeddings, attention weights and branches.
+        classes: Number of classes; None for an unconditional model.
+        label_dropout: Probability with which training hides an image's class. Above 0 the model also learns the
+            unconditional distribution, which classifier-free guidance needs.
+        checkpointing: Recompute blocks in the backward pass: less memory, a third more time.
+        compile: Compile the blocks with torch.compile: minutes once, then faster training.
+
+    Raises:
+        UserError: Factors or regions that no grid can have, a width that the heads do not divide, or label dropout
+            without classes.
+    """
+
+    def __init__(
+        self,
+        codebook_size: int,
+        factors: Sequence[int] = (8, 16),
+        regions: Sequence[int] = (16, 16),
+        width: int = 1024,
+        heads: int = 16,
+        global_layers: int = 18,
+        local_layers: int = 6,
+        dropout: float = 0.1,
+        classes: int | None = None,
+        label_dropout: float = 0.0,
+        checkpointing: bool = False,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self._spec = CodeSpec(codebook_size, tuple(factors), tuple(regions))
+        self.ordering = RasterOrder(self._spec)
+        self.conditioning = Conditioning(classes, label_dropout)
+        self.classes = classes
+        self.dropout = dropout
+        layout = self.ordering.layout
+        granularities = self._spec.granularities
+        # codes as parts of a region's sum, and as tokens of their own
+        self.region_content_embedding = nn.Embedding(self._spec.content_start + self.conditioning.starts, width)
+        self.region_granularity_embedding = nn.Embedding(granularities, width)
+        self.step_embedding = nn.Embedding(layout.regions, width)
+        self.content_embedding = nn.Embedding(codebook_size, width)
+        self.granularity_embedding = nn.Embedding(granularities, width)
+        self.inside_embedding = nn.Embedding(layout.insides, width)
+        self.global_transformer = Transformer(width, heads, global_layers, dropout, checkpointing)
+        self.local_transformer = Transformer(width, heads, local_layers, dropout, checkpointing)
+        self.granularity_head = Head(width, granularities)
+        self.content_head = Head(width, codebook_size)
+        initialise(self)
+        if compile:
+            self.global_transformer.compile_blocks()
+            self.local_transformer.compile_blocks()
+
+    @property
+    def spec(self) -> CodeSpec:
+        """The codes that it models."""
+        return self._spec
+
+    def forward(self, codes: Codes) -> Predictions:
+        """Predict each region from those before it, and within it its granularity and its codes in turn."""
+        tokens, layout = self.ordering(codes), self.ordering.layout
+        granularities = codes.require_grains().flatten().long()
+        region = tokens.packing.images * layout.regions + layout.region[tokens.places]
+        states = self._states(codes, tokens, region)
+        # of region r, whose first code is code t: tokens t + r … t + r + its number of codes
+        of_granularity = granularities.new_tensor(self.spec.codes_per_region)
+        packing = Packing(1 + of_granularity[granularities])
+        embedded = torch.cat(
+            [self.granularity_embedding(granularities), self.embed(tokens.contents, layout.inside[tokens.places])]
+        )
+        sources = torch.cat([states, F.dropout(embedded, self.dropout, self.training)])
+        source = torch.where(packing.steps == 0, packing.images, len(states) + packing.images)
+        code = torch.arange(packing.total, device=codes.device) - packing.images - 1
+        source = torch.where(packing.steps > 1, 2 * len(states) + code - 1, source)
+        hidden = self.local_transformer(sources[source], packing)
+        return Predictions(
+            self.granularity_head(hidden[packing.cu_seqlens[:-1].long()]),
+            self.content_head(hidden[torch.arange(len(region), device=codes.device) + region + 1]),
+            tokens,
+        )
+
+    def loss(self, codes: Codes) -> PriorLoss:
+        """The negative log-likelihood in nats a code."""
+        predictions = self(codes)
+        granularities = codes.require_grains().flatten().long()
+        granularity = F.cross_entropy(predictions.granularities.float(), granularities, reduction="sum")
+        content = F.cross_entropy(predictions.contents.float(), predictions.tokens.contents, reduction="sum")
+        return nats_per_code(
+            codes,
+            {"granularity": granularity, "content": content},
+            {"granularity": granularities.numel(), "content": predictions.tokens.packing.total},
+        )
+
+    def sample(
+        self,
+        labels_or_count: Int[Tensor, " b"] | int,
+        sampling: SamplingConfig,
+        generator: torch.Generator | None = None,
+        batch_size: int | None = None,
+        first_image: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> Codes:
+        """Draw the codes of images. Every draw decodes: each region has one granularity and all codes of it.
+
+        The temperature, top-k and top-p of positions are those of granularities. See `Prior.sample` for the arguments
+        and errors.
+        """
+        steps = GlobalLocalSteps(in_precision(self, sampling.precision), sampling)
+        return draw(steps, self.conditioning, labels_or_count, generator, batch_size, first_image, progress)
+
+    def embed(self, contents: Int[Tensor, " n"], insides: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        """The codes that the Local-Transformer reads."""
+        return self.content_embedding(contents) + self.inside_embedding(insides)
+
+    def _states(self, codes: Codes, tokens: RasterSequences, region: Int[Tensor, " t"]) -> Float[Tensor, "r d"]:
+        """What the Global-Transformer knows of each region before it is drawn."""
+        grains = codes.require_grains().flatten(1).long()
+        sums = self.region_granularity_embedding(grains.flatten())
+        sums = sums.index_add(0, region, self.region_content_embedding(tokens.contents))
+        packing = Packing(torch.full_like(grains[:, 0], grains.shape[1]))
+        labels = self.conditioning.of_codes(codes, self.training)
+        starts = self.region_content_embedding(self.spec.content_start + labels)
+        embedded = preceding(sums, starts, packing) + self.step_embedding(packing.steps)
+        return self.global_transformer(F.dropout(embedded, self.dropout, self.training), packing)
+
+
+@dataclass(frozen=True, eq=False)
+class GlobalLocalState:
+    """Images under way.
+
+    Attributes:
+        summed: The sum of the last region's embeddings, `[b d]`.
+        counts: The regions of each granularity so far, `[b k]`.
+        laid: The codes drawn, at their places; the last column is for what is none of them, `[b p+1]`.
+    """
+
+    summed: Float[Tensor, "b d"]
+    counts: Int[Tensor, "b k"]
+    laid: Int[Tensor, "b _"]
+
+
+class GlobalLocalSteps(Steps[GlobalLocalState]):
+    """The step that draws one region of each image: its granularity, then its codes.
+
+    All images take as many local steps as a region of the finest granularity has codes. Those of coarser ones end
+    sooner, which costs less than a step of the Global-Transformer for every code would.
+
+    Args:
+        prior: The model.
+        sampling: How granularities and codes are drawn.
+
+    Raises:
+        UserError: A length that no image can have, or an option that has no meaning here.
+    """
+
+    def __init__(self, prior: GlobalLocal, sampling: SamplingConfig) -> None:
+        refuse(sampling, ("positions",), "global-local has no positions to fill in, they follow from granularities")
+        self.prior, self.sampling = prior, sampling
+        self.layout = prior.ordering.layout
+        self.guidance = Guidance(sampling.guidance)
+        self.device = self.layout.region.device
+        self.longest = self.layout.regions
+        self.most_codes = prior.spec.codes_per_region[-1]
+        self.draws = 1 + self.most_codes
+        self.plan = RasterPlan.of(sampling, prior.spec, self.device)
+
+    def caches(self, rows: int) -> tuple[KeyValueCache, KeyValueCache]:
+        """That of the Global-Transformer, and that of the Local-Transformer, which starts anew in every region."""
+        prior = self.prior
+        return prior.global_transformer.cache(rows, self.longest), prior.local_transformer.cache(rows, self.draws)
+
+    def start(self, images: int) -> GlobalLocalState:
+        """Images without a region."""
+        embedding = self.prior.region_content_embedding.weight
+        counts = torch.zeros(images, self.prior.spec.granularities, dtype=torch.long, device=self.device)
+        laid = counts.new_full((images, self.layout.count + 1), FREE)
+        return GlobalLocalState(embedding.new_zeros(images, embedding.shape[1]), counts, laid)
+
+    def finished(self, state: GlobalLocalState) -> Bool[Tensor, " b"]:
+        """Which images have all regions."""
+        return state.counts.sum(1) == self.layout.regions
+
+    def codes(self, state: GlobalLocalState) -> Codes:
+        """The codes of finished images."""
+        return self.layout.collect(state.laid[:, :-1])
+
+    def step(self, state: GlobalLocalState, turn: Turn) -> GlobalLocalState:
+        """Every image reads its last region, or its start, and draws the next."""
+        prior, rows = self.prior, self.guidance.rows
+        done = self.finished(state)
+        before = state.counts.sum(1)
+        starts = prior.region_content_embedding(prior.spec.content_start + turn.labels)
+        read = torch.where(rows(before)[:, None] == 0, starts, rows(state.summed))
+        embedded = read + prior.step_embedding(turn.cursors.steps)
+        hidden = prior.global_transformer.step(embedded, turn.caches[0], turn.cursors)
+
+        hidden = self._local(hidden, 0, turn)
+        # of a finished image nothing is used: any will do
+        allowed = self.plan.choices(state.counts) | done[:, None]
+        logits = self.guidance.logits(prior.granularity_head(hidden)).masked_fill(~allowed, -torch.inf)
+        granularity = draw_position(logits, self.sampling, turn.noise[:, 0])
+        region, first = before.clamp(max=self.layout.regions - 1), self.layout.inside_offsets[granularity]
+        codes = self.plan.costs[granularity].where(~done, 0)
+        summed, laid = prior.region_granularity_embedding(granularity), state.laid
+        read = prior.granularity_embedding(rows(granularity))
+        for step in range(self.most_codes):
+            hidden = self._local(read, 1 + step, turn)
+            logits = self.guidance.logits(prior.content_head(hidden))
+            content = draw_content(logits, self.sampling, turn.noise[:, 1 + step])
+            inside = (first + step).clamp(max=self.layout.insides - 1)
+            belongs = step < codes
+            place = torch.where(belongs, self.layout.of_region[region, inside], self.layout.count)
+            laid = laid.scatter(1, place[:, None], content[:, None])
+            summed = summed + prior.region_content_embedding(content) * belongs[:, None]
+            read = prior.embed(rows(content), rows(inside))
+        counts = state.counts.scatter_add(1, granularity[:, None], (~done)[:, None].long())
+        return GlobalLocalState(summed, counts, laid)
+
+    def _local(self, read: Float[Tensor, "n d"], step: int, turn: Turn) -> Float[Tensor, "n d"]:
+        """A step of the Local-Transformer, the same one for all rows."""
+        cursors = Cursors.at(torch.full_like(turn.labels, step), step, self.draws)
+        return self.prior.local_transformer.step(read, turn.caches[1], cursors)

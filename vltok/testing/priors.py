@@ -1,0 +1,296 @@
+"""What every prior must hold."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from vltok.codes import Codes, CodeSpec
+from vltok.errors import UserError
+from vltok.interfaces import Prior, PriorLoss, SamplingConfig
+
+_MOST_OUTCOMES = 2000
+# The grid of codes whose spec leaves it open.
+_GRID = (1, 2)
+
+
+def random_codes(spec: CodeSpec, images: int, seed: int = 0, classes: int | None = None) -> Codes:
+    """Codes drawn at random.
+
+    Args:
+        spec: What they may be.
+        images: How many images.
+        seed: Other codes for another one.
+        classes: If given, images get labels 0, 1, …, over and over.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    grains = None
+    if spec.gridded:
+        grains = torch.randint(spec.granularities, (images, *(spec.regions or _GRID)), generator=generator)
+        lengths = torch.tensor(spec.codes_per_region)[grains].sum((1, 2))
+    else:
+        lengths = torch.randint(1, spec.longest_length + 1, (images,), generator=generator)
+    ids = torch.randint(spec.codebook_size, (int(lengths.sum()),), generator=generator)
+    return Codes(ids, lengths, grains, None if classes is None else torch.arange(images) % classes)
+
+
+class PriorContract(ABC):
+    """Tests of a prior, which a test class inherits. It builds one that is tiny: all images that its codes could make
+    are listed, and there may be 2000 of them; two regions of 1 or 4 codes out of 2 make 324."""
+
+    @abstractmethod
+    def build(self) -> Prior:
+        """A tiny prior without classes, with fresh weights."""
+
+    def test_it_says_what_its_codes_are(self):
+        prior = self.build()
+        assert isinstance(prior.spec, CodeSpec)
+        assert prior.classes is None
+
+    def test_its_loss_names_what_it_is_made_of(self):
+        prior = self.build()
+        loss = prior.loss(random_codes(prior.spec, 8))
+        assert loss.total.dim() == 0 and loss.total.isfinite()
+        assert loss.parts and all(part.isfinite() and part >= 0 for part in loss.parts.values())
+        assert not any(part.requires_grad for part in loss.parts.values())
+        assert set(loss.counts) <= set(loss.parts) and all(count > 0 for count in loss.counts.values())
+
+    def test_every_parameter_gets_a_gradient(self):
+        prior = self.build().train()
+        prior.loss(random_codes(prior.spec, 32)).total.backward()
+        without = [name for name, parameter in prior.named_parameters() if parameter.grad is None]
+        assert not without
+
+    def test_images_of_a_batch_do_not_meet(self):
+        prior = self.build().eval()
+        codes = random_codes(prior.spec, 6)
+        together = _nats(prior.loss(codes), codes)
+        torch.testing.assert_close(together, sum(_nats(prior.loss(image), image) for image in codes))
+
+    def test_no_code_is_seen_before_it_is_predicted(self):
+        """Trained on all images that there could be, a prior that looks ahead finds each of them likely."""
+        prior = self.build()
+        outcomes = _every_image(prior.spec)
+        _train(prior, outcomes, steps=20)
+        assert _likelihoods(prior, outcomes).sum() < 1 + 1e-3
+
+    def test_training_makes_images_likelier(self):
+        prior = self.build().eval()
+        codes = random_codes(prior.spec, 1)
+        before = _nats(prior.loss(codes), codes)
+        _train(prior, codes, steps=60)
+        assert _nats(prior.loss(codes), codes) < 0.8 * before
+
+    def test_images_are_drawn_as_often_as_they_are_likely(self):
+        """At least: choices that lead to no image have a likelihood too, but are never drawn."""
+        prior = self.build()
+        outcomes = _every_image(prior.spec)
+        _train(prior, _distinct(outcomes, 5), steps=30)
+        count = 2000
+        expected = count * _likelihoods(prior, outcomes)
+        found = Counter(map(_key, prior.sample(count, SamplingConfig(), _seeded())))
+        drawn = torch.tensor([found[_key(image)] for image in outcomes])
+        assert drawn.sum() == count
+        assert ((expected - drawn) / (expected + 1).sqrt()).max() < 5
+
+    def test_every_draw_decodes(self):
+        prior = self.build()
+        codes = prior.sample(20, SamplingConfig(), _seeded())
+        assert len(codes.validate(prior.spec)) == 20
+        assert codes.labels is None and not codes.ids.requires_grad
+
+    def test_images_depend_on_seed_and_number_alone(self):
+        prior = self.build()
+        expected = prior.sample(9, SamplingConfig(), _seeded())
+        for batch_size in (1, 4, 9, 20):
+            finished: list[int] = []
+            codes = prior.sample(9, SamplingConfig(), _seeded(), batch_size, progress=finished.append)
+            assert codes.equal(expected)
+            assert sum(finished) == 9
+        assert prior.sample(4, SamplingConfig(), _seeded(), first_image=3).equal(expected[3:7])
+        assert not prior.sample(9, SamplingConfig(), _seeded(1)).equal(expected)
+
+    def test_a_generator_draws_other_images_each_time(self):
+        prior, generator = self.build(), _seeded()
+        first = prior.sample(9, SamplingConfig(), generator)
+        assert not prior.sample(9, SamplingConfig(), generator).equal(first)
+        torch.manual_seed(0)
+        first = prior.sample(9, SamplingConfig())
+        torch.manual_seed(0)
+        assert prior.sample(9, SamplingConfig()).equal(first)
+
+    def test_drawing_leaves_the_prior_as_it_is(self):
+        prior = self.build()
+        before = {name: value.clone() for name, value in prior.state_dict().items()}
+        drawn = {}
+        for mode in (True, False):
+            drawn[mode] = prior.train(mode).sample(6, SamplingConfig(), _seeded())
+            assert prior.training is mode
+        assert drawn[True].equal(drawn[False])
+        prior.sample(2, SamplingConfig(precision="bfloat16"), _seeded()).validate(prior.spec)
+        after = prior.state_dict()
+        assert all(value.dtype == after[name].dtype and value.equal(after[name]) for name, value in before.items())
+
+    def test_the_likeliest_image_is_one(self):
+        prior = self.build()
+        _train(prior, random_codes(prior.spec, 1), steps=10)  # no two tokens are as likely
+        drawn = _drawn_or_refused(prior, position_top_k=1, top_k=1) or prior.sample(5, SamplingConfig(top_k=1))
+        assert {_key(image) for image in drawn} == {_key(drawn[0])}
+
+    def test_a_length_that_is_asked_for_is_met_or_refused(self):
+        prior = self.build()
+        lengths = random_codes(prior.spec, 20).lengths
+        for length in lengths.unique().tolist():
+            codes = _drawn_or_refused(prior, codes=length)
+            assert codes is None or codes.lengths.tolist() == [length] * 5
+            codes = _drawn_or_refused(prior, max_codes=length)
+            assert codes is None or codes.lengths.max() <= length
+        for factor in prior.spec.factors:
+            codes = _drawn_or_refused(prior, ratios={factor: 1.0})
+            assert codes is None or (codes.require_grains() == prior.spec.factors.index(factor)).all()
+
+    def test_its_weights_can_be_kept(self):
+        prior, other = self.build().eval(), self.build().eval()
+        _train(prior, random_codes(prior.spec, 4), steps=1)
+        other.load_state_dict(prior.eval().state_dict())
+        codes = random_codes(prior.spec, 4)
+        torch.testing.assert_close(other.loss(codes).total, prior.loss(codes).total)
+
+    def test_what_cannot_be_drawn_is_refused(self):
+        prior = self.build()
+        with pytest.raises(UserError):
+            prior.sample(0, SamplingConfig())
+        with pytest.raises(UserError, match="batch_size"):
+            prior.sample(2, SamplingConfig(), batch_size=0)
+        with pytest.raises(UserError, match="class"):
+            prior.sample(torch.tensor([0]), SamplingConfig())
+
+
+class ConditionalPriorContract(ABC):
+    """Tests of a prior with classes, which a test class inherits."""
+
+    @abstractmethod
+    def build(self, classes: int, label_dropout: float) -> Prior:
+        """A tiny prior with fresh weights, which knows so many classes and hides them from training so often."""
+
+    def test_classes_are_learned(self):
+        prior = self.build(2, 0.0)
+        codes = random_codes(prior.spec, 2, classes=2)
+        other = Codes(codes.ids, codes.lengths, codes.grains, codes.labels.flip(0))
+        _train(prior, codes, steps=100)
+        assert prior.classes == 2
+        assert _nats(prior.loss(codes), codes) < 0.7 * _nats(prior.loss(other), other)
+
+    def test_labels_are_kept(self):
+        prior = self.build(3, 0.0)
+        labels = torch.tensor([2, 0, 2, 1])
+        codes = prior.sample(labels, SamplingConfig(), _seeded(), batch_size=2)
+        assert codes.labels.tolist() == labels.tolist()
+        assert codes.equal(prior.sample(labels, SamplingConfig(), _seeded()))
+
+    def test_labels_that_are_hidden_teach_nothing(self):
+        prior = self.build(2, 1.0).train()
+        codes = random_codes(prior.spec, 4, classes=2)
+        other = Codes(codes.ids, codes.lengths, codes.grains, codes.labels.flip(0))
+        totals = []
+        for batch in (codes, other):
+            torch.manual_seed(0)
+            totals.append(prior.loss(batch).total)
+        assert totals[0] == totals[1]
+
+    def test_guidance_leads_from_no_class_to_the_class(self):
+        prior = self.build(3, 0.1)
+        labels = torch.tensor([1, 2, 0])
+        guided = prior.sample(labels, SamplingConfig(guidance=2.0), _seeded()).validate(prior.spec)
+        assert guided.labels.tolist() == labels.tolist()
+        assert guided.equal(prior.sample(labels, SamplingConfig(guidance=2.0), _seeded(), batch_size=2))
+        # at 0 nothing of the class is left
+        unguided = prior.sample(labels, SamplingConfig(guidance=0.0), _seeded())
+        assert unguided.ids.equal(prior.sample(3, SamplingConfig(), _seeded()).ids)
+
+    def test_what_cannot_be_learned_or_drawn_is_refused(self):
+        prior = self.build(3, 0.0)
+        with pytest.raises(UserError, match="labels"):
+            prior.loss(random_codes(prior.spec, 2))
+        for labels in (torch.tensor([3]), torch.tensor([-1]), 2):
+            with pytest.raises(UserError, match="labels"):
+                prior.sample(labels, SamplingConfig())
+        with pytest.raises(UserError, match="guidance"):
+            prior.sample(torch.tensor([0]), SamplingConfig(guidance=2.0))
+
+
+def _seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _key(image: Codes) -> tuple[tuple[int, ...], ...]:
+    return () if image.grains is None else tuple(image.grains.flatten().tolist()), tuple(image.ids.tolist())
+
+
+def _nats(loss: PriorLoss, codes: Codes) -> Tensor:
+    """What all codes of a batch cost."""
+    return sum(part * loss.counts.get(name, codes.ids.numel()) for name, part in loss.parts.items())
+
+
+def _train(prior: Prior, codes: Codes, steps: int) -> None:
+    optimizer = torch.optim.AdamW(prior.parameters(), lr=1e-2)
+    prior.train()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        prior.loss(codes).total.backward()
+        optimizer.step()
+    prior.eval()
+
+
+@torch.no_grad()
+def _likelihoods(prior: Prior, codes: Codes) -> Tensor:
+    """The probability of each image."""
+    return torch.stack([(-_nats(prior.loss(image), image)).exp() for image in codes])
+
+
+def _every_image(spec: CodeSpec) -> Codes:
+    """All images that a spec allows."""
+    parts = []
+    for grains, length in _layouts(spec):
+        assert spec.codebook_size**length <= _MOST_OUTCOMES, "build a smaller prior: its codes make too many images"
+        ids = torch.tensor(list(itertools.product(range(spec.codebook_size), repeat=length)))
+        parts.append(
+            Codes(
+                ids.flatten(),
+                torch.full((len(ids),), length),
+                None if grains is None else grains.expand(len(ids), -1, -1),
+            )
+        )
+    return Codes.concatenate(parts)
+
+
+def _layouts(spec: CodeSpec) -> Iterator[tuple[Tensor | None, int]]:
+    """Every grain map with its code length, or every length."""
+    if not spec.gridded:
+        yield from ((None, length) for length in range(1, spec.longest_length + 1))
+        return
+    grid = spec.regions or _GRID
+    for granularities in itertools.product(range(spec.granularities), repeat=math.prod(grid)):
+        length = sum(spec.codes_per_region[granularity] for granularity in granularities)
+        yield torch.tensor(granularities).view(1, *grid), length
+
+
+def _distinct(outcomes: Codes, count: int) -> Codes:
+    """Some images, always the same, none of them twice."""
+    return outcomes[torch.randperm(len(outcomes), generator=_seeded())[:count]]
+
+
+def _drawn_or_refused(prior: Prior, **options) -> Codes | None:
+    """Five images, or None where the prior says that it does not know the first of the options."""
+    try:
+        return prior.sample(5, SamplingConfig(**options), _seeded()).validate(prior.spec)
+    except UserError as error:
+        assert next(iter(options)) in str(error)
+        return None
