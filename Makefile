@@ -1,14 +1,20 @@
-# `make quickstart` runs the main job, `make test` passes the tests; both install what they need into a virtual
-# environment of their own.
+# `make quickstart` runs the main job, from photographs to pictures that a prior draws; `make test` passes the tests. Both
+# install what they need into a virtual environment of their own.
 PYTHON ?= python3
 VENV ?= .venv
 
 INSTALLED = $(VENV)/installed
+QUICKSTART_TOKENIZE = $(VENV)/bin/vltok tokenize --tokenizer runs/quickstart/bundle --precision bfloat16
 
 .PHONY: quickstart test lint clean
 
 quickstart: $(INSTALLED)
 	$(VENV)/bin/vltok fit --config recipes/quickstart.yaml --overwrite
+	rm -rf runs/quickstart_codes runs/quickstart_samples
+	$(QUICKSTART_TOKENIZE) --split train --data.train_crops 6400 --out runs/quickstart_codes/train
+	$(QUICKSTART_TOKENIZE) --split val --data.val_crops 300 --out runs/quickstart_codes/val
+	$(VENV)/bin/vltok fit --config recipes/quickstart_prior.yaml --overwrite
+	$(VENV)/bin/vltok sample --prior runs/quickstart_prior/bundle --count 64 --out runs/quickstart_samples
 
 test: lint
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
