@@ -36,14 +36,14 @@ def run(arguments: list[str]) -> None:
     _tokenize(instantiate(parser, options))
 
 
-def with_bundle_path(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the bundle written as a path: recipes would take a bare `--tokenizer bundle` for a name."""
+def with_bundle_path(arguments: Sequence[str], options: Sequence[str] = ("--tokenizer",)) -> list[str]:
+    """The arguments with bundles written as paths: recipes would take a bare `--tokenizer bundle` for a name."""
     arguments = list(arguments)
     for place, argument in enumerate(arguments):
         option, equals, value = argument.partition("=")
-        if option == "--tokenizer" and equals:
+        if option in options and equals:
             arguments[place] = f"{option}={_path(value)}"
-        elif option == "--tokenizer" and place + 1 < len(arguments):
+        elif option in options and place + 1 < len(arguments):
             arguments[place + 1] = _path(arguments[place + 1])
     return arguments
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from lightning.pytorch.strategies import Strategy
@@ -17,6 +17,20 @@ class Likelihood:
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
+
+    @property
+    def sums(self) -> Mapping[str, float]:
+        """What was added up so far, as plain numbers, for other processes."""
+        return dict(self._sums)
+
+    @classmethod
+    def total(cls, parts: Iterable[Mapping[str, float]]) -> Likelihood:
+        """That of the `sums` of several."""
+        whole = cls()
+        for part in parts:
+            for name, value in part.items():
+                whole._sums[name] = whole._sums.get(name, 0.0) + value
+        return whole
 
     def update(self, loss: PriorLoss, codes: Codes) -> None:
         """Add a batch; the host waits for the device once.

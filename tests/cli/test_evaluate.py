@@ -1,0 +1,170 @@
+"""`vltok evaluate`: a tokenizer, a prior and codecs on real photographs, at a tiny size."""
+
+import csv
+import json
+import math
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+
+from vltok.cli.main import main
+from vltok.data.code_manifest import CodeManifest
+from vltok.interfaces import Prior
+from vltok.io.bundles import fingerprint, save_prior
+from vltok.io.recipes import instantiate, parse_tree, recipe_parser
+
+from .exports import start_process, write_bundle, write_pictures
+
+PRIOR = {
+    "class_path": "dq-transformer",
+    "init_args": {
+        "codebook_size": 300,
+        "factors": [4, 8],
+        "regions": [2, 2],
+        "width": 16,
+        "heads": 2,
+        "position_layers": 1,
+        "content_layers": 1,
+    },
+}
+DATA = ["--data=folder", "--data.root=pictures", "--data.size=16", "--data.workers=0", "--data.val_share=0.4"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures, a tokenizer and a prior that nothing has trained."""
+    folder = tmp_path_factory.mktemp("project")
+    write_bundle(folder / "tokenizer")
+    write_pictures(folder / "pictures", 30)
+    parser = recipe_parser("test")
+    parser.add_subclass_arguments(Prior, "prior", required=True)
+    torch.manual_seed(0)
+    prior = instantiate(parser, parse_tree(parser, {"prior": PRIOR})).prior
+    save_prior(prior, PRIOR, folder / "prior", fingerprint(folder / "tokenizer"), ["../tokenizer"])
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+
+
+def evaluate(*arguments: str) -> dict:
+    assert main(["evaluate", *arguments, *DATA, "--device", "cpu"]) == 0
+    return json.loads(Path(arguments[-1], "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def of_tokenizer(project: Path) -> dict:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        return evaluate("--tokenizer", "tokenizer", "--features", "random:test_resnet", "--out", "evaluated")
+
+
+def test_the_figures_of_a_tokenizer(of_tokenizer: dict, project: Path) -> None:
+    values = {name: value["value"] for name, value in of_tokenizer["values"].items()}
+    with (project / "evaluated" / "images.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == of_tokenizer["protocol"]["data"]["images"] == of_tokenizer["codes"]["samples"] > 5
+    for name in ("psnr", "ssim", "l1", "bits_per_pixel", "length"):
+        assert values[name] == pytest.approx(sum(float(row[name]) for row in rows) / len(rows))
+        assert of_tokenizer["values"][name]["low"] <= values[name] <= of_tokenizer["values"][name]["high"]
+    assert values["frechet_distance/random:test_resnet"] > 0
+    assert not any("fid" in name or "inception" in name for name in values)
+    codes = of_tokenizer["codes"]
+    assert set(codes["codebook_perplexity"]) == {"any", "8", "4"}
+    assert 1 <= codes["codebook_perplexity"]["any"] <= 300 * values["codebook_usage"]
+    assert sum(codes["length"]["histogram"].values()) == len(rows)
+
+
+def test_the_protocol(of_tokenizer: dict) -> None:
+    protocol = of_tokenizer["protocol"]
+    assert protocol["data"]["split"] == "val" and protocol["data"]["size"] == 16
+    assert protocol["features"]["name"] == "random:test_resnet" and len(protocol["features"]["weights"]) == 64
+    assert of_tokenizer["environment"]["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert of_tokenizer["subject"] == {"path": "./tokenizer", "fingerprint": fingerprint("tokenizer")}
+
+
+def test_the_bits_are_those_of_the_code_shards(of_tokenizer: dict, tmp_path: Path) -> None:
+    out = str(tmp_path / "codes")
+    assert main(["tokenize", "--tokenizer", "tokenizer", "--split", "val", "--out", out, *DATA]) == 0
+    manifest = CodeManifest.read(Path(out))
+    samples = [sample for shard in manifest.shards for sample in manifest.read_samples(Path(out), shard)]
+    bits = sum(len(sample.ids) * math.log2(300) + sample.grains.size * math.log2(2) for sample in samples)
+    assert of_tokenizer["values"]["bits_per_pixel"]["value"] == pytest.approx(bits / len(samples) / 16**2)
+
+
+def test_a_codec_is_measured_on_the_same_pictures(of_tokenizer: dict, tmp_path: Path) -> None:
+    found = evaluate("--codec", "jpeg", "--quality", "50", "--out", str(tmp_path))
+    assert found["subject"] == {"codec": "jpeg", "quality": 50} and found["codes"] == {}
+    assert found["protocol"]["data"] == of_tokenizer["protocol"]["data"]
+    assert found["values"]["psnr"]["value"] > 20 and "length" not in found["values"]
+
+
+def test_a_prior(tmp_path: Path) -> None:
+    arguments = ["--prior", "prior", "--count", "12", "--features", "random:test_resnet", "--sampling.top_k", "20"]
+    found = evaluate(*arguments, "--out", str(tmp_path / "first"))
+    values = {name: value["value"] for name, value in found["values"].items()}
+    # what nothing has trained knows no more than that each code is one of 300
+    assert values["content"] == pytest.approx(math.log(300), rel=0.05)
+    nats = values["content_per_code"] + values["position_per_code"]
+    assert values["bits_per_image"] == pytest.approx(nats / math.log(2) * values["length_of_data"])
+    assert values["frechet_distance/random:test_resnet"] > 0 and values["length_distance"] > 0
+    assert found["codes"]["drawn"]["samples"] == 12
+    assert values["length"] == found["codes"]["drawn"]["length"]["mean"]
+    assert found["protocol"]["drawn"]["sampling"]["top_k"] == 20
+    again = evaluate(*arguments, "--batch-size", "5", "--out", str(tmp_path / "second"))
+    assert again["codes"] == found["codes"] and again["protocol"] == found["protocol"]
+    for name, value in values.items():
+        if name != "seconds_per_image":
+            assert again["values"][name]["value"] == pytest.approx(value, rel=1e-3), name
+
+
+def test_processes_share_the_work(of_tokenizer: dict, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    arguments = ["--tokenizer", "tokenizer", "--features", "random:test_resnet", "--out", str(tmp_path), *DATA]
+    environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    processes = [
+        start_process(["evaluate", *arguments, "--device=cpu"], RANK=str(rank), **environment) for rank in (0, 1)
+    ]
+    for process in processes:
+        process.join(240)
+        assert process.exitcode == 0
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert found["codes"] == of_tokenizer["codes"] and found["protocol"] == of_tokenizer["protocol"]
+    for name, value in of_tokenizer["values"].items():
+        if not name.startswith(("seconds", "kernel")):  # the kernel distance draws its subsets among other orders
+            assert found["values"][name]["value"] == pytest.approx(value["value"], rel=1e-3), name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "say what is measured: one of --tokenizer BUNDLE"),
+        (["--codec", "jpeg", "--quality", "5", "--tokenizer", "tokenizer"], "say what is measured"),
+        (["--codec", "jpeg"], "--codec and --quality belong together"),
+        (["--tokenizer", "tokenizer", "--quality", "5"], "--codec and --quality belong together"),
+        (["--codec", "jpeg", "--quality", "99"], "--quality must lie between 1 and 95"),
+        (["--codec", "gif", "--quality", "9"], "codec must be"),
+        (["--prior", "prior", "--count", "0"], "--count must be at least 1, not 0"),
+        (["--tokenizer", "tokenizer", "--features", "resnet"], "no feature network is called 'resnet'"),
+        (["--tokenizer", "prior"], "prior"),
+        (["--tokenizer", "nowhere"], "there is no bundle './nowhere'"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["evaluate", *arguments, "--out", str(tmp_path / "out"), *DATA]) == 1
+    shown = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vltok:")]
+    assert len(shown) == 1 and message in shown[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_network_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    evaluate("--codec", "webp", "--quality", "50", "--out", str(tmp_path))
+    assert "name a network for it with --features" in capsys.readouterr().err

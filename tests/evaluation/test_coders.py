@@ -1,0 +1,55 @@
+"""Tokenizers and codecs behind one interface: what they give back, and what it takes."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from PIL import Image
+
+from vltok.data.code_statistics import CodeCounts
+from vltok.errors import UserError
+from vltok.evaluation.coders import CodecCoder, TokenizerCoder
+from vltok.evaluation.pixels import to_bytes
+
+from ..cli.exports import write_bundle
+
+
+@pytest.fixture(scope="module")
+def pixels() -> torch.Tensor:
+    photograph = torch.from_numpy(skimage.data.astronaut()).movedim(-1, 0)
+    return torch.stack([photograph[:, :64, 160:224], photograph[:, 60:124, 200:264]])
+
+
+@pytest.mark.parametrize(("codec", "options"), [("jpeg", {"optimize": True}), ("webp", {"method": 6})])
+def test_a_codec_takes_the_bits_of_its_file(pixels, codec, options):
+    coded = CodecCoder(codec, 40)(pixels)
+    for place in range(2):
+        file = io.BytesIO()
+        Image.fromarray(pixels[place].movedim(0, -1).numpy()).save(file, codec, quality=40, **options)
+        assert coded.bits[place] == 8 * len(file.getvalue())
+        assert np.array_equal(coded.pixels[place].movedim(0, -1), np.array(Image.open(file).convert("RGB")))
+    assert coded.codes is None
+    assert CodecCoder(codec, 80)(pixels).bits.sum() > coded.bits.sum()
+
+
+@pytest.mark.parametrize(("codec", "quality"), [("jpeg", 0), ("jpeg", 96), ("webp", 101)])
+def test_a_quality_out_of_range(codec, quality):
+    with pytest.raises(UserError, match=f"--quality must lie between 1 and .* for {codec}, not {quality}"):
+        CodecCoder(codec, quality)
+
+
+def test_the_bits_of_a_tokenizer_are_those_of_its_codes(pixels, tmp_path):
+    tokenizer = write_bundle(tmp_path / "bundle").eval()
+    coded = TokenizerCoder(tokenizer, "cpu")(pixels)
+    expected = coded.codes.lengths * math.log2(300) + 64 * math.log2(2)
+    assert torch.allclose(coded.bits, expected.float())
+    statistics = CodeCounts.of(coded.codes, tokenizer.spec, 2 * 64 * 64).statistics(tokenizer.spec)
+    assert coded.bits.sum().item() / (2 * 64 * 64) == pytest.approx(statistics["bits_per_pixel"]["codes_and_grain_map"])
+    with torch.inference_mode():
+        assert torch.equal(coded.pixels, to_bytes(tokenizer.decode(coded.codes)))
+    next(tokenizer.decoder.parameters()).data.fill_(math.nan)
+    with pytest.raises(UserError, match="NaN or infinite"):
+        TokenizerCoder(tokenizer, "cpu")(pixels)

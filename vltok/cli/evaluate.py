@@ -1,0 +1,95 @@
+"""`vltok evaluate`: what a tokenizer, a prior or a codec achieves, with the protocol under which it was measured.
+
+```
+evaluated/
+  metrics.json   the figures, their confidence intervals, and the protocol: 'vltok compare' reads it
+  images.csv     the figures of each picture (not of a prior)
+  report.html    everything at one look
+```
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse import ArgumentParser
+
+from vltok.cli.tokenize import with_bundle_path, with_default_data
+from vltok.errors import UserError
+
+_DESCRIPTION = """\
+Measure a tokenizer or a codec on held-out pictures, or a prior on their codes and on what it draws. Every figure
+carries its protocol. Distances between sets of images need a feature network, which has to be named. Under torchrun,
+each process takes its part.
+"""
+
+
+def run(arguments: list[str]) -> None:
+    """Run `vltok evaluate` with what follows the verb.
+
+    Raises:
+        UserError: An argument is wrong, pictures or weights are not to be had, or nothing can be written.
+    """
+    # importing torch takes seconds, and `vltok --help` imports the verbs' names alone
+    from vltok.io.recipes import instantiate, parse
+
+    parser = _parser()
+    options = parse(parser, with_default_data(with_bundle_path(arguments, ("--tokenizer", "--prior"))))
+    given = [name for name in ("prior", "codec") if options[name] is not None]
+    if not given and options.tokenizer is not None:
+        given = ["tokenizer"]
+    if len(given) != 1 or (given == ["codec"] and options.tokenizer is not None):
+        raise UserError("say what is measured: one of --tokenizer BUNDLE, --prior BUNDLE or --codec jpeg --quality 50")
+    if (options.codec is None) != (options.quality is None):
+        raise UserError("--codec and --quality belong together: --codec jpeg --quality 50")
+    for key in ("count", "batch_size"):
+        if options[key] is not None and options[key] < 1:
+            raise UserError(f"--{key.replace('_', '-')} must be at least 1, not {options[key]}")
+    if options.examples < 0:
+        raise UserError(f"--examples must be at least 0, not {options.examples}")
+    if Path(options.out).exists() and not Path(options.out).is_dir():
+        raise UserError(f"--out '{options.out}' is a file: name a folder")
+    from vltok.cli.evaluating import evaluate
+
+    evaluate(given[0], instantiate(parser, options))
+
+
+def _parser() -> ArgumentParser:
+    from vltok.data.images import ImageData
+    from vltok.interfaces import SamplingConfig
+    from vltok.io.recipes import recipe_parser
+
+    parser = recipe_parser("vltok evaluate", _DESCRIPTION)
+    parser.add_argument("--config", action="config", help="a YAML file with any of these options")
+    parser.add_argument(
+        "--tokenizer", type=str | None, help="a tokenizer's bundle; with --prior, where the tokenizer of its codes is"
+    )
+    parser.add_argument("--prior", type=str | None, help="a prior's bundle")
+    parser.add_argument("--codec", type=Literal["jpeg", "webp"] | None, help="a codec that everybody knows")
+    parser.add_argument("--quality", type=int | None, help="the codec's, from 1 to 95 (jpeg) or 100 (webp)")
+    parser.add_subclass_arguments(
+        ImageData,
+        "data",
+        required=True,
+        help="the pictures, by default the embedded photographs; its batch_size and workers count here too",
+    )
+    parser.add_argument("--out", type=str, required=True, help="the folder that receives the figures")
+    parser.add_argument(
+        "--split", type=Literal["all", "train", "val"], default="val", help="which pictures; val are held out"
+    )
+    parser.add_argument(
+        "--features",
+        type=str | None,
+        help="the network that tells sets of images apart: inception (FID), efficientnet-lite0, timm:NAME, random:NAME",
+    )
+    parser.add_argument(
+        "--lpips", type=bool, default=False, help="whether to measure LPIPS, which needs VGG16's weights"
+    )
+    parser.add_argument("--count", type=int, default=1000, help="how many pictures a prior draws")
+    parser.add_class_arguments(SamplingConfig, "sampling")
+    parser.add_argument("--seed", type=int, default=0, help="sets what is drawn, and the resamples of intervals")
+    parser.add_argument("--batch-size", type=int | None, help="pictures at the same time; by default the data's")
+    parser.add_argument("--examples", type=int, default=16, help="how many pictures the report shows")
+    parser.add_argument("--device", type=str | None, help="'cpu', 'cuda' or 'cuda:1'; a GPU where there is one")
+    return parser

@@ -1,0 +1,178 @@
+"""What `vltok evaluate` does once torch is needed: load, measure, and write."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import Namespace
+
+from vltok.cli.progress import progress
+from vltok.cli.tokenize import choose_device, find_rank
+from vltok.codes import CodeSpec
+from vltok.data.images import ExportSource
+from vltok.evaluation.coders import CodecCoder, Coder, TokenizerCoder
+from vltok.evaluation.features import FeatureNetwork, feature_network, weights_hash
+from vltok.evaluation.measuring import Measured, Share, measure_prior, measure_reconstruction
+from vltok.evaluation.processes import joined
+from vltok.evaluation.quality import Quality
+from vltok.evaluation.records import Record, environment
+from vltok.files import written_whole
+from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fingerprint
+from vltok.io.places import find_tokenizer
+from vltok.losses.perceptual import LPIPS
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every kind of evaluation needs.
+
+    Attributes:
+        options: Those of the command line.
+        source: The pictures.
+        share: This process's part of them.
+        network: The feature network, or None.
+        device: Where to compute.
+    """
+
+    options: Namespace
+    source: ExportSource
+    share: Share
+    network: FeatureNetwork | None
+    device: str
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What an evaluation gave.
+
+    Attributes:
+        subject: What was measured.
+        measured: The figures.
+        spec: Of its codes; None for a codec.
+        protocol: What the figures depend on, besides the pictures and the feature network.
+    """
+
+    subject: dict[str, Any]
+    measured: Measured
+    spec: CodeSpec | None
+    protocol: dict[str, Any]
+
+
+def evaluate(kind: Literal["tokenizer", "prior", "codec"], options: Namespace) -> None:
+    """Measure what the options name, print the figures, and write the folder.
+
+    Raises:
+        UserError: Pictures, a bundle or weights are not to be had.
+    """
+    rank, world_size, local_rank = find_rank(os.environ)
+    device = choose_device(options.device, local_rank)
+    source = options.data.export_source(options.split)
+    network = None if options.features is None else feature_network(options.features).to(device)
+    measure = {"tokenizer": _tokenizer, "codec": _codec, "prior": _prior}[kind]
+    batch_size = options.batch_size or options.data.batch_size
+    with joined(rank, world_size, device), warnings.catch_warnings():
+        # the kernel distance needs all features; their memory is what the user pays for it
+        warnings.filterwarnings("ignore", message="Metric `.*` will save all extracted features")
+        share = Share(rank, world_size, batch_size, options.data.workers)
+        total = len(share.of(source.pictures)) + (len(share.of(options.count)) if kind == "prior" else 0)
+        with progress("evaluate", total) as report:
+            setting = Setting(
+                options, source, Share(rank, world_size, batch_size, options.data.workers, report), network, device
+            )
+            found = measure(setting)
+    if rank == 0:
+        _write(kind, setting, found)
+
+
+def _tokenizer(setting: Setting) -> Found:
+    path = setting.options.tokenizer
+    tokenizer = load_tokenizer(path, setting.device)
+    coder = TokenizerCoder(tokenizer, setting.device)
+    return _reconstruct(setting, coder, tokenizer.spec, {"path": path, "fingerprint": fingerprint(path)})
+
+
+def _codec(setting: Setting) -> Found:
+    codec, quality = setting.options.codec, setting.options.quality
+    return _reconstruct(setting, CodecCoder(codec, quality), None, {"codec": codec, "quality": quality})
+
+
+def _reconstruct(setting: Setting, coder: Coder, spec: CodeSpec | None, subject: dict[str, Any]) -> Found:
+    options, lpips = setting.options, None
+    if options.lpips:
+        lpips = LPIPS()
+        lpips.load()
+        lpips.to(setting.device).eval()
+    measured = measure_reconstruction(
+        coder,
+        spec,
+        setting.source,
+        setting.share,
+        Quality(lpips),
+        setting.network,
+        options.examples,
+        setting.device,
+        options.seed,
+    )
+    network = None if lpips is None else {"name": "vgg16", "weights": weights_hash(lpips)}
+    return Found(subject, measured, spec, {"lpips": network})
+
+
+def _prior(setting: Setting) -> Found:
+    options, path = setting.options, setting.options.prior
+    bundle = find_tokenizer(path, options.tokenizer)
+    tokenizer = load_tokenizer(bundle, setting.device)
+    measured = measure_prior(
+        load_prior(path, setting.device),
+        tokenizer,
+        setting.source,
+        options.count,
+        options.sampling,
+        setting.share,
+        setting.network,
+        options.examples,
+        setting.device,
+        options.seed,
+    )
+    subject = {"path": path, "fingerprint": prior_fingerprint(path), "tokenizer": fingerprint(bundle)}
+    drawn = {"count": options.count, "sampling": asdict(options.sampling), "seed": options.seed}
+    return Found(subject, measured, tokenizer.spec, {"drawn": drawn})
+
+
+def _write(kind: Literal["tokenizer", "prior", "codec"], setting: Setting, found: Found) -> None:
+    options, measured, network = setting.options, found.measured, setting.network
+    data = {
+        "pixels": measured.pixels,
+        "split": options.split,
+        "size": options.data.size,
+        "images": measured.images,
+    }
+    features = None if network is None else {"name": network.name, "weights": weights_hash(network)}
+    protocol = {"data": data, "features": features, "precision": "float32", "seed": options.seed, **found.protocol}
+    where = {**environment(setting.device), "data": options.data.description(), "skipped": options.data.skipped}
+    record = Record(kind, found.subject, measured.values, measured.codes, protocol, where)
+    out = Path(options.out)
+    written = [record.write(out)]
+    if measured.per_image:
+        written.append(_write_images(measured, out))
+    for name, value in record.values.items():
+        print(f"  {name:<24} {value.shown()}")
+    print(f"measured on {measured.images} pictures; written: {', '.join(map(str, written))}")
+    if network is None:
+        print(
+            "the distance between the sets of images was not measured: name a network for it with --features",
+            file=sys.stderr,
+        )
+
+
+def _write_images(measured: Measured, out: Path) -> Path:
+    with written_whole(out / "images.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["key", *measured.per_image])
+        writer.writerows(zip(measured.keys, *(values.tolist() for values in measured.per_image.values()), strict=True))
+    return out / "images.csv"

@@ -1,0 +1,109 @@
+"""`metrics.json`: figures that say under which protocol they were measured."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from vltok.errors import UserError
+from vltok.evaluation.values import Value
+from vltok.files import written_whole
+from vltok.version import __version__
+
+Kind = Literal["tokenizer", "codec", "prior"]
+_FILE = "metrics.json"
+_VERSIONED = ("torch", "torchvision", "torchmetrics", "timm", "torch-fidelity", "pillow", "numpy", "scipy")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What `vltok evaluate` found.
+
+    Attributes:
+        kind: What was measured.
+        subject: Which one: its path and fingerprint, or its codec and quality.
+        values: The figures by name. Names with a slash end in the feature network that they rest on.
+        codes: What the codes look like: lengths, ratios, use of the codebook. Empty for a codec.
+        protocol: What the figures depend on. Figures of two records may be compared where the part `data` agrees, and
+            for those that rest on a network the part `features` or `lpips` too.
+        environment: Where it was measured and how the data was described, for the record.
+    """
+
+    kind: Kind
+    subject: Mapping[str, Any]
+    values: Mapping[str, Value]
+    codes: Mapping[str, Any]
+    protocol: Mapping[str, Any]
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What a table calls it."""
+        if self.kind == "codec":
+            return f"{self.subject['codec']} {self.subject['quality']}"
+        return str(self.subject["path"])
+
+    def write(self, folder: Path) -> Path:
+        """Write `metrics.json`; its path."""
+        tree = {
+            "kind": self.kind,
+            "subject": self.subject,
+            "values": {name: value.to_json() for name, value in self.values.items()},
+            "codes": self.codes,
+            "protocol": self.protocol,
+            "environment": self.environment,
+        }
+        with written_whole(folder / _FILE) as path:
+            path.write_text(json.dumps(tree, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        return folder / _FILE
+
+    @classmethod
+    def read(cls, folder: Path) -> Record:
+        """Read what `write` wrote.
+
+        Raises:
+            UserError: There is none, or it is no such file.
+        """
+        path = folder / _FILE if folder.is_dir() else folder
+        try:
+            tree = json.loads(path.read_text(encoding="utf-8"))
+            values = {
+                name: Value(**{**value, "value": _number(value["value"])}) for name, value in tree["values"].items()
+            }
+            rest = {key: tree[key] for key in ("kind", "subject", "codes", "protocol", "environment")}
+        except OSError as error:
+            raise UserError(f"'{path}' cannot be read: {error.strerror}; vltok evaluate writes it") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"'{path}' is not what vltok evaluate writes: evaluate the bundle of this run first"
+            ) from error
+        return cls(values=values, **rest)
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Where it is measured."""
+    import torch
+
+    gpu = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else None
+    return {
+        "vltok": __version__,
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in _VERSIONED},
+        "device": gpu or f"{device}, {torch.get_num_threads()} threads",
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
