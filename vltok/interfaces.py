@@ -120,6 +120,15 @@ class GateDecision:
     weights: Float[Tensor, "b k h w"]
     logits: Float[Tensor, "b k h w"] | None = None
 
+    @classmethod
+    def hard(
+        cls, grains: Int[Tensor, "b h w"], granularities: int, logits: Float[Tensor, "b k h w"] | None = None
+    ) -> GateDecision:
+        """A decision without a gradient, from the grain map."""
+        every = torch.arange(granularities, device=grains.device)[:, None, None]
+        one_hot = (grains[:, None] == every).float()
+        return cls(grains, one_hot, one_hot, logits)
+
 
 class Gate(nn.Module, ABC):
     """Chooses a granularity for each region (the Dynamic Grained Coding module, section 3.2)."""
@@ -150,6 +159,69 @@ class Calibrated(ABC):
     @abstractmethod
     def calibrate(self, batches: Iterable[Float[Tensor, "_ 3 _ _"]]) -> None:
         """Measure on batches of training images."""
+
+
+class Taught(ABC):
+    """A gate that learns from what its choices would cost, which the tokenizer measures by decoding alternatives."""
+
+    @property
+    @abstractmethod
+    def taught_share(self) -> float:
+        """The share of the images of each training batch of which alternatives are decoded, in (0, 1]."""
+
+    @abstractmethod
+    def lessons(self, grains: Int[Tensor, "b h w"]) -> Int[Tensor, "n b h w"]:
+        """The grain maps at which those images are to be decoded, given what was chosen for them."""
+
+    @abstractmethod
+    def teach(
+        self,
+        features: Sequence[Float[Tensor, "b c _ _"]],
+        grains: Int[Tensor, "n b h w"],
+        errors: Float[Tensor, "n b h w"],
+    ) -> Float[Tensor, ""]:
+        """The loss of what the gate expects of those images, given what was measured.
+
+        Args:
+            features: The images' feature maps, from coarse to fine.
+            grains: Its lessons.
+            errors: The squared error of each region at each of them, summed over its pixels and channels.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Alternatives:
+    """What a tokenizer chooses for images, and what it could have chosen instead.
+
+    Attributes:
+        decision: What it chooses, as in evaluation.
+        code_maps: For each granularity, the codes of images whose every region has it, laid on the finest grid. The
+            codes of a region do not depend on the granularities of others, so that these hold every mixture.
+    """
+
+    decision: GateDecision
+    code_maps: Int[Tensor, "k b H W"]
+
+    def mixture(self, grains: Int[Tensor, "b h w"]) -> Int[Tensor, "b H W"]:
+        """The code maps of the images at other granularities."""
+        side = self.code_maps.shape[2] // grains.shape[1]
+        finest = grains.repeat_interleave(side, dim=1).repeat_interleave(side, dim=2)
+        return self.code_maps.gather(0, finest[None])[0]
+
+
+class Adaptive(ABC):
+    """A tokenizer that chooses a granularity for each region, and can say what each choice would give.
+
+    Its adaptation can be measured (`vltok.evaluation.adaptation`).
+    """
+
+    @abstractmethod
+    def alternatives(self, images: Float[Tensor, "b 3 H W"]) -> Alternatives:
+        """The choice for images and its alternatives, without gradient; nothing is updated.
+
+        Raises:
+            UserError: A side of the images is no multiple of the tokenizer's `divisor`.
+        """
 
 
 class Budget(nn.Module, ABC):

@@ -131,6 +131,50 @@ def test_the_assignments_gradient_is_that_of_the_softmax(monkeypatch, temperatur
     assert torch.equal(decision.grains, soft.argmax(dim=1))
 
 
+def test_mixture_lets_the_gradient_in_through_all_scores() -> None:
+    decision = FeatureGate(32, 3, estimator="mixture").train()(pyramid(3), pictures())
+    upstream = torch.randn_like(decision.weights)
+    by_weights = torch.autograd.grad((decision.weights * upstream).sum(), decision.logits, retain_graph=True)[0]
+    by_scores = torch.autograd.grad((decision.assignment * upstream).sum(), decision.logits)[0]
+    torch.testing.assert_close(by_weights, by_scores)
+    assert torch.equal(decision.weights, torch.nn.functional.one_hot(decision.grains, 3).movedim(-1, 1).float())
+
+
+def test_soft_steps_decode_mixtures_and_end() -> None:
+    gate, features, images = FeatureGate(32, 2, soft_steps=2), pyramid(2), pictures()
+    soft = [gate(features, images).weights for _ in range(3)]
+    for weights in soft[:2]:
+        torch.testing.assert_close(weights.sum(dim=1), torch.ones(2, 4, 3))
+        assert (weights.amax(dim=1) < 1).all() and weights.requires_grad
+    assert set(soft[2].unique().tolist()) == {0, 1}
+
+
+def test_the_temperature_falls_and_goes_on_where_a_checkpoint_was(monkeypatch) -> None:
+    noise = torch.randn(2, 2, 4, 3)
+    monkeypatch.setattr(gates, "gumbel_like", lambda _: noise)
+    features, images = pyramid(2), pictures()
+
+    def slope(gate: FeatureGate) -> torch.Tensor:
+        decision = gate(features, images)
+        return torch.autograd.grad(decision.assignment[:, 1].sum(), decision.logits)[0]
+
+    gate = FeatureGate(32, 2, temperature=2.0, final_temperature=0.5, anneal_steps=4)
+    for step in range(7):
+        if step == 2:
+            state = gate.state_dict()
+            gate = FeatureGate(32, 2, temperature=2.0, final_temperature=0.5, anneal_steps=4)
+            gate.load_state_dict(state)
+        constant = FeatureGate(32, 2, temperature=max(2 * 0.25 ** (step / 4), 0.5))
+        constant.load_state_dict({name: value for name, value in gate.state_dict().items() if name != "steps"})
+        torch.testing.assert_close(slope(gate), slope(constant))
+    gate.eval()(features, images)
+    assert gate.steps == 7  # steps of training alone count
+
+
+def test_without_a_schedule_the_state_is_that_of_the_layers() -> None:
+    assert "steps" not in FeatureGate(32, 2).state_dict()
+
+
 def test_training_draws_and_evaluation_decides() -> None:
     gate, features, images = FeatureGate(32, 2), pyramid(2), pictures()
     draws = [gate(features, images).grains for _ in range(2)]
@@ -294,6 +338,10 @@ def test_with_one_granularity_there_is_nothing_to_calibrate() -> None:
         (lambda: FeatureGate(48, 2, norm_groups=32), r"gate\.norm_groups must divide gate\.channels = 48"),
         (lambda: FeatureGate(32, 0), r"gate\.granularities must be at least 1"),
         (lambda: FeatureGate(32, 2, temperature=0.0), r"gate\.temperature must be positive"),
+        (lambda: FeatureGate(32, 2, final_temperature=0.0, anneal_steps=9), r"gate\.final_temperature must be pos"),
+        (lambda: FeatureGate(32, 2, final_temperature=0.5), r"final_temperature and gate\.anneal_steps go together"),
+        (lambda: FeatureGate(32, 2, anneal_steps=5), r"final_temperature and gate\.anneal_steps go together"),
+        (lambda: FeatureGate(32, 2, soft_steps=-1), r"gate\.soft_steps must be at least 0, not -1"),
         (lambda: FixedGate(2, 2), r"gate\.granularity must be one of 0…1, not 2"),
         (lambda: RandomGate({8: 0.5}), "sum to 1"),
         (lambda: EntropyGate({8: 0.5, 16: 0.5}, [0.1, 0.2]), r"gate\.thresholds must be 1 ascending"),

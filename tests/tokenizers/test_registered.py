@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vltok.interfaces import Budget, Decoder, Encoder, Gate, Quantizer, Tokenizer
+from vltok.interfaces import Budget, Decoder, Encoder, Gate, Quantizer, Taught, Tokenizer
 from vltok.registry import components, find
 
 RATIOS = {4: 0.3, 8: 0.7}
@@ -21,6 +21,7 @@ SMALL = {
     },
     "gate": {
         "feature": {"channels": 16, "granularities": 2, "layers": 2, "norm_groups": 8},
+        "gain": {"channels": 16, "ratios": RATIOS},
         "entropy": {"ratios": RATIOS, "thresholds": [1.5]},
         "random": {"ratios": RATIOS},
         "fixed": {"granularity": 1, "granularities": 2},
@@ -75,6 +76,9 @@ def of_encoder(encoder: Encoder) -> torch.Tensor:
 def of_gate(gate: Gate) -> torch.Tensor:
     decision = gate(features(), images())
     assert gate.granularities == 2 and decision.grains.shape == (2, 4, 3)
+    if isinstance(gate, Taught):
+        lessons = gate.lessons(decision.grains)
+        return gate.teach(features(), lessons, torch.rand(lessons.shape))
     return (decision.weights * torch.randn_like(decision.weights)).sum()
 
 

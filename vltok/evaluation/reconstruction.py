@@ -73,7 +73,7 @@ def measure(
     spec = tokenizer.to(device).spec
     used = torch.zeros(spec.codebook_size, dtype=torch.bool, device=device)
     ratios, lengths, grains, contrasts = [], [], [], []
-    with _evaluating(tokenizer), torch.inference_mode(), torch.autocast(device.type, enabled=False):
+    with evaluating(tokenizer), torch.inference_mode(), torch.autocast(device.type, enabled=False):
         for batch in batches:
             images = batch.images.to(device, torch.float32)
             codes = tokenizer.encode(images)
@@ -106,7 +106,7 @@ def _rank_correlation(first: Tensor, second: Tensor) -> float | None:
 
 
 @contextlib.contextmanager
-def _evaluating(tokenizer: Tokenizer) -> Iterator[None]:
+def evaluating(tokenizer: Tokenizer) -> Iterator[None]:
     """Evaluation mode, after which every part returns to the mode that it was in (frozen parts stay in evaluation)."""
     modes = {module: module.training for module in tokenizer.modules()}
     tokenizer.eval()

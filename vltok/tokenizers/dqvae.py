@@ -1,7 +1,8 @@
 """DQ-VAE: the tokenizer that gives each region of an image as many codes as it needs (section 3.2)."""
 
 import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,12 +11,26 @@ from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec, Ratios
 from vltok.errors import UserError
-from vltok.interfaces import Budget, Decoder, Encoder, Gate, Quantizer, Tokenizer, TokenizerOutput
+from vltok.interfaces import (
+    Adaptive,
+    Alternatives,
+    Budget,
+    Decoder,
+    Encoder,
+    Gate,
+    GateDecision,
+    Quantized,
+    Quantizer,
+    Taught,
+    Tokenizer,
+    TokenizerOutput,
+)
+from vltok.nn.regions import region_errors
 from vltok.tokenizers.gates import FixedGate
 from vltok.tokenizers.straight_through import straight_through
 
 
-class DQVAE(Tokenizer):
+class DQVAE(Tokenizer, Adaptive):
     """Dynamic-Quantization VAE: features of several granularities, of which a gate picks one for each region.
 
     ```
@@ -95,10 +110,12 @@ class DQVAE(Tokenizer):
         Raises:
             UserError: A side of the images is no multiple of `divisor`.
         """
+        self._check_size(*images.shape[2:])
         with _evaluating(self):
-            vectors, grains, _ = self._routed(images)
-            ids = self.quantizer(vectors, self._replication_weights(grains)).ids
-            return Codes.from_code_map(ids, grains, self._spec)
+            features = self.encoder(images)
+            decision = self.gate(features, images)
+            ids = self._quantized(features, decision).ids
+            return Codes.from_code_map(ids, decision.grains, self._spec)
 
     @torch.no_grad()
     def decode(self, codes: Codes) -> Float[Tensor, "b 3 H W"]:
@@ -107,11 +124,28 @@ class DQVAE(Tokenizer):
             vectors = self.quantizer.lookup(codes.to_code_map(self._spec))
             return self.decoder(self.project_out(vectors))
 
+    @torch.no_grad()
+    def alternatives(self, images: Float[Tensor, "b 3 H W"]) -> Alternatives:
+        """The choice for images and its alternatives, without gradient; nothing is updated.
+
+        Raises:
+            UserError: A side of the images is no multiple of `divisor`.
+        """
+        self._check_size(*images.shape[2:])
+        with _evaluating(self):
+            features = self.encoder(images)
+            return Alternatives(self.gate(features, images), self._code_maps(features))
+
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> TokenizerOutput:
-        """Encode and decode with gradients. Losses: ``quantization``, and ``budget`` where there is one."""
-        vectors, grains, assignment = self._routed(images)
-        quantized = self.quantizer(vectors, self._replication_weights(grains))
-        codes = Codes.from_code_map(quantized.ids, grains, self._spec)
+        """Encode and decode with gradients.
+
+        Losses: ``quantization``; ``budget`` where there is one; in training ``gate``, where the gate is `Taught`.
+        """
+        self._check_size(*images.shape[2:])
+        features = self.encoder(images)
+        decision = self.gate(features, images)
+        quantized = self._quantized(features, decision)
+        codes = Codes.from_code_map(quantized.ids, decision.grains, self._spec)
         found = quantized.vectors
         if not self.training:
             # Rounding may part two copies of a coarse vector that lies between two codes. `decode` knows one code for
@@ -119,22 +153,49 @@ class DQVAE(Tokenizer):
             found = straight_through(self.quantizer.lookup(codes.to_code_map(self._spec)), found)
         losses = {"quantization": quantized.loss}
         if self.budget is not None:
-            losses["budget"] = self.budget(assignment)
-        return TokenizerOutput(self.decoder(self.project_out(found)), codes, losses)
+            losses["budget"] = self.budget(decision.assignment)
+        reconstruction = self.decoder(self.project_out(found))
+        # after the reconstruction: autocast keeps the weights that it has cast, of which no_grad has none to learn by
+        if self.training and isinstance(self.gate, Taught):
+            losses["gate"] = self._teach(self.gate, features, decision, images)
+        return TokenizerOutput(reconstruction, codes, losses)
 
-    def _routed(
-        self, images: Float[Tensor, "b 3 H W"]
-    ) -> tuple[Float[Tensor, "b c _ _"], Int[Tensor, "b h w"], Float[Tensor, "b k h w"]]:
-        """The vectors to quantize, on the finest grid; the grain map; and what the budget looks at."""
-        self._check_size(*images.shape[2:])
-        features = self.encoder(images)
-        decision = self.gate(features, images)
+    def _quantized(self, features: Sequence[Float[Tensor, "b c _ _"]], decision: GateDecision) -> Quantized:
+        """Each region's features at the granularity that was decided, quantized, on the finest grid."""
         finest = self._spec.sides[-1]
         routed = 0
         for granularity, (feature, side) in enumerate(zip(features, self._spec.sides, strict=True)):
             weights = _replicate(decision.weights[:, granularity, None].to(feature.dtype), side)
             routed = routed + _replicate(weights * feature, finest // side)
-        return self.project_in(routed), decision.grains, decision.assignment
+        return self.quantizer(self.project_in(routed), self._replication_weights(decision.grains))
+
+    def _code_maps(self, features: Sequence[Float[Tensor, "b c _ _"]]) -> Int[Tensor, "k b H W"]:
+        """The code map of each granularity, if all regions had it; the quantizer must be in evaluation mode."""
+        finest = self._spec.sides[-1]
+        vectors = [
+            self.project_in(_replicate(feature, finest // side))
+            for feature, side in zip(features, self._spec.sides, strict=True)
+        ]
+        return torch.stack([self.quantizer(each).ids for each in vectors])
+
+    @torch.compiler.disable  # a second graph for a part of the batch is not worth its compilation
+    def _teach(
+        self,
+        gate: Taught,
+        features: Sequence[Float[Tensor, "b c _ _"]],
+        decision: GateDecision,
+        images: Float[Tensor, "b 3 H W"],
+    ) -> Float[Tensor, ""]:
+        """Show the gate what other choices would have cost, on the first images of the batch."""
+        count = math.ceil(gate.taught_share * len(images))
+        features, images = [feature[:count] for feature in features], images[:count]
+        lessons = gate.lessons(decision.grains[:count])
+        with torch.no_grad(), _evaluating(self):
+            alternatives = Alternatives(decision, self._code_maps(features))
+            ids = torch.cat([alternatives.mixture(grains) for grains in lessons])
+            decoded = self.decoder(self.project_out(self.quantizer.lookup(ids)))
+            errors = region_errors(decoded, images.repeat(len(lessons), 1, 1, 1), self.divisor)
+        return gate.teach(features, lessons, errors.view(lessons.shape))
 
     def _replication_weights(self, grains: Int[Tensor, "b h w"]) -> Float[Tensor, "b 1 H W"]:
         """One over the number of copies of each place's code."""

@@ -10,13 +10,14 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from vltok.codes import Ratios
 from vltok.errors import UserError
 from vltok.interfaces import Calibrated, Gate, GateDecision
 from vltok.tokenizers.entropy import calibrated_thresholds, entropy_map
+from vltok.tokenizers.estimators import ESTIMATORS
 from vltok.tokenizers.straight_through import straight_through
 
 
@@ -29,18 +30,26 @@ class FeatureGate(Gate):
     ```
 
     In training Gumbel noise is added to the logits, and the gradient of the choice is that of their softmax; otherwise
-    the largest logit decides. The reconstruction's gradient enters through the score of the chosen granularity alone.
+    the largest logit decides.
 
     Args:
         channels: Width of the encoder's feature maps.
         granularities: Number of factors, K.
         layers: 1 (linear) or 2 (linear, SiLU, linear).
         norm_groups: Groups of the group norm of each granularity; null for no norm.
-        temperature: Of the softmax through which the gradient passes, τ.
+        temperature: Of the softmax through which the gradient passes, τ, at the start.
+        estimator: How the reconstruction's gradient enters: through the score of the chosen granularity alone, as eq.
+            (6) has it (``selected``), or through the scores of all, so that it compares their features (``mixture``).
+        final_temperature: What τ falls to, by the same factor each step; null to stay.
+        anneal_steps: Training steps over which it falls.
+        soft_steps: Training steps, from the first, in which the features of all granularities are mixed by their
+            scores, instead of one being chosen.
 
     Raises:
         UserError: Channels that the groups do not divide, or a number out of range.
     """
+
+    steps: Tensor
 
     def __init__(
         self,
@@ -49,6 +58,10 @@ class FeatureGate(Gate):
         layers: Literal[1, 2] = 1,
         norm_groups: int | None = 32,
         temperature: float = 1.0,
+        estimator: Literal["selected", "mixture"] = "selected",
+        final_temperature: float | None = None,
+        anneal_steps: int = 0,
+        soft_steps: int = 0,
     ) -> None:
         super().__init__()
         if granularities < 1:
@@ -57,8 +70,22 @@ class FeatureGate(Gate):
             raise UserError(f"gate.norm_groups must divide gate.channels = {channels} (or be null), not {norm_groups}")
         if temperature <= 0:
             raise UserError(f"gate.temperature must be positive, not {temperature}")
+        if final_temperature is not None and final_temperature <= 0:
+            raise UserError(f"gate.final_temperature must be positive, not {final_temperature}")
+        if (final_temperature is not None) != (anneal_steps > 0):
+            raise UserError(
+                f"gate.final_temperature and gate.anneal_steps go together, not {final_temperature} and {anneal_steps}"
+            )
+        if soft_steps < 0:
+            raise UserError(f"gate.soft_steps must be at least 0, not {soft_steps}")
         self.channels = channels
         self.temperature = temperature
+        self.estimator = estimator
+        self.final_temperature = temperature if final_temperature is None else final_temperature
+        self.anneal_steps = anneal_steps
+        self.soft_steps = soft_steps
+        # without a schedule there is nothing to go on with
+        self.register_buffer("steps", torch.zeros(()), persistent=anneal_steps + soft_steps > 0)
         self.norms = nn.ModuleList(
             nn.Identity() if norm_groups is None else nn.GroupNorm(norm_groups, channels, eps=1e-6)
             for _ in range(granularities)
@@ -86,12 +113,18 @@ class FeatureGate(Gate):
         # in float32 under autocast too: choices among near-equal logits are taken from them
         logits_bkhw = self.score(torch.cat(pooled, dim=1).movedim(1, -1)).movedim(-1, 1).float()  # eq. (3)
         if not self.training:
-            return _decision(logits_bkhw.argmax(dim=1), self.granularities, logits_bkhw)  # eq. (4)
-        scores = ((logits_bkhw + gumbel_like(logits_bkhw)) / self.temperature).softmax(dim=1)
-        chosen = _decision(scores.argmax(dim=1), self.granularities, logits_bkhw)  # eq. (5)
-        assignment = straight_through(chosen.assignment, scores)
-        # eq. (6): of the scores, only the chosen one's is a path for the reconstruction's gradient
-        return GateDecision(chosen.grains, assignment, chosen.weights * assignment, logits_bkhw)
+            return GateDecision.hard(logits_bkhw.argmax(dim=1), self.granularities, logits_bkhw)  # eq. (4)
+        scores = ((logits_bkhw + gumbel_like(logits_bkhw)) / self._temperature()).softmax(dim=1)
+        chosen = GateDecision.hard(scores.argmax(dim=1), self.granularities)  # eq. (5)
+        weights = ESTIMATORS[self.estimator](chosen.weights, scores)
+        if self.soft_steps:
+            weights = torch.where(self.steps < self.soft_steps, scores, weights)
+        self.steps += 1
+        return GateDecision(chosen.grains, straight_through(chosen.assignment, scores), weights, logits_bkhw)
+
+    def _temperature(self) -> Float[Tensor, ""]:
+        progress = (self.steps / max(self.anneal_steps, 1)).clamp_max(1)
+        return self.temperature * (self.final_temperature / self.temperature) ** progress
 
 
 class RandomGate(Gate):
@@ -132,7 +165,7 @@ class RandomGate(Gate):
         grains = torch.zeros_like(order)
         for end in itertools.accumulate(self._counts(height * width)[:-1]):
             grains += order >= end
-        return _decision(grains.view(batch, height, width), self.granularities)
+        return GateDecision.hard(grains.view(batch, height, width), self.granularities)
 
     def _counts(self, regions: int) -> list[int]:
         """How many of the regions get each granularity: the nearest whole numbers (largest remainder)."""
@@ -173,7 +206,7 @@ class FixedGate(Gate):
     def forward(self, features: Sequence[Float[Tensor, "b c _ _"]], images: Float[Tensor, "b 3 H W"]) -> GateDecision:
         batch, (height, width) = features[0].shape[0], features[0].shape[2:]
         grains = torch.full((batch, height, width), self.granularity, device=images.device)
-        return _decision(grains, self._granularities)
+        return GateDecision.hard(grains, self._granularities)
 
 
 class EntropyGate(Gate, Calibrated):
@@ -246,7 +279,7 @@ class EntropyGate(Gate, Calibrated):
             self._known_calibrated = True
         entropies = entropy_map(images, self._ratios.factors[0], self.bins)
         grains = (entropies[..., None] > self.thresholds).sum(dim=-1)
-        return _decision(grains, self.granularities)
+        return GateDecision.hard(grains, self.granularities)
 
     def _forget(self, _incompatible: object) -> None:
         """Loaded thresholds may be missing ones."""
@@ -256,12 +289,3 @@ class EntropyGate(Gate, Calibrated):
 def gumbel_like(tensor: Tensor) -> Tensor:
     """Samples of Gumbel(0, 1), in a tensor's shape."""
     return -torch.empty_like(tensor).exponential_().log()
-
-
-def _decision(
-    grains: Int[Tensor, "b h w"], granularities: int, logits: Float[Tensor, "b k h w"] | None = None
-) -> GateDecision:
-    """A decision without gradient."""
-    every = torch.arange(granularities, device=grains.device)[:, None, None]
-    one_hot = (grains[:, None] == every).float()
-    return GateDecision(grains, one_hot, one_hot, logits)

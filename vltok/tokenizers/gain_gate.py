@@ -1,0 +1,180 @@
+"""A gate that knows what finer codes gain, because it was shown."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, distributed, nn
+
+from vltok.codes import Ratios
+from vltok.errors import UserError
+from vltok.interfaces import Gate, GateDecision, Taught
+
+#: Against division by zero: the least mean gain, in squared error of a region; one value off by 1 of 255 levels.
+LEAST_GAIN = (2 / 255) ** 2
+#: Rounds of coordinate ascent for the prices of a batch, from those of the batches before.
+ROUNDS = 3
+
+
+class GainGate(Gate, Taught):
+    """Predicts from the encoder's features how much each region gains by finer codes, and gives them where it is most.
+
+    ```
+    features, coarse → fine ── mean and root mean square over each region ── linear, SiLU, linear ── gains of the K − 1
+                                                                                                     steps to finer
+    value of granularity k = gains of the steps up to k − price of k;   the largest value decides
+    ```
+
+    The gain of a step is the fall of the region's squared error. In training the tokenizer decodes part of each batch
+    with half of the regions at another granularity, and then with the other half, and the gate regresses what that
+    gained or lost. Its gradient does not reach the encoder. (Decoding everything at one granularity would not do: a
+    decoder that has learned from mixtures exaggerates there what the gate already believes.)
+
+    The K − 1 prices make the shares of granularities over the training images equal to the ratios: they are the dual
+    variables of the assignment that gains most at these ratios. They follow those of each batch by a moving average,
+    and are stored with the model. So single images get more codes or fewer, and a choice takes one forward pass.
+
+    Args:
+        channels: Width of the encoder's feature maps.
+        ratios: Share of regions of each factor over the training images, summing to 1, such as ``{8: 0.5, 16: 0.5}``.
+        hidden: Width of the hidden layer.
+        taught_share: Share of the images of each batch whose alternatives are decoded.
+        exploration: Share of the regions that get a random granularity in training, drawn by the ratios, so that no
+            granularity goes untrained anywhere.
+        decay: Share of the moving averages of the prices and of the mean gain that a training step keeps.
+
+    Raises:
+        UserError: Ratios that do not sum to 1, are 0 or of less than two factors, or a number out of range.
+    """
+
+    prices: Tensor
+    mean_gain: Tensor
+    steps: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        ratios: dict[int, float],
+        hidden: int = 64,
+        taught_share: float = 0.25,
+        exploration: float = 0.1,
+        decay: float = 0.95,
+    ) -> None:
+        super().__init__()
+        self._ratios = Ratios.of(ratios)
+        if len(ratios) < 2 or min(self._ratios.shares) == 0:
+            raise UserError(
+                f"gate.ratios must be shares above 0 of at least two factors, not {ratios}: leave a factor that no "
+                "region is to have out of the encoder's and the gate's; for a single one take the gate 'fixed'"
+            )
+        for name, value in (("channels", channels), ("hidden", hidden)):
+            if value < 1:
+                raise UserError(f"gate.{name} must be at least 1, not {value}")
+        if not 0 < taught_share <= 1:
+            raise UserError(f"gate.taught_share must lie in (0, 1], not {taught_share}")
+        if not 0 <= exploration < 1:
+            raise UserError(f"gate.exploration must lie in [0, 1), not {exploration}")
+        if not 0 < decay < 1:
+            raise UserError(f"gate.decay must lie between 0 and 1, not {decay}")
+        self.channels = channels
+        self.exploration = exploration
+        self.decay = decay
+        self._taught_share = taught_share
+        count = self.granularities - 1
+        self.predict = nn.Sequential(
+            nn.Linear(2 * self.granularities * channels, hidden), nn.SiLU(), nn.Linear(hidden, count)
+        )
+        self.register_buffer("prices", torch.zeros(count))
+        self.register_buffer("mean_gain", torch.ones(()))
+        self.register_buffer("steps", torch.zeros(()))
+        self.register_buffer("_bounds", torch.tensor(self._ratios.shares).cumsum(0)[:-1], persistent=False)
+
+    @property
+    def granularities(self) -> int:
+        return len(self._ratios.factors)
+
+    @property
+    def ratios(self) -> Ratios:
+        return self._ratios
+
+    @property
+    def taught_share(self) -> float:
+        return self._taught_share
+
+    def forward(self, features: Sequence[Float[Tensor, "b c _ _"]], images: Float[Tensor, "b 3 H W"]) -> GateDecision:
+        with torch.no_grad():
+            worths = self._worths(features)
+            prices = self._batch_prices(worths) if self.training else self.prices
+            values = worths - F.pad(prices, (1, 0))[:, None, None]
+            grains = values.argmax(dim=1)
+            if self.training:
+                drawn = torch.bucketize(torch.rand_like(worths[:, 0]), self._bounds)
+                explored = torch.rand_like(worths[:, 0]) < self.exploration
+                grains = torch.where(explored, drawn, grains)
+        return GateDecision.hard(grains, self.granularities, values)
+
+    def lessons(self, grains: Int[Tensor, "b h w"]) -> Int[Tensor, "n b h w"]:
+        """The choice itself, and two maps that each give half of the regions, drawn anew, another granularity."""
+        other = (grains + torch.randint_like(grains, 1, self.granularities)) % self.granularities
+        half = torch.rand(grains.shape, device=grains.device) < 0.5
+        return torch.stack([grains, torch.where(half, other, grains), torch.where(half, grains, other)])
+
+    def teach(
+        self,
+        features: Sequence[Float[Tensor, "b c _ _"]],
+        grains: Int[Tensor, "n b h w"],
+        errors: Float[Tensor, "n b h w"],
+    ) -> Float[Tensor, ""]:
+        """A Huber loss of the gains over the first map, in units of the mean gain: they have heavy tails.
+
+        Where a map gives a region the first map's granularity, its neighbours alone have changed: that teaches nothing.
+        """
+        changed = grains[1:] != grains[0]
+        gains = torch.where(changed, errors[0] - errors[1:], 0)
+        mean = _over_processes(gains.abs().sum() / changed.sum().clamp_min(1)).clamp_min(LEAST_GAIN)
+        self.mean_gain.lerp_(mean, self._pace())
+        worths = self._worths(features)
+        expected = worths.gather(1, grains[1:].movedim(0, 1)) - worths.gather(1, grains[:1].movedim(0, 1))
+        losses = F.huber_loss(expected.movedim(1, 0), gains / self.mean_gain, reduction="none")
+        return torch.where(changed, losses, 0).sum() / changed.sum().clamp_min(1)
+
+    def _worths(self, features: Sequence[Float[Tensor, "b c _ _"]]) -> Float[Tensor, "b k h w"]:
+        """What each granularity is expected to gain over the coarsest, in units of the mean gain."""
+        if features[0].shape[1] != self.channels:
+            raise UserError(f"gate.channels is {self.channels}, but the encoder's features have {features[0].shape[1]}")
+        coarsest = features[0].shape[2:]
+        pooled = []
+        for feature in features:
+            side = feature.shape[2] // coarsest[0]
+            detached = feature.detach().float()
+            pooled += [F.avg_pool2d(detached, side), F.avg_pool2d(detached.square(), side).sqrt()]
+        # in float32 under autocast too: prices are compared with these
+        with torch.autocast(features[0].device.type, enabled=False):
+            gains = self.predict(torch.cat(pooled, dim=1).movedim(1, -1))
+        return F.pad(gains.cumsum(dim=-1), (1, 0)).movedim(-1, 1)
+
+    def _batch_prices(self, worths: Float[Tensor, "b k h w"]) -> Float[Tensor, " steps"]:
+        """The prices at which this batch has the ratios; the model's own follow them."""
+        rows = worths.movedim(1, -1).flatten(0, 2)
+        prices = list(F.pad(self.prices, (1, 0)))
+        # coordinate ascent in the dual: each price in turn is set so that its granularity has its share
+        for k in [*range(self.granularities)] * ROUNDS:
+            others = torch.stack([rows[:, j] - prices[j] for j in range(self.granularities) if j != k]).amax(dim=0)
+            prices[k] = _over_processes(torch.quantile(rows[:, k] - others, 1 - self._ratios.shares[k]))
+        found = torch.stack(prices[1:]) - prices[0]
+        self.prices.lerp_(found, self._pace())
+        self.steps += 1
+        return found
+
+    def _pace(self) -> Float[Tensor, ""]:
+        """The weight of a new value in the moving averages: at first that of a plain mean."""
+        return (1 / (self.steps + 1)).clamp_min(1 - self.decay)
+
+
+def _over_processes(value: Tensor) -> Tensor:
+    """The mean of a value over all processes, so that they decide alike."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(value)
+        value /= distributed.get_world_size()
+    return value
