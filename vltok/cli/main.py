@@ -14,6 +14,7 @@ VERBS = {
     "fit": "Train a tokenizer, or a prior on its codes, from a recipe",
     "ablate": "Train every row of a table of ablations with several seeds, and write the table",
     "evaluate": "Measure a tokenizer, a prior or a codec, and say under which protocol",
+    "compare": "Put what 'evaluate' found side by side: a table and plots",
     "reconstruct": "Encode and decode pictures, and draw where the codes went",
     "tokenize": "Write the code sequences of pictures as shards",
     "detokenize": "Decode code sequences to pictures",

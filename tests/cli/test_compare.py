@@ -1,0 +1,46 @@
+"""`vltok compare`: the table and the plots of evaluated codecs."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vltok.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    for quality in (20, 60):
+        _evaluate(folder, quality, 6)
+    return folder
+
+
+def _evaluate(folder: Path, quality: int, count: int, name: str | None = None) -> None:
+    out = str(folder / (name or f"jpeg-{quality}"))
+    arguments = ["--data.size=32", f"--data.val_crops={count}", "--device=cpu", "--out", out]
+    assert main(["evaluate", "--codec", "jpeg", "--quality", str(quality), *arguments]) == 0
+
+
+def test_a_table_and_plots(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    runs = [str(project / "jpeg-20"), str(project / "jpeg-60")]
+    assert main(["compare", *runs, "--out", str(tmp_path)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"table.md", "table.csv", "psnr_bits_per_pixel.png"}
+    table = (tmp_path / "table.md").read_text()
+    assert "| jpeg 20 |" in table and "| jpeg 60 |" in table and table in capsys.readouterr().out
+    with Image.open(tmp_path / "psnr_bits_per_pixel.png") as picture:
+        assert len(set(picture.convert("L").getdata())) > 50
+
+
+def test_other_pictures_do_not_go_into_one_table(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    _evaluate(tmp_path, 20, 5, "other")
+    capsys.readouterr()
+    assert main(["compare", str(project / "jpeg-20"), str(tmp_path / "other"), "--out", str(tmp_path / "out")]) == 1
+    line = capsys.readouterr().err
+    assert "two protocols: data.pixels is " in line and line.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["compare", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]) == 1
+    assert "vltok evaluate writes it" in capsys.readouterr().err

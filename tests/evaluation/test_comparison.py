@@ -1,0 +1,113 @@
+"""Records side by side, and the refusal to mix protocols."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from vltok.errors import UserError
+from vltok.evaluation.comparison import Comparison, named
+from vltok.evaluation.records import Record
+from vltok.evaluation.values import Value
+from vltok.figures.curves import length_histograms, pareto_front, rate_distortion
+
+DATA = {"pixels": "abc", "split": "val", "size": 64, "images": 9}
+FEATURES = {"name": "random:test_resnet", "weights": "0a"}
+
+
+def record(path: str = "a", psnr: float = 20.0, length: float = 64.0, **protocol) -> Record:
+    values = {
+        "psnr": Value(psnr, psnr - 1, psnr + 1),
+        "length": Value(length),
+        "bits_per_pixel": Value(length / 400),
+        "frechet_distance/random:test_resnet": Value(100 / psnr),
+    }
+    codes = {"length": {"histogram": {str(int(length)): 5, str(int(length) + 6): 4}}}
+    whole = {"data": DATA, "features": FEATURES, "precision": "float32", "lpips": None, **protocol}
+    return Record("tokenizer", {"path": path}, values, codes, whole, {"device": "cpu, 1 threads"})
+
+
+def codec(**protocol) -> Record:
+    values = {"psnr": Value(25.0, 24.0, 26.0), "bits_per_pixel": Value(0.9)}
+    whole = {"data": DATA, "features": None, "precision": "float32", "lpips": None, **protocol}
+    return Record("codec", {"codec": "jpeg", "quality": 30}, values, {}, whole, {"device": "cuda"})
+
+
+def test_a_table_of_what_each_has() -> None:
+    lines = Comparison({"a": record(), "jpeg 30": codec()}).markdown().splitlines()
+    assert lines[0] == "|  | psnr | length | bits_per_pixel | frechet_distance/random:test_resnet |"
+    assert lines[2] == "| a | 20 (19 to 21) | 64 | 0.16 | 5 |"
+    assert lines[3] == "| jpeg 30 | 25 (24 to 26) | – | 0.9 | – |"
+
+
+def test_a_table_as_csv(tmp_path: Path) -> None:
+    Comparison({"a": record(), "jpeg 30": codec()}).write(tmp_path)
+    with (tmp_path / "table.csv").open() as file:
+        first, second = csv.DictReader(file)
+    assert (first["psnr"], first["psnr low"], first["length high"]) == ("20.0", "19.0", "")
+    assert (second["row"], second["length"]) == ("jpeg 30", "")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "message"),
+    [
+        ({"data": {**DATA, "split": "train"}}, r"'psnr' of 'a' and 'b' .* data\.split is val and train"),
+        ({"data": {**DATA, "size": 32}}, r"data\.size is 64 and 32"),
+        ({"data": {**DATA, "pixels": "x"}}, r"data\.pixels is abc and x"),
+        ({"precision": "bfloat16"}, "precision is float32 and bfloat16"),
+        ({"features": {**FEATURES, "weights": "0b"}}, r"'frechet_.*' of .* features\.weights is 0a and 0b"),
+    ],
+)
+def test_two_protocols_do_not_share_a_column(protocol: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Comparison({"a": record(), "b": record(**protocol)})
+
+
+def test_what_a_figure_does_not_depend_on_may_differ() -> None:
+    # the codec has no distance, so that its lack of a network does not count, nor does its device
+    Comparison({"a": record(), "jpeg 30": codec(), "b": record(lpips={"name": "vgg16", "weights": "1"})})
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    record().write(tmp_path / "a")
+    assert Record.read(tmp_path / "a") == record()
+    assert Record.read(tmp_path / "a" / "metrics.json") == record()
+
+
+def test_rows_have_names_that_tell_them_apart(tmp_path: Path) -> None:
+    for name, written in (("one", record("same")), ("two", record("same")), ("three", codec())):
+        written.write(tmp_path / name)
+    found = named([tmp_path / name for name in ("one", "two", "three")])
+    assert list(found) == [str(tmp_path / "one"), str(tmp_path / "two"), "jpeg 30"]
+    with pytest.raises(UserError, match="given twice"):
+        named([tmp_path / "one", tmp_path / "one"])
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "cannot be read"), ('{"psnr": 3}', "not what vltok evaluate")])
+def test_what_is_no_record(tmp_path: Path, content: str | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "metrics.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        named([tmp_path])
+
+
+def test_the_front_is_what_no_other_beats() -> None:
+    points = [(64.0, 20.0), (256.0, 26.0), (160.0, 19.0), (128.0, 23.0), (128.0, 22.0), (300.0, 26.0)]
+    assert pareto_front(points, higher=True) == [(64.0, 20.0), (128.0, 23.0), (256.0, 26.0)]
+    lower = [(rate, -quality) for rate, quality in points]
+    assert pareto_front(lower, higher=False) == [(64.0, -20.0), (128.0, -23.0), (256.0, -26.0)]
+
+
+def test_curves_show_what_the_records_hold() -> None:
+    records = {"a": record(), "b": record("b", psnr=24.0, length=160.0), "jpeg 30": codec()}
+    comparison = Comparison(records)
+    (axes,) = rate_distortion(comparison, "bits_per_pixel", "psnr").axes
+    assert axes.get_xlabel() == "bits per pixel" and axes.get_ylabel() == "PSNR [dB]"
+    front = next(line for line in axes.lines if line.get_label() == "none is better at both")
+    assert list(zip(*front.get_data(), strict=True)) == [(0.16, 20.0), (0.4, 24.0), (0.9, 25.0)]
+    (axes,) = rate_distortion(comparison, "length", "psnr").axes
+    assert {text.get_text() for text in axes.get_legend().get_texts()} == {"a", "b", "none is better at both"}
+    assert rate_distortion(comparison, "length", "lpips") is None
+    (axes,) = length_histograms(records).axes
+    assert {text.get_text() for text in axes.get_legend().get_texts()} == {"a", "b"}
+    assert length_histograms({"jpeg 30": codec()}) is None

@@ -1,0 +1,106 @@
+"""Records side by side, one column a figure, each column under one protocol."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vltok.errors import UserError
+from vltok.evaluation.differences import differences
+from vltok.evaluation.records import Record
+from vltok.evaluation.values import Value
+from vltok.files import written_whole
+
+_DISTANCES = ("fid", "kid", "inception_score", "rfid", "rkid", "rinception_score", "precision", "recall")
+
+
+class Comparison:
+    """Records that may stand in one table.
+
+    Args:
+        records: By the name of their row.
+
+    Raises:
+        UserError: Two records have a figure in common that they measured under different protocols: says which key
+            differs.
+    """
+
+    def __init__(self, records: Mapping[str, Record]) -> None:
+        self.records = records
+        self.columns = list(dict.fromkeys(itertools.chain.from_iterable(record.values for record in records.values())))
+        for column in self.columns:
+            self._check(column)
+
+    def column(self, name: str) -> dict[str, Value]:
+        """The figure of each row that has it."""
+        return {row: record.values[name] for row, record in self.records.items() if name in record.values}
+
+    def markdown(self) -> str:
+        """The table in Markdown; a row that lacks a figure has a dash."""
+        lines = [["", *self.columns], ["---"] * (len(self.columns) + 1)]
+        for row, record in self.records.items():
+            shown = [record.values[name].shown() if name in record.values else "–" for name in self.columns]
+            lines.append([row, *shown])
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write `table.md` and `table.csv`; their paths."""
+        paths = [folder / "table.md", folder / "table.csv"]
+        with written_whole(paths[0]) as path:
+            path.write_text(self.markdown(), encoding="utf-8")
+        with written_whole(paths[1]) as path, path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            parts = ("value", "low", "high", "deviation")
+            writer.writerow(
+                ["row", *(f"{name} {part}".removesuffix(" value") for name in self.columns for part in parts)]
+            )
+            for row, record in self.records.items():
+                values = [record.values[name].to_json() if name in record.values else {} for name in self.columns]
+                writer.writerow([row, *(value.get(part) for value in values for part in parts)])
+        return paths
+
+    def _check(self, column: str) -> None:
+        rows = [(row, _protocol(record, column)) for row, record in self.records.items() if column in record.values]
+        for row, protocol in rows[1:]:
+            different = differences(rows[0][1], protocol)
+            if different:
+                key, (first, second) = next(iter(different.items()))
+                raise UserError(
+                    f"'{column}' of '{rows[0][0]}' and '{row}' was measured under two protocols: {key} is {first} and "
+                    f"{second}; compare those alone that agree"
+                )
+
+
+def named(folders: Sequence[Path]) -> dict[str, Record]:
+    """The records of folders, by a name that tells them apart.
+
+    Raises:
+        UserError: A folder holds no record, or is given twice.
+    """
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UserError("a run is given twice: name each once")
+    records = [Record.read(folder) for folder in folders]
+    names = [record.name for record in records]
+    return {
+        name if names.count(name) == 1 else str(folder): record
+        for name, folder, record in zip(names, folders, records, strict=True)
+    }
+
+
+def _protocol(record: Record, column: str) -> dict[str, Any]:
+    """The part of a record's protocol on which a figure depends."""
+    if column == "seconds_per_image":
+        return {"environment": {"device": record.environment["device"]}}
+    keys = ["data", "precision"]
+    if column == "lpips":
+        keys.append("lpips")
+    if column in _DISTANCES or "/" in column:
+        keys.append("features")
+    protocol = {key: record.protocol[key] for key in keys}
+    drawn = record.protocol.get("drawn")
+    if drawn is not None and "features" in protocol:  # how many were drawn sets the bias of a distance
+        protocol["drawn"] = {"count": drawn["count"]}
+    return protocol
