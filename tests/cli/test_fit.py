@@ -95,6 +95,8 @@ def test_the_figures(finished: tuple[Path, str]) -> None:
     assert figures["expected_mean_length"] == 4 * 2.5  # 4 regions, half of them with 4 codes
     assert 4 <= figures["mean_length"] <= 16
     assert set(figures["ratios"]) == {"8", "4"} and sum(figures["ratios"].values()) == pytest.approx(1)
+    assert (figures["adaptation"]["images"], figures["adaptation"]["regions"]) == (9, 36)
+    assert figures["adaptation"]["gain_share"] <= 1 and set(figures["adaptation"]["step_gain_correlations"]) == {"4"}
     protocol = figures["protocol"]
     # of 32 crops, 16 went into the gate's calibration
     assert protocol["images"] == {"unseen": 9, "training": 16}
@@ -109,6 +111,7 @@ def test_what_is_printed(finished: tuple[Path, str]) -> None:
     figures = json.loads((folder / "metrics.json").read_text())
     assert f"PSNR                  {figures['psnr']:.2f} dB" in printed
     assert "(expected 10.0)" in printed
+    assert f"{figures['adaptation']['gain_share']:.0%} of the best gain; rank correlation of granularity" in printed
 
 
 def test_the_bundle_holds_the_averaged_weights(finished: tuple[Path, str]) -> None:

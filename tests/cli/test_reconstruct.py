@@ -101,6 +101,16 @@ def test_the_map_shows_where_codes_went(bundle: str, tmp_path: Path) -> None:
     assert metrics_of(tmp_path / "out")["images"][0]["ratios"] == {"8": 0.5, "4": 0.5}
 
 
+def test_where_codes_went_is_measured_over_all_pictures(bundle: str, tmp_path: Path, capsys) -> None:
+    for name, left in (("a", 100), ("b", 300)):
+        Image.fromarray(skimage.data.coffee()[100:250, left : left + 150]).save(tmp_path / f"{name}.png")
+    Image.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(tmp_path / "c.png")  # smaller than a region
+    run([*(str(tmp_path / f"{name}.png") for name in "abc"), "--tokenizer", bundle, "--out", str(tmp_path / "out")])
+    adaptation = metrics_of(tmp_path / "out")["adaptation"]
+    assert (adaptation["images"], adaptation["regions"]) == (8, 8 * 16)  # four crops each of two pictures
+    assert f"adaptation: {adaptation['gain_share']:.0%} of the best gain" in capsys.readouterr().out
+
+
 def exif_rotated(photograph: Image.Image) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -18,8 +18,11 @@ from vltok.files import written_whole
 _DESCRIPTION = """\
 Encode and decode pictures of any size. For each, the folder receives NAME.png, the reconstruction, and NAME.coding.png,
 the picture tinted by the granularity of each region, from blue (few codes) to red (many); metrics.json holds the
-figures. NAME is the picture's name without its ending, with a number where two pictures share it.
+figures, and whether the codes went where they help, measured on crops of all pictures together. NAME is the picture's
+name without its ending, with a number where two pictures share it.
 """
+#: Regions of each crop on which adaptation is measured; there are up to four crops of a picture.
+_REGIONS = 16
 
 
 def run(arguments: list[str]) -> None:
@@ -93,6 +96,7 @@ def _reconstruct(names: dict[str, Path], options: Namespace, out: Path) -> None:
     import torch
 
     from vltok.data.transforms import to_bytes_tensor
+    from vltok.evaluation.adaptation import Crops, adaptation_line, adaptive, measure_adaptation
     from vltok.evaluation.pictures import code_picture, picture_figures
     from vltok.evaluation.pixels import to_picture
     from vltok.figures.coding_maps import draw_picture_coding_map
@@ -111,6 +115,8 @@ def _reconstruct(names: dict[str, Path], options: Namespace, out: Path) -> None:
         raise UserError(f"--out '{out}' cannot be made a folder: {error.strerror}") from error
     records: list[dict] = []
     failures: list[dict[str, str]] = []
+    crops: list[Crops] = []
+    adaptation = None
     try:
         for name, path in names.items():
             try:
@@ -130,12 +136,19 @@ def _reconstruct(names: dict[str, Path], options: Namespace, out: Path) -> None:
                 {"name": name, "source": str(path), **asdict(picture_figures(picture, coded, tokenizer.spec))}
             )
             print(f"{name}: {_caption(records[-1])}")
+            if adaptive(tokenizer):
+                crops.append(Crops.of(picture, tokenizer.divisor))
+        count = sum(len(each.images) for each in crops)
+        if count:
+            figures = measure_adaptation(tokenizer, crops, device, images=count, regions=_REGIONS)
+            adaptation = figures.to_dict()
     finally:
         # after an interrupt too: no finished picture goes without its figures
         metrics = {
             "tokenizer": origin,
             "tile": options.tile,
             "mean": _mean(records),
+            "adaptation": adaptation,
             "images": records,
             "failed": failures,
         }
@@ -144,6 +157,8 @@ def _reconstruct(names: dict[str, Path], options: Namespace, out: Path) -> None:
     if failures:
         paths = ", ".join(f"'{failure['source']}'" for failure in failures)
         raise UserError(f"{len(failures)} of {len(names)} pictures could not be reconstructed: {paths}")
+    if adaptation is not None:
+        print(f"adaptation: {adaptation_line(adaptation)}")
     print(f"mean of {len(records)}: {_caption(metrics['mean'])}; written to {out}")
 
 

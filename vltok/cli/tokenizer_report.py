@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 
 from vltok.cli.fit import RunFolder
 from vltok.data.images import ImageBatch, ImageData
+from vltok.evaluation.adaptation import AdaptationFigures, adaptation_line, adaptive, measure_adaptation
 from vltok.evaluation.reconstruction import ReconstructionFigures, measure
 from vltok.figures.grids import reconstruction_grid
 from vltok.files import written_whole
@@ -47,7 +48,10 @@ def report_tokenizer(
     unseen = measure(tokenizer, _limited(data.val_dataloader(), trainer.limit_val_batches), device)
     count = math.ceil(TRAINING_CROPS / data.batch_size)
     seen = measure(tokenizer, _fresh(data.training_crops_dataloader(), training.calibration_batches, count), device)
-    figures = _figures(tokenizer, data, unseen, seen)
+    adaptation = None
+    if adaptive(tokenizer):
+        adaptation = measure_adaptation(tokenizer, _limited(data.val_dataloader(), trainer.limit_val_batches), device)
+    figures = _figures(tokenizer, data, unseen, seen, adaptation)
     protocol = {
         "vltok": __version__,
         "data": data.description(),
@@ -73,9 +77,13 @@ def report_tokenizer(
 
 
 def _figures(
-    tokenizer: Tokenizer, data: ImageData, unseen: ReconstructionFigures, seen: ReconstructionFigures
+    tokenizer: Tokenizer,
+    data: ImageData,
+    unseen: ReconstructionFigures,
+    seen: ReconstructionFigures,
+    adaptation: AdaptationFigures | None,
 ) -> dict[str, Any]:
-    """The figures of `metrics.json`: quality over unseen pictures, budget over training pictures."""
+    """The figures of `metrics.json`: quality and adaptation over unseen pictures, budget over training pictures."""
     of_unseen, of_seen = unseen.to_dict(), seen.to_dict()
     return {
         **{key: of_unseen[key] for key in ("psnr", "codebook_usage", "length_std", "contrast_correlation")},
@@ -83,6 +91,7 @@ def _figures(
         "expected_mean_length": tokenizer.expected_length(data.size, data.size),
         "ratios": of_seen["ratios"],
         "unseen_mean_length": of_unseen["mean_length"],
+        "adaptation": None if adaptation is None else adaptation.to_dict(),
     }
 
 
@@ -130,6 +139,8 @@ def _print(
     print(f"  codebook usage        {shown(figures['codebook_usage'], '.1%')}")
     print(f"  code length           {unseen.mean_length:.1f} ± {unseen.length_std:.1f}")
     print(f"  contrast correlation  {shown(figures['contrast_correlation'], '.3f')}")
+    if figures["adaptation"] is not None:
+        print(f"  adaptation            {adaptation_line(figures['adaptation'])}")
     print(f"on {seen.images} crops of the training pictures:")
     print(f"  code length           {seen.mean_length:.1f} (expected {shown(figures['expected_mean_length'], '.1f')})")
     if ratios:
