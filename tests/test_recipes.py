@@ -26,7 +26,11 @@ SMALLER = {
         f"{TOKENIZER}.decoder.blocks=1",
         f"{TOKENIZER}.decoder.channels=32",
     ],
-    "patch": [f"{TOKENIZER}.encoder.width=32", f"{TOKENIZER}.decoder.width=32"],
+    "patch": [
+        f"{TOKENIZER}.encoder.width=32",
+        f"{TOKENIZER}.encoder.channels=32",
+        f"{TOKENIZER}.decoder.width=32",
+    ],
 }
 
 
@@ -45,7 +49,7 @@ PRIOR_RECIPES = [path for path in RECIPES if "prior" in recipe_of(path)["model"]
 
 
 def test_there_are_recipes():
-    assert len(TOKENIZER_RECIPES) >= 10 and len(PRIOR_RECIPES) >= 7
+    assert len(TOKENIZER_RECIPES) >= 10 and len(PRIOR_RECIPES) >= 14
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=ids)
@@ -60,7 +64,7 @@ def test_a_tokenizer_trains_for_two_steps(path, tmp_path, capsys):
     encoder = recipe_of(path)["model"]["init_args"]["tokenizer"]["init_args"]["encoder"]["class_path"]
     gate = recipe_of(path)["model"]["init_args"]["tokenizer"]["init_args"]["gate"]
     smaller = SMALLER[encoder]
-    if gate["class_path"] == "feature":
+    if gate["class_path"] in ("feature", "gain"):
         smaller = [*smaller, f"{TOKENIZER}.gate.channels=32"]
     if "discriminator" in recipe_of(path)["model"]["init_args"]:
         smaller = [*smaller, "--model.discriminator.width=8"]
@@ -78,9 +82,19 @@ def test_a_tokenizer_trains_for_two_steps(path, tmp_path, capsys):
     assert (tmp_path / "run" / "metrics.json").is_file()
 
 
+#: The layers of each prior's transformers.
+LAYERS = {
+    "dq-transformer": ("position_layers", "content_layers"),
+    "raster-scan": ("position_layers", "content_layers"),
+    "global-local": ("global_layers", "local_layers"),
+    "fixed-raster": ("layers",),
+}
+
+
 @pytest.mark.parametrize("path", PRIOR_RECIPES, ids=ids)
 def test_a_prior_trains_for_two_steps(path, tmp_path, capsys):
-    arguments = recipe_of(path)["model"]["init_args"]["prior"]["init_args"]
+    prior = recipe_of(path)["model"]["init_args"]["prior"]
+    arguments = prior["init_args"]
     spec = CodeSpec(arguments["codebook_size"], tuple(arguments["factors"]))
     for split, count in (("train", 8), ("val", 4)):
         codes = random_codes(count, spec, arguments["regions"])
@@ -90,7 +104,7 @@ def test_a_prior_trains_for_two_steps(path, tmp_path, capsys):
             *("fit", "--config", str(path), "--out", str(tmp_path / "run")),
             *(f"--data.root={tmp_path / 'train'}", f"--data.validation={tmp_path / 'val'}", "--data.workers=0"),
             *("--model.prior.width=16", "--model.prior.heads=2", "--data.token_budget=2100"),
-            *("--model.prior.position_layers=1", "--model.prior.content_layers=1"),
+            *(f"--model.prior.{layers}=1" for layers in LAYERS[prior["class_path"]]),
             *("--trainer.max_steps=2", "--trainer.precision=32-true", "--trainer.accelerator=cpu"),
         ]
     )

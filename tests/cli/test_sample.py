@@ -102,6 +102,7 @@ def test_the_figures_of_a_prior(project: Path) -> None:
     below = 1 - figures["content_per_code"] / figures["unigram_per_code"]
     assert figures["content_below_unigram"] == pytest.approx(below)
     assert figures["codes_per_second"] > 0
+    assert figures["samples_per_second"] > 0
     protocol = figures["protocol"]
     assert (protocol["steps"], protocol["seed"]) == (4, 5)
     assert protocol["sequences"]["unseen"] == held_out["samples"]

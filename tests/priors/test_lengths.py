@@ -6,7 +6,7 @@ import torch
 from vltok.codes import CodeSpec
 from vltok.errors import UserError
 from vltok.interfaces import SamplingConfig
-from vltok.priors.lengths import CoarseToFinePlan
+from vltok.priors.lengths import CoarseToFinePlan, RasterPlan
 
 SPEC = CodeSpec(8, (4, 2, 1), (1, 3))
 # counts of regions of each granularity, and the code length that they give
@@ -36,6 +36,36 @@ def mixes_within(plan: CoarseToFinePlan) -> set[tuple[int, ...]]:
 
     walk(0, 3, 0, (0, 0, 0))
     return found
+
+
+def mixes_in_raster_order(sampling: SamplingConfig) -> set[tuple[int, ...]]:
+    """Likewise, where region follows region."""
+    plan = RasterPlan.of(sampling, SPEC, torch.device("cpu"))
+    found = {(0, 0, 0)}
+    for _ in range(3):
+        allowed = {counts: plan.choices(torch.tensor([counts]))[0].tolist() for counts in found}
+        assert all(any(choices) for choices in allowed.values())
+        found = {
+            tuple(count + (k == granularity) for k, count in enumerate(counts))
+            for counts, choices in allowed.items()
+            for granularity in range(3)
+            if choices[granularity]
+        }
+    return found
+
+
+CONTROLS = [
+    {},
+    *({"codes": codes} for codes in sorted(set(MIXES.values()))),
+    *({"max_codes": codes} for codes in (3, 5, 20, 21, 48, 1000)),
+    *({"ratios": ratios} for ratios in ({4: 1.0}, {1: 1.0}, {1: 0.34, 2: 0.33, 4: 0.33}, {1: 0.6, 4: 0.4})),
+]
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=str)
+def test_every_order_leaves_the_same_mixes(control):
+    sampling = SamplingConfig(**control)
+    assert mixes_in_raster_order(sampling) == mixes_within(CoarseToFinePlan.of(sampling, SPEC))
 
 
 def test_without_control_every_mix_is_possible():

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
-from vltok.priors.orderings import CoarseToFine
+from vltok.nn.attention import Packing
+from vltok.priors.orderings import CoarseToFine, RasterOrder, preceding
 
 ORDERS = ("row-first", "region-first")
 
@@ -33,6 +34,10 @@ def test_codes_survive_the_round_trip(factors, regions, images, seed, order):
     assert ordering.codes(sequences).equal(codes)
     assert sequences.packing.lengths == (codes.lengths + 2 * spec.granularities).tolist()
     assert max(sequences.packing.lengths) <= ordering.longest
+    raster = RasterOrder(spec)
+    sequences = raster(codes)
+    assert raster.codes(sequences).equal(codes)
+    assert sequences.packing.lengths == codes.lengths.tolist()
 
 
 def two_images() -> tuple[CodeSpec, Codes]:
@@ -74,6 +79,24 @@ def test_shifting_stays_within_images():
     assert read.contents.tolist() == [*first[:-1].tolist(), *second[:-1].tolist()]
     assert targets.contents.tolist() == [*first[1:].tolist(), *second[1:].tolist()]
     assert read.packing.lengths == targets.packing.lengths == [8, 11]
+
+
+def test_raster_order_finishes_a_region_before_the_next():
+    spec, codes = two_images()
+    order = RasterOrder(spec)
+    sequences = order(codes)
+    # codes are stored row by row over the fine map: of image 1 these are 5 6 7 8 above 9 10 11 12
+    assert sequences.contents.tolist() == [0, 1, 2, 3, 4, 5, 6, 9, 10, 7, 8, 11, 12]
+    assert order.layout.region[sequences.places].tolist() == [0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1]
+    # a coarse region's only place, then the four of a fine one
+    assert order.layout.inside[sequences.places].tolist() == [0, 1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4]
+
+
+def test_tokens_are_preceded_by_those_before_them_or_a_start():
+    packing = Packing(torch.tensor([2, 3]))
+    assert preceding(torch.arange(5), torch.tensor([8, 9]), packing).tolist() == [8, 0, 9, 2, 3]
+    vectors = preceding(torch.eye(5), torch.zeros(2, 5), packing)
+    assert vectors.argmax(1).tolist() == [0, 0, 0, 2, 3] and not vectors[[0, 2]].any()
 
 
 @pytest.mark.parametrize("size", ["small", "full"])

@@ -2,7 +2,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from vltok.priors.sampling import drawn, filtered, seed_of, streams, uniforms
+from vltok.errors import UserError
+from vltok.interfaces import SamplingConfig
+from vltok.priors.sampling import Guidance, drawn, filtered, refuse, seed_of, streams, uniforms
 
 
 @pytest.mark.parametrize("k", [1, 5, 20])
@@ -68,3 +70,23 @@ def test_a_generator_gives_another_seed_each_time_and_can_be_repeated():
     generator.manual_seed(3)
     assert seeds == [seed_of(generator), seed_of(generator)]
     assert seeds[0] != seeds[1]
+
+
+def test_guidance_leads_from_the_row_without_the_class_to_the_one_with_it():
+    guidance = Guidance(3.0)
+    assert guidance.labels(torch.tensor([4, 2]), 9).tolist() == [4, 2, 9, 9]
+    assert guidance.rows(torch.tensor([1, 0])).tolist() == [1, 0, 1, 0]
+    assert guidance.kept(torch.tensor([1]), 2).tolist() == [1, 3]
+    logits = torch.tensor([[1.0, 0.0], [5.0, 5.0], [0.0, 2.0], [5.0, 5.0]])
+    assert guidance.logits(logits).tolist() == [[3.0, -4.0], [5.0, 5.0]]
+
+
+def test_without_guidance_there_is_one_row_for_each_image():
+    guidance, labels = Guidance(1.0), torch.tensor([4, 2])
+    assert guidance.labels(labels, None) is guidance.rows(labels) is guidance.kept(labels, 2) is labels
+
+
+def test_what_has_no_meaning_is_refused_by_name():
+    refuse(SamplingConfig(top_k=3), ("codes", "positions"), "there are none")
+    with pytest.raises(UserError, match=r"^codes is 7, but every image has 6: leave it out$"):
+        refuse(SamplingConfig(codes=7), ("positions", "codes"), "every image has 6")

@@ -1,6 +1,7 @@
 """What `vltok fit` leaves of a trained prior: the bundle, drawn pictures, the figures."""
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -82,7 +83,6 @@ def report_prior(
         return
     manifest = data.dataset.manifest
     steps = trainer.global_step
-    figures = {**measured, "codes_per_second": training.speed.per_second()}
     protocol = {
         "vltok": __version__,
         "sequences": {
@@ -98,8 +98,10 @@ def report_prior(
     }
     places = resolve(manifest.tokenizer_places, data.dataset.root)
     tokenizer = matching(manifest.settings.tokenizer, places)
+    figures = {**measured, "codes_per_second": training.speed.per_second()}
     if tokenizer is not None:
-        _draw(training.prior, tokenizer, trainer.strategy.root_device, config["seed_everything"], folder)
+        device, seed = trainer.strategy.root_device, config["seed_everything"]
+        figures["samples_per_second"] = _draw(training.prior, tokenizer, device, seed, folder)
     save_prior(
         training.prior.cpu(),
         config["model"]["init_args"]["prior"],
@@ -132,14 +134,20 @@ def _measure(training: PriorTraining, data: CodeData, trainer: Trainer) -> dict[
     return figures
 
 
-def _draw(prior: Prior, bundle: str, device: torch.device, seed: int, folder: RunFolder) -> None:
+def _draw(prior: Prior, bundle: str, device: torch.device, seed: int, folder: RunFolder) -> float:
+    """Write pictures that the prior draws; how many images' codes it drew a second."""
     prior, tokenizer = prior.to(device).eval(), load_tokenizer(bundle, device)
     wanted = _PICTURES if prior.classes is None else torch.arange(_PICTURES) % prior.classes
+    start = time.monotonic()
     codes = prior.sample(wanted, SamplingConfig(), torch.Generator().manual_seed(seed))
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    seconds = time.monotonic() - start
     with torch.inference_mode():
         images = tokenizer.decode(codes)
     with written_whole(folder.samples) as path:
         sample_grid(images, codes, tokenizer.spec, columns=4).save(path)
+    return _PICTURES / seconds
 
 
 def _print(figures: Mapping[str, float], data: CodeData, folder: RunFolder) -> None:
@@ -155,6 +163,8 @@ def _print(figures: Mapping[str, float], data: CodeData, folder: RunFolder) -> N
         print(f"  in all                {figures['bits_per_code']:.3f} bits a code, ", end="")
         print(f"{figures['bits_per_image']:.0f} bits an image")
     print(f"trained on {figures['codes_per_second']:.0f} codes a second")
+    if "samples_per_second" in figures:
+        print(f"drew {figures['samples_per_second']:.2f} images a second")
     written = [folder.bundle, folder.metrics, *([folder.samples] if folder.samples.is_file() else [])]
     print(f"written: {', '.join(map(str, written))}")
 
