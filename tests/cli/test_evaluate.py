@@ -73,6 +73,8 @@ def test_the_figures_of_a_tokenizer(of_tokenizer: dict, project: Path) -> None:
         assert of_tokenizer["values"][name]["low"] <= values[name] <= of_tokenizer["values"][name]["high"]
     assert values["frechet_distance/random:test_resnet"] > 0
     assert not any("fid" in name or "inception" in name for name in values)
+    files = {path.name for path in (project / "evaluated").iterdir()}
+    assert files == {"metrics.json", "images.csv", "report.html"}
     codes = of_tokenizer["codes"]
     assert set(codes["codebook_perplexity"]) == {"any", "8", "4"}
     assert 1 <= codes["codebook_perplexity"]["any"] <= 300 * values["codebook_usage"]
@@ -115,6 +117,7 @@ def test_a_prior(tmp_path: Path) -> None:
     assert found["codes"]["drawn"]["samples"] == 12
     assert values["length"] == found["codes"]["drawn"]["length"]["mean"]
     assert found["protocol"]["drawn"]["sampling"]["top_k"] == 20
+    assert {path.name for path in (tmp_path / "first").iterdir()} == {"metrics.json", "report.html", "unfolding.gif"}
     again = evaluate(*arguments, "--batch-size", "5", "--out", str(tmp_path / "second"))
     assert again["codes"] == found["codes"] and again["protocol"] == found["protocol"]
     for name, value in values.items():
@@ -137,7 +140,7 @@ def test_processes_share_the_work(of_tokenizer: dict, tmp_path: Path) -> None:
     found = json.loads((tmp_path / "metrics.json").read_text())
     assert found["codes"] == of_tokenizer["codes"] and found["protocol"] == of_tokenizer["protocol"]
     for name, value in of_tokenizer["values"].items():
-        if not name.startswith(("seconds", "kernel")):  # the kernel distance draws its subsets among other orders
+        if not name.startswith(("seconds", "kernel")):  # the subsets of the kernel distance may be others
             assert found["values"][name]["value"] == pytest.approx(value["value"], rel=1e-3), name
 
 

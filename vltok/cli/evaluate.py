@@ -4,7 +4,8 @@
 evaluated/
   metrics.json   the figures, their confidence intervals, and the protocol: 'vltok compare' reads it
   images.csv     the figures of each picture (not of a prior)
-  report.html    everything at one look
+  report.html    everything at one look, in any browser
+  unfolding.gif  of a prior: how its first picture unfolds, from coarse to fine
 ```
 """
 

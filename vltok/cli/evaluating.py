@@ -22,6 +22,8 @@ from vltok.evaluation.measuring import Measured, Share, measure_prior, measure_r
 from vltok.evaluation.processes import joined
 from vltok.evaluation.quality import Quality
 from vltok.evaluation.records import Record, environment
+from vltok.figures.report import report_html
+from vltok.figures.unfolding import save_unfolding
 from vltok.files import written_whole
 from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fingerprint
 from vltok.io.places import find_tokenizer
@@ -158,6 +160,13 @@ def _write(kind: Literal["tokenizer", "prior", "codec"], setting: Setting, found
     record = Record(kind, found.subject, measured.values, measured.codes, protocol, where)
     out = Path(options.out)
     written = [record.write(out)]
+    with written_whole(out / "report.html") as page:
+        page.write_text(report_html(record, measured.examples, found.spec), encoding="utf-8")
+    written.append(out / "report.html")
+    if kind == "prior" and found.spec.gridded and measured.examples:
+        first = measured.examples[0]
+        save_unfolding(first.result, first.codes, found.spec, out / "unfolding.gif")
+        written.append(out / "unfolding.gif")
     if measured.per_image:
         written.append(_write_images(measured, out))
     for name, value in record.values.items():

@@ -12,6 +12,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from torchmetrics.utilities import dim_zero_cat
 
 from vltok.evaluation.features import Features
+from vltok.evaluation.processes import gather
 from vltok.evaluation.values import Value
 
 _SUBSETS, _SUBSET_SIZE = 100, 1000
@@ -62,8 +63,8 @@ class SetDistances:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             precision, recall = (value.item() for value in self._support.compute())
-            counts = self._frechet.metric_state
-            images = min(int(counts["real_features_num_samples"]), int(counts["fake_features_num_samples"]))
+            counts = (self._frechet.real_features_num_samples, self._frechet.fake_features_num_samples)
+            images = min(sum(gather([int(count)])) for count in counts)
             # half of a small set, lest all subsets be the same one
             self._kernel.subset_size = min(_SUBSET_SIZE, max(images // 2, 1))
             kernel, kernel_deviation = (value.item() for value in self._kernel.compute())

@@ -1,0 +1,138 @@
+"""The report in a real browser: pictures are picked, the slider slides, and what is shown is checked."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import skimage.data
+import torch
+from playwright.sync_api import Page, sync_playwright
+
+from vltok.codes import Codes, CodeSpec
+from vltok.evaluation.measuring import Example
+from vltok.evaluation.records import Record
+from vltok.evaluation.values import Value
+from vltok.figures.report import report_html
+
+SPEC = CodeSpec(codebook_size=300, factors=(4, 8))
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+def examples() -> list[Example]:
+    """Three photographs, each with more fine regions than the one before."""
+    found = []
+    for place, name in enumerate(("astronaut", "coffee", "chelsea")):
+        image = torch.from_numpy(getattr(skimage.data, name)()[100:116, 150:166].copy()).movedim(-1, 0)
+        grains = torch.tensor([0] * (3 - place) + [1] * (1 + place)).view(1, 2, 2)
+        code_map = torch.arange(16).view(1, 4, 4) + 20 * place
+        codes = Codes.from_code_map(code_map, grains, SPEC)
+        figures = {"psnr": 20.5 + place, "length": float(codes.lengths)}
+        found.append(Example(f"<{name}>", image, image // 2, codes, figures))
+    return found
+
+
+def record(kind: str = "tokenizer") -> Record:
+    codes = {"length": {"histogram": {"7": 2, "13": 1}}}
+    protocol = {"data": {"pixels": "a", "split": "val", "size": 16, "images": 3}}
+    return Record(kind, {"path": "my/bundle"}, {"psnr": Value(21.5, 21.0, 22.0)}, codes, protocol, {"vltok": "0"})
+
+
+def test_the_file_needs_nothing_else() -> None:
+    page = report_html(record(), examples(), SPEC)
+    assert "{{" not in page
+    assert not re.search(r"https?://", page)
+    for source in re.findall(r'(?:src|href)="([^"]*)"', page):
+        assert source.startswith("data:"), source
+    assert "21.5 (21 to 22)" in page and "my/bundle" in page
+    # keys are text, whatever stands in them
+    assert "<astronaut>" not in page and page.count("</script>") == 2
+
+
+@pytest.fixture(scope="module")
+def browser_page() -> Iterator[Page]:
+    executable = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    with sync_playwright() as playwright:
+        if executable is None and not Path(playwright.chromium.executable_path).exists():
+            pytest.skip("there is no Chromium on this machine: install it, or run 'playwright install chromium'")
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        context = browser.new_context(offline=True, viewport={"width": 1200, "height": 900})
+        yield context.new_page()
+        browser.close()
+
+
+@pytest.fixture
+def page(browser_page: Page, tmp_path: Path) -> Page:
+    (tmp_path / "report.html").write_text(report_html(record(), examples(), SPEC), encoding="utf-8")
+    browser_page.goto(f"file://{tmp_path / 'report.html'}")
+    return browser_page
+
+
+def shown(page: Page, element: str) -> str:
+    """The source of a picture that has loaded."""
+    picture = page.locator(f"#{element}")
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    return picture.get_attribute("src")
+
+
+def test_the_first_picture_is_shown(page: Page) -> None:
+    assert page.locator("#key").inner_text() == "<astronaut>"
+    assert page.locator("#place").inner_text() == "1 of 3"
+    assert "psnr 20.5" in page.locator("#figures").inner_text()
+    assert page.locator("#length").inner_text() == "7"
+    assert len(page.locator("#codes").inner_text().split()) == 7
+    assert len({shown(page, element) for element in ("image", "result", "map", "error")}) == 4
+    assert shown(page, "overlay") == shown(page, "map")
+
+
+def test_a_picture_is_picked(page: Page) -> None:
+    before = [shown(page, element) for element in ("image", "result", "map", "error")]
+    page.locator("#thumbnails button").nth(2).click()
+    assert page.locator("#key").inner_text() == "<chelsea>"
+    assert page.locator("#length").inner_text() == "13"
+    assert page.locator("#codes").inner_text().split()[0] == str(examples()[2].codes.ids[0].item())
+    after = [shown(page, element) for element in ("image", "result", "map", "error")]
+    assert all(first != second for first, second in zip(before, after, strict=True))
+    assert page.locator("#thumbnails button[aria-pressed=true]").count() == 1
+
+
+def test_arrow_keys_move_between_pictures(page: Page) -> None:
+    for key, expected in (
+        ("Right", "<coffee>"),
+        ("Right", "<chelsea>"),
+        ("Right", "<astronaut>"),
+        ("Left", "<chelsea>"),
+    ):
+        page.keyboard.press(f"Arrow{key}")
+        assert page.locator("#key").inner_text() == expected
+
+
+def test_the_slider_fades_the_coding_map(page: Page) -> None:
+    overlay = page.locator("#overlay")
+    assert overlay.evaluate("image => getComputedStyle(image).opacity") == "0.5"
+    with_map = page.locator("#pane-image .pane").screenshot()
+    page.locator("#opacity").fill("0")
+    assert overlay.evaluate("image => getComputedStyle(image).opacity") == "0"
+    assert page.locator("#pane-image .pane").screenshot() != with_map
+    # on the slider, the arrows slide
+    page.locator("#opacity").press("ArrowRight")
+    assert overlay.evaluate("image => getComputedStyle(image).opacity") == "0.01"
+    assert page.locator("#key").inner_text() == "<astronaut>"
+
+
+@pytest.mark.parametrize(
+    ("kind", "hidden"), [("codec", {"pane-map", "code-part"}), ("prior", {"pane-result", "pane-error"})]
+)
+def test_what_there_is_not_is_not_shown(browser_page: Page, tmp_path: Path, kind: str, hidden: set[str]) -> None:
+    bare = []
+    for example in examples():
+        image = None if kind == "prior" else example.image
+        codes = None if kind == "codec" else example.codes
+        bare.append(Example(example.key, image, example.result, codes, example.figures))
+    page = report_html(record("tokenizer"), bare, None if kind == "codec" else SPEC)
+    (tmp_path / "report.html").write_text(page, encoding="utf-8")
+    browser_page.goto(f"file://{tmp_path / 'report.html'}")
+    parts = ("pane-image", "pane-result", "pane-map", "pane-error", "code-part")
+    assert {part for part in parts if not browser_page.locator(f"#{part}").is_visible()} == hidden

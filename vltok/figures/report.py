@@ -1,0 +1,117 @@
+"""A report of an evaluation: one HTML file that needs nothing else, with a viewer of its pictures."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+
+from vltok.codes import CodeSpec
+from vltok.data.transforms import to_unit_range
+from vltok.evaluation.measuring import Example
+from vltok.evaluation.pixels import to_bytes, to_picture
+from vltok.evaluation.records import Record
+from vltok.figures.coding_maps import draw_coding_map, error_map, granularity_colors
+from vltok.figures.curves import length_histograms
+
+_MAP_WIDTH = 256
+#: The error that gets the brightest colour, of pixel values in [0, 1].
+_LARGEST_ERROR = 0.2
+
+
+def report_html(record: Record, examples: Sequence[Example], spec: CodeSpec | None) -> str:
+    """The report.
+
+    Args:
+        record: The figures.
+        examples: The pictures of the viewer.
+        spec: Of their codes; None for a codec.
+    """
+    images = record.protocol["data"]["images"]
+    parts = {
+        "title": html.escape(f"{record.kind} {record.name}"),
+        "subtitle": html.escape(f"vltok {record.environment.get('vltok')}, measured on {images} pictures."),
+        "legend": _legend(spec),
+        "largest": f"{_LARGEST_ERROR:g}",
+        "values": _table((name, value.shown()) for name, value in record.values.items()),
+        "plots": _plots(record),
+        "protocol": _table((key, json.dumps(value)) for key, value in record.protocol.items()),
+        # what closes a script must not stand in one
+        "data": json.dumps([_picture(example, spec) for example in examples]).replace("<", "\\u003c"),
+    }
+    page = (files("vltok.figures") / "report.html").read_text(encoding="utf-8")
+    # the data comes last, since nothing in it is a place of the page
+    for name, text in parts.items():
+        page = page.replace("{{" + name + "}}", text)
+    return page
+
+
+def _picture(example: Example, spec: CodeSpec | None) -> dict[str, Any]:
+    beneath = example.result if example.image is None else example.image
+    return {
+        "key": example.key,
+        "figures": _words(example.figures),
+        "image": None if example.image is None else _source(example.image),
+        "result": _source(example.result),
+        "map": None if spec is None or not spec.gridded else _source(_coding_map(beneath, example, spec)),
+        "error": None if example.image is None else _source(_error(example)),
+        "codes": None if example.codes is None else example.codes.ids.tolist(),
+    }
+
+
+def _coding_map(pixels: UInt8[Tensor, "3 H W"], example: Example, spec: CodeSpec) -> UInt8[Tensor, "3 _ _"]:
+    scale = max(1, round(_MAP_WIDTH / pixels.shape[2]))
+    enlarged = pixels.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2)
+    return to_bytes(draw_coding_map(to_unit_range(enlarged)[None], example.codes.require_grains(), spec)[0])
+
+
+def _error(example: Example) -> UInt8[Tensor, "3 H W"]:
+    decoded, original = (to_unit_range(pixels)[None] for pixels in (example.result, example.image))
+    return to_bytes(error_map(decoded, original, largest=2 * _LARGEST_ERROR)[0])
+
+
+def _plots(record: Record) -> str:
+    figure = length_histograms({record.kind: record})
+    if figure is None:
+        return ""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=120)
+    return f'<h2>Code lengths</h2><img class="plot" alt="code-length histogram" src="{_encoded(file)}">'
+
+
+def _legend(spec: CodeSpec | None) -> str:
+    if spec is None or not spec.gridded:
+        return ""
+    named = zip(spec.factors, (granularity_colors(spec.granularities) * 255).round().int().tolist(), strict=True)
+    return ", ".join(
+        f'<span style="color: rgb({red} {green} {blue})">■</span> factor {factor}'
+        for factor, (red, green, blue) in named
+    )
+
+
+def _words(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items())
+
+
+def _table(rows: Any) -> str:
+    cells = (f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>" for name, text in rows)
+    return f"<table>{''.join(cells)}</table>"
+
+
+def _source(pixels: UInt8[Tensor, "3 H W"]) -> str:
+    file = io.BytesIO()
+    picture: Image.Image = to_picture(pixels)
+    picture.save(file, format="png")
+    return _encoded(file)
+
+
+def _encoded(file: io.BytesIO) -> str:
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

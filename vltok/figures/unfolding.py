@@ -1,0 +1,63 @@
+"""How a draw unfolds from coarse to fine, as an animation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+
+from vltok.codes import Codes, CodeSpec
+from vltok.data.transforms import to_unit_range
+from vltok.evaluation.pixels import to_bytes, to_picture
+from vltok.figures.coding_maps import draw_coding_map
+from vltok.files import written_whole
+
+_WIDTH = 256
+_MILLISECONDS, _LAST_MILLISECONDS = 120, 2000
+
+
+def unfolding_frames(
+    pixels: UInt8[Tensor, "3 H W"], codes: Codes, spec: CodeSpec, frames: int = 24
+) -> UInt8[Tensor, "f 3 H W"]:
+    """The picture as code after code is drawn: grey where there is none yet.
+
+    Args:
+        pixels: What the codes decode to, in any enlargement.
+        codes: A batch of one, in the order in which they are drawn.
+        spec: Of the codes, which lie on a grid.
+        frames: How many, of which the last is whole.
+
+    Raises:
+        UserError: The codes lie on no grid.
+    """
+    length = int(codes.lengths)
+    # the place of each code in the sequence, laid where the code lies
+    order = replace(codes, ids=torch.arange(length)).to_code_map(spec)
+    drawn = torch.linspace(0, length, frames + 1)[1:].round()
+    there = order < drawn[:, None, None]
+    scale = tuple(side // cells for side, cells in zip(pixels.shape[1:], there.shape[1:], strict=True))
+    there = there.repeat_interleave(scale[0], dim=1).repeat_interleave(scale[1], dim=2)
+    return torch.where(there[:, None], pixels, torch.full_like(pixels, 128))
+
+
+def save_unfolding(pixels: UInt8[Tensor, "3 H W"], codes: Codes, spec: CodeSpec, path: Path) -> None:
+    """Write an animated GIF of one draw: the picture at the left, its coding map at the right.
+
+    Args:
+        pixels: What the codes decode to.
+        codes: A batch of one.
+        spec: Of the codes, which lie on a grid.
+        path: Ends in ``.gif``.
+    """
+    scale = max(1, round(_WIDTH / pixels.shape[2]))
+    enlarged = pixels.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2)
+    coding_map = to_bytes(draw_coding_map(to_unit_range(enlarged)[None], codes.require_grains(), spec)[0])
+    sides = [unfolding_frames(side, codes, spec) for side in (enlarged, coding_map)]
+    pictures: list[Image.Image] = [to_picture(frame) for frame in torch.cat(sides, dim=3)]
+    durations = [_MILLISECONDS] * (len(pictures) - 1) + [_LAST_MILLISECONDS]
+    with written_whole(path) as file:
+        pictures[0].save(file, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
