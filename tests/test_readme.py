@@ -62,7 +62,10 @@ def run(command: str) -> None:
         _, *others = (row for row in sorted(Path(command.split()[2]).glob("*.yaml")) if row.name != "table.yaml")
         for row in others:
             row.unlink()
-        command = f"{command.replace(' 0 1 2', ' 0')} {SMALL['recipes/quickstart.yaml']} {ONE_STEP} {ON_IMAGES}"
+        small = SMALL["recipes/quickstart_prior.yaml"]
+        if "prior" not in command:
+            small = f"{SMALL['recipes/quickstart.yaml']} {ON_IMAGES}"
+        command = f"{command.replace(' 0 1 2', ' 0')} {small} {ONE_STEP}"
     if command.startswith("vltok evaluate "):
         command = f"{command} --data.val_crops=8"
     assert main(shlex.split(command)[1:]) == 0, command
@@ -96,6 +99,10 @@ def test_there_is_no_other_kind_of_command():
 def test_commands_run_one_after_another(block, project, capsys):
     if any("shards/train-*" in command for command in block):
         run("vltok pack pictures shards/train-%06d.tar --count 4")
+    if any("prior_orders" in command for command in block):
+        for split in ("train", "val"):
+            codes = f"--split {split} --data.{split}_crops 40 --out runs/quickstart_codes/{split}"
+            run(f"vltok tokenize --tokenizer runs/quickstart/bundle {codes}")
     for command in block:
         before = set(project.rglob("*"))
         run(command)
