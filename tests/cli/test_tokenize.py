@@ -165,9 +165,7 @@ def test_killed_at_ten_random_moments_nothing_is_lost(
         assert len(shards) >= kept
         kept = len(shards)
     assert 0 < kept < PICTURES
-    last = start_process(command("killed"))
-    last.join()
-    assert last.exitcode == 0
+    assert main(command("killed")) == 0
     assert contents(out) == contents(tmp_path / "undisturbed")
     # a shard that was in place when its record was not yet is written again
     done = int(re.findall(r"going on from (\d+) pictures that are done", capfd.readouterr().err)[-1])

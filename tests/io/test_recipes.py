@@ -179,7 +179,7 @@ WRONG = {
     "misspelt component": (
         f"{INNER}/gate/class_path",
         "entropi",
-        "no gate is called 'entropi'; there are: entropy, feature, fixed, random; did you mean 'entropy'?",
+        "no gate is called 'entropi'; there are: entropy, feature, fixed, gain, random; did you mean 'entropy'?",
     ),
     "no such class": (
         f"{INNER}/gate/class_path",
@@ -196,13 +196,13 @@ WRONG = {
         f"{INNER}/gate/class_path",
         "vltok.tokenizers.encoders.PatchEncoder",
         "tokenizer.gate: 'vltok.tokenizers.encoders.PatchEncoder' is no Gate; there are: entropy, feature, fixed, "
-        "random",
+        "gain, random",
     ),
     "misspelt init_args": (
         f"{INNER}/gate",
         {"class_path": "fixed", "initargs": {}},
         "tokenizer.gate must be a component's name or dotted path, or hold class_path and init_args alone; there are: "
-        "entropy, feature, fixed, random",
+        "entropy, feature, fixed, gain, random",
     ),
     "number for a component": (
         f"{INNER}/budget",
