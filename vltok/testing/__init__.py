@@ -7,13 +7,17 @@ class TestMyPrior(PriorContract):
     def build(self):
         return MyPrior(codebook_size=2, factors=(2, 1), regions=(1, 2), width=16)
 ```
+
+Importing this needs pytest.
 """
 
 import pytest
 
-# before the import, so that a failed assertion shows its values
-pytest.register_assert_rewrite("vltok.testing.priors")
+# before the imports, so that a failed assertion shows its values
+pytest.register_assert_rewrite(*(f"vltok.testing.{name}" for name in ("modules", "priors", "tokenizers")))
 
+from vltok.testing.modules import pictures  # noqa: E402
 from vltok.testing.priors import ConditionalPriorContract, PriorContract, random_codes  # noqa: E402
+from vltok.testing.tokenizers import TokenizerContract  # noqa: E402
 
-__all__ = ["ConditionalPriorContract", "PriorContract", "random_codes"]
+__all__ = ["ConditionalPriorContract", "PriorContract", "TokenizerContract", "pictures", "random_codes"]

@@ -1,0 +1,144 @@
+"""What every component with weights must hold, whatever its kind; and the pictures that contracts use."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+#: Steps of training within which every parameter must have had a gradient: a branch may start at zero, so that what
+#: lies behind it has none in the first.
+STEPS = 3
+
+
+def pictures(images: int, height: int, width: int, seed: int = 0) -> Float[Tensor, "b 3 H W"]:
+    """Drawn pictures in [-1, 1]: soft colors everywhere, and grain that grows from left to right.
+
+    Args:
+        images: How many.
+        height: Of each, in pixels.
+        width: Of each, in pixels.
+        seed: Others for another one.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    soft = F.interpolate(torch.rand(images, 3, 3, 3, generator=generator), size=(height, width), mode="bilinear")
+    grain = torch.rand(images, 3, height, width, generator=generator) - 0.5
+    amount = torch.linspace(0, 1, width) * torch.linspace(0.2, 1, images).view(-1, 1, 1, 1)
+    return ((2 * soft - 1) * 0.7 + grain * amount * 0.6).clamp(-1, 1)
+
+
+def smallest_and_larger(divisor: int, given: tuple[int, int] | None) -> list[tuple[int, int]]:
+    """Sizes to try: one region and six of them, or the only one that is given."""
+    return [(divisor, divisor), (2 * divisor, 3 * divisor)] if given is None else [given]
+
+
+def without_gradient(module: nn.Module, loss: Callable[[], Tensor]) -> list[str]:
+    """The names of the trainable parameters that no gradient other than zero reaches in the first steps of training."""
+    missing = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    optimizer = torch.optim.Adam(missing.values(), lr=1e-3) if missing else None
+    for _ in range(STEPS):
+        total = loss()
+        assert total.dim() == 0 and total.isfinite(), "a loss is one finite number"
+        if optimizer is None or not missing:
+            break
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        for name, parameter in list(missing.items()):
+            if parameter.grad is not None and parameter.grad.any():
+                assert parameter.grad.isfinite().all(), f"the gradient of {name} is not finite"
+                del missing[name]
+    return list(missing)
+
+
+def snapshot(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of a component's state."""
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def assert_state(module: nn.Module, expected: dict[str, Tensor]) -> None:
+    """Check that a component's state is still that of a snapshot."""
+    found = module.state_dict()
+    assert found.keys() == expected.keys()
+    changed = [name for name, value in expected.items() if not _same(found[name], value)]
+    assert not changed, f"state that changed: {', '.join(changed)}"
+
+
+def assert_same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    """Check that tensors are equal to the last digit."""
+    assert len(found) == len(expected)
+    assert all(_same(*pair) for pair in zip(found, expected, strict=True)), "the same input gave another result"
+
+
+class ModuleContract(ABC):
+    """Tests of a component with a state, which the contract of its kind extends."""
+
+    @pytest.fixture(autouse=True)
+    def _seeded(self) -> None:
+        torch.manual_seed(0)
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """A tiny component with fresh weights; the same arguments each time."""
+
+    @abstractmethod
+    def _respond(self, module: nn.Module) -> list[Tensor]:
+        """What it gives for an input that is the same each time, once it is ready for use."""
+
+    def test_evaluation_gives_the_same_again_and_changes_nothing(self):
+        module = self.build().eval()
+        self._respond(module)  # what is fetched or measured before the first use is there now
+        before = snapshot(module)
+        first = self._respond(module)
+        torch.manual_seed(1)
+        assert_same(self._respond(module), first)
+        assert_state(module, before)
+
+    def test_its_state_rebuilds_it(self):
+        module, other = self.build(), self.build()
+        self._respond(other.eval())
+        self._respond(module.train())
+        other.load_state_dict(snapshot(module.eval()), strict=True)
+        assert_same(self._respond(other), self._respond(module))
+
+    def test_it_runs_in_mixed_precision(self):
+        module = self.build().eval()
+        with torch.autocast("cpu", torch.bfloat16):
+            found = self._respond(module)
+        assert all(value.isfinite().all() for value in found)
+
+
+class TrainableContract(ModuleContract):
+    """Tests of a component that is trained, which the contract of its kind extends."""
+
+    @abstractmethod
+    def _loss(self, module: nn.Module) -> Tensor:
+        """A loss to train it by, in training mode."""
+
+    def test_every_parameter_gets_a_gradient(self):
+        module = self.build().train()
+        missing = without_gradient(module, lambda: self._loss(module))
+        assert not missing, f"parameters that learn nothing: {', '.join(missing)}"
+
+    def test_it_trains_in_mixed_precision(self):
+        module = self.build().train()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = self._loss(module)
+        assert loss.isfinite()
+        if loss.requires_grad:
+            loss.backward()
+        gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+        assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def _same(first: Tensor, second: Tensor) -> bool:
+    return (
+        first.shape == second.shape
+        and first.dtype == second.dtype
+        and torch.equal(first.nan_to_num(), second.nan_to_num())
+    )

@@ -1,0 +1,174 @@
+"""What every tokenizer must hold."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+
+import pytest
+import torch
+from torch import Tensor
+
+from vltok.codes import Codes, CodeSpec
+from vltok.errors import UserError
+from vltok.interfaces import Tokenizer
+from vltok.testing.modules import TrainableContract, assert_state, pictures, smallest_and_larger, snapshot
+from vltok.testing.priors import random_codes
+
+
+class TokenizerContract(TrainableContract):
+    """Tests of a tokenizer, which a test class inherits. Its codes may lie on a grid or not.
+
+    Attributes:
+        image_size: The height and width of images to try, for a tokenizer that takes no others; None tries one region
+            and two by three of them.
+    """
+
+    image_size: tuple[int, int] | None = None
+
+    @abstractmethod
+    def build(self) -> Tokenizer:
+        """A tiny tokenizer with fresh weights; the same arguments each time. Where it must be calibrated before its
+        first use, it has been."""
+
+    def test_it_says_what_its_codes_are(self):
+        tokenizer = self.build()
+        assert isinstance(tokenizer.spec, CodeSpec)
+        assert tokenizer.divisor >= 1
+        if tokenizer.spec.gridded:
+            assert tokenizer.divisor % tokenizer.spec.factors[0] == 0
+        else:
+            assert tokenizer.spec.longest_length >= 1
+
+    def test_codes_are_what_it_says(self):
+        tokenizer = self.build()
+        for height, width in smallest_and_larger(tokenizer.divisor, self.image_size):
+            for batch in (1, 3):
+                codes = tokenizer.encode(pictures(batch, height, width)).validate(tokenizer.spec)
+                assert len(codes) == batch and codes.labels is None
+                assert not codes.ids.dtype.is_floating_point and not codes.lengths.dtype.is_floating_point
+                assert codes.lengths.min() >= 1
+                if tokenizer.spec.gridded:
+                    coarsest = tokenizer.spec.factors[0]
+                    assert codes.grains.shape == (batch, height // coarsest, width // coarsest)
+                else:
+                    assert codes.grains is None
+
+    def test_codes_decode_to_images_of_the_size_that_was_encoded(self):
+        tokenizer = self.build()
+        for height, width in smallest_and_larger(tokenizer.divisor, self.image_size):
+            for batch in (1, 3):
+                images = tokenizer.decode(tokenizer.encode(pictures(batch, height, width)))
+                assert images.shape == (batch, 3, height, width)
+                assert images.dtype.is_floating_point and images.isfinite().all()
+
+    def test_encoding_decides_as_in_evaluation_whatever_the_mode(self):
+        tokenizer = self.build().train()
+        images = self._images(tokenizer)
+        before = snapshot(tokenizer)
+        modes = {name: part.training for name, part in tokenizer.named_modules()}
+        codes = tokenizer.encode(images)
+        assert tokenizer.encode(images).equal(codes), "encoding twice gave other codes"
+        decoded = tokenizer.decode(codes)
+        assert_state(tokenizer, before)
+        assert {name: part.training for name, part in tokenizer.named_modules()} == modes
+        assert tokenizer.eval().encode(images).equal(codes), "the codes depend on the mode"
+        assert tokenizer.decode(codes).equal(decoded), "the decoded images depend on the mode"
+
+    def test_a_forward_pass_encodes_and_decodes(self):
+        tokenizer = self.build().eval()
+        images = self._images(tokenizer)
+        output = tokenizer(images)
+        assert output.codes.equal(tokenizer.encode(images))
+        torch.testing.assert_close(output.reconstruction, tokenizer.decode(output.codes), rtol=1e-3, atol=1e-3)
+        output = tokenizer.train()(images)
+        output.codes.validate(tokenizer.spec)
+        assert output.reconstruction.shape == images.shape
+        assert all(loss.dim() == 0 and loss.isfinite() for loss in output.losses.values())
+
+    def test_images_of_a_batch_do_not_meet(self):
+        tokenizer = self.build()
+        images = self._images(tokenizer)
+        together = tokenizer.encode(images)
+        alone = Codes.concatenate([tokenizer.encode(images[index : index + 1]) for index in range(len(images))])
+        assert together.lengths.equal(alone.lengths)
+        # a sum in another order may tip a vector that lies between two codes
+        assert (together.ids == alone.ids).float().mean() > 0.9
+
+    def test_codes_of_any_lengths_decode_in_one_batch(self):
+        tokenizer = self.build()
+        spec, (height, width) = tokenizer.spec, self._size(tokenizer)
+        if spec.gridded:
+            spec = dataclasses.replace(spec, regions=(height // spec.factors[0], width // spec.factors[0]))
+        codes = random_codes(spec, 5)
+        images = tokenizer.decode(codes)
+        assert images.shape == (5, 3, height, width) and images.isfinite().all()
+        alone = torch.cat([tokenizer.decode(image) for image in codes])
+        torch.testing.assert_close(images, alone, rtol=1e-3, atol=1e-3)
+
+    def test_other_codes_decode_to_other_images(self):
+        tokenizer = self.build()
+        codes = tokenizer.encode(self._images(tokenizer))
+        if tokenizer.spec.codebook_size > 1:
+            other = dataclasses.replace(codes, ids=(codes.ids + 1) % tokenizer.spec.codebook_size)
+            assert not tokenizer.decode(other).equal(tokenizer.decode(codes))
+
+    def test_sizes_that_do_not_fit_are_refused(self):
+        tokenizer = self.build()
+        height, width = self._size(tokenizer)
+        if tokenizer.divisor > 1 or self.image_size is not None:
+            for images in (pictures(1, height + 1, width), pictures(1, height, width - 1)):
+                for call in (tokenizer.encode, tokenizer):
+                    with pytest.raises(UserError):
+                        call(images)
+
+    def test_what_is_asked_of_it_is_possible(self):
+        tokenizer = self.build()
+        spec, (height, width) = tokenizer.spec, self._size(tokenizer)
+        longest = spec.max_length
+        if spec.gridded:
+            regions = (height // spec.factors[0]) * (width // spec.factors[0])
+            longest = regions * spec.codes_per_region[-1]
+        expected = tokenizer.expected_length(height, width)
+        assert expected is None or 0 < expected <= longest
+        ratios = tokenizer.target_ratios
+        assert ratios is None or ratios.factors == spec.factors
+
+    def test_the_last_layer_gives_the_pixels(self):
+        tokenizer = self.build().train()
+        assert any(tokenizer.last_layer is parameter for parameter in tokenizer.parameters())
+        total = tokenizer(self._images(tokenizer)).reconstruction.sum()
+        assert torch.autograd.grad(total, tokenizer.last_layer)[0].any()
+
+    def test_training_brings_reconstructions_closer(self):
+        tokenizer = self.build().train()
+        images = self._images(tokenizer)
+        optimizer = torch.optim.Adam(tokenizer.parameters(), lr=3e-3)
+        first = _error(tokenizer, images)
+        for _ in range(20):
+            optimizer.zero_grad()
+            output = tokenizer(images)
+            ((output.reconstruction - images).abs().mean() + sum(output.losses.values())).backward()
+            optimizer.step()
+        assert _error(tokenizer, images) < 0.9 * first
+
+    def _size(self, tokenizer: Tokenizer) -> tuple[int, int]:
+        return smallest_and_larger(tokenizer.divisor, self.image_size)[-1]
+
+    def _images(self, tokenizer: Tokenizer) -> Tensor:
+        return pictures(4, *self._size(tokenizer))
+
+    def _respond(self, module: Tokenizer) -> list[Tensor]:
+        with torch.no_grad():
+            output = module(self._images(module))
+        return [output.reconstruction, output.codes.ids, output.codes.lengths, *output.losses.values()]
+
+    def _loss(self, module: Tokenizer) -> Tensor:
+        images = self._images(module)
+        output = module(images)
+        return (output.reconstruction - images).abs().mean() + sum(output.losses.values())
+
+
+def _error(tokenizer: Tokenizer, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return (tokenizer.decode(tokenizer.encode(images)) - images).abs().mean()
