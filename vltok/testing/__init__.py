@@ -14,10 +14,22 @@ Importing this needs pytest.
 import pytest
 
 # before the imports, so that a failed assertion shows its values
-pytest.register_assert_rewrite(*(f"vltok.testing.{name}" for name in ("modules", "priors", "tokenizers")))
+pytest.register_assert_rewrite(
+    *(f"vltok.testing.{name}" for name in ("budgets", "modules", "priors", "quantizers", "tokenizers"))
+)
 
+from vltok.testing.budgets import BudgetContract  # noqa: E402
 from vltok.testing.modules import pictures  # noqa: E402
 from vltok.testing.priors import ConditionalPriorContract, PriorContract, random_codes  # noqa: E402
+from vltok.testing.quantizers import QuantizerContract  # noqa: E402
 from vltok.testing.tokenizers import TokenizerContract  # noqa: E402
 
-__all__ = ["ConditionalPriorContract", "PriorContract", "TokenizerContract", "pictures", "random_codes"]
+__all__ = [
+    "BudgetContract",
+    "ConditionalPriorContract",
+    "PriorContract",
+    "QuantizerContract",
+    "TokenizerContract",
+    "pictures",
+    "random_codes",
+]
