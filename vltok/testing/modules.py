@@ -44,7 +44,7 @@ def without_gradient(module: nn.Module, loss: Callable[[], Tensor]) -> list[str]
     for _ in range(STEPS):
         total = loss()
         assert total.dim() == 0 and total.isfinite(), "a loss is one finite number"
-        if optimizer is None or not missing:
+        if not missing or not total.requires_grad:
             break
         optimizer.zero_grad()
         total.backward()
