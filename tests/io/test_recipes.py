@@ -85,6 +85,13 @@ def test_a_component_is_replaced_by_name(parser: ArgumentParser, recipe: Path, o
     assert isinstance(gate, FixedGate) and gate.granularities == 2
 
 
+def test_a_component_is_replaced_by_a_mapping_with_fractions(parser: ArgumentParser, recipe: Path) -> None:
+    gate = '{"class_path": "random", "init_args": {"ratios": {"4": 0.25, "8": 0.75}}}'
+    found = parse(parser, ["--config", str(recipe), f"--tokenizer.gate={gate}"]).tokenizer.init_args.gate
+    assert found.class_path == "vltok.tokenizers.gates.RandomGate"
+    assert found.init_args.ratios == {4: 0.25, 8: 0.75}
+
+
 def test_a_component_is_taken_away_by_null(parser: ArgumentParser, tmp_path: Path) -> None:
     tree = _edited("tokenizer/init_args/budget", {"class_path": "ratio", "init_args": {"ratios": {4: 0.5, 8: 0.5}}})
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tree))

@@ -164,11 +164,11 @@ def _translate(option: str, value: str) -> str:
         read(value)
         return value
     key = keys[-2] if keys[-1] == "class_path" and len(keys) > 1 else keys[-1]
-    if key not in KINDS or not value or value in ("null", "None") or any(mark in value for mark in "./"):
+    if key not in KINDS or not value or value in ("null", "None"):
         return value
-    if not value.startswith("{"):
-        return find(key, value).class_path
-    return json.dumps(resolve_names(_string_keys(get_loader("yaml")(value)), key))
+    if value.startswith("{"):
+        return json.dumps(resolve_names(_string_keys(get_loader("yaml")(value)), key))
+    return value if any(mark in value for mark in "./") else find(key, value).class_path
 
 
 def _name_of(class_path: str, kind: str) -> str | None:
