@@ -62,6 +62,58 @@ def test_runs_that_end_are_in_the_table_and_those_that_fail_are_named(
     assert "holds a run of another recipe" in line and "quantizer.init_args.size is 16 there and 8 here" in line
 
 
+def test_runs_are_evaluated(table: Path, capsys: pytest.CaptureFixture) -> None:
+    (table / "wrong.yaml").unlink()
+    arguments = ["ablate", str(table), "--out", "out", "--seeds", "3", "--trainer.max_steps", "1"]
+    assert main(arguments) == 0
+    # what was trained before the table asked for an evaluation is not trained again
+    before = Path("out/good/seed-3/metrics.json").stat().st_mtime_ns
+    columns = "columns: [{key: evaluation.values.ssim.value, heading: SSIM, format: .3f}]"
+    evaluate = "evaluate: {features: 'random:test_resnet', batch_size: 2, data.val_crops: 7}"
+    description = TABLE[: TABLE.index("columns")]
+    (table / "table.yaml").write_text(f"{description}{columns}\n{evaluate}\n")
+    assert main(arguments) == 0
+    folder = Path("out/good/seed-3")
+    assert (folder / "metrics.json").stat().st_mtime_ns == before
+    found = json.loads((folder / "evaluation" / "metrics.json").read_text())
+    # on the pictures of the run's own recipe, but for what the table changes
+    assert found["protocol"]["data"]["size"] == 16 and found["protocol"]["data"]["images"] == 7
+    assert found["subject"]["parameters"] > 1000
+    assert f"| good | {found['values']['ssim']['value']:.3f} | 1 |" in capsys.readouterr().out
+    assert "report.html" in (folder.parent / "seed-3.evaluation.log").read_text()
+
+    # what has been evaluated is not measured again, unless the table asks for something else
+    written = (folder / "evaluation" / "metrics.json").stat().st_mtime_ns
+    assert main(arguments) == 0
+    assert "1 of 1 runs have finished before" in capsys.readouterr().out
+    assert (folder / "evaluation" / "metrics.json").stat().st_mtime_ns == written
+    (table / "table.yaml").write_text(f"{description}{columns}\nevaluate: {{features: inceptoin}}\n")
+    assert main(arguments) == 1
+    printed = capsys.readouterr()
+    assert "no feature network is called 'inceptoin'" in printed.out and "1 of 1 runs failed" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "message"),
+    [
+        ("{featurs: inception}", "did you mean '--features'?"),
+        ("{out: somewhere}", "out is set by the table itself"),
+        ("{data.val_crop: 4}", "did you mean 'val_crops'?"),
+        ("{examples: many}", "examples must be int"),
+        ("[features]", "evaluate must be dict"),
+    ],
+)
+def test_wrong_options_of_an_evaluation_are_found_before_anything_runs(
+    table: Path, capsys: pytest.CaptureFixture, evaluate: str, message: str
+) -> None:
+    (table / "table.yaml").write_text(f"{TABLE}\nevaluate: {evaluate}\n")
+    (table / "wrong.yaml").unlink()
+    assert main(["ablate", "table", "--out", "out"]) == 1
+    line = capsys.readouterr().err
+    assert "evaluate" in line and message in line and line.count("\n") == 1
+    assert not Path("out").exists()
+
+
 def test_an_interrupt_ends_what_is_running(table: Path) -> None:
     (table / "wrong.yaml").unlink()
     command = [sys.executable, "-m", "vltok", "ablate", "table", "--out", "out", "--seeds", "0"]

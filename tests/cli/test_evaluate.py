@@ -12,7 +12,7 @@ import torch
 from vltok.cli.main import main
 from vltok.data.code_manifest import CodeManifest
 from vltok.interfaces import Prior
-from vltok.io.bundles import fingerprint, save_prior
+from vltok.io.bundles import fingerprint, load_tokenizer, save_prior
 from vltok.io.recipes import instantiate, parse_tree, recipe_parser
 
 from .exports import start_process, write_bundle, write_pictures
@@ -74,7 +74,9 @@ def test_the_figures_of_a_tokenizer(of_tokenizer: dict, project: Path) -> None:
     assert values["frechet_distance/random:test_resnet"] > 0
     assert not any("fid" in name or "inception" in name for name in values)
     files = {path.name for path in (project / "evaluated").iterdir()}
-    assert files == {"metrics.json", "images.csv", "report.html"}
+    assert files == {"metrics.json", "config.yaml", "images.csv", "report.html"}
+    distance = of_tokenizer["values"]["feature_distance/random:test_resnet"]
+    assert 0 < distance["low"] < distance["value"] < distance["high"] < 4
     codes = of_tokenizer["codes"]
     assert set(codes["codebook_perplexity"]) == {"any", "8", "4"}
     assert 1 <= codes["codebook_perplexity"]["any"] <= 300 * values["codebook_usage"]
@@ -86,7 +88,16 @@ def test_the_protocol(of_tokenizer: dict) -> None:
     assert protocol["data"]["split"] == "val" and protocol["data"]["size"] == 16
     assert protocol["features"]["name"] == "random:test_resnet" and len(protocol["features"]["weights"]) == 64
     assert of_tokenizer["environment"]["versions"]["torch"] == torch.__version__.partition("+")[0]
-    assert of_tokenizer["subject"] == {"path": "./tokenizer", "fingerprint": fingerprint("tokenizer")}
+    parameters = sum(parameter.numel() for parameter in load_tokenizer("tokenizer").parameters())
+    expected = {"path": "./tokenizer", "fingerprint": fingerprint("tokenizer"), "parameters": parameters}
+    assert of_tokenizer["subject"] == expected
+
+
+def test_the_options_repeat_the_evaluation(of_tokenizer: dict, tmp_path: Path) -> None:
+    assert main(["evaluate", "--config", "evaluated/config.yaml", "--out", str(tmp_path)]) == 0
+    again = json.loads((tmp_path / "metrics.json").read_text())
+    assert again["protocol"] == of_tokenizer["protocol"] and again["codes"] == of_tokenizer["codes"]
+    assert again["values"]["psnr"] == of_tokenizer["values"]["psnr"]
 
 
 def test_the_bits_are_those_of_the_code_shards(of_tokenizer: dict, tmp_path: Path) -> None:
@@ -117,7 +128,9 @@ def test_a_prior(tmp_path: Path) -> None:
     assert found["codes"]["drawn"]["samples"] == 12
     assert values["length"] == found["codes"]["drawn"]["length"]["mean"]
     assert found["protocol"]["drawn"]["sampling"]["top_k"] == 20
-    assert {path.name for path in (tmp_path / "first").iterdir()} == {"metrics.json", "report.html", "unfolding.gif"}
+    files = {path.name for path in (tmp_path / "first").iterdir()}
+    assert files == {"metrics.json", "config.yaml", "report.html", "unfolding.gif"}
+    assert found["subject"]["parameters"] > 10_000
     again = evaluate(*arguments, "--batch-size", "5", "--out", str(tmp_path / "second"))
     assert again["codes"] == found["codes"] and again["protocol"] == found["protocol"]
     for name, value in values.items():

@@ -41,12 +41,15 @@ def test_a_folder_is_read(folder: Path) -> None:
     assert (table.title, table.source, table.base) == ("Gates", "a test", folder / "../base.yaml")
     assert [column.title for column in table.columns] == ["PSNR [dB]", "share"]
     assert list(table.rows) == ["a", "b"]
+    assert table.evaluate is None
+    (folder / "table.yaml").write_text(yaml.safe_dump({**DESCRIPTION, "evaluate": {"features": "inception"}}))
+    assert AblationTable.read(folder).evaluate == {"features": "inception"}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"titel": "x"}, "no key is called 'titel'; there are: title, source, base, columns; did you mean 'title'?"),
+        ({"titel": "x"}, "no key is called 'titel'; there are: title, source, base, columns, evaluate; did you mean 'title'?"),
         ({"base": None}, "base must be given"),
         ({"title": ["x"]}, "title must be str"),
         ({"base": "nowhere.yaml"}, "base is 'nowhere.yaml', but there is no"),
@@ -54,6 +57,7 @@ def test_a_folder_is_read(folder: Path) -> None:
         ({"columns": [{"key": "psnr"}]}, "heading"),
         ({"columns": [{"key": "psnr", "heading": "x", "format": "q"}]}, "format must be one for numbers"),
         ({"columns": [{"key": "psnr", "haeding": "x"}]}, "did you mean 'heading'?"),
+        ({"evaluate": "inception"}, "evaluate must be dict"),
     ],
 )
 def test_a_wrong_description_is_one_line(folder: Path, changes: dict, message: str) -> None:

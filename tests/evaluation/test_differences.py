@@ -16,4 +16,6 @@ def test_what_differs_is_named_by_its_dotted_key():
 def test_a_value_is_found_at_any_depth():
     tree = {"ratios": {"8": 0.5}, "psnr": 24.0}
     assert look_up(tree, "ratios.8") == 0.5 and look_up(tree, "psnr") == 24.0
+    values = {"values": {"kernel_distance/timm:resnet18.a1_in1k": {"value": 0.5}}}
+    assert look_up(values, "values.kernel_distance/timm:resnet18.a1_in1k.value") == 0.5
     assert look_up(tree, "ratios.4") is None and look_up(tree, "psnr.of") is None

@@ -29,6 +29,18 @@ def test_lite0_sees_a_cat(cat):
     assert weights_hash(network).startswith("e41b41a4ce606c49")
 
 
+def test_the_maps_are_those_of_the_stages(cat):
+    network = feature_network("efficientnet-lite0")
+    found = network(cat)
+    assert [tuple(part.shape[1:]) for part in found.maps] == [
+        (16, 112, 112),
+        (24, 56, 56),
+        (40, 28, 28),
+        (112, 14, 14),
+        (320, 7, 7),
+    ]
+
+
 def test_random_features_are_the_same_each_time(cat):
     before = torch.random.get_rng_state()
     first, second = feature_network(f"random:{BACKBONE}"), feature_network(f"random:{BACKBONE}")

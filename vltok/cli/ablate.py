@@ -4,9 +4,12 @@
 table6/
   table.md, table.csv, table.json   mean ± standard deviation of each figure over the seeds
   r8_0.1/seed-0/                    a run folder, as 'vltok fit' leaves it
-  r8_0.1/seed-0.log                 what that run printed
+  r8_0.1/seed-0/evaluation/         what 'vltok evaluate' found, where table.yaml asks for it
+  r8_0.1/seed-0.log                 what that run printed, and seed-0.evaluation.log what its evaluation did
 ```
 """
+
+from __future__ import annotations
 
 import argparse
 import collections
@@ -20,6 +23,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -30,11 +34,14 @@ from vltok.evaluation.ablations import AblationResults, AblationRun, AblationTab
 from vltok.evaluation.differences import differences
 from vltok.io.recipes import translate_arguments
 
+if TYPE_CHECKING:
+    from vltok.cli.ablation_evaluation import RunEvaluation
+
 _DESCRIPTION = """\
 Train every row of a table with every seed, each in a process of its own, and write the table of what they measured.
-TABLE_DIR holds table.yaml and a recipe for each row, laid over the base recipe that table.yaml names. Runs that have
-finished are not repeated, and those that were stopped go on. Options that are not listed here are those of 'vltok fit'
-and count for every run.
+TABLE_DIR holds table.yaml and a recipe for each row, laid over the base recipe that table.yaml names. Where table.yaml
+has options of 'vltok evaluate', every run is evaluated with them. Runs that have finished are not repeated, and those
+that were stopped go on. Options that are not listed here are those of 'vltok fit' and count for every run.
 """
 #: Options of `vltok fit` that the table sets.
 _OWN = ("--config", "--seed_everything", "--resume", "--overwrite", "--print_config")
@@ -80,32 +87,11 @@ def run(arguments: list[str]) -> None:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One row with one seed."""
+class _Step:
+    """A process of a run."""
 
-    row: str
-    seed: int
-    folder: RunFolder
     arguments: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        return f"{self.row}, seed {self.seed}"
-
-    @property
-    def log(self) -> Path:
-        return self.folder.path.with_name(f"{self.folder.path.name}.log")
-
-    @property
-    def finished(self) -> bool:
-        return self.folder.metrics.is_file()
-
-    def command(self) -> list[str]:
-        goes_on = "--resume" if self.folder.last_checkpoint.is_file() else "--overwrite"
-        return [sys.executable, "-m", "vltok", "fit", *self.arguments, "--out", str(self.folder.path), goes_on]
-
-    def result(self) -> AblationRun:
-        return AblationRun(self.row, self.seed, json.loads(self.folder.metrics.read_text(encoding="utf-8")))
+    log: Path
 
     def failure(self, code: int) -> str:
         """Why it failed, in a line."""
@@ -115,12 +101,49 @@ class _Job:
         return reason.removeprefix("vltok: ").removeprefix("error: ")
 
 
+@dataclass(frozen=True)
+class _Job:
+    """One row with one seed: it is trained, and then evaluated where the table wants that."""
+
+    row: str
+    seed: int
+    folder: RunFolder
+    arguments: tuple[str, ...]
+    evaluation: RunEvaluation | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.row}, seed {self.seed}"
+
+    @property
+    def finished(self) -> bool:
+        return self.next_step() is None
+
+    def next_step(self) -> _Step | None:
+        """What is to be done; None when nothing is left."""
+        path = self.folder.path
+        if not self.folder.metrics.is_file():
+            goes_on = "--resume" if self.folder.last_checkpoint.is_file() else "--overwrite"
+            fit = ("fit", *self.arguments, "--out", str(path), goes_on)
+            return _Step(fit, path.with_name(f"{path.name}.log"))
+        if self.evaluation is not None and not self.evaluation.finished:
+            return _Step(("evaluate", *self.evaluation.arguments), path.with_name(f"{path.name}.evaluation.log"))
+        return None
+
+    def result(self) -> AblationRun:
+        figures = json.loads(self.folder.metrics.read_text(encoding="utf-8"))
+        if self.evaluation is not None:
+            figures["evaluation"] = self.evaluation.figures()
+        return AblationRun(self.row, self.seed, figures)
+
+
 def _planned(table: AblationTable, seeds: Sequence[int], overrides: Sequence[str], out: Path) -> list[_Job]:
     """Every run, seed by seed, so that an early look at the table sees every row.
 
     Raises:
         UserError: A row is wrong, or a folder holds the run of another recipe.
     """
+    from vltok.cli.ablation_evaluation import plan_evaluation
     from vltok.cli.fitting import fit_parser, resolved_recipe
     from vltok.io.recipes import parse
 
@@ -135,8 +158,10 @@ def _planned(table: AblationTable, seeds: Sequence[int], overrides: Sequence[str
         for seed in seeds:
             folder = RunFolder(out / row / f"seed-{seed}")
             config.seed_everything = seed
-            _check_same(folder, yaml.safe_load(resolved_recipe(parser, config, folder)))
-            jobs.append(_Job(row, seed, folder, (*given, "--seed_everything", str(seed))))
+            recipe = yaml.safe_load(resolved_recipe(parser, config, folder))
+            _check_same(folder, recipe)
+            evaluation = None if table.evaluate is None else plan_evaluation(table.evaluate, recipe, folder)
+            jobs.append(_Job(row, seed, folder, (*given, "--seed_everything", str(seed)), evaluation))
     return sorted(jobs, key=lambda job: seeds.index(job.seed))
 
 
@@ -166,28 +191,32 @@ def _run_all(jobs: Sequence[_Job], total: int, at_a_time: int) -> list[str]:
         while waiting or running:
             while waiting and len(running) < at_a_time:
                 job = waiting.popleft()
-                running[_start(job, environment)] = (job, time.monotonic())
+                step = job.next_step()
+                running[_start(step, environment)] = (job, step, time.monotonic())
             time.sleep(_POLL_SECONDS)
             for process in [process for process in running if process.poll() is not None]:
-                job, start = running.pop(process)
+                job, step, start = running.pop(process)
+                left = job.next_step() if process.returncode == 0 else step
+                if left is not None and left.log != step.log:
+                    running[_start(left, environment)] = (job, left, start)
+                    continue
                 done += 1
                 seconds = format_seconds(time.monotonic() - start)
-                if process.returncode == 0 and job.finished:
+                if left is None:
                     print(f"[{done}/{total}] {job.name}: {seconds}", flush=True)
                 else:
                     failures.append(job.name)
-                    reason = job.failure(process.returncode)
+                    reason = step.failure(process.returncode)
                     print(f"[{done}/{total}] {job.name}: failed after {seconds}: {reason}", flush=True)
     return failures
 
 
-def _start(job: _Job, environment: dict[str, str]) -> subprocess.Popen:
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    with job.log.open("w", encoding="utf-8") as log:
+def _start(step: _Step, environment: dict[str, str]) -> subprocess.Popen:
+    step.log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "vltok", *step.arguments]
+    with step.log.open("w", encoding="utf-8") as log:
         # in a session of its own, so that an interrupt reaches it once, from here, with all that it has started
-        return subprocess.Popen(
-            job.command(), stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-        )
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
 
 
 @contextlib.contextmanager

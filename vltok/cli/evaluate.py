@@ -3,6 +3,7 @@
 ```
 evaluated/
   metrics.json   the figures, their confidence intervals, and the protocol: 'vltok compare' reads it
+  config.yaml    every option: 'vltok evaluate --config' repeats the evaluation
   images.csv     the figures of each picture (not of a prior)
   report.html    everything at one look, in any browser
   unfolding.gif  of a prior: how its first picture unfolds, from coarse to fine
@@ -11,10 +12,11 @@ evaluated/
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from vltok.cli.tokenize import with_bundle_path, with_default_data
 from vltok.errors import UserError
@@ -32,8 +34,42 @@ def run(arguments: list[str]) -> None:
     Raises:
         UserError: An argument is wrong, pictures or weights are not to be had, or nothing can be written.
     """
+    options = evaluate_options(arguments)
     # importing torch takes seconds, and `vltok --help` imports the verbs' names alone
-    from vltok.io.recipes import instantiate, parse
+    from vltok.cli.evaluating import evaluate
+    from vltok.io.recipes import instantiate
+
+    evaluate(options.kind, instantiate(options.parser, options.values), options.text())
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """The options of an evaluation.
+
+    Attributes:
+        kind: What is measured.
+        parser: The parser that read them.
+        values: What it read.
+    """
+
+    kind: Literal["tokenizer", "prior", "codec"]
+    parser: ArgumentParser
+    values: Namespace
+
+    def text(self) -> str:
+        """Every option, with its default, as YAML: the `config.yaml` of the evaluation."""
+        values = self.values.clone()
+        values.pop("config", None)
+        return self.parser.dump(values, skip_unset=False)
+
+
+def evaluate_options(arguments: list[str]) -> EvaluateOptions:
+    """Read and check what follows the verb; builds nothing.
+
+    Raises:
+        UserError: An option is wrong, or two do not go together.
+    """
+    from vltok.io.recipes import parse
 
     parser = _parser()
     options = parse(parser, with_default_data(with_bundle_path(arguments, ("--tokenizer", "--prior"))))
@@ -51,9 +87,7 @@ def run(arguments: list[str]) -> None:
         raise UserError(f"--examples must be at least 0, not {options.examples}")
     if Path(options.out).exists() and not Path(options.out).is_dir():
         raise UserError(f"--out '{options.out}' is a file: name a folder")
-    from vltok.cli.evaluating import evaluate
-
-    evaluate(given[0], instantiate(parser, options))
+    return EvaluateOptions(given[0], parser, options)
 
 
 def _parser() -> ArgumentParser:

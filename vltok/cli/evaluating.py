@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import Namespace
+from torch import nn
 
 from vltok.cli.progress import progress
 from vltok.cli.tokenize import choose_device, find_rank
@@ -66,8 +67,13 @@ class Found:
     protocol: dict[str, Any]
 
 
-def evaluate(kind: Literal["tokenizer", "prior", "codec"], options: Namespace) -> None:
+def evaluate(kind: Literal["tokenizer", "prior", "codec"], options: Namespace, text: str) -> None:
     """Measure what the options name, print the figures, and write the folder.
+
+    Args:
+        kind: What is measured.
+        options: How, with the data built.
+        text: The options as YAML.
 
     Raises:
         UserError: Pictures, a bundle or weights are not to be had.
@@ -89,14 +95,15 @@ def evaluate(kind: Literal["tokenizer", "prior", "codec"], options: Namespace) -
             )
             found = measure(setting)
     if rank == 0:
-        _write(kind, setting, found)
+        _write(kind, setting, found, text)
 
 
 def _tokenizer(setting: Setting) -> Found:
     path = setting.options.tokenizer
     tokenizer = load_tokenizer(path, setting.device)
     coder = TokenizerCoder(tokenizer, setting.device)
-    return _reconstruct(setting, coder, tokenizer.spec, {"path": path, "fingerprint": fingerprint(path)})
+    subject = {"path": path, "fingerprint": fingerprint(path), "parameters": _parameters(tokenizer)}
+    return _reconstruct(setting, coder, tokenizer.spec, subject)
 
 
 def _codec(setting: Setting) -> Found:
@@ -128,9 +135,9 @@ def _reconstruct(setting: Setting, coder: Coder, spec: CodeSpec | None, subject:
 def _prior(setting: Setting) -> Found:
     options, path = setting.options, setting.options.prior
     bundle = find_tokenizer(path, options.tokenizer)
-    tokenizer = load_tokenizer(bundle, setting.device)
+    tokenizer, prior = load_tokenizer(bundle, setting.device), load_prior(path, setting.device)
     measured = measure_prior(
-        load_prior(path, setting.device),
+        prior,
         tokenizer,
         setting.source,
         options.count,
@@ -141,12 +148,21 @@ def _prior(setting: Setting) -> Found:
         setting.device,
         options.seed,
     )
-    subject = {"path": path, "fingerprint": prior_fingerprint(path), "tokenizer": fingerprint(bundle)}
+    subject = {
+        "path": path,
+        "fingerprint": prior_fingerprint(path),
+        "parameters": _parameters(prior),
+        "tokenizer": fingerprint(bundle),
+    }
     drawn = {"count": options.count, "sampling": asdict(options.sampling), "seed": options.seed}
     return Found(subject, measured, tokenizer.spec, {"drawn": drawn})
 
 
-def _write(kind: Literal["tokenizer", "prior", "codec"], setting: Setting, found: Found) -> None:
+def _parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _write(kind: Literal["tokenizer", "prior", "codec"], setting: Setting, found: Found, text: str) -> None:
     options, measured, network = setting.options, found.measured, setting.network
     data = {
         "pixels": measured.pixels,
@@ -159,7 +175,9 @@ def _write(kind: Literal["tokenizer", "prior", "codec"], setting: Setting, found
     where = {**environment(setting.device), "data": options.data.description(), "skipped": options.data.skipped}
     record = Record(kind, found.subject, measured.values, measured.codes, protocol, where)
     out = Path(options.out)
-    written = [record.write(out)]
+    with written_whole(out / "config.yaml") as path:
+        path.write_text(text, encoding="utf-8")
+    written = [record.write(out), out / "config.yaml"]
     with written_whole(out / "report.html") as page:
         page.write_text(report_html(record, measured.examples, found.spec), encoding="utf-8")
     written.append(out / "report.html")

@@ -2,7 +2,7 @@
 
 ```
 recipes/ablations/table6/
-  table.yaml    title, source, base recipe, columns
+  table.yaml    title, source, base recipe, columns, and how each run is evaluated
   r8_0.1.yaml   a row: what it changes in the base recipe
 ```
 """
@@ -12,7 +12,7 @@ import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ class Column:
     """A column of a table.
 
     Attributes:
-        key: The figure of `metrics.json`, dotted where it stands deeper: ``psnr``, ``ratios.8``.
+        key: The figure of the run's `metrics.json`, dotted where it stands deeper: ``psnr``, ``ratios.8``. Below
+            ``evaluation`` stands what its evaluation's `metrics.json` holds: ``evaluation.values.ssim.value``.
         heading: What stands above it.
         unit: Added to the heading.
         format: How its numbers are written, in Python's format language.
@@ -64,6 +65,8 @@ class AblationTable:
         base: The recipe that every row changes.
         columns: The figures that are shown.
         rows: The recipe of each row, by name, in the order of the files' names.
+        evaluate: The options of `vltok evaluate`, with which each run is measured once it is trained; None where what
+            `vltok fit` measures is enough.
     """
 
     title: str
@@ -71,6 +74,7 @@ class AblationTable:
     base: Path
     columns: tuple[Column, ...]
     rows: Mapping[str, Path]
+    evaluate: Mapping[str, Any] | None = None
 
     @classmethod
     def read(cls, folder: Path) -> "AblationTable":
@@ -92,7 +96,7 @@ class AblationTable:
         rows = {path.stem: path for path in sorted(folder.glob("*.yaml")) if path.name != _DESCRIPTION}
         if not rows:
             raise UserError(f"'{folder}' has no rows: write a YAML file for each beside {_DESCRIPTION}")
-        return cls(described.title, described.source, base, tuple(described.columns), rows)
+        return cls(described.title, described.source, base, tuple(described.columns), rows, described.evaluate)
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class AblationRun:
     Attributes:
         row: The name of its row.
         seed: Its `seed_everything`.
-        figures: Its `metrics.json`.
+        figures: Its `metrics.json`, and that of its evaluation under the key ``evaluation``, if it has one.
     """
 
     row: str
@@ -217,6 +221,7 @@ class _Description:
     source: str
     base: str
     columns: list[Column]
+    evaluate: dict[str, Any] | None = None
 
 
 def _described(tree: Mapping[str, Any]) -> _Description:
@@ -224,7 +229,9 @@ def _described(tree: Mapping[str, Any]) -> _Description:
     for key in tree:
         if key not in keys:
             raise unknown("key", key, keys)
-    missing = [key for key in keys if tree.get(key) is None]
+    missing = [
+        field.name for field in fields(_Description) if field.default is MISSING and tree.get(field.name) is None
+    ]
     if missing:
         raise UserError(f"{' and '.join(missing)} must be given")
     parser = recipe_parser(_DESCRIPTION)

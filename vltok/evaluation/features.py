@@ -11,6 +11,7 @@ import pickle
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Protocol, runtime_checkable
 
 import timm
 import torch
@@ -36,10 +37,12 @@ class Features:
     Attributes:
         vectors: The features, `[b d]`, in float32.
         logits: Of the classes that the network was trained on, `[b c]`; None where it was trained on none.
+        maps: The feature map of each of the network's stages, `[b c h w]`; none where it offers none.
     """
 
     vectors: Float[Tensor, "b d"]
-    logits: Float[Tensor, "b c"] | None
+    logits: Float[Tensor, "b c"] | None = None
+    maps: tuple[Float[Tensor, "b _ _ _"], ...] = ()
 
 
 class FeatureNetwork(nn.Module, ABC):
@@ -167,9 +170,21 @@ class _Timm(FeatureNetwork):
     @torch.inference_mode()
     def forward(self, pixels: UInt8[Tensor, "b 3 H W"]) -> Features:
         images = interpolate(pixels.float() / 255, size=self._size, mode="bicubic", antialias=True).clamp(0, 1)
-        stages = self.network.forward_features((images - self.mean) / self.std)
-        vectors = self.network.forward_head(stages, pre_logits=True)
-        return Features(vectors, self.network.get_classifier()(vectors) if self._has_classes else None)
+        images, maps = (images - self.mean) / self.std, []
+        if isinstance(self.network, _HasStages):
+            last, maps = self.network.forward_intermediates(images)
+        else:
+            last = self.network.forward_features(images)
+        vectors = self.network.forward_head(last, pre_logits=True)
+        logits = self.network.get_classifier()(vectors) if self._has_classes else None
+        return Features(vectors, logits, tuple(maps))
+
+
+@runtime_checkable
+class _HasStages(Protocol):
+    """A backbone of timm that gives its last features and, `[b c h w]`, those of its stages; a few do not."""
+
+    def forward_intermediates(self, images: Tensor) -> tuple[Tensor, list[Tensor]]: ...
 
 
 def _create(name: str, backbone: str, pretrained: bool) -> nn.Module:

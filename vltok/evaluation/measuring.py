@@ -21,6 +21,7 @@ from vltok.data.images import ExportSource, ImageBatch
 from vltok.errors import UserError
 from vltok.evaluation.coders import Coder
 from vltok.evaluation.distances import SetDistances
+from vltok.evaluation.feature_distance import feature_distance
 from vltok.evaluation.features import FeatureNetwork
 from vltok.evaluation.pixels import to_bytes
 from vltok.evaluation.processes import gather
@@ -125,7 +126,7 @@ def measure_reconstruction(
         source: The pictures.
         share: Which of them this process takes, and how.
         quality: What is measured on each.
-        network: Gives the features of the distance between the pictures and their reconstructions; on `device`.
+        network: Gives the features of the distances between the pictures and their reconstructions; on `device`.
         examples: How many of the first pictures to keep.
         device: Where features are computed.
         seed: Sets the resamples of confidence intervals.
@@ -148,8 +149,11 @@ def measure_reconstruction(
             found["length"] = coded.codes.lengths.float()
             counts += CodeCounts.of(coded.codes.validate(spec), spec, pixels[:, 0].numel())
         if distances is not None:
-            distances.update(network(pixels.to(device)), real=True)
-            distances.update(network(coded.pixels.to(device)), real=False)
+            original, decoded = network(pixels.to(device)), network(coded.pixels.to(device))
+            distances.update(original, real=True)
+            distances.update(decoded, real=False)
+            if original.maps:
+                found[f"feature_distance/{network.name}"] = feature_distance(decoded, original).cpu()
         for name, values in found.items():
             columns.setdefault(name, []).append(values.double().numpy())
         keys += batch.keys

@@ -1,0 +1,88 @@
+"""The evaluation of a run of `vltok ablate`: what 'vltok evaluate' is asked for, and whether it has been done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vltok.cli.evaluate import evaluate_options
+from vltok.cli.fit import RunFolder
+from vltok.errors import UserError
+from vltok.evaluation.differences import differences
+from vltok.io.bundles import fingerprint, prior_fingerprint
+
+_OWN = ("tokenizer", "prior", "codec", "quality", "out", "config")
+
+
+@dataclass(frozen=True)
+class RunEvaluation:
+    """What a run is asked for once it is trained.
+
+    Attributes:
+        run: The run.
+        kind: What it trains: `tokenizer` or `prior`.
+        arguments: Those of `vltok evaluate`.
+        options: What they mean, with every default.
+    """
+
+    run: RunFolder
+    kind: str
+    arguments: tuple[str, ...]
+    options: Mapping[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the bundle that is there has been measured with these options."""
+        metrics, config = self._folder / "metrics.json", self._folder / "config.yaml"
+        if not (metrics.is_file() and config.is_file()):
+            return False
+        found = yaml.safe_load(config.read_text(encoding="utf-8"))
+        # the run may have been moved
+        places = {"out": None, self.kind: None}
+        hashed = {"tokenizer": fingerprint, "prior": prior_fingerprint}[self.kind](self.run.bundle)
+        same = not differences({**found, **places}, {**self.options, **places})
+        return same and self.figures()["subject"]["fingerprint"] == hashed
+
+    def figures(self) -> dict[str, Any]:
+        """The content of its `metrics.json`."""
+        return json.loads((self._folder / "metrics.json").read_text(encoding="utf-8"))
+
+    @property
+    def _folder(self) -> Path:
+        return self.run.path / "evaluation"
+
+
+def plan_evaluation(options: Mapping[str, Any], recipe: Mapping[str, Any], run: RunFolder) -> RunEvaluation:
+    """The evaluation of a run: a tokenizer is measured on the held-out pictures of its own recipe.
+
+    Args:
+        options: Those of `vltok evaluate`, by name; what they say of `data` is laid over the recipe's.
+        recipe: The run's resolved recipe.
+        run: Where it is.
+
+    Raises:
+        UserError: The options are wrong, or the run leaves nothing to evaluate.
+    """
+    for key in options:
+        if key.partition(".")[0] in _OWN:
+            raise UserError(f"evaluate: {key} is set by the table itself: leave it out")
+    kind = next((kind for kind in ("tokenizer", "prior") if kind in recipe["model"].get("init_args", {})), None)
+    if kind is None:
+        raise UserError(f"evaluate: model {recipe['model']['class_path']} trains neither a tokenizer nor a prior")
+    arguments = [f"--{kind}={run.bundle}", f"--out={run.path / 'evaluation'}"]
+    if kind == "tokenizer":
+        arguments.append(f"--data={json.dumps(recipe['data'])}")
+    for key, value in options.items():
+        # the names of options have dashes, those of what they build have underscores
+        option = key if "." in key else key.replace("_", "-")
+        arguments.append(f"--{option}={value if isinstance(value, str) else json.dumps(value)}")
+    try:
+        text = evaluate_options(arguments).text()
+    except UserError as error:
+        raise UserError(f"evaluate: {error}") from error
+    return RunEvaluation(run, kind, tuple(arguments), yaml.safe_load(text))
