@@ -171,6 +171,18 @@ def test_the_temperature_falls_and_goes_on_where_a_checkpoint_was(monkeypatch) -
     assert gate.steps == 7  # steps of training alone count
 
 
+def test_without_noise_training_decides_as_evaluation_does() -> None:
+    gate, features, images = FeatureGate(32, 3, noise=0.0), pyramid(3), pictures()
+    torch.testing.assert_close(gate.train()(features, images).grains, gate.eval()(features, images).grains)
+
+
+def test_noise_is_scaled(monkeypatch) -> None:
+    noise = torch.randn(2, 3, 4, 3)
+    monkeypatch.setattr(gates, "gumbel_like", lambda _: noise)
+    decision = FeatureGate(32, 3, noise=0.3).train()(pyramid(3), pictures())
+    assert torch.equal(decision.grains, (decision.logits + 0.3 * noise).argmax(dim=1))
+
+
 def test_without_a_schedule_the_state_is_that_of_the_layers() -> None:
     assert "steps" not in FeatureGate(32, 2).state_dict()
 
@@ -342,6 +354,7 @@ def test_with_one_granularity_there_is_nothing_to_calibrate() -> None:
         (lambda: FeatureGate(32, 2, final_temperature=0.5), r"final_temperature and gate\.anneal_steps go together"),
         (lambda: FeatureGate(32, 2, anneal_steps=5), r"final_temperature and gate\.anneal_steps go together"),
         (lambda: FeatureGate(32, 2, soft_steps=-1), r"gate\.soft_steps must be at least 0, not -1"),
+        (lambda: FeatureGate(32, 2, noise=-0.5), r"gate\.noise must be at least 0, not -0\.5"),
         (lambda: FixedGate(2, 2), r"gate\.granularity must be one of 0…1, not 2"),
         (lambda: RandomGate({8: 0.5}), "sum to 1"),
         (lambda: EntropyGate({8: 0.5, 16: 0.5}, [0.1, 0.2]), r"gate\.thresholds must be 1 ascending"),

@@ -44,6 +44,8 @@ class FeatureGate(Gate):
         anneal_steps: Training steps over which it falls.
         soft_steps: Training steps, from the first, in which the features of all granularities are mixed by their
             scores, instead of one being chosen.
+        noise: Scale of the Gumbel noise. 1 draws by the softmax, as eq. (5) has it; but a share that is met by draws is
+            not met without them, unless it is one half. 0 decides in training as in evaluation.
 
     Raises:
         UserError: Channels that the groups do not divide, or a number out of range.
@@ -62,6 +64,7 @@ class FeatureGate(Gate):
         final_temperature: float | None = None,
         anneal_steps: int = 0,
         soft_steps: int = 0,
+        noise: float = 1.0,
     ) -> None:
         super().__init__()
         if granularities < 1:
@@ -78,12 +81,15 @@ class FeatureGate(Gate):
             )
         if soft_steps < 0:
             raise UserError(f"gate.soft_steps must be at least 0, not {soft_steps}")
+        if noise < 0:
+            raise UserError(f"gate.noise must be at least 0, not {noise}")
         self.channels = channels
         self.temperature = temperature
         self.estimator = estimator
         self.final_temperature = temperature if final_temperature is None else final_temperature
         self.anneal_steps = anneal_steps
         self.soft_steps = soft_steps
+        self.noise = noise
         # without a schedule there is nothing to go on with
         self.register_buffer("steps", torch.zeros(()), persistent=anneal_steps + soft_steps > 0)
         self.norms = nn.ModuleList(
@@ -114,7 +120,8 @@ class FeatureGate(Gate):
         logits_bkhw = self.score(torch.cat(pooled, dim=1).movedim(1, -1)).movedim(-1, 1).float()  # eq. (3)
         if not self.training:
             return GateDecision.hard(logits_bkhw.argmax(dim=1), self.granularities, logits_bkhw)  # eq. (4)
-        scores = ((logits_bkhw + gumbel_like(logits_bkhw)) / self._temperature()).softmax(dim=1)
+        noisy = logits_bkhw + self.noise * gumbel_like(logits_bkhw)
+        scores = (noisy / self._temperature()).softmax(dim=1)
         chosen = GateDecision.hard(scores.argmax(dim=1), self.granularities)  # eq. (5)
         weights = ESTIMATORS[self.estimator](chosen.weights, scores)
         if self.soft_steps:
