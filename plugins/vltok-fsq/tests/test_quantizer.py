@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from vltok.errors import UserError
+from vltok.testing import QuantizerContract
 from vltok_fsq.quantizer import FiniteScalarQuantizer
+
+
+class TestContract(QuantizerContract):
+    def build(self):
+        return FiniteScalarQuantizer([4, 3])
 
 
 def test_every_code_can_be_reached_and_is_found_again():

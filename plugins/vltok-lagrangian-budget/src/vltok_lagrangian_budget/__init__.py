@@ -1,0 +1,1 @@
+"""A budget for vltok whose multipliers are learned until the target holds."""
