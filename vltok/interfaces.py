@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -442,3 +442,15 @@ class Prior(nn.Module, ABC):
             UserError: Labels where the prior knows no classes, labels that it does not know, or a length that no image
                 can have.
         """
+
+
+class Standalone(ABC):
+    """A tokenizer or prior whose recipe points at something outside of it, such as a pretrained model.
+
+    Its bundle holds the weights, and must be all that is needed to build it.
+    """
+
+    @property
+    @abstractmethod
+    def standalone_arguments(self) -> Mapping[str, Any]:
+        """The constructor's arguments that bundles give it in place of the recipe's: plain values, by name."""

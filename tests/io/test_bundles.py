@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 import yaml
 
 import vltok
+from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
-from vltok.interfaces import Tokenizer
-from vltok.io.bundles import fingerprint, load_tokenizer, save_tokenizer
+from vltok.interfaces import Prior, PriorLoss, Standalone, Tokenizer
+from vltok.io.bundles import fingerprint, load_tokenizer, save_prior, save_tokenizer
 from vltok.io.recipes import instantiate, parse_tree, recipe_parser
 
 CONFIG = {
@@ -112,6 +114,43 @@ def test_pretrained_weights_are_not_asked_for_again(tmp_path: Path, monkeypatch:
     load_tokenizer(tmp_path / "a")  # would fail without a network
     written = yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())["tokenizer"]["init_args"]["encoder"]
     assert written["init_args"]["pretrained"] is False
+
+
+class PointingPrior(Prior, Standalone):
+    """A prior whose recipe points at a file that only training has."""
+
+    def __init__(self, width: int = 1, file: str | None = None) -> None:
+        super().__init__()
+        self.classes = None
+        self.weight = torch.nn.Parameter(torch.zeros(len(Path(file).read_text()) if file else width))
+
+    @property
+    def spec(self) -> CodeSpec:
+        return CodeSpec(2, max_length=1)
+
+    @property
+    def standalone_arguments(self) -> dict[str, Any]:
+        return {"width": len(self.weight), "file": None}
+
+    def loss(self, codes: Codes) -> PriorLoss:
+        raise AssertionError("nobody trains it")
+
+    def sample(self, *arguments: Any) -> Codes:
+        raise AssertionError("nobody asks it")
+
+
+def test_what_a_recipe_points_at_is_not_needed_again(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("12345")
+    init_args = {"file": str(tmp_path / "file")}
+    prior = PointingPrior(**init_args)
+    config = {"class_path": f"{__name__}.PointingPrior", "init_args": init_args}
+    save_prior(prior, config, tmp_path / "mine", tokenizer="0" * 64)
+    (tmp_path / "file").unlink()
+    written = yaml.safe_load((tmp_path / "mine" / "config.yaml").read_text())["prior"]
+    assert written == {**config, "init_args": {"file": None, "width": 5}}
+    assert init_args["file"], "the caller's recipe stays as it is"
+    rebuilt = PointingPrior(**written["init_args"])
+    rebuilt.load_state_dict(safetensors.torch.load_file(tmp_path / "mine" / "model.safetensors"))
 
 
 def test_a_bundle_replaces_a_bundle_and_nothing_else(tokenizer: Tokenizer, bundle: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from torch import nn
 
 from vltok.errors import UserError
 from vltok.files import folder_written_whole
-from vltok.interfaces import Prior, Tokenizer
+from vltok.interfaces import Prior, Standalone, Tokenizer
 from vltok.io.cards import model_card
 from vltok.io.recipes import dump, instantiate, parse_tree, recipe_parser, with_names
 from vltok.registry import KINDS, components
@@ -169,6 +169,8 @@ def _save(
             raise UserError(
                 f"weight {name} holds numbers that are not finite: training has diverged; nothing is written"
             )
+    if isinstance(model, Standalone):
+        config = {**config, "init_args": {**config.get("init_args", {}), **model.standalone_arguments}}
     tree = _without_downloads(with_names(dict(config), kind))
     with folder_written_whole(path) as folder:
         save_model(model, str(folder / _WEIGHTS), metadata={"format": "pt"})
