@@ -7,13 +7,13 @@ import pytest
 from vltok.errors import UserError
 
 
-def assert_found(contract: type, test: str, build: Callable[[], object]) -> None:
+def assert_found(contract: type, test: str, build: Callable[[], object], *fixtures: object) -> None:
     """Check that a test of a contract passes on what it builds, and fails on what `build` gives."""
-    getattr(contract(), test)()
+    getattr(contract(), test)(*fixtures)
 
     class Broken(contract):
         def build(self) -> object:
             return build()
 
-    with pytest.raises((AssertionError, UserError, pytest.fail.Exception)):
-        getattr(Broken(), test)()
+    with pytest.raises((AssertionError, UserError, RuntimeError, TypeError, pytest.fail.Exception)):
+        getattr(Broken(), test)(*fixtures)

@@ -14,24 +14,47 @@ Importing this needs pytest.
 import pytest
 
 # before the imports, so that a failed assertion shows its values
-_MODULES = ("budgets", "decoders", "encoders", "gates", "modules", "priors", "quantizers", "tokenizers")
+_MODULES = (
+    "budgets",
+    "data",
+    "decoders",
+    "discriminators",
+    "encoders",
+    "gates",
+    "importers",
+    "modules",
+    "perceptual",
+    "priors",
+    "quantizers",
+    "tokenizers",
+)
 pytest.register_assert_rewrite(*(f"vltok.testing.{name}" for name in _MODULES))
 
 from vltok.testing.budgets import BudgetContract  # noqa: E402
+from vltok.testing.data import CodeDataContract, DataContract, ImageDataContract  # noqa: E402
 from vltok.testing.decoders import DecoderContract  # noqa: E402
+from vltok.testing.discriminators import DiscriminatorContract  # noqa: E402
 from vltok.testing.encoders import EncoderContract  # noqa: E402
 from vltok.testing.gates import GateContract  # noqa: E402
+from vltok.testing.importers import ImporterContract  # noqa: E402
 from vltok.testing.modules import pictures  # noqa: E402
+from vltok.testing.perceptual import PerceptualContract  # noqa: E402
 from vltok.testing.priors import ConditionalPriorContract, PriorContract, random_codes  # noqa: E402
 from vltok.testing.quantizers import QuantizerContract  # noqa: E402
 from vltok.testing.tokenizers import TokenizerContract  # noqa: E402
 
 __all__ = [
     "BudgetContract",
+    "CodeDataContract",
     "ConditionalPriorContract",
+    "DataContract",
     "DecoderContract",
+    "DiscriminatorContract",
     "EncoderContract",
     "GateContract",
+    "ImageDataContract",
+    "ImporterContract",
+    "PerceptualContract",
     "PriorContract",
     "QuantizerContract",
     "TokenizerContract",

@@ -1,0 +1,167 @@
+"""What every source of training data must hold."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import LightningDataModule
+
+from vltok.codes import Codes
+from vltok.data.images import ImageBatch, ImageData, Sample
+from vltok.data.skipping import Skipped
+
+
+class DataContract(ABC):
+    """Tests of a source of batches, of images or of codes, which the contract of either extends.
+
+    Attributes:
+        folder: An empty folder, for a source that reads files: `build` may write them there.
+    """
+
+    folder: Path
+
+    @pytest.fixture(autouse=True)
+    def _prepared(self, tmp_path: Path) -> None:
+        torch.manual_seed(0)
+        self.folder = tmp_path
+
+    @abstractmethod
+    def build(self) -> LightningDataModule:
+        """A source of at least two training batches; the same arguments each time."""
+
+    def test_training_repeats_from_the_start_and_each_epoch_is_another(self):
+        epochs = []
+        for _ in range(2):
+            torch.manual_seed(0)
+            loader = self.build().train_dataloader()
+            epochs.append([_described(loader) for _ in range(2)])
+        assert len(epochs[0][0]) >= 2
+        assert epochs[0] == epochs[1], "the same seed gave other training batches"
+        assert epochs[0][0] != epochs[0][1], "two epochs have the same batches in the same order"
+
+    def test_held_out_batches_are_the_same_each_time(self):
+        data = self.build()
+        first = _described(data.val_dataloader())
+        torch.manual_seed(1)
+        assert first and _described(data.val_dataloader()) == first
+        assert _described(self.build().val_dataloader()) == first
+
+    def test_lengths_are_the_numbers_of_batches(self):
+        data = self.build()
+        for loader in (data.train_dataloader(), data.val_dataloader()):
+            assert len(loader) == len(list(loader))
+
+    def test_processes_can_have_it(self):
+        data = self.build()
+        copy = pickle.loads(pickle.dumps(data))
+        assert _described(copy.val_dataloader()) == _described(data.val_dataloader())
+
+
+class ImageDataContract(DataContract):
+    """Tests of a source of images, which a test class inherits."""
+
+    @abstractmethod
+    def build(self) -> ImageData:
+        """A source of at least two training batches, whose pictures can all be read; the same arguments each time."""
+
+    def test_batches_are_images(self):
+        data = self.build()
+        for loader in (data.train_dataloader(), data.val_dataloader(), data.training_crops_dataloader()):
+            for batch in loader:
+                assert isinstance(batch, ImageBatch) and 1 <= len(batch) <= data.batch_size
+                assert batch.images.shape == (len(batch), 3, data.size, data.size)
+                assert batch.images.dtype == torch.float32
+                assert batch.images.min() >= -1 and batch.images.max() <= 1
+                assert len(batch.keys) == len(batch)
+        assert all(len(batch) == data.batch_size for batch in data.train_dataloader()), "a training batch is not full"
+
+    def test_labels_are_classes(self):
+        data = self.build()
+        for batch in data.train_dataloader():
+            if data.classes is None:
+                assert batch.labels is None
+            else:
+                assert batch.labels is not None and batch.labels.shape == (len(batch),)
+                assert batch.labels.min() >= 0 and batch.labels.max() < len(data.classes)
+
+    def test_no_picture_is_both_trained_on_and_held_out(self):
+        data = self.build()
+        held_out = set(_keys(data.val_dataloader()))
+        assert held_out
+        for loader in (data.train_dataloader(), data.training_crops_dataloader()):
+            assert not held_out & set(_keys(loader))
+
+    def test_crops_for_measuring_are_fresh_and_the_same_each_time(self):
+        data = self.build()
+        first = _described(data.training_crops_dataloader())
+        assert first and _described(data.training_crops_dataloader()) == first
+
+    def test_the_export_gives_every_picture_once_in_its_order(self):
+        data = self.build()
+        keys = _keys(data.export_dataloader())
+        assert keys and len(set(keys)) == len(keys)
+        assert _described(data.export_dataloader()) == _described(data.export_dataloader())
+        every = list(data.export_source("all").read(range(len(keys))))
+        assert [sample.key for sample in every] == keys
+
+    def test_each_split_can_be_exported(self):
+        data = self.build()
+        found = {}
+        for split in ("all", "train", "val"):
+            source = data.export_source(split)
+            assert source.pictures >= 1 and isinstance(source.described, str)
+            assert list(source.keys()) == list(source.keys())
+            samples = list(source.read(range(source.pictures)))
+            assert len(samples) == source.pictures
+            assert not any(isinstance(sample, Skipped) for sample in samples)
+            for sample in samples:
+                assert isinstance(sample, Sample) and sample.pixels.shape == (3, data.size, data.size)
+                assert (sample.label is None) == (data.classes is None)
+            found[split] = {sample.key for sample in samples}
+            middle = math.ceil(source.pictures / 2)
+            assert [sample.key for sample in source.read(range(middle, source.pictures))] == [
+                sample.key for sample in samples[middle:]
+            ]
+        assert not found["train"] & found["val"], "a picture is exported for training and as held out"
+
+    def test_it_describes_itself(self):
+        data = self.build()
+        list(data.val_dataloader())
+        described = data.description()
+        assert described and json.loads(json.dumps(described)) is not None
+        assert data.skipped == []
+
+
+class CodeDataContract(DataContract):
+    """Tests of a source of codes, which a test class inherits: beside `build`, it says what the codes are."""
+
+    def test_batches_are_codes_of_its_spec(self):
+        data = self.build()
+        for loader in (data.train_dataloader(), data.val_dataloader()):
+            for batch in loader:
+                assert isinstance(batch, Codes) and len(batch) >= 1
+                batch.validate(data.spec)
+                assert data.spec.longest_length >= batch.lengths.max()
+                if data.classes is not None and batch.labels is not None:
+                    assert batch.labels.min() >= 0 and batch.labels.max() < len(data.classes)
+
+
+def _keys(loader: Iterable[ImageBatch]) -> list[str]:
+    return [key for batch in loader for key in batch.keys]
+
+
+def _described(loader: Iterable[ImageBatch | Codes]) -> list[list]:
+    """The contents of batches, which can be compared."""
+    described = []
+    for batch in loader:
+        values = [batch.images, batch.labels] if isinstance(batch, ImageBatch) else [batch.ids, batch.lengths]
+        keys = batch.keys if isinstance(batch, ImageBatch) else []
+        described.append([keys, *(None if value is None else value.tolist() for value in values)])
+    return described
