@@ -39,13 +39,13 @@ _PRELOADED = [
 ]
 
 
-def write_bundle(path: Path, seed: int = 0) -> Tokenizer:
+def write_bundle(path: Path, seed: int = 0, config: dict = CONFIG) -> Tokenizer:
     """A tokenizer that nothing has trained, as a bundle."""
     parser = recipe_parser("test")
     parser.add_subclass_arguments(Tokenizer, "tokenizer", required=True)
     torch.manual_seed(seed)
-    tokenizer = instantiate(parser, parse_tree(parser, {"tokenizer": CONFIG})).tokenizer
-    save_tokenizer(tokenizer, CONFIG, path)
+    tokenizer = instantiate(parser, parse_tree(parser, {"tokenizer": config})).tokenizer
+    save_tokenizer(tokenizer, config, path)
     return tokenizer
 
 

@@ -1,5 +1,6 @@
 """`vltok evaluate`: a tokenizer, a prior and codecs on real photographs, at a tiny size."""
 
+import copy
 import csv
 import json
 import math
@@ -15,7 +16,7 @@ from vltok.interfaces import Prior
 from vltok.io.bundles import fingerprint, load_tokenizer, save_prior
 from vltok.io.recipes import instantiate, parse_tree, recipe_parser
 
-from .exports import start_process, write_bundle, write_pictures
+from .exports import CONFIG, start_process, write_bundle, write_pictures
 
 PRIOR = {
     "class_path": "dq-transformer",
@@ -74,7 +75,7 @@ def test_the_figures_of_a_tokenizer(of_tokenizer: dict, project: Path) -> None:
     assert values["frechet_distance/random:test_resnet"] > 0
     assert not any("fid" in name or "inception" in name for name in values)
     files = {path.name for path in (project / "evaluated").iterdir()}
-    assert files == {"metrics.json", "config.yaml", "images.csv", "report.html"}
+    assert files == {"metrics.json", "config.yaml", "images.csv", "reconstructions.png", "report.html"}
     distance = of_tokenizer["values"]["feature_distance/random:test_resnet"]
     assert 0 < distance["low"] < distance["value"] < distance["high"] < 4
     codes = of_tokenizer["codes"]
@@ -107,6 +108,29 @@ def test_the_bits_are_those_of_the_code_shards(of_tokenizer: dict, tmp_path: Pat
     samples = [sample for shard in manifest.shards for sample in manifest.read_samples(Path(out), shard)]
     bits = sum(len(sample.ids) * math.log2(300) + sample.grains.size * math.log2(2) for sample in samples)
     assert of_tokenizer["values"]["bits_per_pixel"]["value"] == pytest.approx(bits / len(samples) / 16**2)
+
+
+def test_the_error_map_of_a_tokenizer_of_fixed_length(of_tokenizer: dict, tmp_path: Path) -> None:
+    own = of_tokenizer["values"]
+    assert of_tokenizer["protocol"]["fixed"] == "the tokenizer itself, coarsest granularity"
+    assert -1 <= own["error_correlation"]["value"] <= 1
+    config = copy.deepcopy(CONFIG)
+    config["init_args"]["encoder"]["init_args"]["factors"] = [8]
+    config["init_args"] |= {"gate": {"class_path": "fixed"}, "budget": None}
+    config["init_args"]["decoder"]["init_args"]["factor"] = 8
+    write_bundle(tmp_path / "fixed", config=config)
+    found = evaluate("--tokenizer", "tokenizer", "--fixed", str(tmp_path / "fixed"), "--out", str(tmp_path / "out"))
+    assert found["protocol"]["fixed"] == fingerprint(tmp_path / "fixed")
+    assert found["values"]["psnr"] == own["psnr"]
+    assert found["values"]["error_correlation"]["value"] != own["error_correlation"]["value"]
+    with (tmp_path / "out" / "images.csv").open() as file:
+        each = [float(row["error_correlation"]) for row in csv.DictReader(file)]
+    defined = [value for value in each if not math.isnan(value)]
+    mean = found["values"]["error_correlation_per_picture"]["value"]
+    assert mean == pytest.approx(sum(defined) / len(defined))
+    # one of fixed length has no choice that could be compared
+    alone = evaluate("--tokenizer", str(tmp_path / "fixed"), "--out", str(tmp_path / "alone"))
+    assert alone["protocol"]["fixed"] is None and "error_correlation" not in alone["values"]
 
 
 def test_a_codec_is_measured_on_the_same_pictures(of_tokenizer: dict, tmp_path: Path) -> None:
@@ -169,6 +193,11 @@ def test_processes_share_the_work(of_tokenizer: dict, tmp_path: Path) -> None:
         (["--prior", "prior", "--count", "0"], "--count must be at least 1, not 0"),
         (["--tokenizer", "tokenizer", "--features", "resnet"], "no feature network is called 'resnet'"),
         (["--tokenizer", "prior"], "prior"),
+        (
+            ["--tokenizer", "tokenizer", "--fixed", "tokenizer"],
+            "has the factors [8, 4]: name a tokenizer with a single",
+        ),
+        (["--prior", "prior", "--fixed", "tokenizer"], "it belongs to --tokenizer"),
         (["--tokenizer", "nowhere"], "there is no bundle './nowhere'"),
     ],
 )
@@ -181,6 +210,8 @@ def test_what_is_wrong_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_network_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_network_is_asked_for_and_the_report_is_named_last(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     evaluate("--codec", "webp", "--quality", "50", "--out", str(tmp_path))
-    assert "name a network for it with --features" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "name a network for it with --features" in printed.err
+    assert printed.out.splitlines()[-1] == str(tmp_path / "report.html")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from vltok.data.code_statistics import CodeCounts
 from vltok.errors import UserError
-from vltok.evaluation.coders import CodecCoder, TokenizerCoder
+from vltok.evaluation.coders import CoarsestCoder, CodecCoder, TokenizerCoder
 from vltok.evaluation.pixels import to_bytes
 
 from ..cli.exports import write_bundle
@@ -53,3 +53,12 @@ def test_the_bits_of_a_tokenizer_are_those_of_its_codes(pixels, tmp_path):
     next(tokenizer.decoder.parameters()).data.fill_(math.nan)
     with pytest.raises(UserError, match="NaN or infinite"):
         TokenizerCoder(tokenizer, "cpu")(pixels)
+
+
+def test_a_tokenizer_with_its_coarsest_granularity_everywhere(pixels, tmp_path):
+    tokenizer = write_bundle(tmp_path / "bundle").eval()
+    coded = CoarsestCoder(tokenizer, "cpu")(pixels)
+    assert coded.codes.lengths.tolist() == [64, 64] and coded.codes.grains.max() == 0
+    with torch.inference_mode():
+        assert torch.equal(coded.pixels, to_bytes(tokenizer.decode(coded.codes)))
+    assert not torch.equal(coded.pixels, TokenizerCoder(tokenizer, "cpu")(pixels).pixels)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from vltok.codes import Codes, CodeSpec
 from vltok.evaluation.pixels import to_bytes
-from vltok.figures.coding_maps import draw_coding_map
+from vltok.figures.coding_maps import draw_coding_map, error_map
 from vltok.figures.grids import reconstruction_grid
 
 SPEC = CodeSpec(16, (8, 4))
@@ -31,6 +31,16 @@ def find(sheet: Image.Image, picture: torch.Tensor) -> list[tuple[int, int]]:
     corner = (whole == wanted[:, :1, :1]).all(0).nonzero().tolist()
     height, width = wanted.shape[1:]
     return [(y, x) for y, x in corner if torch.equal(whole[:, y : y + height, x : x + width], wanted)]
+
+
+def test_the_error_at_fixed_length_stands_above_the_own() -> None:
+    images = crops()
+    codes, decoded, fixed = gridded(images), images * 0.9, images * 0.5
+    sheet = reconstruction_grid(images, decoded, codes, SPEC, width=32, fixed=fixed)
+    places = [find(sheet, error_map(each, images, 8, largest=0.3)[0]) for each in (fixed, decoded)]
+    assert [len(found) for found in places] == [1, 1] and places[0][0] < places[1][0]
+    without = reconstruction_grid(images, decoded, codes, SPEC, width=32)
+    assert without.height == sheet.height - 32 - 6
 
 
 def test_every_picture_stands_in_its_row_and_column() -> None:

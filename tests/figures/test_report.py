@@ -30,7 +30,7 @@ def examples() -> list[Example]:
         code_map = torch.arange(16).view(1, 4, 4) + 20 * place
         codes = Codes.from_code_map(code_map, grains, SPEC)
         figures = {"psnr": 20.5 + place, "length": float(codes.lengths)}
-        found.append(Example(f"<{name}>", image, image // 2, codes, figures))
+        found.append(Example(f"<{name}>", image, image // 2, codes, figures, fixed=image // 3))
     return found
 
 
@@ -83,17 +83,17 @@ def test_the_first_picture_is_shown(page: Page) -> None:
     assert "psnr 20.5" in page.locator("#figures").inner_text()
     assert page.locator("#length").inner_text() == "7"
     assert len(page.locator("#codes").inner_text().split()) == 7
-    assert len({shown(page, element) for element in ("image", "result", "map", "error")}) == 4
+    assert len({shown(page, element) for element in ("image", "result", "map", "fixed", "error")}) == 5
     assert shown(page, "overlay") == shown(page, "map")
 
 
 def test_a_picture_is_picked(page: Page) -> None:
-    before = [shown(page, element) for element in ("image", "result", "map", "error")]
+    before = [shown(page, element) for element in ("image", "result", "map", "fixed", "error")]
     page.locator("#thumbnails button").nth(2).click()
     assert page.locator("#key").inner_text() == "<chelsea>"
     assert page.locator("#length").inner_text() == "13"
     assert page.locator("#codes").inner_text().split()[0] == str(examples()[2].codes.ids[0].item())
-    after = [shown(page, element) for element in ("image", "result", "map", "error")]
+    after = [shown(page, element) for element in ("image", "result", "map", "fixed", "error")]
     assert all(first != second for first, second in zip(before, after, strict=True))
     assert page.locator("#thumbnails button[aria-pressed=true]").count() == 1
 
@@ -123,7 +123,8 @@ def test_the_slider_fades_the_coding_map(page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "hidden"), [("codec", {"pane-map", "code-part"}), ("prior", {"pane-result", "pane-error"})]
+    ("kind", "hidden"),
+    [("codec", {"pane-map", "pane-fixed", "code-part"}), ("prior", {"pane-result", "pane-fixed", "pane-error"})],
 )
 def test_what_there_is_not_is_not_shown(browser_page: Page, tmp_path: Path, kind: str, hidden: set[str]) -> None:
     bare = []
@@ -134,5 +135,5 @@ def test_what_there_is_not_is_not_shown(browser_page: Page, tmp_path: Path, kind
     page = report_html(record("tokenizer"), bare, None if kind == "codec" else SPEC)
     (tmp_path / "report.html").write_text(page, encoding="utf-8")
     browser_page.goto(f"file://{tmp_path / 'report.html'}")
-    parts = ("pane-image", "pane-result", "pane-map", "pane-error", "code-part")
+    parts = ("pane-image", "pane-result", "pane-map", "pane-fixed", "pane-error", "code-part")
     assert {part for part in parts if not browser_page.locator(f"#{part}").is_visible()} == hidden

@@ -5,6 +5,7 @@ evaluated/
   metrics.json   the figures, their confidence intervals, and the protocol: 'vltok compare' reads it
   config.yaml    every option: 'vltok evaluate --config' repeats the evaluation
   images.csv     the figures of each picture (not of a prior)
+  reconstructions.png  of a tokenizer: pictures, reconstructions, coding maps and error maps
   report.html    everything at one look, in any browser
   unfolding.gif  of a prior: how its first picture unfolds, from coarse to fine
 ```
@@ -26,6 +27,7 @@ Measure a tokenizer or a codec on held-out pictures, or a prior on their codes a
 carries its protocol. Distances between sets of images need a feature network, which has to be named. Under torchrun,
 each process takes its part.
 """
+_BUNDLES = ("--tokenizer", "--prior", "--fixed")
 
 
 def run(arguments: list[str]) -> None:
@@ -72,7 +74,7 @@ def evaluate_options(arguments: list[str]) -> EvaluateOptions:
     from vltok.io.recipes import parse
 
     parser = _parser()
-    options = parse(parser, with_default_data(with_bundle_path(arguments, ("--tokenizer", "--prior"))))
+    options = parse(parser, with_default_data(with_bundle_path(arguments, _BUNDLES)))
     given = [name for name in ("prior", "codec") if options[name] is not None]
     if not given and options.tokenizer is not None:
         given = ["tokenizer"]
@@ -80,6 +82,8 @@ def evaluate_options(arguments: list[str]) -> EvaluateOptions:
         raise UserError("say what is measured: one of --tokenizer BUNDLE, --prior BUNDLE or --codec jpeg --quality 50")
     if (options.codec is None) != (options.quality is None):
         raise UserError("--codec and --quality belong together: --codec jpeg --quality 50")
+    if options.fixed is not None and given != ["tokenizer"]:
+        raise UserError("--fixed is compared with a tokenizer's coding maps: it belongs to --tokenizer")
     for key in ("count", "batch_size"):
         if options[key] is not None and options[key] < 1:
             raise UserError(f"--{key.replace('_', '-')} must be at least 1, not {options[key]}")
@@ -101,6 +105,12 @@ def _parser() -> ArgumentParser:
         "--tokenizer", type=str | None, help="a tokenizer's bundle; with --prior, where the tokenizer of its codes is"
     )
     parser.add_argument("--prior", type=str | None, help="a prior's bundle")
+    parser.add_argument(
+        "--fixed",
+        type=str | None,
+        help="the bundle of a tokenizer of fixed length, whose error map is compared with the coding map; by default "
+        "the measured one itself, with its coarsest granularity everywhere",
+    )
     parser.add_argument("--codec", type=Literal["jpeg", "webp"] | None, help="a codec that everybody knows")
     parser.add_argument("--quality", type=int | None, help="the codec's, from 1 to 95 (jpeg) or 100 (webp)")
     parser.add_subclass_arguments(

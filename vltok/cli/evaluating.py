@@ -6,7 +6,7 @@ import csv
 import os
 import sys
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,18 +17,24 @@ from vltok.cli.progress import progress
 from vltok.cli.tokenize import choose_device, find_rank
 from vltok.codes import CodeSpec
 from vltok.data.images import ExportSource
-from vltok.evaluation.coders import CodecCoder, Coder, TokenizerCoder
+from vltok.errors import UserError
+from vltok.evaluation.adaptation import adaptive
+from vltok.evaluation.coders import CoarsestCoder, CodecCoder, Coder, TokenizerCoder
 from vltok.evaluation.features import FeatureNetwork, feature_network, weights_hash
 from vltok.evaluation.measuring import Measured, Share, measure_prior, measure_reconstruction
 from vltok.evaluation.processes import joined
 from vltok.evaluation.quality import Quality
 from vltok.evaluation.records import Record, environment
+from vltok.figures.grids import example_grid
 from vltok.figures.report import report_html
 from vltok.figures.unfolding import save_unfolding
 from vltok.files import written_whole
+from vltok.interfaces import Tokenizer
 from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fingerprint
 from vltok.io.places import find_tokenizer
 from vltok.losses.perceptual import LPIPS
+
+_PICTURES = 8
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,27 @@ def _tokenizer(setting: Setting) -> Found:
     tokenizer = load_tokenizer(path, setting.device)
     coder = TokenizerCoder(tokenizer, setting.device)
     subject = {"path": path, "fingerprint": fingerprint(path), "parameters": _parameters(tokenizer)}
-    return _reconstruct(setting, coder, tokenizer.spec, subject)
+    fixed, described = _fixed(setting, tokenizer)
+    found = _reconstruct(setting, coder, tokenizer.spec, subject, fixed)
+    return replace(found, protocol={**found.protocol, "fixed": described})
+
+
+def _fixed(setting: Setting, tokenizer: Tokenizer) -> tuple[Coder | None, str | None]:
+    """The coder of fixed length whose error map stands beside the coding map, and what it is."""
+    path = setting.options.fixed
+    if path is None:
+        own = CoarsestCoder(tokenizer, setting.device) if adaptive(tokenizer) else None
+        return own, None if own is None else "the tokenizer itself, coarsest granularity"
+    fixed = load_tokenizer(path, setting.device)
+    if fixed.spec.granularities > 1:
+        raise UserError(
+            f"--fixed '{path}' has the factors {list(fixed.spec.factors)}: name a tokenizer with a single one"
+        )
+    if not tokenizer.spec.gridded:
+        raise UserError(
+            f"--fixed: the codes of '{setting.options.tokenizer}' lie on no grid, so that it has no coding map"
+        )
+    return TokenizerCoder(fixed, setting.device), fingerprint(path)
 
 
 def _codec(setting: Setting) -> Found:
@@ -111,7 +137,9 @@ def _codec(setting: Setting) -> Found:
     return _reconstruct(setting, CodecCoder(codec, quality), None, {"codec": codec, "quality": quality})
 
 
-def _reconstruct(setting: Setting, coder: Coder, spec: CodeSpec | None, subject: dict[str, Any]) -> Found:
+def _reconstruct(
+    setting: Setting, coder: Coder, spec: CodeSpec | None, subject: dict[str, Any], fixed: Coder | None = None
+) -> Found:
     options, lpips = setting.options, None
     if options.lpips:
         lpips = LPIPS()
@@ -124,6 +152,7 @@ def _reconstruct(setting: Setting, coder: Coder, spec: CodeSpec | None, subject:
         setting.share,
         Quality(lpips),
         setting.network,
+        fixed,
         options.examples,
         setting.device,
         options.seed,
@@ -180,21 +209,26 @@ def _write(kind: Literal["tokenizer", "prior", "codec"], setting: Setting, found
     written = [record.write(out), out / "config.yaml"]
     with written_whole(out / "report.html") as page:
         page.write_text(report_html(record, measured.examples, found.spec), encoding="utf-8")
-    written.append(out / "report.html")
+    if kind == "tokenizer" and measured.examples:
+        with written_whole(out / "reconstructions.png") as picture:
+            example_grid(measured.examples[:_PICTURES], found.spec).save(picture)
+        written.append(out / "reconstructions.png")
     if kind == "prior" and found.spec.gridded and measured.examples:
         first = measured.examples[0]
         save_unfolding(first.result, first.codes, found.spec, out / "unfolding.gif")
         written.append(out / "unfolding.gif")
     if measured.per_image:
         written.append(_write_images(measured, out))
+    width = max(map(len, record.values))
     for name, value in record.values.items():
-        print(f"  {name:<24} {value.shown()}")
-    print(f"measured on {measured.images} pictures; written: {', '.join(map(str, written))}")
+        print(f"  {name:<{width}}  {value.shown()}")
+    print(f"measured on {measured.images} pictures; written: {', '.join(map(str, written))}; everything at one look:")
     if network is None:
         print(
             "the distance between the sets of images was not measured: name a network for it with --features",
             file=sys.stderr,
         )
+    print(out / "report.html")
 
 
 def _write_images(measured: Measured, out: Path) -> Path:

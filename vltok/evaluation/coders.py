@@ -62,15 +62,39 @@ class TokenizerCoder(Coder):
 
     @torch.inference_mode()
     def __call__(self, pixels: UInt8[Tensor, "b 3 H W"]) -> Coded:
-        codes = self._tokenizer.encode(to_unit_range(pixels).to(self._device))
-        decoded = self._tokenizer.decode(codes)
-        if not decoded.isfinite().all():
-            raise UserError("the tokenizer gives NaN or infinite pixels")
-        spec, codes = self._tokenizer.spec, codes.to("cpu")
-        bits = codes.lengths.double() * np.log2(spec.codebook_size)
-        if spec.gridded:
-            bits += codes.require_grains()[0].numel() * np.log2(spec.granularities)
-        return Coded(to_bytes(decoded).cpu(), bits.float(), codes)
+        return _coded(self._tokenizer, self._tokenizer.encode(to_unit_range(pixels).to(self._device)))
+
+
+class CoarsestCoder(Coder):
+    """A tokenizer, made one of fixed length: every region has its coarsest granularity.
+
+    Args:
+        tokenizer: One that is `Adaptive`; in evaluation mode, on `device`.
+        device: Where to compute.
+
+    Raises:
+        UserError: As `TokenizerCoder`.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, device: torch.device | str) -> None:
+        self._tokenizer, self._device = tokenizer, device
+
+    @torch.inference_mode()
+    def __call__(self, pixels: UInt8[Tensor, "b 3 H W"]) -> Coded:
+        found = self._tokenizer.alternatives(to_unit_range(pixels).to(self._device))
+        coarsest = torch.zeros_like(found.decision.grains)
+        return _coded(self._tokenizer, Codes.from_code_map(found.code_maps[0], coarsest, self._tokenizer.spec))
+
+
+def _coded(tokenizer: Tokenizer, codes: Codes) -> Coded:
+    decoded = tokenizer.decode(codes)
+    if not decoded.isfinite().all():
+        raise UserError("the tokenizer gives NaN or infinite pixels")
+    spec, codes = tokenizer.spec, codes.to("cpu")
+    bits = codes.lengths.double() * np.log2(spec.codebook_size)
+    if spec.gridded:
+        bits += codes.require_grains()[0].numel() * np.log2(spec.granularities)
+    return Coded(to_bytes(decoded).cpu(), bits.float(), codes)
 
 
 class CodecCoder(Coder):

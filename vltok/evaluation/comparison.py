@@ -97,6 +97,8 @@ def _protocol(record: Record, column: str) -> dict[str, Any]:
     keys = ["data", "precision"]
     if column == "lpips":
         keys.append("lpips")
+    if column.startswith("error_correlation"):
+        keys.append("fixed")
     if column in _DISTANCES or "/" in column:
         keys.append("features")
     protocol = {key: record.protocol[key] for key in keys}

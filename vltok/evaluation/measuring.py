@@ -26,6 +26,7 @@ from vltok.evaluation.features import FeatureNetwork
 from vltok.evaluation.pixels import to_bytes
 from vltok.evaluation.processes import gather
 from vltok.evaluation.quality import Quality
+from vltok.evaluation.region_errors import RegionErrors
 from vltok.evaluation.values import Value, mean_value
 from vltok.interfaces import Prior, SamplingConfig, Tokenizer
 from vltok.training.likelihood import Likelihood
@@ -41,6 +42,7 @@ class Example:
         result: What was decoded: its reconstruction, or what was drawn.
         codes: Its codes, a batch of one; None for a codec.
         figures: What was measured on it.
+        fixed: What a code of fixed length made of it, where there is one to compare with.
     """
 
     key: str
@@ -48,6 +50,7 @@ class Example:
     result: UInt8[Tensor, "3 H W"]
     codes: Codes | None
     figures: Mapping[str, float]
+    fixed: UInt8[Tensor, "3 H W"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +117,7 @@ def measure_reconstruction(
     share: Share,
     quality: Quality,
     network: FeatureNetwork | None = None,
+    fixed: Coder | None = None,
     examples: int = 16,
     device: torch.device | str = "cpu",
     seed: int = 0,
@@ -127,6 +131,8 @@ def measure_reconstruction(
         share: Which of them this process takes, and how.
         quality: What is measured on each.
         network: Gives the features of the distances between the pictures and their reconstructions; on `device`.
+        fixed: Codes of fixed length, whose error in each region is compared with the granularity that the region got
+            (Figure 5); for codes on a grid.
         examples: How many of the first pictures to keep.
         device: Where features are computed.
         seed: Sets the resamples of confidence intervals.
@@ -136,6 +142,7 @@ def measure_reconstruction(
     """
     distances = None if network is None else SetDistances(network.dimension, device)
     counts = None if spec is None else CodeCounts.none(spec)
+    regions = RegionErrors()
     keys, digests, kept = [], [], []
     columns: dict[str, list[np.ndarray]] = {}
     clock = _Clock()
@@ -154,6 +161,10 @@ def measure_reconstruction(
             distances.update(decoded, real=False)
             if original.maps:
                 found[f"feature_distance/{network.name}"] = feature_distance(decoded, original).cpu()
+        beside = None if fixed is None else fixed(pixels).pixels
+        if beside is not None:
+            correlations = regions.update(coded.codes.require_grains(), beside, pixels, spec.factors[0])
+            found["error_correlation"] = torch.from_numpy(correlations)
         for name, values in found.items():
             columns.setdefault(name, []).append(values.double().numpy())
         keys += batch.keys
@@ -161,13 +172,16 @@ def measure_reconstruction(
         for place in range(min(examples - len(kept), len(pixels))):
             codes = None if coded.codes is None else coded.codes[place]
             figures = {name: values[place].item() for name, values in found.items()}
-            kept.append(Example(batch.keys[place], pixels[place], coded.pixels[place], codes, figures))
+            example = Example(batch.keys[place], pixels[place], coded.pixels[place], codes, figures)
+            kept.append(example if beside is None else replace(example, fixed=beside[place]))
     keys = gather(keys)
     if not keys:
         raise UserError("there is no picture to measure")
     names = max(gather([list(columns)]), key=len)
     per_image = {name: np.concatenate(gather(columns.get(name, []))) for name in names}
-    values = {name: mean_value(found, seed) for name, found in per_image.items()}
+    values = {name: mean_value(found, seed) for name, found in per_image.items() if name != "error_correlation"}
+    if fixed is not None:
+        values |= regions.values(per_image["error_correlation"], seed)
     described: Mapping[str, Any] = {}
     if counts is not None:
         described = describe_codes(CodeCounts.total(gather([counts]), spec), spec)

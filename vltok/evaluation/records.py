@@ -30,7 +30,8 @@ class Record:
         values: The figures by name. Names with a slash end in the feature network that they rest on.
         codes: What the codes look like: lengths, ratios, use of the codebook. Empty for a codec.
         protocol: What the figures depend on. Figures of two records may be compared where the part `data` agrees, and
-            for those that rest on a network the part `features` or `lpips` too.
+            for those that rest on a network the part `features` or `lpips` too, and for correlations with the errors of
+            a code of fixed length the part `fixed`.
         environment: Where it was measured and how the data was described, for the record.
     """
 

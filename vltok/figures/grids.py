@@ -1,5 +1,6 @@
 """Grids of pictures with rows that are named: what a tokenizer made of its images, at one look."""
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from vltok.codes import Codes, CodeSpec
+from vltok.data.transforms import to_unit_range
+from vltok.evaluation.measuring import Example
 from vltok.evaluation.pixels import psnr, to_bytes, to_picture
 from vltok.figures.coding_maps import draw_coding_map, error_colors, error_map, granularity_colors
 
@@ -24,6 +27,7 @@ def reconstruction_grid(
     codes: Codes,
     spec: CodeSpec,
     width: int = 192,
+    fixed: Float[Tensor, "b 3 H W"] | None = None,
 ) -> Image.Image:
     """One column for each image: input, reconstruction, coding map and error map, with PSNR and code length below.
 
@@ -38,6 +42,7 @@ def reconstruction_grid(
         codes: Their codes.
         spec: The tokenizer's `spec`.
         width: About how many pixels a picture is drawn wide; small ones are enlarged by a whole number.
+        fixed: What a code of fixed length made of the images; its error map then stands below the coding map.
 
     Returns:
         An RGB picture; `numpy.asarray` of it is what TensorBoard's `add_image(..., dataformats="HWC")` takes.
@@ -45,14 +50,31 @@ def reconstruction_grid(
     images, reconstructions, codes = images.float().cpu(), reconstructions.float().cpu(), codes.to("cpu")
     scale = max(1, round(width / images.shape[3]))
     beneath = _enlarge(images, scale)  # the map's lines stay thin when they are drawn on the enlarged pictures
-    errors = error_map(reconstructions, images, spec.factors[0] if spec.gridded else None, largest=_LARGEST_ERROR)
+    region = spec.factors[0] if spec.gridded else None
     rows = {"input": beneath, "reconstruction": _enlarge(reconstructions, scale)}
     if spec.gridded:
         rows["coding map"] = draw_coding_map(beneath, codes.require_grains(), spec)
-    rows["error map"] = _enlarge(errors, scale)
+    for name, decoded in {"error, fixed length": fixed, "error map": reconstructions}.items():
+        if decoded is not None:
+            rows[name] = _enlarge(error_map(decoded.float().cpu(), images, region, largest=_LARGEST_ERROR), scale)
     ratios, lengths = psnr(reconstructions, images).tolist(), codes.lengths.tolist()
     captions = [(f"{ratio:.1f} dB", f"{length} codes") for ratio, length in zip(ratios, lengths, strict=True)]
     return _lay_out(rows, captions, spec)
+
+
+def example_grid(examples: Sequence[Example], spec: CodeSpec) -> Image.Image:
+    """The `reconstruction_grid` of pictures that were measured, which have codes and are of one size."""
+    images, results = (
+        torch.stack(pixels) for pixels in zip(*((each.image, each.result) for each in examples), strict=True)
+    )
+    fixed = [each.fixed for each in examples if each.fixed is not None]
+    return reconstruction_grid(
+        to_unit_range(images),
+        to_unit_range(results),
+        Codes.concatenate([each.codes for each in examples]),
+        spec,
+        fixed=to_unit_range(torch.stack(fixed)) if fixed else None,
+    )
 
 
 def sample_grid(

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -62,6 +63,7 @@ def _picture(example: Example, spec: CodeSpec | None) -> dict[str, Any]:
         "image": None if example.image is None else _source(example.image),
         "result": _source(example.result),
         "map": None if spec is None or not spec.gridded else _source(_coding_map(beneath, example, spec)),
+        "fixed": None if example.fixed is None else _source(_fixed_error(example, spec)),
         "error": None if example.image is None else _source(_error(example)),
         "codes": None if example.codes is None else example.codes.ids.tolist(),
     }
@@ -76,6 +78,11 @@ def _coding_map(pixels: UInt8[Tensor, "3 H W"], example: Example, spec: CodeSpec
 def _error(example: Example) -> UInt8[Tensor, "3 H W"]:
     decoded, original = (to_unit_range(pixels)[None] for pixels in (example.result, example.image))
     return to_bytes(error_map(decoded, original, largest=2 * _LARGEST_ERROR)[0])
+
+
+def _fixed_error(example: Example, spec: CodeSpec) -> UInt8[Tensor, "3 H W"]:
+    decoded, original = (to_unit_range(pixels)[None] for pixels in (example.fixed, example.image))
+    return to_bytes(error_map(decoded, original, spec.factors[0], largest=2 * _LARGEST_ERROR)[0])
 
 
 def _plots(record: Record) -> str:
@@ -98,7 +105,8 @@ def _legend(spec: CodeSpec | None) -> str:
 
 
 def _words(figures: Mapping[str, float]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items())
+    defined = {name: value for name, value in figures.items() if math.isfinite(value)}
+    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in defined.items())
 
 
 def _table(rows: Any) -> str:
