@@ -1,5 +1,5 @@
-# `make quickstart` runs the main job, from photographs to pictures that a prior draws; `make test` passes the tests. Both
-# install what they need into a virtual environment of their own.
+# `make quickstart` runs the main job, from photographs to pictures that a prior draws, and ends with the path of a
+# report to look at; `make test` passes the tests. Both install what they need into a virtual environment of their own.
 PYTHON ?= python3
 VENV ?= .venv
 
@@ -15,6 +15,7 @@ quickstart: $(INSTALLED)
 	$(QUICKSTART_TOKENIZE) --split val --data.val_crops 300 --out runs/quickstart_codes/val
 	$(VENV)/bin/vltok fit --config recipes/quickstart_prior.yaml --overwrite
 	$(VENV)/bin/vltok sample --prior runs/quickstart_prior/bundle --count 64 --out runs/quickstart_samples
+	$(VENV)/bin/vltok evaluate --tokenizer runs/quickstart/bundle --features efficientnet-lite0 --out runs/quickstart_evaluation
 
 test: lint
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
