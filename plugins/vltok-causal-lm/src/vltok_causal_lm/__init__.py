@@ -1,0 +1,6 @@
+"""A prior for vltok that wraps any Hugging Face causal language model."""
+
+from vltok_causal_lm.language_models import LoRA
+from vltok_causal_lm.prior import CausalLM
+
+__all__ = ["CausalLM", "LoRA"]

@@ -1,0 +1,207 @@
+"""The prior: any causal language model over serialized codes (`vltok_causal_lm.serialization`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+
+from vltok.codes import Codes, CodeSpec
+from vltok.errors import UserError
+from vltok.interfaces import Prior, PriorLoss, SamplingConfig, Standalone
+from vltok.priors.conditioning import Conditioning
+from vltok.priors.likelihood import nats_per_code
+from vltok.priors.sampling import Guidance, refuse, seed_of, streams
+from vltok_causal_lm.drawing import AllComplete, LegalDraw
+from vltok_causal_lm.language_models import (
+    LoRA,
+    adapt,
+    evaluating,
+    from_architecture,
+    from_pretrained,
+    require_causal,
+    settings_of,
+)
+from vltok_causal_lm.serialization import Grammar, serialization_of
+
+# what cross entropy leaves out
+_IGNORED = -100
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What the model says of every token of each image, one image after another, without their starts.
+
+    Attributes:
+        choices: Logits of going on with a code, and of each token of structure, `[t c]`; -inf for illegal ones.
+        contents: Logits of each code, given that one follows, `[t v]`.
+        tokens: What was to be predicted, `[t]`.
+    """
+
+    choices: Float[Tensor, "t c"]
+    contents: Float[Tensor, "t v"]
+    tokens: Int[Tensor, " t"]
+
+
+class CausalLM(Prior, Standalone):
+    """A Hugging Face causal language model as a prior over the codes of any tokenizer, on a grid or not.
+
+    The model reads an image's codes as one flat sequence. Illegal tokens have no probability, in training, in
+    evaluation and in drawing alike, so that its bits compare with those of vltok's own priors. The shorter sequences of
+    a batch are filled up at the right, where a causal model does not look.
+
+    Args:
+        codebook_size: Number of entries of the tokenizer's codebook.
+        factors: The tokenizer's downsampling factors, in any order; empty for codes that lie on no grid.
+        regions: Rows and columns of the grid of regions: image height and width over the coarsest factor. With factors
+            only.
+        max_length: The most codes of an image. Without factors only.
+        architecture: The type of a model to train from scratch, such as ``llama`` or ``gpt2``: the `model_type` of
+            transformers. Give either this or `pretrained`.
+        options: Options of the model's configuration, such as ``{hidden_size: 256, num_hidden_layers: 4}``; what is
+            left out is as transformers has it. With `pretrained` they change what its configuration says.
+        pretrained: A folder with a pretrained model, or the id of one on the Hugging Face Hub, of which only
+            safetensors are read. Its vocabulary of text gives way to a fresh one of codes.
+        lora: Train low-rank adapters and the embeddings alone; all weights where None.
+        classes: Number of classes; None for an unconditional model.
+        label_dropout: Probability with which training hides an image's class. Above 0 the model also learns the
+            unconditional distribution, which classifier-free guidance needs.
+        checkpointing: Recompute blocks in the backward pass: less memory, a third more time.
+
+    Raises:
+        UserError: Codes of unknown length, neither or both of `architecture` and `pretrained`, options that the model
+            does not have, or a model that is not to be had, reads too few tokens or looks ahead.
+    """
+
+    def __init__(
+        self,
+        codebook_size: int,
+        factors: Sequence[int] = (),
+        regions: Sequence[int] | None = None,
+        max_length: int | None = None,
+        architecture: str | None = None,
+        options: dict[str, Any] | None = None,
+        pretrained: str | None = None,
+        lora: LoRA | None = None,
+        classes: int | None = None,
+        label_dropout: float = 0.0,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        if (architecture is None) == (pretrained is None):
+            raise UserError(
+                f"architecture is {architecture} and pretrained is {pretrained}: give one of them, as in "
+                "architecture: llama"
+            )
+        self._spec = CodeSpec(codebook_size, tuple(factors), None if regions is None else tuple(regions), max_length)
+        self.serialization = serialization_of(self._spec)
+        self.conditioning = Conditioning(classes, label_dropout)
+        self.classes = classes
+        self.first_start = codebook_size + self.serialization.structures
+        vocabulary, longest = self.first_start + self.conditioning.starts, self.serialization.longest
+        if pretrained is None:
+            self.model = from_architecture(architecture, options or {}, vocabulary, longest)
+        else:
+            self.model = from_pretrained(pretrained, options or {}, vocabulary, longest)
+        require_causal(self.model)
+        if lora is not None:
+            adapt(self.model, lora)
+        if checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    @property
+    def spec(self) -> CodeSpec:
+        """The codes that it models."""
+        return self._spec
+
+    @property
+    def standalone_arguments(self) -> Mapping[str, Any]:
+        """The model's whole configuration, for a bundle that needs no pretrained model."""
+        architecture, options = settings_of(self.model)
+        return {"architecture": architecture, "options": options, "pretrained": None}
+
+    def forward(self, codes: Codes) -> Predictions:
+        """Predict every token of each image from those before it."""
+        serialization = self.serialization
+        sequences = serialization(codes)
+        starts = self.first_start + self.conditioning.of_codes(codes, self.training)
+        read = torch.cat([starts[:, None], sequences.tokens[:, :-1]], dim=1)
+        # No mask: a causal model sees nothing of what stands to the right, and only there sequences were filled up.
+        logits = self.model(input_ids=read, use_cache=False).logits[sequences.present].float()
+        taken = serialization.taken(sequences.tokens)
+        before = (taken.cumsum(1) - taken)[sequences.present]
+        legal = serialization.grammar(SamplingConfig()).legal(before)
+        return Predictions(
+            choices=serialization.choice_logits(logits).masked_fill(~legal, -torch.inf),
+            contents=logits[:, : serialization.codebook_size],
+            tokens=sequences.tokens[sequences.present],
+        )
+
+    def loss(self, codes: Codes) -> PriorLoss:
+        """The negative log-likelihood in nats a code; `structure` is that of granularities, or of lengths."""
+        predictions = self(codes)
+        choices = self.serialization.choices(predictions.tokens)
+        structure = F.cross_entropy(predictions.choices, choices, reduction="sum")
+        codes_alone = predictions.tokens.masked_fill(choices > 0, _IGNORED)
+        content = F.cross_entropy(predictions.contents, codes_alone, ignore_index=_IGNORED, reduction="sum")
+        return nats_per_code(
+            codes,
+            {"structure": structure, "content": content},
+            {"structure": len(codes) * self.serialization.structures_per_image, "content": codes.ids.numel()},
+        )
+
+    @torch.no_grad()
+    def sample(
+        self,
+        labels_or_count: Int[Tensor, " b"] | int,
+        sampling: SamplingConfig,
+        generator: torch.Generator | None = None,
+        batch_size: int | None = None,
+        first_image: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> Codes:
+        """Draw the codes of images. Every draw decodes: none but legal tokens are drawn.
+
+        The temperature, top-k and top-p of positions are those of choices: a region's granularity, or whether an image
+        ends. A batch is drawn until its last image ends. See `Prior.sample` for the arguments and errors.
+        """
+        refuse(sampling, ("positions",), "causal-lm has no positions to fill in, they follow from granularities")
+        if batch_size is not None and batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, not {batch_size}")
+        device = next(self.parameters()).device
+        labels = self.conditioning.to_draw(labels_or_count, sampling.guidance, device)
+        grammar = self.serialization.grammar(sampling)
+        of_images = streams(seed_of(generator), torch.arange(len(labels), device=device) + first_image)
+        size = batch_size or len(labels)
+        parts = []
+        with evaluating(self), torch.autocast(device.type, torch.bfloat16, enabled=sampling.precision == "bfloat16"):
+            for chosen in zip(labels.split(size), of_images.split(size), strict=True):
+                parts.append(self._draw(*chosen, grammar, sampling))
+                if progress is not None:
+                    progress(len(parts[-1]))
+        codes = Codes.concatenate(parts)
+        return codes if isinstance(labels_or_count, int) else replace(codes, labels=labels)
+
+    def _draw(
+        self, labels: Int[Tensor, " b"], of_images: Int[Tensor, " b"], grammar: Grammar, sampling: SamplingConfig
+    ) -> Codes:
+        """Draw images at the same time."""
+        guidance = Guidance(sampling.guidance)
+        starts = self.first_start + guidance.labels(labels, self.classes)[:, None]
+        drawn = self.model.generate(
+            starts,
+            attention_mask=torch.ones_like(starts),
+            # the likeliest token, of one that `LegalDraw` leaves
+            generation_config=GenerationConfig(do_sample=False, max_new_tokens=self.serialization.longest),
+            logits_processor=LogitsProcessorList(
+                [LegalDraw(self.serialization, grammar, sampling, guidance, of_images)]
+            ),
+            stopping_criteria=StoppingCriteriaList([AllComplete(self.serialization, grammar)]),
+        )
+        return self.serialization.codes(drawn[: len(labels)])

@@ -1,0 +1,46 @@
+"""The priors' contracts, over several architectures, on a grid and on none."""
+
+from vltok.interfaces import Prior
+from vltok.testing import ConditionalPriorContract, PriorContract
+from vltok_causal_lm import CausalLM
+
+LLAMA = {
+    "architecture": "llama",
+    "options": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32},
+}
+GPT2 = {
+    "architecture": "gpt2",
+    "options": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "embd_pdrop": 0.0},
+}
+GRID = {"codebook_size": 2, "factors": (2, 1), "regions": (1, 2)}
+NO_GRID = {"codebook_size": 3, "max_length": 4}
+
+
+class TestLlamaOnAGrid(PriorContract):
+    def build(self) -> Prior:
+        return CausalLM(**GRID, **LLAMA)
+
+
+class TestLlamaOnNoGrid(PriorContract):
+    def build(self) -> Prior:
+        return CausalLM(**NO_GRID, **LLAMA)
+
+
+class TestGPT2OnAGrid(PriorContract):
+    def build(self) -> Prior:
+        return CausalLM(**GRID, **GPT2)
+
+
+class TestGPT2OnNoGrid(PriorContract):
+    def build(self) -> Prior:
+        return CausalLM(**NO_GRID, **GPT2)
+
+
+class TestLlamaWithClasses(ConditionalPriorContract):
+    def build(self, classes: int, label_dropout: float) -> Prior:
+        return CausalLM(**GRID, **LLAMA, classes=classes, label_dropout=label_dropout)
+
+
+class TestGPT2WithClasses(ConditionalPriorContract):
+    def build(self, classes: int, label_dropout: float) -> Prior:
+        return CausalLM(**NO_GRID, **GPT2, classes=classes, label_dropout=label_dropout)
