@@ -1,37 +1,31 @@
 """The registry, read from real distributions' metadata that a test puts on the path."""
 
+import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from vltok import registry
 from vltok.errors import UserError
+from vltok.io.recipes import with_names
+from vltok.version import __version__
+
+from .distributions import installed
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch):
+def install(tmp_path: Path):
     """Install a distribution that declares gates, with one module of given source."""
+    with contextlib.ExitStack() as stack:
 
-    installed = []
+        def install(name: str, entry_points: dict[str, str], source: str = "", requires: Sequence[str] = ()) -> None:
+            stack.enter_context(installed(tmp_path, name, {"gate": entry_points}, source, requires))
 
-    def install(name: str, entry_points: dict[str, str], source: str = "") -> None:
-        installed.append(f"{name}_module")
-        folder = tmp_path / name
-        information = folder / f"{name}-1.5.dist-info"
-        information.mkdir(parents=True)
-        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.5\n")
-        lines = [f"{key} = {target}" for key, target in entry_points.items()]
-        (information / "entry_points.txt").write_text("\n".join(["[vltok.gates]", *lines]) + "\n")
-        (folder / f"{name}_module.py").write_text(source)
-        monkeypatch.syspath_prepend(str(folder))
-
-    yield install
-    for name in installed:
-        sys.modules.pop(name, None)
-    registry._import.cache_clear()
+        yield install
 
 
 WORKING = """
@@ -92,15 +86,89 @@ def test_a_name_that_two_distributions_claim(install) -> None:
     install("first", {"same": "first_module:Plain"}, WORKING)
     install("second", {"same": "second_module:Plain"}, WORKING)
     assert [component.name for component in registry.components("gate")].count("same") == 2
-    with pytest.raises(UserError, match=r"gate 'same' is claimed by first 1.5 and second 1.5: uninstall one"):
+    with pytest.raises(
+        UserError,
+        match=r"gate 'same' is claimed by first 1.5 and second 1.5: write which class is meant, first_module.Plain or "
+        r"second_module.Plain, or uninstall one",
+    ):
         registry.find("gate", "same")
+    assert registry.find("gate", "same", ["second", "other"]).distribution == "second"
+    with pytest.raises(UserError, match="claimed"):
+        registry.find("gate", "same", ["first", "second"])
     assert registry.find("gate", "fixed").distribution == "vltok"
 
 
 def test_a_built_in_name_that_a_plugin_claims(install) -> None:
     install("usurper", {"fixed": "usurper_module:Plain"}, WORKING)
-    with pytest.raises(UserError, match=r"usurper 1\.5 and vltok"):
+    with pytest.raises(
+        UserError, match=r"usurper 1\.5 and vltok .*usurper_module\.Plain or vltok\.tokenizers\.gates\.F"
+    ):
         registry.resolve_names({"gate": "fixed"})
+    for path in ("vltok.tokenizers.gates.FixedGate", "usurper_module.Plain"):
+        assert registry.resolve_names({"gate": path}) == {"gate": path}
+    assert registry.resolve_names({"gate": "entropy"}) == {"gate": "vltok.tokenizers.gates.EntropyGate"}
+
+
+PARTIAL = """
+from vltok.interfaces import Gate
+class Partial(Gate):
+    @property
+    def ratios(self):
+        return None
+"""
+
+
+def test_a_plugin_that_leaves_methods_undefined(install) -> None:
+    install("partial", {"partial": "partial_module:Partial"}, PARTIAL)
+    with pytest.raises(
+        UserError,
+        match=r"gate 'partial' of partial 1\.5 is partial_module:Partial, which leaves .*: forward, granularit",
+    ):
+        registry.find("gate", "partial").load()
+
+
+@pytest.mark.parametrize(
+    "requires",
+    [
+        [],
+        ["torch"],
+        ["vltok"],
+        ["vltok>=0.0.1"],
+        [f"vltok=={__version__}"],
+        ["VLTok >=0.0.1,<1000"],
+        ["vltok>=1000 ; extra == 'future'"],
+        ["vltok>=1000; python_version < '3'"],
+        ["vltok[parquet]>=0.0.1"],
+        ["no requirement at all"],
+    ],
+)
+def test_a_plugin_for_this_version(install, requires) -> None:
+    install("fitting", {"plain": "fitting_module:Plain"}, WORKING, requires)
+    assert registry.find("gate", "plain").load().__name__ == "Plain"
+    assert registry.resolve_names({"gate": "plain"}) == {"gate": "fitting_module.Plain"}
+
+
+@pytest.mark.parametrize("requires", [["vltok>=1000"], ["vltok[parquet]>=1000", "torch"], ["vltok", "vltok>=1000"]])
+def test_a_plugin_for_a_later_version_is_not_even_imported(install, requires) -> None:
+    install("later", {"plain": "later_module:Plain"}, "raise RuntimeError('imported')", requires)
+    expected = (
+        rf"gate 'plain' of later 1\.5 is built for vltok>=1000, and this is vltok {__version__}: "
+        r"pip install 'vltok>=1000', or install another version of later"
+    )
+    with pytest.raises(UserError, match=expected):
+        registry.find("gate", "plain").load()
+    with pytest.raises(UserError, match=expected):
+        registry.resolve_names({"model": {"gate": {"class_path": "plain"}}})
+
+
+def test_naming_a_broken_plugin_says_so_and_leaves_the_others_alone(install) -> None:
+    install("broken", {"broken": "broken_module:FixedGate"}, "raise RuntimeError('two\\nlines')")
+    with pytest.raises(UserError, match=r"^gate 'broken' of broken 1\.5 .*: RuntimeError: two lines$"):
+        registry.resolve_names({"gate": "broken"})
+    tree = {"gate": {"class_path": "fixed"}}
+    # the broken one's class has the same name
+    assert with_names(registry.resolve_names(tree)) == tree
+    assert with_names({"gate": "vltok.tokenizers.dqvae.FixedGate"}) == {"gate": "fixed"}
 
 
 def test_a_name_that_is_not_there() -> None:

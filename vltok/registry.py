@@ -11,10 +11,17 @@ and named in a recipe by ``class_path: my-gate``. vltok's own components are dec
 import functools
 import importlib
 import importlib.metadata
+import inspect
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
 from vltok.errors import UserError, unknown
+from vltok.version import __version__
 
 #: Each kind of component, which is also the name of the recipe key that holds one: its entry-point group and the
 #: interface that its classes implement.
@@ -33,6 +40,10 @@ KINDS = {
 }
 
 
+#: The distribution whose interfaces components implement.
+OWN = "vltok"
+
+
 @dataclass(frozen=True)
 class Component:
     """One registered component, not yet imported.
@@ -43,6 +54,7 @@ class Component:
         target: ``package.module:Class``.
         distribution: The distribution that declares it.
         version: That distribution's version.
+        requires: The versions of vltok that the distribution says it is built for, such as ``>=0.1``; empty for any.
     """
 
     kind: str
@@ -50,6 +62,7 @@ class Component:
     target: str
     distribution: str
     version: str
+    requires: str = ""
 
     @property
     def class_path(self) -> str:
@@ -60,22 +73,34 @@ class Component:
         """Import the class and check that it implements its kind's interface.
 
         Raises:
-            UserError: The import fails, or the class does not implement the interface.
+            UserError: It is built for another version of vltok, the import fails, or the class does not implement the
+                interface.
         """
+        what = f"{self.kind} '{self.name}' of {self.distribution} {self.version}"
+        if not SpecifierSet(self.requires).contains(__version__, prereleases=True):
+            raise UserError(
+                f"{what} is built for {OWN}{self.requires}, and this is {OWN} {__version__}: "
+                f"pip install '{OWN}{self.requires}', or install another version of {self.distribution}"
+            )
         try:
             loaded = _import(self.target)
         except (Exception, SystemExit) as error:  # a plugin may raise anything while it is imported
             raise UserError(
-                f"{self.kind} '{self.name}' of {self.distribution} {self.version} cannot be imported from "
-                f"{self.target}: {type(error).__name__}: {error}"
+                f"{what} cannot be imported from {self.target}: {type(error).__name__}: {' '.join(str(error).split())}"
             ) from error
-        interface = _import(KINDS[self.kind][1])
+        interface = interface_of(self.kind)
+        described = f"{interface.__module__}.{interface.__qualname__}"
         if not (isinstance(loaded, type) and issubclass(loaded, interface)):
-            raise UserError(
-                f"{self.kind} '{self.name}' of {self.distribution} {self.version} is {self.target}, "
-                f"which is no subclass of {interface.__module__}.{interface.__qualname__}"
-            )
+            raise UserError(f"{what} is {self.target}, which is no subclass of {described}")
+        if inspect.isabstract(loaded):
+            missing = ", ".join(sorted(loaded.__abstractmethods__))
+            raise UserError(f"{what} is {self.target}, which leaves what {described} asks for undefined: {missing}")
         return loaded
+
+
+def interface_of(kind: str) -> type:
+    """What the classes of a kind implement."""
+    return _import(KINDS[kind][1])
 
 
 def components(kind: str) -> tuple[Component, ...]:
@@ -87,14 +112,26 @@ def components(kind: str) -> tuple[Component, ...]:
     if kind not in KINDS:
         raise unknown("kind of component", kind, KINDS)
     found = {
-        Component(kind, point.name, point.value, point.dist.metadata["Name"], point.dist.version)
+        Component(
+            kind,
+            point.name,
+            point.value.partition("[")[0].replace(" ", ""),
+            point.dist.metadata["Name"],
+            point.dist.version,
+            _required(point.dist),
+        )
         for point in importlib.metadata.entry_points(group=KINDS[kind][0])
     }
     return tuple(sorted(found, key=lambda component: (component.name, component.distribution)))
 
 
-def find(kind: str, name: str) -> Component:
+def find(kind: str, name: str, distributions: Collection[str] = ()) -> Component:
     """The component of a kind that has a name, without importing it.
+
+    Args:
+        kind: A key of `KINDS`.
+        name: Its name.
+        distributions: Those that count where several claim the name; without them, none does.
 
     Raises:
         UserError: No distribution declares it, or more than one does.
@@ -103,13 +140,29 @@ def find(kind: str, name: str) -> Component:
     matches = [component for component in every if component.name == name]
     if not matches:
         raise unknown(kind, name, sorted({component.name for component in every}))
-    if len(matches) > 1:
+    chosen = [component for component in matches if component.distribution in distributions]
+    if len(matches) > 1 and len(chosen) != 1:
         owners = " and ".join(f"{component.distribution} {component.version}" for component in matches)
-        raise UserError(f"{kind} '{name}' is claimed by {owners}: uninstall one, or write the class's dotted path")
-    return matches[0]
+        paths = " or ".join(component.class_path for component in matches)
+        raise UserError(
+            f"{kind} '{name}' is claimed by {owners}: write which class is meant, {paths}, or uninstall one"
+        )
+    return (chosen or matches)[0]
 
 
-def resolve_names(tree: Any, kind: str | None = None) -> Any:
+def path_of(kind: str, name: str, distributions: Collection[str] = ()) -> str:
+    """The dotted path of the class that a name means. A plugin's is loaded, so that what is wrong with it is said.
+
+    Raises:
+        UserError: No distribution declares it, more than one does, or what a plugin declares cannot be used.
+    """
+    component = find(kind, name, distributions)
+    if component.distribution != OWN:
+        component.load()
+    return component.class_path
+
+
+def resolve_names(tree: Any, kind: str | None = None, distributions: Collection[str] = ()) -> Any:
     """A recipe with every component's registered name replaced by the dotted path of its class.
 
     A component stands under the key of its kind (``gate: {class_path: entropy}``, or short ``gate: entropy``), of which
@@ -119,21 +172,37 @@ def resolve_names(tree: Any, kind: str | None = None) -> Any:
     Args:
         tree: What YAML or JSON gave: nested dictionaries, lists and scalars.
         kind: The kind of component that `tree` itself describes, where its key says so.
+        distributions: Those that count where several claim a name.
 
     Raises:
-        UserError: A name that is not registered.
+        UserError: A name that is not registered, that several claim, or of a plugin that cannot be used.
     """
     if isinstance(tree, dict):
         resolved = {}
         for key, value in tree.items():
             last = str(key).rpartition(".")[2]
-            resolved[key] = resolve_names(value, last if last in KINDS else kind if key == "class_path" else None)
+            means = last if last in KINDS else kind if key == "class_path" else None
+            resolved[key] = resolve_names(value, means, distributions)
         return resolved
     if isinstance(tree, list):
-        return [resolve_names(item) for item in tree]
+        return [resolve_names(item, None, distributions) for item in tree]
     if isinstance(tree, str) and kind is not None and "." not in tree and "/" not in tree:
-        return find(kind, tree).class_path
+        return path_of(kind, tree, distributions)
     return tree
+
+
+def _required(distribution: importlib.metadata.Distribution) -> str:
+    """The versions of vltok that a distribution requires, whatever extras it is installed with."""
+    specifiers = SpecifierSet()
+    for text in distribution.requires or ():
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:  # of another distribution, for another tool to complain about
+            continue
+        applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        if canonicalize_name(requirement.name) == OWN and applies:
+            specifiers &= requirement.specifier
+    return str(specifiers)
 
 
 @functools.cache

@@ -44,6 +44,7 @@ class Entry:
         target: ``package.module:Class``.
         distribution: The distribution that declares it.
         version: That distribution's version.
+        requires: The versions of vltok that it says it is built for; empty for any.
         summary: The first line of its docstring.
         error: Why it cannot be used; None where it can.
         arguments: What its constructor takes.
@@ -54,6 +55,7 @@ class Entry:
     target: str
     distribution: str
     version: str
+    requires: str
     summary: str
     error: str | None
     arguments: tuple[Argument, ...]
@@ -66,7 +68,7 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args(arguments)
     chosen, detailed = _choose([part for word in given.what for part in word.split("/")])
-    entries = [_inspect(component) for component in chosen]
+    entries = [inspect_component(component) for component in chosen]
     if given.json:
         shown = [asdict(entry) if detailed else _without_arguments(entry) for entry in entries]
         print(json.dumps(shown, indent=2, ensure_ascii=False))
@@ -95,17 +97,22 @@ def _choose(words: Sequence[str]) -> tuple[list[Component], bool]:
     return matches, True
 
 
-def _inspect(component: Component) -> Entry:
-    rivals = [other for other in components(component.kind) if other.name == component.name and other != component]
-    summary, arguments, error = "", (), None
+def inspect_component(component: Component) -> Entry:
+    """What is shown of a component; it is imported, and what is wrong with it is part of what is shown."""
+    summary, arguments, errors = "", (), []
     try:
         loaded = component.load()
-        docstring = docstring_parser.parse(inspect.getdoc(loaded) or "")
-        summary, arguments = docstring.short_description or "", _arguments(loaded)
+        summary = docstring_parser.parse(inspect.getdoc(loaded) or "").short_description or ""
+        arguments = _arguments(loaded)
     except UserError as broken:
-        error = " ".join(str(broken).split())
+        errors.append(str(broken))
+    except Exception as error:  # a plugin's class may have a signature or a docstring that cannot be read
+        errors.append(f"its arguments cannot be read: {type(error).__name__}: {error}")
+    rivals = [other for other in components(component.kind) if other.name == component.name and other != component]
     if rivals:
-        error = f"the name is also claimed by {', '.join(f'{other.distribution} {other.version}' for other in rivals)}"
+        others = ", ".join(f"{other.distribution} {other.version}" for other in rivals)
+        errors.append(f"the name is also claimed by {others}: recipes must write {component.class_path}")
+    error = " ".join("; ".join(errors).split()) or None
     return Entry(**asdict(component), summary=" ".join(summary.split()), error=error, arguments=arguments)
 
 
@@ -144,7 +151,7 @@ def _print_list(entries: Sequence[Entry]) -> None:
                 entry.name,
                 entry.target.replace(":", "."),
                 f"{entry.distribution} {entry.version}",
-                f"does not load: {entry.error}" if entry.error else entry.summary,
+                f"cannot be used: {entry.error}" if entry.error else entry.summary,
             )
             for entry in entries
             if entry.kind == kind
@@ -157,7 +164,7 @@ def _print_details(entries: Sequence[Entry]) -> None:
     for entry in entries:
         title = f"{entry.kind} {entry.name}: {entry.target.replace(':', '.')} of {entry.distribution} {entry.version}"
         if entry.error:
-            print(f"{title}\ndoes not load: {entry.error}\n")
+            print(f"{title}\ncannot be used: {entry.error}\n")
             continue
         rows = [
             (argument.name, argument.type, argument.default or "(required)", argument.description)

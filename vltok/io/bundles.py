@@ -28,7 +28,7 @@ from vltok.files import folder_written_whole
 from vltok.interfaces import Prior, Standalone, Tokenizer
 from vltok.io.cards import model_card
 from vltok.io.recipes import dump, instantiate, parse_tree, recipe_parser, with_names
-from vltok.registry import KINDS, components
+from vltok.registry import KINDS, components, resolve_names
 from vltok.version import __version__
 
 #: The version of the layout of a bundle; a reader takes only its own.
@@ -193,7 +193,7 @@ def _load(path_or_hub_id: str | os.PathLike, kind: Kind, interface: type, device
     parser = recipe_parser(f"bundle '{folder}'")
     parser.add_subclass_arguments(interface, kind, required=True)
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten; the caller's draws stay the same
-        model = instantiate(parser, parse_tree(parser, {kind: content[kind]}))[kind]
+        model = instantiate(parser, parse_tree(parser, _resolved(content, kind)))[kind]
     try:
         load_model(model, folder / _WEIGHTS, strict=True)
     except RuntimeError as error:
@@ -202,6 +202,12 @@ def _load(path_or_hub_id: str | os.PathLike, kind: Kind, interface: type, device
             f"vltok {content['vltok']}, this is {__version__}: {error}"
         ) from error
     return model.eval().to(device)
+
+
+def _resolved(content: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
+    """What to build, by dotted paths: a name that was taken since means what it meant when the bundle was written."""
+    distributions = [required["distribution"] for required in content["requires"]]
+    return resolve_names({kind: content[kind]}, distributions=distributions)
 
 
 def _find(path_or_hub_id: str | os.PathLike) -> Path:
@@ -290,7 +296,11 @@ def _distributions(tree: Any, kind: str) -> list[dict[str, str]]:
     found: dict[str, str] = {}
     modules = importlib.metadata.packages_distributions()
     for owner, name in _classes(tree, kind):
-        registered = [component for component in components(owner) if component.name == name] if owner in KINDS else []
+        registered = [
+            component
+            for component in (components(owner) if owner in KINDS else ())
+            if name in (component.name, component.class_path)
+        ]
         if registered:
             found[registered[0].distribution] = registered[0].version
         else:

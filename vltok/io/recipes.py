@@ -15,7 +15,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, s
 
 from vltok.errors import UserError
 from vltok.io.recipe_errors import explain
-from vltok.registry import KINDS, components, find, resolve_names
+from vltok.registry import KINDS, Component, components, path_of, resolve_names
 
 #: jsonargparse's name for files in which components are written by their registered names.
 MODE = "vltok"
@@ -168,7 +168,7 @@ def _translate(option: str, value: str) -> str:
         return value
     if value.startswith("{"):
         return json.dumps(resolve_names(_string_keys(get_loader("yaml")(value)), key))
-    return value if any(mark in value for mark in "./") else find(key, value).class_path
+    return value if any(mark in value for mark in "./") else path_of(key, value)
 
 
 def _name_of(class_path: str, kind: str) -> str | None:
@@ -178,11 +178,19 @@ def _name_of(class_path: str, kind: str) -> str | None:
     for component in every:
         # a package may re-export a class, so that its dotted path is not the registered one
         same = component.class_path == class_path or (
-            component.class_path.endswith(f".{ending}") and pydoc.locate(class_path) is component.load()
+            component.class_path.endswith(f".{ending}") and _is(component, class_path)
         )
         if same and sum(other.name == component.name for other in every) == 1:
             return component.name
     return None
+
+
+def _is(component: Component, class_path: str) -> bool:
+    """Whether a component's class is the one of a dotted path; one that does not load is none."""
+    try:
+        return pydoc.locate(class_path) is component.load()
+    except UserError:
+        return False
 
 
 def _explained(parser: ArgumentParser, action: Callable[[], Namespace]) -> Namespace:
