@@ -1,9 +1,11 @@
 """`vltok compare`: the table and the plots of evaluated codecs."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
 
 from vltok.cli.main import main
 
@@ -25,7 +27,8 @@ def _evaluate(folder: Path, quality: int, count: int, name: str | None = None) -
 def test_a_table_and_plots(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     runs = [str(project / "jpeg-20"), str(project / "jpeg-60")]
     assert main(["compare", *runs, "--out", str(tmp_path)]) == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"table.md", "table.csv", "psnr_bits_per_pixel.png"}
+    plots = {"psnr_bits_per_pixel.png", "ssim_bits_per_pixel.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"table.md", "table.csv", *plots}
     table = (tmp_path / "table.md").read_text()
     assert "| jpeg 20 |" in table and "| jpeg 60 |" in table and table in capsys.readouterr().out
     with Image.open(tmp_path / "psnr_bits_per_pixel.png") as picture:
@@ -38,6 +41,41 @@ def test_other_pictures_do_not_go_into_one_table(project: Path, tmp_path: Path, 
     assert main(["compare", str(project / "jpeg-20"), str(tmp_path / "other"), "--out", str(tmp_path / "out")]) == 1
     line = capsys.readouterr().err
     assert "two protocols: data.pixels is " in line and line.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def write_run(folder: Path, logged: dict[str, list[float]]) -> Path:
+    """What `vltok fit` leaves, as far as curves need it."""
+    (folder / "logs").mkdir(parents=True)
+    (folder / "config.yaml").write_text("{model: {init_args: {tokenizer: {class_path: dq-vae}}}}")
+    with SummaryWriter(folder / "logs") as writer:
+        for tag, values in logged.items():
+            for step, value in enumerate(values):
+                writer.add_scalar(tag, value, 50 * step)
+    return folder
+
+
+def test_run_folders_give_curves(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run = write_run(
+        tmp_path / "run", {"code_length": [200.0, 170.0, 161.0], "ratio_8": [0.4, 0.5], "ratio_4": [0.6, 0.5]}
+    )
+    assert main(["compare", str(run), "--out", str(tmp_path / "alone")]) == 0
+    assert {path.name for path in (tmp_path / "alone").iterdir()} == {"training_length.png", "training_ratios.png"}
+    shutil.copytree(project / "jpeg-20", run / "evaluation")
+    runs = [str(run), str(project / "jpeg-60")]
+    assert main(["compare", *runs, "--out", str(tmp_path / "both")]) == 0
+    assert "| jpeg 20 |" in (tmp_path / "both" / "table.md").read_text()
+    assert (tmp_path / "both" / "training_length.png").exists()
+    capsys.readouterr()
+    assert main(["compare", runs[0], runs[0], "--out", str(tmp_path / "twice")]) == 1
+    assert "a run is given twice" in capsys.readouterr().err
+
+
+def test_a_run_without_curves_must_have_been_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run = write_run(tmp_path / "prior", {"loss": [4.0, 3.0]})
+    assert main(["compare", str(run), "--out", str(tmp_path / "out")]) == 1
+    line = capsys.readouterr().err
+    assert "prior/evaluation" in line and "vltok evaluate writes it" in line and line.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 

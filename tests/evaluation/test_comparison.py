@@ -21,9 +21,10 @@ def record(path: str = "a", psnr: float = 20.0, length: float = 64.0, **protocol
         "length": Value(length),
         "bits_per_pixel": Value(length / 400),
         "frechet_distance/random:test_resnet": Value(100 / psnr),
+        "error_correlation": Value(0.5),
     }
     codes = {"length": {"histogram": {str(int(length)): 5, str(int(length) + 6): 4}}}
-    whole = {"data": DATA, "features": FEATURES, "precision": "float32", "lpips": None, **protocol}
+    whole = {"data": DATA, "features": FEATURES, "precision": "float32", "lpips": None, "fixed": "own", **protocol}
     return Record("tokenizer", {"path": path}, values, codes, whole, {"device": "cpu, 1 threads"})
 
 
@@ -35,9 +36,9 @@ def codec(**protocol) -> Record:
 
 def test_a_table_of_what_each_has() -> None:
     lines = Comparison({"a": record(), "jpeg 30": codec()}).markdown().splitlines()
-    assert lines[0] == "|  | psnr | length | bits_per_pixel | frechet_distance/random:test_resnet |"
-    assert lines[2] == "| a | 20 (19 to 21) | 64 | 0.16 | 5 |"
-    assert lines[3] == "| jpeg 30 | 25 (24 to 26) | – | 0.9 | – |"
+    assert lines[0] == "|  | psnr | length | bits_per_pixel | frechet_distance/random:test_resnet | error_correlation |"
+    assert lines[2] == "| a | 20 (19 to 21) | 64 | 0.16 | 5 | 0.5 |"
+    assert lines[3] == "| jpeg 30 | 25 (24 to 26) | – | 0.9 | – | – |"
 
 
 def test_a_table_as_csv(tmp_path: Path) -> None:
@@ -55,6 +56,7 @@ def test_a_table_as_csv(tmp_path: Path) -> None:
         ({"data": {**DATA, "size": 32}}, r"data\.size is 64 and 32"),
         ({"data": {**DATA, "pixels": "x"}}, r"data\.pixels is abc and x"),
         ({"precision": "bfloat16"}, "precision is float32 and bfloat16"),
+        ({"fixed": "0f"}, "'error_correlation' of .* fixed is own and 0f"),
         ({"features": {**FEATURES, "weights": "0b"}}, r"'frechet_.*' of .* features\.weights is 0a and 0b"),
     ],
 )

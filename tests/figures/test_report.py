@@ -1,15 +1,14 @@
 """The report in a real browser: pictures are picked, the slider slides, and what is shown is checked."""
 
-import os
+import contextlib
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import skimage.data
 import torch
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from vltok.codes import Codes, CodeSpec
 from vltok.evaluation.measuring import Example
@@ -17,8 +16,9 @@ from vltok.evaluation.records import Record
 from vltok.evaluation.values import Value
 from vltok.figures.report import report_html
 
+from .browser import NoBrowser, open_page
+
 SPEC = CodeSpec(codebook_size=300, factors=(4, 8))
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
 def examples() -> list[Example]:
@@ -46,21 +46,19 @@ def test_the_file_needs_nothing_else() -> None:
     assert not re.search(r"https?://", page)
     for source in re.findall(r'(?:src|href)="([^"]*)"', page):
         assert source.startswith("data:"), source
-    assert "21.5 (21 to 22)" in page and "my/bundle" in page
+    assert "21.5 (21 to 22)" in page and "my/bundle" in page and "<th>data.split</th><td>val</td>" in page
     # keys are text, whatever stands in them
     assert "<astronaut>" not in page and page.count("</script>") == 2
 
 
 @pytest.fixture(scope="module")
 def browser_page() -> Iterator[Page]:
-    executable = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    with sync_playwright() as playwright:
-        if executable is None and not Path(playwright.chromium.executable_path).exists():
-            pytest.skip("there is no Chromium on this machine: install it, or run 'playwright install chromium'")
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        context = browser.new_context(offline=True, viewport={"width": 1200, "height": 900})
-        yield context.new_page()
-        browser.close()
+    with contextlib.ExitStack() as stack:
+        try:
+            opened = stack.enter_context(open_page())
+        except NoBrowser as error:
+            pytest.skip(str(error))
+        yield opened
 
 
 @pytest.fixture

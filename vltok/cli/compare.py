@@ -1,10 +1,11 @@
-"""`vltok compare`: what 'vltok evaluate' found, side by side.
+"""`vltok compare`: what 'vltok evaluate' found, and what 'vltok fit' logged, side by side.
 
 ```
 compared/
   table.md, table.csv   one row a run, one column a figure
   psnr_length.png …     quality over codes and over bits, with the Pareto front
   lengths.png           code-length histograms
+  training_length.png … of run folders: code length, ratios and budget loss over the steps
 ```
 """
 
@@ -17,10 +18,16 @@ from jsonargparse import ArgumentParser
 from vltok.errors import UserError
 
 _DESCRIPTION = """\
-Write a table and plots of runs of 'vltok evaluate'. A column holds figures of one protocol alone: where two runs differ
-in what a figure depends on, nothing is written, and the key that differs is named.
+Write a table and plots of evaluations. RUN is a folder that 'vltok evaluate' has written, or a run folder of 'vltok
+fit', whose logs give curves over the steps, and whose evaluation/ counts where there is one. A column holds figures of
+one protocol alone: where two runs differ in what a figure depends on, nothing is written, and the key that differs is
+named.
 """
 _RATES = ("length", "bits_per_pixel")
+_QUALITIES = (
+    *("psnr", "ssim", "lpips", "rfid", "fid", "rkid", "kid"),
+    *("feature_distance", "frechet_distance", "kernel_distance"),
+)
 
 
 def run(arguments: list[str]) -> None:
@@ -33,29 +40,44 @@ def run(arguments: list[str]) -> None:
     out = Path(options.out)
     if out.exists() and not out.is_dir():
         raise UserError(f"--out '{out}' is a file: name a folder")
-    from vltok.evaluation.comparison import Comparison, named
-    from vltok.figures.curves import length_histograms, rate_distortion
+    from vltok.evaluation.comparison import Comparison, check_distinct, named
+    from vltok.evaluation.training_logs import TrainingLog, is_run
+    from vltok.figures.curves import length_histograms, rate_distortion, training_curves
     from vltok.files import written_whole
 
-    comparison = Comparison(named([Path(folder) for folder in options.runs]))
-    written = comparison.write(out)
-    qualities = [name for name in comparison.columns if name in ("psnr", "lpips", "rfid") or "frechet" in name]
+    folders = [Path(folder) for folder in options.runs]
+    check_distinct(folders)
+    logs = {str(folder): TrainingLog.read(folder) for folder in folders if is_run(folder)}
+    evaluated = [folder / "evaluation" if is_run(folder) else folder for folder in folders]
+    # a run folder may stand for its curves alone
+    kept = [
+        evaluation
+        for folder, evaluation in zip(folders, evaluated, strict=True)
+        if str(folder) not in logs or logs[str(folder)].empty or evaluation.is_dir()
+    ]
+    comparison = Comparison(named(kept))
+    written = comparison.write(out) if kept else []
+    qualities = [name for name in comparison.columns if name.partition("/")[0] in _QUALITIES]
     figures = {
         f"{quality.replace('/', '-').replace(':', '-')}_{rate}": rate_distortion(comparison, rate, quality)
         for quality in qualities
         for rate in _RATES
     }
     figures["lengths"] = length_histograms(comparison.records)
+    figures |= {f"training_{name}": figure for name, figure in training_curves(logs).items()}
     for name, figure in figures.items():
         if figure is not None:
             with written_whole(out / f"{name}.png") as path:
                 figure.savefig(path, dpi=150)
             written.append(out / f"{name}.png")
-    print(f"{comparison.markdown()}\nwritten: {', '.join(map(str, written))}")
+    table = f"{comparison.markdown()}\n" if kept else ""
+    print(f"{table}written: {', '.join(map(str, written))}")
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="vltok compare", description=_DESCRIPTION, exit_on_error=False)
-    parser.add_argument("runs", nargs="+", type=str, help="folders that 'vltok evaluate' has written")
+    parser.add_argument(
+        "runs", nargs="+", type=str, help="folders that 'vltok evaluate' has written, or run folders of 'vltok fit'"
+    )
     parser.add_argument("--out", type=str, required=True, help="the folder that receives the table and the plots")
     return parser

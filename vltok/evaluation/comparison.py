@@ -74,14 +74,23 @@ class Comparison:
                 )
 
 
+def check_distinct(folders: Sequence[Path]) -> None:
+    """See that no folder is given twice.
+
+    Raises:
+        UserError: One is.
+    """
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise UserError("a run is given twice: name each once")
+
+
 def named(folders: Sequence[Path]) -> dict[str, Record]:
     """The records of folders, by a name that tells them apart.
 
     Raises:
         UserError: A folder holds no record, or is given twice.
     """
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise UserError("a run is given twice: name each once")
+    check_distinct(folders)
     records = [Record.read(folder) for folder in folders]
     names = [record.name for record in records]
     return {

@@ -8,14 +8,19 @@ _ABSENT = "absent"
 
 def differences(first: Mapping, second: Mapping) -> dict[str, tuple[Any, Any]]:
     """The values that differ, by dotted key, in the order in which they stand; what one lacks is ``"absent"``."""
-    left, right = dict(_flat(first)), dict(_flat(second))
+    left, right = flat(first), flat(second)
     pairs = {key: (left.get(key, _ABSENT), right.get(key, _ABSENT)) for key in {**left, **right}}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def look_up(tree: Mapping, key: str) -> Any:
     """The value of a dotted key, such as ``ratios.8``, or None where the tree has none."""
-    return dict(_flat(tree)).get(key)
+    return flat(tree).get(key)
+
+
+def flat(tree: Mapping) -> dict[str, Any]:
+    """Every value of a tree, by dotted key."""
+    return dict(_flat(tree))
 
 
 def _flat(tree: Mapping, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,14 +1,15 @@
-"""Curves over records: what quality costs, and how code lengths are spread."""
+"""Curves over records and logs: what quality costs, how code lengths are spread, and how training met its budget."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from vltok.evaluation.comparison import Comparison
 from vltok.evaluation.records import Record
+from vltok.evaluation.training_logs import Curve, TrainingLog
 from vltok.evaluation.values import Value
 
 #: What is better when it is higher; all other figures are better when they are lower.
@@ -18,9 +19,12 @@ _NAMES = {
     "psnr": "PSNR [dB]",
     "lpips": "LPIPS",
     "rfid": "rFID",
+    "fid": "FID",
+    "ssim": "SSIM",
     "length": "codes an image",
     "bits_per_pixel": "bits per pixel",
 }
+_SHARE = "share of regions"
 _BINS = 32
 
 
@@ -87,6 +91,44 @@ def length_histograms(records: Mapping[str, Record]) -> Figure | None:
         axes.hist(lengths, bins=bins, weights=shares, histtype="step", linewidth=1.5, label=name)
     axes.set_xlabel(_NAMES["length"])
     axes.set_ylabel("share of images")
+    axes.legend(fontsize="small")
+    return figure
+
+
+def training_curves(logs: Mapping[str, TrainingLog]) -> dict[str, Figure]:
+    """What runs logged over their steps (supplementary Figure 1), by name; nothing of what none has logged.
+
+    Returns:
+        `length`: the mean code length of the training batches. `ratios`: the share of each granularity but the
+        coarsest, with the shares that were asked for as dotted lines. `budget`: the budget loss, weighted.
+    """
+    lines: dict[str, dict[str, Curve]] = {"length": {}, "ratios": {}, "budget": {}}
+    targets = set()
+    for row, log in logs.items():
+        for name, curve in {"length": log.length, "budget": log.budget}.items():
+            if curve is not None:
+                lines[name][row] = curve
+        for factor in sorted(log.ratios)[: max(len(log.ratios) - 1, 1)]:
+            lines["ratios"][f"{row}, factor {factor}"] = log.ratios[factor]
+            targets |= {log.targets[factor]} if factor in log.targets else set()
+    labels = {"length": _NAMES["length"], "ratios": _SHARE, "budget": "budget loss, weighted"}
+    return {
+        name: _over_steps(found, labels[name], targets if name == "ratios" else ())
+        for name, found in lines.items()
+        if found
+    }
+
+
+def _over_steps(curves: Mapping[str, Curve], label: str, targets: Iterable[float]) -> Figure:
+    figure, axes = _axes()
+    for name, (steps, values) in curves.items():
+        axes.plot(steps, values, linewidth=1.5, label=name)
+    for target in targets:
+        axes.axhline(target, color="grey", linewidth=1, linestyle=":", zorder=0)
+    if label == _SHARE:
+        axes.set_ylim(0, 1)
+    axes.set_xlabel("training steps")
+    axes.set_ylabel(label)
     axes.legend(fontsize="small")
     return figure
 

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from vltok.codes import CodeSpec
 from vltok.data.transforms import to_unit_range
+from vltok.evaluation.differences import flat
 from vltok.evaluation.measuring import Example
 from vltok.evaluation.pixels import to_bytes, to_picture
 from vltok.evaluation.records import Record
-from vltok.figures.coding_maps import draw_coding_map, error_map, granularity_colors
+from vltok.figures.coding_maps import draw_coding_map, error_colors, error_map, granularity_colors
 from vltok.figures.curves import length_histograms
 
 _MAP_WIDTH = 256
@@ -42,9 +43,10 @@ def report_html(record: Record, examples: Sequence[Example], spec: CodeSpec | No
         "subtitle": html.escape(f"vltok {record.environment.get('vltok')}, measured on {images} pictures."),
         "legend": _legend(spec),
         "largest": f"{_LARGEST_ERROR:g}",
+        "gradient": ", ".join(_css(color) for color in (error_colors()[::51] * 255).round().int().tolist()),
         "values": _table((name, value.shown()) for name, value in record.values.items()),
         "plots": _plots(record),
-        "protocol": _table((key, json.dumps(value)) for key, value in record.protocol.items()),
+        "protocol": _table((key, _plain(value)) for key, value in flat(record.protocol).items()),
         # what closes a script must not stand in one
         "data": json.dumps([_picture(example, spec) for example in examples]).replace("<", "\\u003c"),
     }
@@ -91,22 +93,31 @@ def _plots(record: Record) -> str:
         return ""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=120)
-    return f'<h2>Code lengths</h2><img class="plot" alt="code-length histogram" src="{_encoded(file)}">'
+    picture = f'<img class="plot" alt="code-length histogram" src="{_encoded(file)}">'
+    return f"<section><h2>Code lengths</h2>{picture}</section>"
 
 
 def _legend(spec: CodeSpec | None) -> str:
     if spec is None or not spec.gridded:
         return ""
-    named = zip(spec.factors, (granularity_colors(spec.granularities) * 255).round().int().tolist(), strict=True)
-    return ", ".join(
-        f'<span style="color: rgb({red} {green} {blue})">■</span> factor {factor}'
-        for factor, (red, green, blue) in named
+    colors = (granularity_colors(spec.granularities) * 255).round().int().tolist()
+    named = zip(spec.factors, spec.codes_per_region, colors, strict=True)
+    return "<br>".join(
+        f'<span style="color: {_css(color)}">■</span> factor {factor}: {codes} code{"s" if codes > 1 else ""} a region'
+        for factor, codes, color in named
     )
 
 
-def _words(figures: Mapping[str, float]) -> str:
-    defined = {name: value for name, value in figures.items() if math.isfinite(value)}
-    return ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in defined.items())
+def _css(color: Sequence[int]) -> str:
+    return f"rgb({' '.join(map(str, color))})"
+
+
+def _words(figures: Mapping[str, float]) -> list[str]:
+    return [f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items() if math.isfinite(value)]
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _table(rows: Any) -> str:

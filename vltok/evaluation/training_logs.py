@@ -1,0 +1,80 @@
+"""What a training run logged, step by step, read from its TensorBoard files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
+from vltok.errors import UserError
+
+#: Steps and values of a scalar.
+Curve = tuple[tuple[int, ...], tuple[float, ...]]
+_RATIO = "ratio_"
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """The curves of a run of `vltok fit`.
+
+    Attributes:
+        budget: The budget loss, weighted; None where the run has none.
+        length: The mean code length of the training batches; None where it was not logged.
+        ratios: The share of regions of each granularity, by factor.
+        targets: The shares that the run was asked to reach, by factor; empty where its recipe names none.
+    """
+
+    budget: Curve | None
+    length: Curve | None
+    ratios: Mapping[int, Curve]
+    targets: Mapping[int, float]
+
+    @classmethod
+    def read(cls, run: Path) -> TrainingLog:
+        """Read the `logs/` and `config.yaml` of a run folder.
+
+        Raises:
+            UserError: It has no logs.
+        """
+        logs = run / "logs"
+        if not any(logs.glob("events.out.tfevents.*")):
+            raise UserError(f"'{run}' has no TensorBoard logs in {logs}: give run folders of 'vltok fit'")
+        events = EventAccumulator(str(logs), size_guidance={SCALARS: 0})
+        events.Reload()
+        curves = {tag: _curve(events.Scalars(tag)) for tag in events.Tags()[SCALARS]}
+        ratios = {int(tag.removeprefix(_RATIO)): curve for tag, curve in curves.items() if tag.startswith(_RATIO)}
+        return cls(curves.get("budget"), curves.get("code_length"), ratios, _targets(run / "config.yaml"))
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was logged that a curve is drawn of, as by a prior's run."""
+        return self.budget is None and self.length is None and not self.ratios
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is one that `vltok fit` has left."""
+    return (folder / "config.yaml").is_file() and (folder / "logs").is_dir()
+
+
+def _curve(events: list[Any]) -> Curve:
+    # a run that was resumed may have logged a step twice: the last one counts
+    by_step = {event.step: event.value for event in events}
+    return tuple(sorted(by_step)), tuple(by_step[step] for step in sorted(by_step))
+
+
+def _targets(config: Path) -> dict[int, float]:
+    """The ratios that the recipe gives its budget, or its gate."""
+    if not config.is_file():
+        return {}
+    recipe = yaml.safe_load(config.read_text(encoding="utf-8"))
+    tokenizer = recipe.get("model", {}).get("init_args", {}).get("tokenizer") or {}
+    for part in ("budget", "gate"):
+        described = tokenizer.get("init_args", {}).get(part) or {}
+        ratios = (described.get("init_args") or {}).get("ratios")
+        if ratios:
+            return {int(factor): float(share) for factor, share in ratios.items()}
+    return {}
