@@ -51,7 +51,10 @@ class Tokenizer(nn.Module, ABC):
     @property
     @abstractmethod
     def divisor(self) -> int:
-        """The number of pixels that the sides of an image must be multiples of."""
+        """The number of pixels that the sides of an image must be multiples of.
+
+        Codes without a grid do not say how large an image was: both sides then are this long.
+        """
 
     @property
     @abstractmethod

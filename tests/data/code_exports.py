@@ -57,7 +57,8 @@ def write_shards(export: CodeExport, codes: Codes, shards: list[int] | None = No
     for shard in export.pending() if shards is None else shards:
         pictures = export.pictures(shard)
         part = codes[list(pictures)]
-        counts = CodeCounts.of(part, spec, REGION_PIXELS * int(np.prod(part.grains.shape)))
+        regions = len(part) if part.grains is None else part.grains.numel()
+        counts = CodeCounts.of(part, spec, REGION_PIXELS * regions)
         export.write(shard, samples_of(part, pictures.start), counts)
 
 

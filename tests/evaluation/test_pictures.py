@@ -16,16 +16,17 @@ from vltok.interfaces import Tokenizer, TokenizerOutput
 
 
 class Mirror(Tokenizer):
-    """Gives every picture back as it came; a region that is bright on average is fine."""
+    """Gives every picture back as it came; a region that is bright on average is fine. Without a grid, one code."""
 
-    def __init__(self, value: float = 1.0) -> None:
+    def __init__(self, value: float = 1.0, gridded: bool = True) -> None:
         super().__init__()
+        self.gridded = gridded
         self.value = nn.Parameter(torch.tensor(value))
         self.sizes: list[tuple[int, int]] = []
 
     @property
     def spec(self) -> CodeSpec:
-        return CodeSpec(16, (8, 4))
+        return CodeSpec(16, (8, 4)) if self.gridded else CodeSpec(16, max_length=4)
 
     @property
     def divisor(self) -> int:
@@ -38,6 +39,8 @@ class Mirror(Tokenizer):
     def encode(self, images: Tensor) -> Codes:
         self.images = images
         self.sizes.append(tuple(images.shape[2:]))
+        if not self.gridded:
+            return Codes(torch.zeros(1, dtype=torch.long), torch.ones(1, dtype=torch.long))
         grains = (nn.functional.avg_pool2d(images.mean(1), 8) > 0).long()
         cells = torch.zeros(1, 2 * grains.shape[1], 2 * grains.shape[2], dtype=torch.long)
         return Codes.from_code_map(cells, grains, self.spec)
@@ -77,6 +80,13 @@ def test_tiles_are_of_about_equal_size() -> None:
     tokenizer = Mirror()
     code_picture(tokenizer, noise(8, 264), 128)
     assert tokenizer.sizes == [(8, 88)] * 3
+
+
+def test_without_a_grid_every_tile_has_the_size_that_the_tokenizer_takes() -> None:
+    tokenizer, picture = Mirror(gridded=False), noise(20, 30)
+    coded = code_picture(tokenizer, picture, tile=1024)
+    assert set(tokenizer.sizes) == {(8, 8)} and coded.length == len(tokenizer.sizes) == 3 * 4
+    assert coded.reconstruction.equal(picture) and coded.grains is None
 
 
 def test_what_is_added_is_a_reflection() -> None:

@@ -114,6 +114,8 @@ def _check_data(model: LightningModule, data: LightningDataModule) -> None:
     if not isinstance(data, ImageData):
         raise UserError(f"data: a tokenizer is trained on images, which {type(data).__name__} does not give")
     divisor = model.tokenizer.divisor
+    if not model.tokenizer.spec.gridded and data.size != divisor:
+        raise UserError(f"data.size is {data.size}, but this tokenizer takes images of {divisor} × {divisor} only")
     if data.size % divisor:
         near = max(round(data.size / divisor), 1) * divisor
         raise UserError(

@@ -35,6 +35,11 @@ def check_codes(prior: Prior, data: LightningDataModule) -> None:
             "'vltok tokenize', and give --data codes --data.root DIR"
         )
     manifest, root = data.dataset.manifest, data.dataset.root
+    if prior.spec.gridded and not manifest.spec.gridded:
+        raise UserError(
+            f"model.prior has factors {_plain(prior.spec.factors)}, but the codes in {root} lie on no grid: give a "
+            "prior that models plain sequences, such as causal-lm of vltok-causal-lm"
+        )
     for key in ("codebook_size", "factors", "regions", "max_length"):
         wanted, found = getattr(prior.spec, key), getattr(manifest.spec, key)
         # a prior may leave open what it does not need

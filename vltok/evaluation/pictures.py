@@ -64,7 +64,8 @@ def code_picture(
     Args:
         tokenizer: In evaluation mode, on `device`.
         picture: Its pixels.
-        tile: The longest side, in pixels, that is coded at once; rounded up to a multiple of `divisor`.
+        tile: The longest side, in pixels, that is coded at once; rounded up to a multiple of `divisor`. Where codes lie
+            on no grid, every tile is as large as `divisor`, whatever is asked for.
         device: Where to compute.
 
     Raises:
@@ -74,6 +75,7 @@ def code_picture(
     rows, columns = (_reflected(size, tokenizer.divisor).to(picture.device) for size in (height, width))
     reconstruction = torch.empty(3, len(rows), len(columns), dtype=torch.uint8)
     length, grains = 0, []
+    tile = tile if tokenizer.spec.gridded else tokenizer.divisor
     for down in _tiles(len(rows), tile, tokenizer.divisor):
         grains.append([])
         for across in _tiles(len(columns), tile, tokenizer.divisor):

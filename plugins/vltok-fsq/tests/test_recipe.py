@@ -1,20 +1,18 @@
 """The recipe trains as it stands, and what it trains is loaded again."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 
 import vltok
+from vltok.cli.main import main
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart_fsq.yaml"
 SMALLER = ["--trainer.max_steps=2", "--data.batch_size=2", "--data.train_crops=4", "--data.val_crops=2"]
 
 
 def test_the_recipe_trains(tmp_path):
-    command = [sys.executable, "-m", "vltok.cli.main", "fit", "--config", str(RECIPE), "--out", str(tmp_path), *SMALLER]
-    subprocess.run(command, check=True)
+    assert main(["fit", "--config", str(RECIPE), "--out", str(tmp_path), *SMALLER]) == 0
     tokenizer = vltok.load_tokenizer(tmp_path / "bundle")
     assert tokenizer.spec.codebook_size == 1000
     assert tokenizer.decode(tokenizer.encode(torch.zeros(1, 3, 64, 64))).shape == (1, 3, 64, 64)

@@ -1,0 +1,1 @@
+"""A tokenizer for vltok that codes an image as one sequence, which may be cut anywhere."""

@@ -1,0 +1,137 @@
+"""The two transformers of `TailDrop`, built of timm's blocks.
+
+Axis letters: b image, n code, t token, d width, H W pixels.
+"""
+
+import difflib
+
+import timm
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+
+from vltok.errors import UserError
+
+
+class QueryEncoder(nn.Module):
+    """A timm vision transformer that reads an image into learned queries.
+
+    ```
+    images ─ patches + positions ─┐
+                          queries ─┴─ blocks ─ norm ─ the queries' places alone
+    ```
+
+    Args:
+        backbone: The name of a timm `VisionTransformer`, such as ``vit_small_patch16_224``.
+        image_size: Side of the images in pixels.
+        queries: How many.
+        patch_size: Side of the patches in pixels; None for the backbone's own.
+        depth: How many of the backbone's blocks are used, the first ones; None for all.
+        pretrained: Whether to start from timm's pretrained weights.
+
+    Raises:
+        UserError: There is no such backbone, it is no vision transformer with positions, the patches do not divide the
+            images, or the pretrained weights cannot be had.
+    """
+
+    def __init__(
+        self, backbone: str, image_size: int, queries: int, patch_size: int | None, depth: int | None, pretrained: bool
+    ) -> None:
+        super().__init__()
+        vit = _backbone(backbone, image_size, patch_size, pretrained)
+        self.patch_size: int = vit.patch_embed.patch_size[0]
+        self.width: int = vit.embed_dim
+        self.heads: int = vit.blocks[0].attn.num_heads
+        if image_size % self.patch_size:
+            raise UserError(
+                f"tokenizer.image_size is {image_size}, but must be a multiple of {self.patch_size}, a patch's side"
+            )
+        if depth is not None and not 1 <= depth <= len(vit.blocks):
+            raise UserError(
+                f"tokenizer.encoder_depth must lie between 1 and {len(vit.blocks)}, the blocks of '{backbone}', "
+                f"not {depth}"
+            )
+        self.patch_embed = vit.patch_embed
+        # without those of class tokens, which stand first
+        self.positions = nn.Parameter(vit.pos_embed[:, -vit.patch_embed.num_patches :].detach().clone())
+        self.queries = nn.Parameter(torch.randn(1, queries, self.width) * 0.02)
+        self.norm_pre = vit.norm_pre
+        self.blocks = vit.blocks[:depth]
+        self.norm = vit.norm
+        # [-1, 1] → [0, 1] → zero mean and unit variance, in one step
+        mean, deviation = (torch.tensor(vit.pretrained_cfg[key])[:, None, None] for key in ("mean", "std"))
+        self.register_buffer("scale", 0.5 / deviation, persistent=False)
+        self.register_buffer("shift", (0.5 - mean) / deviation, persistent=False)
+
+    def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n d"]:
+        patches = self.patch_embed(images * self.scale + self.shift) + self.positions
+        tokens = torch.cat([patches, self.queries.expand(len(images), -1, -1)], dim=1)
+        return self.norm(self.blocks(self.norm_pre(tokens)))[:, patches.shape[1] :]
+
+
+class PrefixDecoder(nn.Module):
+    """Paints images from the codes that were kept.
+
+    ```
+    a mask token for each patch ─┐
+      codes, or "it was dropped" ─┴─ blocks ─ norm ─ the patches' places alone ─ linear ─► pixels
+    ```
+
+    Args:
+        codes: The most codes of an image.
+        dimension: Width of a code's vector.
+        image_size: Side of the images in pixels.
+        patch_size: Side of the patches in pixels.
+        width: Width of the blocks.
+        heads: Attention heads.
+        depth: How many blocks.
+    """
+
+    def __init__(
+        self, codes: int, dimension: int, image_size: int, patch_size: int, width: int, heads: int, depth: int
+    ) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.side = image_size // patch_size
+        self.embed = nn.Linear(dimension, width)
+        self.dropped = nn.Parameter(torch.randn(width) * 0.02)
+        self.positions = nn.Parameter(torch.randn(1, codes, width) * 0.02)
+        self.masks = nn.Parameter(torch.randn(1, self.side**2, width) * 0.02)
+        self.blocks = nn.Sequential(*(Block(width, heads, qkv_bias=True) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width)
+        self.pixels = nn.Linear(width, 3 * patch_size**2)
+
+    def forward(self, vectors: Float[Tensor, "b c n"], kept: Bool[Tensor, "b n"]) -> Float[Tensor, "b 3 H W"]:
+        codes = torch.where(kept[..., None], self.embed(vectors.mT), self.dropped) + self.positions
+        tokens = torch.cat([self.masks.expand(len(codes), -1, -1), codes], dim=1)
+        patches = self.pixels(self.norm(self.blocks(tokens))[:, : self.side**2])
+        return F.pixel_shuffle(patches.mT.unflatten(2, (self.side, self.side)), self.patch_size)
+
+
+def _backbone(name: str, image_size: int, patch_size: int | None, pretrained: bool) -> VisionTransformer:
+    if ":" not in name and not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"; near are: {', '.join(near)}" if near else ""
+        raise UserError(f"no timm backbone is called '{name}'{hint}; timm.list_models('vit*') gives the likely ones")
+    options = {"img_size": image_size, "num_classes": 0, "global_pool": "", "dynamic_img_size": False}
+    if patch_size is not None:
+        options["patch_size"] = patch_size
+    try:
+        vit = timm.create_model(name, pretrained=pretrained, **options)
+    except TypeError as error:
+        raise UserError(f"tokenizer.backbone '{name}' is no timm VisionTransformer: {error}") from error
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise UserError(
+            f"the pretrained weights of backbone '{name}' cannot be had: download them where there is a network, or "
+            "write pretrained: false to start from random ones"
+        ) from error
+    if not isinstance(vit, VisionTransformer) or vit.pos_embed is None:
+        raise UserError(
+            f"tokenizer.backbone '{name}' is a {type(vit).__name__}, no timm VisionTransformer with learned positions: "
+            "give one such as vit_small_patch16_224"
+        )
+    return vit

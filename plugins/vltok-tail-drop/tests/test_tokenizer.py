@@ -1,0 +1,158 @@
+import pytest
+import torch
+from torch import nn
+
+from vltok.codes import Codes
+from vltok.errors import UserError
+from vltok.registry import find
+from vltok.testing import TokenizerContract
+from vltok_tail_drop.lengths import FixedLength, LengthPolicy, MeanLength, PSNRTarget, pixel_errors
+from vltok_tail_drop.tokenizer import TailDrop
+
+
+def build(policy: LengthPolicy, quantizer: str = "vq", **options) -> TailDrop:
+    """A small tokenizer of 16² pixels and up to 6 codes."""
+    parts = {"backbone": "test_vit", "patch_size": 8, "encoder_depth": 1, "decoder_depth": 1}
+    found = find("quantizer", quantizer).load()(size=16, dimension=4)
+    return TailDrop(found, policy, **{**parts, "image_size": 16, "max_length": 6, **options})
+
+
+class OfOneSize(TokenizerContract):
+    image_size = (16, 16)
+
+
+class TestWithAFixedLength(OfOneSize):
+    def build(self):
+        return build(FixedLength(4))
+
+
+class TestWithAPSNRTarget(OfOneSize):
+    def build(self):
+        return build(PSNRTarget(12.0))
+
+
+class TestWithAMeanLength(OfOneSize):
+    def build(self):
+        tokenizer = build(MeanLength(3.0))
+        tokenizer.length_policy.calibrate(tokenizer.errors(images(8)))
+        return tokenizer
+
+
+class TestWithAveragedCodes(OfOneSize):
+    def build(self):
+        return build(FixedLength(6), "ema-vq")
+
+
+def images(count: int) -> torch.Tensor:
+    """Pictures of as many contrasts."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(count, 3, 16, 16, generator=generator).sub(0.5) * torch.linspace(0.1, 2, count).view(-1, 1, 1, 1)
+
+
+def test_a_shorter_length_keeps_the_first_codes():
+    tokenizer, pictures = build(FixedLength(6)), images(3)
+    whole = tokenizer.encode(pictures).ids.view(3, 6)
+    for length in range(1, 6):
+        tokenizer.length_policy = FixedLength(length)
+        codes = tokenizer.encode(pictures)
+        assert codes.lengths.tolist() == [length] * 3 and codes.grains is None
+        assert codes.ids.view(3, length).equal(whole[:, :length])
+
+
+def test_what_is_dropped_changes_nothing():
+    """The image of a prefix depends on the prefix alone, wherever it stands in a batch."""
+    tokenizer, pictures = build(FixedLength(6)), images(3)
+    whole = tokenizer.encode(pictures).ids.view(3, 6)
+    lengths = torch.tensor([2, 6, 1])
+    mixed = torch.cat([row[:length] for row, length in zip(whole, lengths, strict=True)])
+    decoded = tokenizer.decode(Codes(mixed, lengths))
+    for image, length in enumerate(lengths.tolist()):
+        alone = tokenizer.decode(Codes(whole[image, :length], torch.tensor([length])))
+        torch.testing.assert_close(decoded[image], alone[0])
+
+
+def test_errors_are_those_of_each_length():
+    tokenizer, pictures = build(FixedLength(6)), images(3)
+    found = tokenizer.errors(pictures)
+    for length in range(1, 7):
+        tokenizer.length_policy = FixedLength(length)
+        decoded = tokenizer.decode(tokenizer.encode(pictures))
+        torch.testing.assert_close(found[:, length - 1], pixel_errors(decoded, pictures), rtol=1e-3, atol=1e-3)
+
+
+def test_the_policy_decides_and_each_image_by_itself():
+    tokenizer, pictures = build(FixedLength(6)), images(5)
+    errors = tokenizer.errors(pictures)
+    middle = float(10 * (255**2 / errors[2].median()).log10())
+    tokenizer.length_policy = PSNRTarget(middle)
+    lengths = tokenizer.encode(pictures).lengths
+    assert lengths.equal(PSNRTarget(middle)(5, 6, lambda: errors))
+    assert lengths.equal(torch.cat([tokenizer.encode(picture[None]).lengths for picture in pictures]))
+
+
+def test_training_drops_tails_of_every_length_and_evaluation_asks_the_policy():
+    tokenizer = build(FixedLength(2))
+    torch.manual_seed(0)
+    drawn = tokenizer.train()(images(200)).codes
+    assert drawn.lengths.unique().tolist() == [1, 2, 3, 4, 5, 6]
+    assert drawn.validate(tokenizer.spec).ids.numel() == drawn.lengths.sum()
+    assert tokenizer.eval()(images(3)).codes.lengths.tolist() == [2, 2, 2]
+
+
+def test_dropped_codes_do_not_count_in_the_quantizer():
+    """An averaged codebook sees as many vectors as codes were kept."""
+    tokenizer = build(FixedLength(2), "ema-vq").train()
+    before = tokenizer.quantizer.counts.clone()
+    kept = tokenizer(images(8)).codes.lengths.sum()
+    seen = (tokenizer.quantizer.counts - before * 0.99).sum() / 0.01
+    unused = (tokenizer.quantizer.counts == 1).sum() * 1.0
+    assert kept < 48 and seen <= kept + unused / 0.01
+
+
+def test_a_mean_length_is_learned_while_training():
+    tokenizer = build(MeanLength(3.0)).train()
+    assert not tokenizer.length_policy.threshold
+    tokenizer(images(8))
+    assert tokenizer.length_policy.threshold > 0
+    threshold = tokenizer.length_policy.threshold.clone()
+    tokenizer.eval()(images(8))
+    assert tokenizer.length_policy.threshold.equal(threshold)
+
+
+def test_every_length_is_tried_in_pieces(monkeypatch):
+    tokenizer, pictures = build(FixedLength(6)), images(3)
+    expected = tokenizer.errors(pictures)
+    monkeypatch.setattr("vltok_tail_drop.tokenizer.MOST_PIXELS", 4 * 16**2)
+    torch.testing.assert_close(tokenizer.errors(pictures), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("key", "arguments"),
+    [
+        ("max_length", {"max_length": 1}),
+        ("decoder_depth", {"decoder_depth": 0}),
+        ("encoder_depth", {"encoder_depth": 99}),
+        ("image_size", {"image_size": 20}),
+        ("vit_small", {"backbone": "vit_smal_patch16_224"}),
+        ("VisionTransformer", {"backbone": "test_resnet"}),
+        ("length_policy.length is 7", {"policy": FixedLength(7)}),
+        ("length_policy.length is 6.5", {"policy": MeanLength(6.5)}),
+    ],
+)
+def test_what_does_not_fit_is_refused(key, arguments):
+    with pytest.raises(UserError, match=key):
+        build(**{"policy": FixedLength(2), **arguments})
+
+
+def test_a_policy_that_is_given_later_must_fit_too():
+    tokenizer = build(FixedLength(2))
+    tokenizer.length_policy = FixedLength(7)
+    with pytest.raises(UserError, match="max_length"):
+        tokenizer.encode(images(1))
+
+
+def test_the_blocks_are_timms():
+    tokenizer = build(FixedLength(2), encoder_depth=3, decoder_depth=2)
+    assert len(tokenizer.encoder.blocks) == 3 and len(tokenizer.decoder.blocks) == 2
+    assert all(type(block).__module__.startswith("timm.") for block in tokenizer.decoder.blocks)
+    assert isinstance(tokenizer.last_layer, nn.Parameter) and tokenizer.divisor == 16

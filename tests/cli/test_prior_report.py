@@ -1,0 +1,22 @@
+"""What a prior is told before it is trained on codes that it was not built for."""
+
+from pathlib import Path
+
+import pytest
+
+from vltok.cli.prior_report import check_codes
+from vltok.codes import CodeSpec
+from vltok.data.codes import CodeData
+from vltok.errors import UserError
+from vltok.priors.raster_scan import RasterScan
+from vltok.testing.priors import random_codes
+
+from ..data.code_exports import export_codes
+
+
+def test_a_prior_of_a_grid_is_not_trained_on_plain_sequences(tmp_path: Path) -> None:
+    spec = CodeSpec(16, max_length=8)
+    export_codes(tmp_path, random_codes(spec, 4, classes=4), spec=spec)
+    prior = RasterScan(16, (4, 8), (2, 2), width=16, heads=2, position_layers=1, content_layers=1)
+    with pytest.raises(UserError, match=r"factors \[8, 4\], but the codes in .* lie on no grid: give a prior"):
+        check_codes(prior, CodeData(root=str(tmp_path)))
