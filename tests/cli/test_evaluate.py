@@ -140,6 +140,18 @@ def test_a_codec_is_measured_on_the_same_pictures(of_tokenizer: dict, tmp_path: 
     assert found["values"]["psnr"]["value"] > 20 and "length" not in found["values"]
 
 
+def test_a_codec_at_a_rate(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    found = evaluate("--codec", "jpeg", "--quality", "61", "--out", str(tmp_path / "given"))
+    rate = found["values"]["bits_per_pixel"]["value"]
+    found = evaluate("--codec", "jpeg", "--bits-per-pixel", str(rate + 1e-6), "--out", str(tmp_path / "found"))
+    assert found["values"]["bits_per_pixel"]["value"] == rate
+    quality = found["subject"]["quality"]
+    assert found["subject"] == {"codec": "jpeg", "quality": quality, "asked_bits_per_pixel": rate + 1e-6}
+    assert f"jpeg {quality}: the quality whose rate comes nearest to" in capsys.readouterr().out
+    found = evaluate("--codec", "webp", "--bits-per-pixel", "99", "--out", str(tmp_path / "highest"))
+    assert found["subject"]["quality"] == 100
+
+
 def test_a_prior(tmp_path: Path) -> None:
     arguments = ["--prior", "prior", "--count", "12", "--features", "random:test_resnet", "--sampling.top_k", "20"]
     found = evaluate(*arguments, "--out", str(tmp_path / "first"))
@@ -186,8 +198,12 @@ def test_processes_share_the_work(of_tokenizer: dict, tmp_path: Path) -> None:
     [
         ([], "say what is measured: one of --tokenizer BUNDLE"),
         (["--codec", "jpeg", "--quality", "5", "--tokenizer", "tokenizer"], "say what is measured"),
-        (["--codec", "jpeg"], "--codec and --quality belong together"),
-        (["--tokenizer", "tokenizer", "--quality", "5"], "--codec and --quality belong together"),
+        (["--codec", "jpeg"], "--codec takes one of --quality and --bits-per-pixel"),
+        (["--codec", "jpeg", "--quality", "5", "--bits-per-pixel", "1"], "--codec takes one of --quality and"),
+        (["--tokenizer", "tokenizer", "--quality", "5"], "and nothing else does"),
+        (["--prior", "prior", "--bits-per-pixel", "5"], "and nothing else does"),
+        (["--codec", "jpeg", "--bits-per-pixel", "0"], "--bits-per-pixel must be positive, not 0"),
+        (["--codec", "jpeg", "--bits-per-pixel", "0.1"], "is too few for jpeg: its lowest quality takes"),
         (["--codec", "jpeg", "--quality", "99"], "--quality must lie between 1 and 95"),
         (["--codec", "gif", "--quality", "9"], "codec must be"),
         (["--prior", "prior", "--count", "0"], "--count must be at least 1, not 0"),

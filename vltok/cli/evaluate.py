@@ -80,8 +80,13 @@ def evaluate_options(arguments: list[str]) -> EvaluateOptions:
         given = ["tokenizer"]
     if len(given) != 1 or (given == ["codec"] and options.tokenizer is not None):
         raise UserError("say what is measured: one of --tokenizer BUNDLE, --prior BUNDLE or --codec jpeg --quality 50")
-    if (options.codec is None) != (options.quality is None):
-        raise UserError("--codec and --quality belong together: --codec jpeg --quality 50")
+    rates = [name for name in ("quality", "bits_per_pixel") if options[name] is not None]
+    if len(rates) != (given == ["codec"]):
+        raise UserError(
+            "--codec takes one of --quality and --bits-per-pixel, and nothing else does: --codec jpeg --quality 50"
+        )
+    if options.bits_per_pixel is not None and not options.bits_per_pixel > 0:
+        raise UserError(f"--bits-per-pixel must be positive, not {options.bits_per_pixel:g}")
     if options.fixed is not None and given != ["tokenizer"]:
         raise UserError("--fixed is compared with a tokenizer's coding maps: it belongs to --tokenizer")
     for key in ("count", "batch_size"):
@@ -113,6 +118,11 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("--codec", type=Literal["jpeg", "webp"] | None, help="a codec that everybody knows")
     parser.add_argument("--quality", type=int | None, help="the codec's, from 1 to 95 (jpeg) or 100 (webp)")
+    parser.add_argument(
+        "--bits-per-pixel",
+        type=float | None,
+        help="instead of a quality: takes that whose mean rate over the pictures is the nearest not above it",
+    )
     parser.add_subclass_arguments(
         ImageData,
         "data",

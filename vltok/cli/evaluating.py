@@ -19,6 +19,7 @@ from vltok.codes import CodeSpec
 from vltok.data.images import ExportSource
 from vltok.errors import UserError
 from vltok.evaluation.adaptation import adaptive
+from vltok.evaluation.codec_rates import find_quality
 from vltok.evaluation.coders import CoarsestCoder, CodecCoder, Coder, TokenizerCoder
 from vltok.evaluation.features import FeatureNetwork, feature_network, weights_hash
 from vltok.evaluation.measuring import Measured, Share, measure_prior, measure_reconstruction
@@ -133,8 +134,13 @@ def _fixed(setting: Setting, tokenizer: Tokenizer) -> tuple[Coder | None, str | 
 
 
 def _codec(setting: Setting) -> Found:
-    codec, quality = setting.options.codec, setting.options.quality
-    return _reconstruct(setting, CodecCoder(codec, quality), None, {"codec": codec, "quality": quality})
+    codec, quality, rate = (setting.options[name] for name in ("codec", "quality", "bits_per_pixel"))
+    subject = {"codec": codec, "quality": quality}
+    if quality is None:
+        quietly = replace(setting.share, report=lambda count: None)
+        quality = find_quality(codec, rate, setting.source, quietly)
+        subject = {"codec": codec, "quality": quality, "asked_bits_per_pixel": rate}
+    return _reconstruct(setting, CodecCoder(codec, quality), None, subject)
 
 
 def _reconstruct(
@@ -219,6 +225,9 @@ def _write(kind: Literal["tokenizer", "prior", "codec"], setting: Setting, found
         written.append(out / "unfolding.gif")
     if measured.per_image:
         written.append(_write_images(measured, out))
+    if "asked_bits_per_pixel" in record.subject:
+        asked = record.subject["asked_bits_per_pixel"]
+        print(f"{record.name}: the quality whose rate comes nearest to {asked:g} bits per pixel without exceeding it")
     width = max(map(len, record.values))
     for name, value in record.values.items():
         print(f"  {name:<{width}}  {value.shown()}")

@@ -21,6 +21,7 @@ from vltok.evaluation.pixels import to_bytes, to_picture
 from vltok.interfaces import Tokenizer
 
 Codec = Literal["jpeg", "webp"]
+HIGHEST_QUALITY = {"jpeg": 95, "webp": 100}
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,9 +110,8 @@ class CodecCoder(Coder):
     """
 
     def __init__(self, codec: Codec, quality: int) -> None:
-        largest = {"jpeg": 95, "webp": 100}[codec]
-        if not 1 <= quality <= largest:
-            raise UserError(f"--quality must lie between 1 and {largest} for {codec}, not {quality}")
+        if not 1 <= quality <= HIGHEST_QUALITY[codec]:
+            raise UserError(f"--quality must lie between 1 and {HIGHEST_QUALITY[codec]} for {codec}, not {quality}")
         self._options = {"jpeg": {"optimize": True}, "webp": {"method": 6}}[codec] | {"quality": quality}
         self._format = codec
 

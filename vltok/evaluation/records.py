@@ -26,7 +26,8 @@ class Record:
 
     Attributes:
         kind: What was measured.
-        subject: Which one: its path, fingerprint and number of parameters, or its codec and quality.
+        subject: Which one: its path, fingerprint and number of parameters, or its codec and quality, and the rate
+            that was asked for.
         values: The figures by name. Names with a slash end in the feature network that they rest on.
         codes: What the codes look like: lengths, ratios, use of the codebook. Empty for a codec.
         protocol: What the figures depend on. Figures of two records may be compared where the part `data` agrees, and
