@@ -26,6 +26,7 @@ _MODULES = (
     "perceptual",
     "priors",
     "quantizers",
+    "recipes",
     "tokenizers",
 )
 pytest.register_assert_rewrite(*(f"vltok.testing.{name}" for name in _MODULES))
@@ -41,10 +42,12 @@ from vltok.testing.modules import pictures  # noqa: E402
 from vltok.testing.perceptual import PerceptualContract  # noqa: E402
 from vltok.testing.priors import ConditionalPriorContract, PriorContract, random_codes  # noqa: E402
 from vltok.testing.quantizers import QuantizerContract  # noqa: E402
+from vltok.testing.recipes import BundleContract, RecipeContract  # noqa: E402
 from vltok.testing.tokenizers import TokenizerContract  # noqa: E402
 
 __all__ = [
     "BudgetContract",
+    "BundleContract",
     "CodeDataContract",
     "ConditionalPriorContract",
     "DataContract",
@@ -57,6 +60,7 @@ __all__ = [
     "PerceptualContract",
     "PriorContract",
     "QuantizerContract",
+    "RecipeContract",
     "TokenizerContract",
     "pictures",
     "random_codes",

@@ -1,0 +1,150 @@
+"""A package of every kind is written, is found, holds its contract, and trains as it stands."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from setuptools import build_meta
+
+from vltok import registry
+from vltok.cli.main import main
+from vltok.cli.new import write
+from vltok.codes import CodeSpec
+
+from ..data.code_exports import export_codes, random_codes
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory) -> Path:
+    """A folder with a package of each kind, and in `installed` the metadata that installing it would leave."""
+    folder = tmp_path_factory.mktemp("packages")
+    for kind in registry.KINDS:
+        package, installed = folder / f"my-{kind}", folder / "installed" / kind
+        write(kind, f"my-{kind}", package)
+        installed.mkdir(parents=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(package)
+            build_meta.prepare_metadata_for_build_wheel(str(installed))
+    return folder
+
+
+@pytest.fixture
+def installed(packages, monkeypatch) -> Path:
+    """The packages, found as if they were installed."""
+    for path in paths_of(packages):
+        monkeypatch.syspath_prepend(path)
+    yield packages
+    for name in [name for name in sys.modules if name.startswith("my_")]:
+        del sys.modules[name]
+    registry._import.cache_clear()
+
+
+def paths_of(packages: Path) -> list[str]:
+    return [str(path) for path in (*packages.glob("my-*/src"), *packages.glob("installed/*"))]
+
+
+def test_each_package_passes_its_own_tests(packages) -> None:
+    tests = [str(path) for path in sorted(packages.glob("my-*/tests"))]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--import-mode=importlib", "-p", "no:cacheprovider", *tests],
+        cwd=packages,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths_of(packages))},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert len(tests) == len(registry.KINDS)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in registry.KINDS if kind != "prior"])
+def test_each_recipe_trains(kind, installed, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(installed / f"my-{kind}")
+    few = ("pictures", "held_out") if kind == "data" else ("train_crops", "val_crops")
+    options = [f"--data.{few[0]}=32", f"--data.{few[1]}=8", "--trainer.max_steps=2", "--model.calibration_batches=1"]
+    code = main(["fit", "--config", "recipe.yaml", "--out", str(tmp_path / "run"), *options])
+    assert code == 0, capsys.readouterr().err
+    text = (tmp_path / "run" / "config.yaml").read_text()
+    assert (f"class_path: my-{kind}\n" in text) == (kind != "importer")
+
+
+def test_the_recipe_of_a_prior_trains_and_draws(installed, tmp_path, monkeypatch, capsys) -> None:
+    spec = CodeSpec(256, (4, 8), (8, 8))
+    for split, count in (("train", 128), ("val", 64)):
+        export_codes(tmp_path / "codes" / split, random_codes(count, spec, (8, 8)), spec=spec)
+    monkeypatch.chdir(tmp_path)
+    recipe = str(installed / "my-prior" / "recipe.yaml")
+    assert main(["fit", "--config", recipe, "--trainer.max_steps=2", "--out", "run"]) == 0, capsys.readouterr().err
+    config = (tmp_path / "run" / "bundle" / "config.yaml").read_text()
+    assert "class_path: my-prior" in config and "distribution: my-prior" in config
+
+
+def test_a_package_can_be_built_and_installed(packages, tmp_path) -> None:
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
+    subprocess.run([*build, str(tmp_path), str(packages / "my-gate")], check=True)
+    (wheel,) = tmp_path.glob("my_gate-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    listed = subprocess.run(
+        [sys.executable, "-m", "vltok", "plugins", "gate", "my-gate"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert listed.stdout.startswith("gate my-gate: my_gate.gate.MyGate of my-gate 0.1.0")
+    assert "ratios" in listed.stdout
+
+
+def test_it_says_what_it_wrote(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", "gate", "two-words"]) == 0
+    assert "two-words" in capsys.readouterr().out
+    files = {str(path.relative_to(tmp_path / "two-words")) for path in Path("two-words").rglob("*") if path.is_file()}
+    assert files == {
+        "README.md",
+        "pyproject.toml",
+        "recipe.yaml",
+        "src/two_words/__init__.py",
+        "src/two_words/gate.py",
+        "tests/test_gate.py",
+    }
+    assert "class TwoWords(Gate)" in Path("two-words/src/two_words/gate.py").read_text()
+    assert main(["new", "prior", "other", "--out", "elsewhere/deep"]) == 0
+    assert (tmp_path / "elsewhere" / "deep" / "tokenizer.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gat", "mine"], "no kind of component is called 'gat'"),
+        (["gate", "Mine"], "'Mine' must be lower-case words"),
+        (["gate", "my_gate"], "'my_gate' must be lower-case words"),
+        (["gate", "../gate"], "'../gate' must be lower-case words"),
+        (["gate", "2d-gate"], "'2d-gate' must be lower-case words"),
+        (["gate", "entropy"], "gate 'entropy' is vltok's already"),
+        (["gate", "torch"], "is that of a Python module already"),
+        (["gate", "class"], "is that of a Python module already"),
+        (["gate", "there"], "'there' exists"),
+        (["gate", "mine", "--out", "file"], "'file' exists"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(arguments, message, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "file").write_text("kept")
+    assert main(["new", *arguments]) == 1
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1 and message in shown
+    assert {path.name for path in tmp_path.iterdir()} == {"there", "file"}
+
+
+@pytest.mark.parametrize("arguments", [[], ["gate"], ["gate", "mine", "more"]])
+def test_missing_and_superfluous_words_are_one_line(arguments, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", *arguments]) in (1, 2)
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
