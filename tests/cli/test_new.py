@@ -1,6 +1,8 @@
 """A package of every kind is written, is found, holds its contract, and trains as it stands."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -81,6 +83,44 @@ def test_the_recipe_of_a_prior_trains_and_draws(installed, tmp_path, monkeypatch
     assert "class_path: my-prior" in config and "distribution: my-prior" in config
 
 
+#: Appended to the README's commands, so that they take seconds: an option given twice counts the second time.
+FEW = {
+    "fit --config tokenizer.yaml": "--data.train_crops=32 --data.val_crops=8 --trainer.max_steps=2",
+    "fit --config recipe.yaml": "--data.batch_size=8 --trainer.max_steps=2",
+    "tokenize --tokenizer": "--data.train_crops=32 --data.val_crops=8",
+    "sample --prior": "--count=2",
+}
+
+
+def test_the_readmes_way_from_nothing_to_a_prior_of_ones_own(tmp_path, monkeypatch, capsys) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    section = re.search(r"^## A component of your own.*?(?=^## )", readme, re.DOTALL | re.MULTILINE)[0]
+    blocks = re.findall(r"^```(?:sh)?\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    commands = [line for block in blocks for line in block.splitlines()]
+    assert commands[0].startswith("vltok new prior ") and commands[-1].startswith("vltok sample ")
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        if program == "cd":
+            monkeypatch.chdir(arguments[0])
+        elif program == "pip":
+            build_meta.prepare_metadata_for_build_wheel(str(tmp_path))
+            monkeypatch.syspath_prepend(str(tmp_path))
+            monkeypatch.syspath_prepend(str(Path("src").resolve()))
+        elif program == "pytest":
+            path = os.pathsep.join([str(tmp_path), str(Path("src").resolve())])
+            subprocess.run(
+                [sys.executable, "-m", "pytest", "-q"], env={**os.environ, "PYTHONPATH": path}, check=True, timeout=600
+            )
+        else:
+            few = next((options for start, options in FEW.items() if " ".join(arguments).startswith(start)), "")
+            assert main([*arguments, *shlex.split(few)]) == 0, capsys.readouterr().err
+    assert len(list(Path("samples").rglob("*.png"))) >= 2
+    for name in [name for name in sys.modules if name.startswith("my_")]:
+        del sys.modules[name]
+    registry._import.cache_clear()
+
+
 def test_a_package_can_be_built_and_installed(packages, tmp_path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
     subprocess.run([*build, str(tmp_path), str(packages / "my-gate")], check=True)
@@ -103,7 +143,7 @@ def test_it_says_what_it_wrote(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["new", "gate", "two-words"]) == 0
     assert "two-words" in capsys.readouterr().out
-    files = {str(path.relative_to(tmp_path / "two-words")) for path in Path("two-words").rglob("*") if path.is_file()}
+    files = {path.relative_to("two-words").as_posix() for path in Path("two-words").rglob("*") if path.is_file()}
     assert files == {
         "README.md",
         "pyproject.toml",

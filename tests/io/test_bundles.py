@@ -16,6 +16,9 @@ from vltok.errors import UserError
 from vltok.interfaces import Prior, PriorLoss, Standalone, Tokenizer
 from vltok.io.bundles import fingerprint, load_tokenizer, save_prior, save_tokenizer
 from vltok.io.recipes import instantiate, parse_tree, recipe_parser
+from vltok.registry import find
+
+from ..distributions import installed
 
 CONFIG = {
     "class_path": "dq-vae",
@@ -272,3 +275,60 @@ def test_a_hub_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(UserError, match="there is no folder 'somebody/tokenizer', and the Hugging Face Hub") as raised:
         load_tokenizer("somebody/tokenizer")
     assert "\n" not in str(raised.value)
+
+
+PLUGIN = """
+from vltok.priors.raster_scan import RasterScan
+from vltok.tokenizers.dqvae import DQVAE
+from vltok.tokenizers.quantizers import VectorQuantizer
+class Quantizer(VectorQuantizer): pass
+class Tokens(DQVAE): pass
+class Codes(RasterScan): pass
+"""
+POINTS = {
+    "quantizer": {"their-vq": "outsider_module:Quantizer"},
+    "tokenizer": {"their-vae": "outsider_module:Tokens"},
+    "prior": {"their-prior": "outsider_module:Codes"},
+}
+_QUANTIZED = {"class_path": "their-vq", "init_args": {"size": 16, "dimension": 4}}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {**CONFIG, "class_path": "their-vae"},
+        {**CONFIG, "init_args": {**CONFIG["init_args"], "quantizer": _QUANTIZED}},
+        {
+            **CONFIG,
+            "init_args": {
+                **CONFIG["init_args"],
+                "quantizer": {**_QUANTIZED, "class_path": "outsider_module.Quantizer"},
+            },
+        },
+    ],
+)
+def test_a_plugins_tokenizer_or_part_is_asked_for_where_it_is_missing(config: dict, tmp_path: Path) -> None:
+    with installed(tmp_path, "outsider", POINTS, PLUGIN):
+        save_tokenizer(_build(config), config, tmp_path / "bundle")
+        requires = yaml.safe_load((tmp_path / "bundle" / "config.yaml").read_text())["requires"]
+        assert {"distribution": "outsider", "version": "1.5"} in requires
+        assert load_tokenizer(tmp_path / "bundle").spec.codebook_size == 16
+    with pytest.raises(UserError, match=r"needs outsider 1\.5, which is not installed: pip install outsider$"):
+        load_tokenizer(tmp_path / "bundle")
+
+
+def test_a_plugins_prior_is_asked_for_where_it_is_missing(tmp_path: Path) -> None:
+    arguments = {"codebook_size": 4, "factors": [8], "regions": [2, 2], "width": 8, "heads": 2}
+    layers = {"position_layers": 1, "content_layers": 1}
+    config = {"class_path": "their-prior", "init_args": {**arguments, **layers}}
+    with installed(tmp_path, "outsider", POINTS, PLUGIN):
+        prior = find("prior", "their-prior").load()(**arguments, **layers)
+        save_prior(prior, config, tmp_path / "bundle", tokenizer="0" * 64)
+        assert vltok.load_prior(tmp_path / "bundle").spec == prior.spec
+    with pytest.raises(UserError, match=r"needs outsider 1\.5, which is not installed: pip install outsider$"):
+        vltok.load_prior(tmp_path / "bundle")
+
+
+def test_a_name_that_a_plugin_takes_later_means_what_it_meant(bundle: Path, tmp_path: Path) -> None:
+    with installed(tmp_path, "outsider", {"quantizer": {"ema-vq": "outsider_module:Quantizer"}}, PLUGIN):
+        assert type(load_tokenizer(bundle).quantizer).__name__ == "EMAVectorQuantizer"
