@@ -6,7 +6,7 @@ VENV ?= .venv
 INSTALLED = $(VENV)/installed
 QUICKSTART_TOKENIZE = $(VENV)/bin/vltok tokenize --tokenizer runs/quickstart/bundle --precision bfloat16
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test plugins lint clean
 
 quickstart: $(INSTALLED)
 	$(VENV)/bin/vltok fit --config recipes/quickstart.yaml --overwrite
@@ -19,6 +19,9 @@ quickstart: $(INSTALLED)
 
 test: lint
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
+
+plugins:
+	PYTHON=$(PYTHON) .ci/plugins
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
