@@ -64,7 +64,7 @@ def run(command: str) -> None:
             row.unlink()
         small = SMALL["recipes/quickstart_prior.yaml"]
         if "prior" not in command:
-            small = f"{SMALL['recipes/quickstart.yaml']} {ON_IMAGES}"
+            small = f"{SMALL['recipes/quickstart.yaml']} {ON_IMAGES} --data.val_crops=8"
         command = f"{command.replace(' 0 1 2', ' 0')} {small} {ONE_STEP}"
     if command.startswith("vltok evaluate "):
         command = f"{command} --data.val_crops=8"
