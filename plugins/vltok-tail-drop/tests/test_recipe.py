@@ -28,7 +28,7 @@ def test_the_recipe_trains(bundle):
     assert "vltok-tail-drop" in (bundle / "config.yaml").read_text()
     tokenizer = vltok.load_tokenizer(bundle)
     assert tokenizer.length_policy.threshold > 0
-    assert tokenizer.spec == vltok.CodeSpec(512, max_length=32)
+    assert tokenizer.spec == vltok.CodeSpec(64, max_length=32)
 
 
 def test_its_codes_are_exported_and_decoded(bundle, tmp_path):

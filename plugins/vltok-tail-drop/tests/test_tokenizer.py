@@ -1,5 +1,7 @@
 import pytest
+import skimage.data
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from vltok.codes import Codes
@@ -86,7 +88,7 @@ def test_the_policy_decides_and_each_image_by_itself():
     middle = float(10 * (255**2 / errors[2].median()).log10())
     tokenizer.length_policy = PSNRTarget(middle)
     lengths = tokenizer.encode(pictures).lengths
-    assert lengths.equal(PSNRTarget(middle)(5, 6, lambda: errors))
+    assert lengths.equal(PSNRTarget(middle)(5, 6, lambda at: errors.gather(1, at - 1)))
     assert lengths.equal(torch.cat([tokenizer.encode(picture[None]).lengths for picture in pictures]))
 
 
@@ -107,6 +109,23 @@ def test_dropped_codes_do_not_count_in_the_quantizer():
     seen = (tokenizer.quantizer.counts - before * 0.99).sum() / 0.01
     unused = (tokenizer.quantizer.counts == 1).sum() * 1.0
     assert kept < 48 and seen <= kept + unused / 0.01
+
+
+def test_after_a_short_training_each_further_code_helps():
+    photograph = torch.from_numpy(skimage.data.astronaut()).movedim(-1, 0).float() / 127.5 - 1
+    pictures = F.avg_pool2d(photograph, 4).unfold(1, 16, 16).unfold(2, 16, 16).flatten(1, 2).movedim(1, 0)
+    tokenizer = build(MeanLength(3.0), "ema-vq").train()
+    optimizer = torch.optim.Adam(tokenizer.parameters(), lr=2e-3)
+    for _ in range(300):
+        optimizer.zero_grad()
+        output = tokenizer(pictures)
+        ((output.reconstruction - pictures).abs().mean() + output.losses["quantization"]).backward()
+        optimizer.step()
+    errors = tokenizer.errors(pictures).mean(dim=0)
+    assert errors.diff().max() < 0, "on average, a longer prefix gives a better image"
+    assert errors[-1] < 0.9 * errors[0]
+    lengths = tokenizer.eval().encode(pictures).lengths.float()
+    assert lengths.mean().item() == pytest.approx(3, abs=1) and lengths.unique().numel() > 2
 
 
 def test_a_mean_length_is_learned_while_training():

@@ -13,6 +13,8 @@ from torch import Tensor, distributed, nn
 
 from vltok.errors import UserError
 
+Measure = Callable[[Int[Tensor, "b m"]], Float[Tensor, "b m"]]
+
 
 class LengthPolicy(nn.Module, ABC):
     """Chooses the code length of each image. An image's length depends on no other image."""
@@ -23,13 +25,13 @@ class LengthPolicy(nn.Module, ABC):
         """The mean code length that it asks for, or None where it asks for something else."""
 
     @abstractmethod
-    def forward(self, images: int, longest: int, measure: Callable[[], Float[Tensor, "b n"]]) -> Int[Tensor, " b"]:
+    def forward(self, images: int, longest: int, measure: Measure) -> Int[Tensor, " b"]:
         """The length of each image, from 1 to `longest`.
 
         Args:
             images: How many there are.
             longest: The most codes that one may keep.
-            measure: Decodes each image at each length, 1 to `longest`, and gives the errors; asked only where needed.
+            measure: Decodes images at lengths, some for each image, `[b m]`, and gives their errors, `[b m]`.
         """
 
 
@@ -60,7 +62,7 @@ class FixedLength(LengthPolicy):
     def expected_length(self) -> float:
         return float(self.length)
 
-    def forward(self, images: int, longest: int, measure: Callable[[], Float[Tensor, "b n"]]) -> Int[Tensor, " b"]:
+    def forward(self, images: int, longest: int, measure: Measure) -> Int[Tensor, " b"]:
         return torch.full((images,), self.length)
 
 
@@ -87,15 +89,19 @@ class PSNRTarget(LengthPolicy):
     def expected_length(self) -> None:
         return None
 
-    def forward(self, images: int, longest: int, measure: Callable[[], Float[Tensor, "b n"]]) -> Int[Tensor, " b"]:
-        return shortest_within(measure(), 255**2 / 10 ** (self.psnr / 10))
+    def forward(self, images: int, longest: int, measure: Measure) -> Int[Tensor, " b"]:
+        errors = measure(torch.arange(1, longest + 1).expand(images, -1))
+        reached = errors <= 255**2 / 10 ** (self.psnr / 10)
+        reached[:, -1] = True
+        return reached.int().argmax(dim=1) + 1
 
 
 class MeanLength(LengthPolicy, Observing):
     """Images keep a number of codes on average: each the fewest that bring its error below one threshold for all.
 
-    So a simple image keeps few and a complex one many, and no code goes where the error is small already. The threshold
-    is learned in training, which cuts images at lengths n drawn evenly: where errors fall with n, the mean length is
+    So a simple image keeps few and a complex one many, and no code goes where the error is small already. The length is
+    found by bisection: an image is decoded as often as its longest length has bits, and its error taken to fall with
+    each code. The threshold is learned in training, which cuts images at lengths n drawn evenly: the mean length is
     1 + (longest - 1) · P(error at n > threshold | n < longest), and the threshold moves until that is what was asked
     for. For a tokenizer that was trained with another policy, `calibrate` sets it.
 
@@ -123,8 +129,8 @@ class MeanLength(LengthPolicy, Observing):
     def expected_length(self) -> float:
         return float(self.length)
 
-    def forward(self, images: int, longest: int, measure: Callable[[], Float[Tensor, "b n"]]) -> Int[Tensor, " b"]:
-        return shortest_within(measure(), self.threshold)
+    def forward(self, images: int, longest: int, measure: Measure) -> Int[Tensor, " b"]:
+        return _bisect(images, longest, measure, self.threshold)
 
     @torch.no_grad()
     def observe(self, lengths: Int[Tensor, " b"], errors: Float[Tensor, " b"], longest: int) -> None:
@@ -140,27 +146,38 @@ class MeanLength(LengthPolicy, Observing):
 
     @torch.no_grad()
     def calibrate(self, errors: Float[Tensor, "b n"]) -> None:
-        """Set the threshold at which the mean length of images is what was asked for.
+        """Set the least threshold at which the mean length of images is no more than what was asked for.
 
         Args:
             errors: Those of a set of images: `TailDrop.errors` of all, concatenated.
         """
-        # an image keeps one code, and one more for each length below the longest up to which all errors lie above
-        lowest = errors[:, :-1].cummin(dim=1).values.flatten().sort(descending=True).values
-        kept = round((self.length - 1) * len(errors))
-        self.threshold.copy_(lowest[kept] if kept < len(lowest) else lowest.new_zeros(()))
-
-
-def shortest_within(errors: Float[Tensor, "b n"], limit: float | Float[Tensor, ""]) -> Int[Tensor, " b"]:
-    """The smallest length at which the error of each image is within a limit; the longest where it never is."""
-    reached = errors <= limit
-    reached[:, -1] = True
-    return reached.int().argmax(dim=1) + 1
+        longest = errors.shape[1]
+        candidates = errors.flatten().sort().values
+        low, high = 0, len(candidates) - 1
+        while low < high:
+            middle = (low + high) // 2
+            lengths = _bisect(len(errors), longest, lambda at: errors.gather(1, at - 1), candidates[middle])
+            if lengths.double().mean() <= self.length:
+                high = middle
+            else:
+                low = middle + 1
+        self.threshold.copy_(candidates[high])
 
 
 def pixel_errors(reconstructions: Float[Tensor, "b 3 H W"], images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, " b"]:
     """The mean square of what 8-bit values of each image's pixels are off by; both sides are in [-1, 1]."""
     return (_rounded(reconstructions) - _rounded(images)).square().mean(dim=(1, 2, 3))
+
+
+def _bisect(images: int, longest: int, measure: Measure, threshold: Float[Tensor, ""]) -> Int[Tensor, " b"]:
+    """The length from which on the error of each image lies within a threshold; the longest where it never does."""
+    low = torch.ones(images, dtype=torch.long, device=threshold.device)
+    high = torch.full_like(low, longest)
+    for _ in range((longest - 1).bit_length()):
+        middle = (low + high) // 2
+        within = (measure(middle[:, None])[:, 0] <= threshold).to(low.device)
+        low, high = torch.where(within, low, middle + 1).minimum(high), torch.where(within, middle, high)
+    return high
 
 
 def _rounded(images: Tensor) -> Tensor:

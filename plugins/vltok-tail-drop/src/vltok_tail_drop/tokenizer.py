@@ -16,7 +16,7 @@ from vltok.interfaces import Quantizer, Tokenizer, TokenizerOutput
 from vltok_tail_drop.lengths import LengthPolicy, Observing, pixel_errors
 from vltok_tail_drop.transformers import PrefixDecoder, QueryEncoder
 
-#: The most pixels that are decoded at once where every length of images is tried (at 256², 64 images).
+#: The most pixels that are decoded at once where lengths of images are tried (at 256², 64 images).
 MOST_PIXELS = 2**22
 
 
@@ -144,7 +144,8 @@ class TailDrop(Tokenizer):
         """
         self._check_size(*images.shape[2:])
         with _evaluating(self):
-            return self._errors(images, self._ids(images))
+            ids = self._ids(images)
+            return self._errors(images, ids, torch.arange(1, ids.shape[1] + 1).expand(len(images), -1))
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> TokenizerOutput:
         """Encode and decode with gradients; in training at lengths drawn evenly from 1 to `max_length`.
@@ -181,21 +182,22 @@ class TailDrop(Tokenizer):
     def _choose(self, images: Float[Tensor, "b 3 H W"], ids: Int[Tensor, "b n"]) -> Int[Tensor, " b"]:
         """The length of each image, as the policy wants it."""
         self._check_length()
-        lengths = self.length_policy(len(images), self._spec.longest_length, lambda: self._errors(images, ids))
-        return lengths.to(images.device)
+        longest = self._spec.longest_length
+        return self.length_policy(len(images), longest, lambda at: self._errors(images, ids, at)).to(images.device)
 
-    def _errors(self, images: Float[Tensor, "b 3 H W"], ids: Int[Tensor, "b n"]) -> Float[Tensor, "b n"]:
-        """The error of each image at each length, in pieces of bounded size."""
-        count, longest = ids.shape
-        image = torch.arange(count, device=ids.device).repeat_interleave(longest)
-        kept = self._kept(torch.arange(1, longest + 1, device=ids.device).repeat(count))
+    def _errors(
+        self, images: Float[Tensor, "b 3 H W"], ids: Int[Tensor, "b n"], lengths: Int[Tensor, "b m"]
+    ) -> Float[Tensor, "b m"]:
+        """The errors of each image at some lengths, decoded in pieces of bounded size."""
+        image = torch.arange(len(ids), device=ids.device).repeat_interleave(lengths.shape[1])
+        kept = self._kept(lengths.flatten().to(ids.device))
         piece = max(1, MOST_PIXELS // images[0, 0].numel())
         return torch.cat(
             [
                 pixel_errors(self._paint(ids[which], cut), images[which])
                 for which, cut in zip(image.split(piece), kept.split(piece), strict=True)
             ]
-        ).view(count, longest)
+        ).view(lengths.shape)
 
     def _kept(self, lengths: Int[Tensor, " b"]) -> Bool[Tensor, "b n"]:
         """Which codes of each image are kept."""

@@ -9,6 +9,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
+from timm.layers import build_sincos2d_pos_embed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
@@ -55,10 +56,13 @@ class QueryEncoder(nn.Module):
             )
         self.patch_embed = vit.patch_embed
         # without those of class tokens, which stand first
-        self.positions = nn.Parameter(vit.pos_embed[:, -vit.patch_embed.num_patches :].detach().clone())
+        positions = vit.pos_embed[:, -vit.patch_embed.num_patches :].detach().clone()
+        self.positions = nn.Parameter(positions if pretrained else _waves(image_size // self.patch_size, self.width))
         self.queries = nn.Parameter(torch.randn(1, queries, self.width) * 0.02)
         self.norm_pre = vit.norm_pre
         self.blocks = vit.blocks[:depth]
+        if not pretrained:
+            _initialise(self.blocks)
         self.norm = vit.norm
         # [-1, 1] → [0, 1] → zero mean and unit variance, in one step
         mean, deviation = (torch.tensor(vit.pretrained_cfg[key])[:, None, None] for key in ("mean", "std"))
@@ -97,9 +101,11 @@ class PrefixDecoder(nn.Module):
         self.side = image_size // patch_size
         self.embed = nn.Linear(dimension, width)
         self.dropped = nn.Parameter(torch.randn(width) * 0.02)
-        self.positions = nn.Parameter(torch.randn(1, codes, width) * 0.02)
-        self.masks = nn.Parameter(torch.randn(1, self.side**2, width) * 0.02)
+        # large enough to be told apart from the first step on
+        self.positions = nn.Parameter(torch.randn(1, codes, width) * 0.5)
+        self.masks = nn.Parameter(_waves(self.side, width))
         self.blocks = nn.Sequential(*(Block(width, heads, qkv_bias=True) for _ in range(depth)))
+        _initialise(self.blocks)
         self.norm = nn.LayerNorm(width)
         self.pixels = nn.Linear(width, 3 * patch_size**2)
 
@@ -108,6 +114,19 @@ class PrefixDecoder(nn.Module):
         tokens = torch.cat([self.masks.expand(len(codes), -1, -1), codes], dim=1)
         patches = self.pixels(self.norm(self.blocks(tokens))[:, : self.side**2])
         return F.pixel_shuffle(patches.mT.unflatten(2, (self.side, self.side)), self.patch_size)
+
+
+def _waves(side: int, width: int) -> Float[Tensor, "1 _ d"]:
+    """Positions to start from, of which near ones are alike: sines and cosines of rows and columns."""
+    return build_sincos2d_pos_embed([side, side], width)[None]
+
+
+def _initialise(blocks: nn.Module) -> None:
+    """Start from weights with which tokens attend to different places, so that they soon carry different things."""
+    for module in blocks.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
 
 
 def _backbone(name: str, image_size: int, patch_size: int | None, pretrained: bool) -> VisionTransformer:
