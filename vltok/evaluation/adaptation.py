@@ -20,8 +20,9 @@ from torch import Tensor
 from vltok.codes import Codes, CodeSpec
 from vltok.data.transforms import to_unit_range
 from vltok.errors import UserError
-from vltok.evaluation.reconstruction import HasImages, evaluating
+from vltok.evaluation.reconstruction import HasImages
 from vltok.interfaces import Adaptive, Alternatives, Tokenizer
+from vltok.nn.modes import evaluating
 from vltok.nn.regions import region_errors
 
 #: How many pixels are decoded at once; a single image may have more.

@@ -1,8 +1,7 @@
 """How well a tokenizer reconstructs images, and what it spends on them."""
 
-import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,6 +13,7 @@ from vltok.errors import UserError
 from vltok.evaluation.contrast import local_contrast
 from vltok.evaluation.pixels import psnr
 from vltok.interfaces import Tokenizer
+from vltok.nn.modes import evaluating
 
 
 @runtime_checkable
@@ -103,15 +103,3 @@ def _rank_correlation(first: Tensor, second: Tensor) -> float | None:
     if any(values.min() == values.max() for values in (first, second)):
         return None
     return float(spearmanr(first.cpu().numpy(), second.cpu().numpy()).statistic)
-
-
-@contextlib.contextmanager
-def evaluating(tokenizer: Tokenizer) -> Iterator[None]:
-    """Evaluation mode, after which every part returns to the mode that it was in (frozen parts stay in evaluation)."""
-    modes = {module: module.training for module in tokenizer.modules()}
-    tokenizer.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

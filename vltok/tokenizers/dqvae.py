@@ -1,8 +1,7 @@
 """DQ-VAE: the tokenizer that gives each region of an image as many codes as it needs (section 3.2)."""
 
-import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +24,7 @@ from vltok.interfaces import (
     Tokenizer,
     TokenizerOutput,
 )
+from vltok.nn.modes import evaluating
 from vltok.nn.regions import region_errors
 from vltok.tokenizers.gates import FixedGate
 from vltok.tokenizers.straight_through import straight_through
@@ -111,7 +111,7 @@ class DQVAE(Tokenizer, Adaptive):
             UserError: A side of the images is no multiple of `divisor`.
         """
         self._check_size(*images.shape[2:])
-        with _evaluating(self):
+        with evaluating(self):
             features = self.encoder(images)
             decision = self.gate(features, images)
             ids = self._quantized(features, decision).ids
@@ -120,7 +120,7 @@ class DQVAE(Tokenizer, Adaptive):
     @torch.no_grad()
     def decode(self, codes: Codes) -> Float[Tensor, "b 3 H W"]:
         """The images of codes, of any mix of lengths, without gradient."""
-        with _evaluating(self):
+        with evaluating(self):
             vectors = self.quantizer.lookup(codes.to_code_map(self._spec))
             return self.decoder(self.project_out(vectors))
 
@@ -132,7 +132,7 @@ class DQVAE(Tokenizer, Adaptive):
             UserError: A side of the images is no multiple of `divisor`.
         """
         self._check_size(*images.shape[2:])
-        with _evaluating(self):
+        with evaluating(self):
             features = self.encoder(images)
             return Alternatives(self.gate(features, images), self._code_maps(features))
 
@@ -190,7 +190,7 @@ class DQVAE(Tokenizer, Adaptive):
         count = math.ceil(gate.taught_share * len(images))
         features, images = [feature[:count] for feature in features], images[:count]
         lessons = gate.lessons(decision.grains[:count])
-        with torch.no_grad(), _evaluating(self):
+        with torch.no_grad(), evaluating(self):
             alternatives = Alternatives(decision, self._code_maps(features))
             ids = torch.cat([alternatives.mixture(grains) for grains in lessons])
             decoded = self.decoder(self.project_out(self.quantizer.lookup(ids)))
@@ -213,18 +213,6 @@ class DQVAE(Tokenizer, Adaptive):
 def _replicate(grid: Float[Tensor, "b c _ _"], times: int) -> Float[Tensor, "b c _ _"]:
     """Replicate each cell to times × times cells."""
     return grid if times == 1 else F.interpolate(grid, scale_factor=times, mode="nearest")
-
-
-@contextlib.contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module in evaluation mode, and each of its parts back into its own mode afterwards."""
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
 
 
 def _check_fit(encoder: Encoder, gate: Gate, decoder: Decoder, budget: Budget | None) -> None:
