@@ -22,11 +22,11 @@ import filelock
 import numpy as np
 
 from vltok.codes import CodeSpec
-from vltok.data.code_manifest import INDEX, MANIFEST, CodeManifest, ExportSettings, Shard, SkippedPicture, sha256_of
+from vltok.data.code_manifest import INDEX, MANIFEST, CodeManifest, ExportSettings, Shard, SkippedPicture
 from vltok.data.code_shards import CodeSample, shard_format
 from vltok.data.code_statistics import CodeCounts
 from vltok.errors import UserError
-from vltok.files import written_whole
+from vltok.files import sha256_of, written_whole
 
 _UNFINISHED = ".unfinished"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from jaxtyping import Int64
 from vltok.codes import CodeSpec
 from vltok.data.code_shards import CodeSample, shard_format
 from vltok.errors import UserError
-from vltok.files import written_whole
+from vltok.files import sha256_of, written_whole
 
 MANIFEST = "codes.json"
 INDEX = "codes.index.npy"
@@ -188,12 +187,3 @@ def spec_from_json(values: dict[str, Any]) -> CodeSpec:
         regions=None if regions is None else tuple(regions),
         max_length=values["max_length"],
     )
-
-
-def sha256_of(path: Path) -> str:
-    """A file's checksum, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):  # hashlib.file_digest needs Python 3.11
-            digest.update(block)
-    return digest.hexdigest()

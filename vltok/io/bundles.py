@@ -24,7 +24,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from vltok.errors import UserError
-from vltok.files import folder_written_whole
+from vltok.files import folder_written_whole, sha256_of
 from vltok.interfaces import Prior, Standalone, Tokenizer
 from vltok.io.cards import model_card
 from vltok.io.recipes import dump, instantiate, parse_tree, recipe_parser, with_names
@@ -180,7 +180,7 @@ def _save(
             "vltok": __version__,
             kind: tree,
             "requires": _distributions(tree, kind),
-            "weights": {"sha256": _sha256(folder / _WEIGHTS), "size": (folder / _WEIGHTS).stat().st_size},
+            "weights": {"sha256": sha256_of(folder / _WEIGHTS), "size": (folder / _WEIGHTS).stat().st_size},
             **others,
         }
         (folder / _CONFIG).write_text(dump(content), encoding="utf-8")
@@ -269,16 +269,8 @@ def _check_weights(path: Path, expected: Mapping[str, Any]) -> None:
             f"'{path}' is damaged: it has {path.stat().st_size} bytes, and was written with {expected['size']}; "
             f"copy the bundle again"
         )
-    if _sha256(path) != expected["sha256"]:
+    if sha256_of(path) != expected["sha256"]:
         raise UserError(f"'{path}' is damaged: its hash is not the one in {_CONFIG}; copy the bundle again")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _without_downloads(tree: Any) -> Any:
