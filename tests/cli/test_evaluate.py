@@ -69,9 +69,10 @@ def test_the_figures_of_a_tokenizer(of_tokenizer: dict, project: Path) -> None:
     with (project / "evaluated" / "images.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == of_tokenizer["protocol"]["data"]["images"] == of_tokenizer["codes"]["samples"] > 5
-    for name in ("psnr", "ssim", "l1", "bits_per_pixel", "length"):
+    for name in ("psnr", "ssim", "l1", "mse", "bits_per_pixel", "length"):
         assert values[name] == pytest.approx(sum(float(row[name]) for row in rows) / len(rows))
         assert of_tokenizer["values"][name]["low"] <= values[name] <= of_tokenizer["values"][name]["high"]
+    assert values["psnr_pooled"] == pytest.approx(-10 * math.log10(values["mse"]))
     assert values["frechet_distance/random:test_resnet"] > 0
     assert not any("fid" in name or "inception" in name for name in values)
     files = {path.name for path in (project / "evaluated").iterdir()}

@@ -1,4 +1,4 @@
-"""PSNR, SSIM, l1 and LPIPS against scikit-image and torchmetrics, on the same photographs."""
+"""PSNR, SSIM, l1, squared error and LPIPS against scikit-image and torchmetrics, on the same photographs."""
 
 import io
 
@@ -7,11 +7,12 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from torchmetrics.image import StructuralSimilarityIndexMeasure
+from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
+from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMeasure
 
 from vltok.errors import UserError
 from vltok.evaluation.quality import Quality
+from vltok.evaluation.values import mean_value, pooled_psnr
 from vltok.losses.perceptual import LPIPS
 
 
@@ -40,6 +41,15 @@ def test_psnr_and_ssim_agree_with_scikit_image(pairs):
         assert found["ssim"][place].item() == pytest.approx(ssim, abs=1e-4)
         error = np.abs(original.astype(float) - decoded).mean() / 255
         assert found["l1"][place].item() == pytest.approx(error, rel=1e-4)
+        assert found["mse"][place].item() == pytest.approx(mean_squared_error(original / 255, decoded / 255), rel=1e-4)
+
+
+def test_the_psnr_of_all_images_together_is_torchmetrics_default(pairs):
+    images, coded = pairs
+    found = pooled_psnr(mean_value(Quality()(coded, images)["mse"].double().numpy()))
+    expected = PeakSignalNoiseRatio(data_range=255.0)(coded.float(), images.float()).item()
+    assert found.value == pytest.approx(expected, abs=1e-4)
+    assert found.low < found.value < found.high
 
 
 def test_ssim_agrees_with_torchmetrics_inside_the_image(pairs):

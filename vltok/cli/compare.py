@@ -25,7 +25,7 @@ named.
 """
 _RATES = ("length", "bits_per_pixel")
 _QUALITIES = (
-    *("psnr", "ssim", "lpips", "rfid", "fid", "rkid", "kid"),
+    *("psnr", "psnr_pooled", "ssim", "lpips", "rfid", "fid", "rkid", "kid"),
     *("feature_distance", "frechet_distance", "kernel_distance"),
 )
 

@@ -27,7 +27,7 @@ from vltok.evaluation.pixels import to_bytes
 from vltok.evaluation.processes import gather
 from vltok.evaluation.quality import Quality
 from vltok.evaluation.region_errors import RegionErrors
-from vltok.evaluation.values import Value, mean_value
+from vltok.evaluation.values import Value, mean_value, pooled_psnr
 from vltok.interfaces import Prior, SamplingConfig, Tokenizer
 from vltok.training.likelihood import Likelihood
 
@@ -180,6 +180,7 @@ def measure_reconstruction(
     names = max(gather([list(columns)]), key=len)
     per_image = {name: np.concatenate(gather(columns.get(name, []))) for name in names}
     values = {name: mean_value(found, seed) for name, found in per_image.items() if name != "error_correlation"}
+    values["psnr_pooled"] = pooled_psnr(values["mse"])
     if fixed is not None:
         values |= regions.values(per_image["error_correlation"], seed)
     described: Mapping[str, Any] = {}

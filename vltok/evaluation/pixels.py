@@ -23,8 +23,13 @@ def psnr(reconstructions: Float[Tensor, "b 3 H W"], images: Float[Tensor, "b 3 H
     one, the least error that 8 bits can show. A reconstruction that holds NaN has a PSNR of NaN.
     """
     # torchmetrics has this too, but importing it takes longer than all else that `vltok reconstruct` does to start
-    error = (_rounded(reconstructions) - _rounded(images)).square().mean(dim=(1, 2, 3))
-    return 10 * (255**2 / error.clamp(min=1 / images.shape[1:].numel())).log10()
+    error = squared_error(reconstructions, images)
+    return -10 * error.clamp(min=1 / 255**2 / images.shape[1:].numel()).log10()
+
+
+def squared_error(reconstructions: Float[Tensor, "b 3 H W"], images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, " b"]:
+    """The mean squared error of each image's 8-bit pixels, as values in [0, 1]; both sides are given in [-1, 1]."""
+    return ((_rounded(reconstructions) - _rounded(images)) / 255).square().mean(dim=(1, 2, 3))
 
 
 def _rounded(images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What reconstructions have lost, image by image, on 8-bit pixels: PSNR, SSIM, l1, LPIPS."""
+"""What reconstructions have lost, image by image, on 8-bit pixels: PSNR, SSIM, l1, mean squared error, LPIPS."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from vltok.data.transforms import to_unit_range
 from vltok.errors import UserError
-from vltok.evaluation.pixels import psnr
+from vltok.evaluation.pixels import psnr, squared_error
 from vltok.losses.perceptual import LPIPS
 
 _HALF_WINDOW = 5
@@ -34,7 +34,7 @@ class Quality:
         Returns:
             `psnr`: in dB, data range 255. `ssim`: Wang et al. 2004, over the places where their Gaussian window
             (σ = 1.5, 11 × 11) lies inside the image, mean over channels. `l1`: the mean absolute error of pixel values
-            in [0, 1]. `lpips`: of VGG16, on pixel values in [-1, 1].
+            in [0, 1]. `mse`: their mean squared error. `lpips`: of VGG16, on pixel values in [-1, 1].
 
         Raises:
             UserError: An image is smaller than the window.
@@ -44,6 +44,7 @@ class Quality:
             "psnr": psnr(decoded, original),
             "ssim": _ssim(reconstructions.float(), images.float()),
             "l1": (decoded - original).abs().mean(dim=(1, 2, 3)) / 2,
+            "mse": squared_error(decoded, original),
         }
         if self._lpips is not None:
             # the loss is a mean over its batch

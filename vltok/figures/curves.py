@@ -13,10 +13,11 @@ from vltok.evaluation.training_logs import Curve, TrainingLog
 from vltok.evaluation.values import Value
 
 #: What is better when it is higher; all other figures are better when they are lower.
-_HIGHER = ("psnr", "ssim")
+_HIGHER = ("psnr", "psnr_pooled", "ssim")
 _MARKS = {"tokenizer": "o", "codec": "s", "prior": "^"}
 _NAMES = {
     "psnr": "PSNR [dB]",
+    "psnr_pooled": "PSNR of all images together [dB]",
     "lpips": "LPIPS",
     "rfid": "rFID",
     "fid": "FID",
