@@ -9,7 +9,6 @@ from typing import Any, final
 
 import lightning.pytorch as pl
 import numpy as np
-import torch
 from jaxtyping import Int
 from torch.utils.data import DataLoader, Dataset
 
@@ -17,6 +16,7 @@ from vltok.codes import Codes, CodeSpec
 from vltok.data.code_manifest import CodeManifest
 from vltok.data.code_shards import codes_of, parse_tar_sample
 from vltok.errors import UserError
+from vltok.processes import world
 
 
 @final
@@ -269,7 +269,7 @@ class CodeData(pl.LightningDataModule):
         return [] if self.held_out is None else self._loader(self.held_out, shuffle=False)
 
     def _loader(self, dataset: CodeDataset, shuffle: bool) -> CodeLoader:
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank, processes = world()
         return CodeLoader(
             dataset,
             batch_size=self._batch_size,
@@ -277,7 +277,7 @@ class CodeData(pl.LightningDataModule):
             shuffle=shuffle,
             shuffle_window=self._shuffle_window,
             seed=self._seed,
-            rank=torch.distributed.get_rank() if distributed else 0,
-            world_size=torch.distributed.get_world_size() if distributed else 1,
+            rank=rank,
+            world_size=processes,
             workers=self._workers,
         )

@@ -21,6 +21,7 @@ from vltok.data.images import ImageBatch, Sample, collate
 from vltok.data.skipping import Skipped, SkippedPictures
 from vltok.data.transforms import Crop, to_bytes_tensor
 from vltok.errors import UserError
+from vltok.processes import world
 
 # How many others are tried in the place of a corrupt training picture.
 _REPLACEMENTS = 20
@@ -167,13 +168,6 @@ class Stream(IterableDataset[Draw], ABC):
     @abstractmethod
     def __iter__(self) -> Iterator[Draw | Failure]:
         """This worker's part of an epoch."""
-
-
-def world() -> tuple[int, int]:
-    """This process's rank in distributed training, and the number of processes."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
 
 
 class Loader:

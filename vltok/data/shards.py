@@ -11,13 +11,14 @@ import numpy as np
 
 from vltok.data.checks import check_at_least, check_loading, default_workers
 from vltok.data.images import ImageData
-from vltok.data.loading import Loader, Stream, world
+from vltok.data.loading import Loader, Stream
 from vltok.data.skipping import SkippedPictures
 from vltok.data.splits import held_out_below
 from vltok.data.streams import OrderedStream, SampleDecoder, TarPictures, TrainingStream
 from vltok.data.tars import Part, class_names, is_address, key_hashes, list_shards
 from vltok.data.transforms import CentreCrop, Crop, RandomCrop
 from vltok.errors import UserError
+from vltok.processes import world
 
 # Stands for the size of a set that is not known, of which a share may be corrupt.
 _UNKNOWN_TOTAL = 1000

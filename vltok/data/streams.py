@@ -14,11 +14,12 @@ from torch.utils.data import get_worker_info
 
 from vltok.data.decoding import CorruptPicture
 from vltok.data.images import ExportSource, Sample
-from vltok.data.loading import Draw, Failure, Stream, crop_generator, world
+from vltok.data.loading import Draw, Failure, Stream, crop_generator
 from vltok.data.skipping import Skipped, SkippedPictures
 from vltok.data.tars import Part, decode_sample, label_of
 from vltok.data.transforms import Crop, to_bytes_tensor
 from vltok.errors import UserError
+from vltok.processes import world
 
 
 @dataclass(frozen=True)

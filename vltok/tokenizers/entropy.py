@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vltok.errors import UserError
+from vltok.processes import sum_over_processes
 
 #: Bins of luminance between which the entropy tells.
 BINS = 32
@@ -95,6 +96,4 @@ def calibrated_thresholds(
     histogram = torch.zeros(STEPS + 1, dtype=torch.long, device=device)
     for images in batches:
         histogram += entropy_histogram(entropy_map(images.to(device), patch, bins))
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(histogram)
-    return thresholds_of(histogram, shares)
+    return thresholds_of(sum_over_processes(histogram), shares)

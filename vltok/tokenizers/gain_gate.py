@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from vltok.codes import Ratios
 from vltok.errors import UserError
 from vltok.interfaces import Gate, GateDecision, Taught
+from vltok.processes import sum_over_processes, world
 
 #: Against division by zero: the least mean gain, in squared error of a region; one value off by 1 of 255 levels.
 LEAST_GAIN = (2 / 255) ** 2
@@ -163,18 +164,15 @@ class GainGate(Gate, Taught):
             others = torch.stack([rows[:, j] - prices[j] for j in range(self.granularities) if j != k]).amax(dim=0)
             prices[k] = _over_processes(torch.quantile(rows[:, k] - others, 1 - self._ratios.shares[k]))
         found = torch.stack(prices[1:]) - prices[0]
-        self.prices.lerp_(found, self._pace())
         self.steps += 1
+        self.prices.lerp_(found, self._pace())
         return found
 
     def _pace(self) -> Float[Tensor, ""]:
         """The weight of a new value in the moving averages: at first that of a plain mean."""
-        return (1 / (self.steps + 1)).clamp_min(1 - self.decay)
+        return (1 / self.steps.clamp_min(1)).clamp_min(1 - self.decay)
 
 
 def _over_processes(value: Tensor) -> Tensor:
     """The mean of a value over all processes, so that they decide alike."""
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.all_reduce(value)
-        value /= distributed.get_world_size()
-    return value
+    return sum_over_processes(value) / world()[1]

@@ -13,6 +13,7 @@ from torch import Tensor, distributed, nn
 
 from vltok.errors import UserError
 from vltok.interfaces import Quantized, Quantizer
+from vltok.processes import sum_over_processes, world
 from vltok.tokenizers.straight_through import straight_through
 
 #: The most distances that the search holds at once (64 MiB in float32).
@@ -143,13 +144,12 @@ class EMAVectorQuantizer(Quantizer):
         # one table of sums and counts: one exchange between processes
         seen = rows.new_zeros(self.size, self.dimension + 1)
         seen.index_add_(0, ids.flatten(), torch.cat([rows, rows.new_ones(rows.shape[0], 1)], dim=1) * shares[:, None])
-        if _several_processes():
-            distributed.all_reduce(seen)
+        sum_over_processes(seen)
         self.sums.lerp_(seen[:, :-1].to(self.sums.dtype), 1 - self.decay)
         self.counts.lerp_(seen[:, -1].to(self.counts.dtype), 1 - self.decay)
         if self.restart:
             candidates = self._candidates(rows, shares)
-            if _several_processes():
+            if world()[1] > 1:
                 distributed.broadcast(candidates, src=0)
             unused = self.counts < 1
             self.sums.copy_(torch.where(unused[:, None], candidates.to(self.sums.dtype), self.sums))
@@ -210,10 +210,6 @@ def _lookup(ids: Int[Tensor, "b H W"], codebook: Float[Tensor, "v c"]) -> Float[
 def _precise(codebook: Tensor) -> torch.dtype:
     """The type in which distances are taken: at least float32, whatever autocast or the model's type say."""
     return torch.promote_types(codebook.dtype, torch.float32)
-
-
-def _several_processes() -> bool:
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 def _check(size: int, dimension: int, commitment: float) -> None:
