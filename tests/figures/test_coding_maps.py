@@ -94,6 +94,12 @@ def test_errors_beyond_the_largest_stay_in_the_colors() -> None:
     assert torch.allclose(worst[0, :, 0, 0], error_colors()[255] * 2 - 1)
 
 
+def test_what_is_no_number_gets_the_color_of_the_largest_error() -> None:
+    images = torch.zeros(1, 3, 8, 8)
+    drawn = error_map(torch.full_like(images, torch.nan), images)
+    assert torch.equal(drawn, error_map(images + 0.9, images))
+
+
 def test_error_regions_must_divide_the_picture() -> None:
     with pytest.raises(UserError, match="do not divide"):
         error_map(torch.zeros(1, 3, 6, 8), torch.zeros(1, 3, 6, 8), region=4)

@@ -85,6 +85,14 @@ def test_a_met_target_costs_nothing_and_a_missed_one_something(seed, factors) ->
         )
 
 
+def test_a_miss_by_one_code_costs_something_under_autocast() -> None:
+    budget = CodeLengthBudget(641.0, [8, 16])
+    grains = torch.zeros(1, 16, 16, dtype=torch.long)
+    grains[:, :8] = 1
+    with torch.autocast("cpu", torch.bfloat16):
+        assert budget(one_hot(grains, 2).float()) > 0
+
+
 def test_each_image_or_the_batch() -> None:
     """A batch that meets the target although none of its images does."""
     assignment = one_hot(torch.tensor([0, 1])[:, None, None].expand(2, 2, 2), 2)

@@ -221,9 +221,12 @@ def test_every_parameter_of_the_feature_gate_gets_a_gradient(granularities, laye
 
 
 def test_choices_among_near_equal_logits_are_taken_in_float32() -> None:
+    gate = FeatureGate(32, 2, norm_groups=None).eval()
+    decision = gate(features := pyramid(2), pictures())
     with torch.autocast("cpu", torch.bfloat16):
-        decision = FeatureGate(32, 2)(pyramid(2), pictures())
-    assert decision.logits.dtype == decision.assignment.dtype == torch.float32
+        under_autocast = gate(features, pictures())
+    assert under_autocast.logits.dtype == under_autocast.assignment.dtype == torch.float32
+    assert torch.equal(under_autocast.logits, decision.logits)
 
 
 def all_gates(granularities: int) -> list:

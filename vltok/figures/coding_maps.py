@@ -78,7 +78,8 @@ def error_map(
     error = (reconstructions.float().clamp(-1, 1) - images.float()).abs().mean(dim=1)
     if region is not None:
         error = _enlarge(split_regions(error, region).mean(dim=3), error.shape[1:])
-    places = ((error / largest).clamp(0, 1) * 255).round().long()
+    # where a reconstruction is no number, it could not be more wrong
+    places = ((error.nan_to_num(nan=largest) / largest).clamp(0, 1) * 255).round().long()
     return error_colors().to(images.device)[places].movedim(-1, 1) * 2 - 1
 
 

@@ -113,7 +113,8 @@ class CodeLengthBudget(Budget):
         _check_granularities(assignment, self._factors)
         regions = assignment.shape[2] * assignment.shape[3]
         target = self.expected_length(regions)
-        lengths = assignment.sum(dim=(2, 3)) @ self._lengths
+        # no matrix product: under autocast it would round to bfloat16, and 640 codes to a multiple of 4
+        lengths = (assignment.sum(dim=(2, 3)) * self._lengths).sum(dim=1)
         if self.over == "batch":
             lengths = lengths.mean(dim=0, keepdim=True)
         span = max(regions * (self._codes[-1] - self._codes[0]), 1)  # 0 for K = 1, where the length is off by nothing

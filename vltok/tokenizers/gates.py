@@ -40,9 +40,9 @@ class FeatureGate(Gate):
         temperature: Of the softmax through which the gradient passes, τ, at the start.
         estimator: How the reconstruction's gradient enters: through the score of the chosen granularity alone, as eq.
             (6) has it (``selected``), or through the scores of all, so that it compares their features (``mixture``).
-        final_temperature: What τ falls to, by the same factor each step; null to stay.
-        anneal_steps: Training steps over which it falls.
-        soft_steps: Training steps, from the first, in which the features of all granularities are mixed by their
+        final_temperature: What τ falls to, by the same factor each batch; null to stay.
+        anneal_steps: Training batches over which it falls.
+        soft_steps: Training batches, from the first, in which the features of all granularities are mixed by their
             scores, instead of one being chosen.
         noise: Scale of the Gumbel noise. 1 draws by the softmax, as eq. (5) has it; but a share that is met by draws is
             not met without them, unless it is one half. 0 decides in training as in evaluation.
@@ -117,7 +117,8 @@ class FeatureGate(Gate):
             for norm, feature in zip(self.norms, features, strict=True)
         ]
         # in float32 under autocast too: choices among near-equal logits are taken from them
-        logits_bkhw = self.score(torch.cat(pooled, dim=1).movedim(1, -1)).movedim(-1, 1).float()  # eq. (3)
+        with torch.autocast(images.device.type, enabled=False):
+            logits_bkhw = self.score(torch.cat(pooled, dim=1).float().movedim(1, -1)).movedim(-1, 1)  # eq. (3)
         if not self.training:
             return GateDecision.hard(logits_bkhw.argmax(dim=1), self.granularities, logits_bkhw)  # eq. (4)
         noisy = logits_bkhw + self.noise * gumbel_like(logits_bkhw)
