@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -242,6 +244,16 @@ def test_a_training_that_never_starts_leaves_nothing(
         assert main(["fit", "--config", str(recipe), *arguments]) == 1
     assert _one_line(capsys) == "vltok: error: not today"
     assert not (tmp_path / "runs" / "tiny").exists()
+
+
+def test_two_processes_train_and_the_first_measures_all_held_out_pictures(recipe: Path) -> None:
+    options = ["--trainer.devices=2", "--trainer.strategy=ddp", "--model.tokenizer.gate=gain"]
+    options += ["--model.tokenizer.gate.channels=8", "--model.tokenizer.gate.ratios={4: 0.5, 8: 0.5}"]
+    command = [sys.executable, "-m", "vltok", "fit", "--config", str(recipe), "--out", "two", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(Path("two/metrics.json").read_text())["protocol"]["images"]["unseen"] == 9
+    assert len(list(vltok.load_tokenizer("two/bundle").state_dict())) > 10
 
 
 def test_pictures_of_one_s_own(recipe: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from torch import nn
+from torch import distributed, nn
 
 from vltok.cli.fit import RunFolder
 from vltok.cli.prior_report import check_codes, report_prior
@@ -26,6 +26,7 @@ from vltok.errors import UserError
 from vltok.files import written_whole
 from vltok.interfaces import Prior, Tokenizer
 from vltok.io.recipes import instantiate, parse, recipe_parser
+from vltok.processes import world
 from vltok.training import PictureLogger, PlainProgress, PriorTraining, TokenizerTraining
 
 _CHECKPOINT_INTERVAL = timedelta(minutes=15)
@@ -70,8 +71,10 @@ def fit(arguments: Sequence[str]) -> None:
     recipe = yaml.safe_load(text)
     if isinstance(built.model, PriorTraining):
         report_prior(built.model, built.data, trainer, recipe, folder, seconds)
-    if isinstance(built.model, TokenizerTraining) and trainer.is_global_zero:
-        report_tokenizer(built.model, built.data, trainer, recipe, folder, seconds)
+    if isinstance(built.model, TokenizerTraining):
+        _part()
+        if trainer.is_global_zero:
+            report_tokenizer(built.model, built.data, trainer, recipe, folder, seconds)
 
 
 def fit_parser() -> ArgumentParser:
@@ -171,6 +174,13 @@ class _SaveOnInterrupt(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if isinstance(exception, KeyboardInterrupt) and trainer.global_step and not trainer.fast_dev_run:
             trainer.save_checkpoint(self.path)
+
+
+def _part() -> None:
+    """Each process is on its own from here: held-out pictures are no longer split, and the first one sees them all."""
+    if world()[1] > 1:
+        distributed.barrier()
+        distributed.destroy_process_group()
 
 
 def _train(

@@ -128,7 +128,7 @@ def report_prior(
 
 def _measure(training: PriorTraining, data: CodeData, trainer: Trainer) -> dict[str, float]:
     """The likelihood of the held-out codes, over all devices, and that of a unigram model; nothing without them."""
-    if data.held_out is None:
+    if data.held_out is None or not trainer.limit_val_batches:
         return {}
     (logged,) = trainer.validate(training, datamodule=data, verbose=False)
     figures = {name.removeprefix("val_"): float(value) for name, value in logged.items()}

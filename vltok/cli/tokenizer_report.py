@@ -100,7 +100,7 @@ def _limited(batches: Iterable[ImageBatch], limit: int | float | None) -> Iterab
     # 1.0 is all of them, 1 is a single one; a stream may not know its length
     if not limit or (isinstance(limit, float) and limit == 1):
         return batches
-    return itertools.islice(batches, math.ceil(len(batches) * limit) if isinstance(limit, float) else limit)
+    return itertools.islice(batches, int(len(batches) * limit) if isinstance(limit, float) else limit)
 
 
 def _fresh(batches: Iterable[ImageBatch], calibration: int, count: int) -> Iterator[ImageBatch]:
