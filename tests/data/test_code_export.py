@@ -117,7 +117,7 @@ def test_two_processes_of_one_rank_do_not_write_one_folder(tmp_path: Path) -> No
         ({"tokenizer": "2" * 64}, "another tokenizer"),
         ({"shard_size": 4}, "shard_size 5, not 4"),
         ({"format": "parquet"}, "format webdataset, not parquet"),
-        ({"input": "3" * 64}, "input 1+, not 3+"),
+        ({"input": "3" * 64}, "other pictures, or of other crops"),
     ],
 )
 def test_what_was_there_stays(finished: bool, changes: dict, message: str, tmp_path: Path) -> None:

@@ -194,6 +194,11 @@ class CodeExport:
                 "give another folder"
             )
         for key, value in run["settings"].items():
+            if there["settings"][key] != value and key == "input":
+                raise UserError(
+                    f"--out {self._folder} holds the codes of other pictures, or of other crops of them (--data…, "
+                    "--split): give the same command to go on with it, or another folder"
+                )
             if there["settings"][key] != value:
                 raise UserError(
                     f"--out {self._folder} holds an export with {key} {there['settings'][key]}, not {value}: "

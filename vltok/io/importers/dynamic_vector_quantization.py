@@ -26,8 +26,10 @@ _POSITIONS = {
 
 
 class DynamicVectorQuantization(Importer):
-    """DQ-VAE checkpoints of the paper's authors (https://github.com/CrossmodalGroup/DynamicVectorQuantization): two or
-    three granularities, routed by features or by entropy."""
+    """DQ-VAE checkpoints of the paper's authors, with two or three granularities, routed by features or by entropy.
+
+    Their code: https://github.com/CrossmodalGroup/DynamicVectorQuantization
+    """
 
     def convert(self, config: Mapping[str, Any], state: Mapping[str, Tensor], folder: Path) -> Imported:
         """Translate to a DQ-VAE; the perceptual network and the discriminator are left out."""

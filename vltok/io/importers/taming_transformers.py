@@ -13,8 +13,10 @@ from vltok.io.importers.vqgan_layout import decoder_modules, encoder_modules, re
 
 
 class TamingTransformers(Importer):
-    """VQGAN checkpoints of taming-transformers (https://github.com/CompVis/taming-transformers), with a codebook that
-    is trained by gradient."""
+    """VQGAN checkpoints of taming-transformers, with a codebook that is trained by gradient.
+
+    Their code: https://github.com/CompVis/taming-transformers
+    """
 
     def convert(self, config: Mapping[str, Any], state: Mapping[str, Tensor], folder: Path) -> Imported:
         """Translate to a DQ-VAE with one factor."""
