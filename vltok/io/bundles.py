@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import os
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -197,9 +198,11 @@ def _load(path_or_hub_id: str | os.PathLike, kind: Kind, interface: type, device
     try:
         load_model(model, folder / _WEIGHTS, strict=True)
     except RuntimeError as error:
+        # torch names every tensor in a paragraph of its own; the first ones say enough
+        problem = textwrap.shorten(" ".join(str(error).splitlines()[1:]) or str(error), 200, placeholder=" …")
         raise UserError(
-            f"the weights of bundle '{folder}' do not fit what {_CONFIG} describes; it was written by "
-            f"vltok {content['vltok']}, this is {__version__}: {error}"
+            f"the weights of bundle '{folder}' do not fit what {_CONFIG} describes ({problem}): undo changes to "
+            f"{_CONFIG}, or copy the bundle again; it was written by vltok {content['vltok']}, this is {__version__}"
         ) from error
     return model.eval().to(device)
 
@@ -243,7 +246,7 @@ def _read(folder: Path, kind: Kind) -> dict[str, Any]:
     if content["format"] != FORMAT:
         raise UserError(
             f"bundle '{folder}' has format {content['format']}, but vltok {__version__} reads format {FORMAT}; "
-            f"it was written by vltok {content.get('vltok', 'of an unknown version')}"
+            f"install the vltok that wrote it ({content.get('vltok', 'its version is not said')}) or a newer one"
         )
     if content["kind"] != kind:
         raise UserError(f"bundle '{folder}' holds a {content['kind']}, not a {kind}")
