@@ -18,7 +18,7 @@ _Item = TypeVar("_Item")
 
 @contextlib.contextmanager
 def joined(rank: int, world_size: int, device: torch.device | str) -> Iterator[None]:
-    """The processes know each other inside the block, so that torchmetrics adds up what all have seen.
+    """The processes know each other inside the block, so that `gather` gives each what all have.
 
     Args:
         rank: This process.
@@ -33,7 +33,11 @@ def joined(rank: int, world_size: int, device: torch.device | str) -> Iterator[N
         return
     if "MASTER_ADDR" not in os.environ:
         raise UserError("several processes measure together only under torchrun: torchrun -m vltok evaluate …")
-    backend = "nccl" if torch.device(device).type == "cuda" else "gloo"
+    device = torch.device(device)
+    if device.type == "cuda" and device.index is not None:
+        # NCCL puts what it gathers on the current device, which otherwise is the first one in every process
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
     distributed.init_process_group(backend, rank=rank, world_size=world_size)
     try:
         yield
