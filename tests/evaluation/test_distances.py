@@ -1,12 +1,18 @@
 """Distances between sets of images, against second implementations on the same features."""
 
+import json
+import math
+import multiprocessing
+
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from torch import distributed
 from torch.nn.functional import softmax
 
-from vltok.evaluation.distances import PrecisionRecall, SetDistances
+from vltok.errors import UserError
+from vltok.evaluation.distances import SetDistances, precision_recall
 from vltok.evaluation.features import Features
 
 
@@ -80,12 +86,8 @@ def test_the_same_seed_gives_the_same_and_leaves_the_random_state(sets):
 
 
 def test_precision_and_recall_agree_with_their_definition(sets):
-    metric = PrecisionRecall(neighbours=3)
     real, other = sets[0][:40], 1.2 * sets[0][40:70] + 0.3
-    for part in real.split(7):
-        metric.update(part, real=True)
-    metric.update(other, real=False)
-    precision, recall = (value.item() for value in metric.compute())
+    precision, recall = precision_recall(real, other, neighbours=3)
 
     def covered(support, images):
         inside = 0
@@ -100,7 +102,58 @@ def test_precision_and_recall_agree_with_their_definition(sets):
 
 
 def test_equal_sets_cover_each_other(sets):
-    metric = PrecisionRecall()
-    for real in (True, False):
-        metric.update(sets[0], real=real)
-    assert [value.item() for value in metric.compute()] == [1.0, 1.0]
+    assert precision_recall(sets[0], sets[0]) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_set_of_fewer_than_two_images_has_no_distance(sets, count):
+    distances = SetDistances(12)
+    distances.update(Features(sets[0], None), real=True)
+    distances.update(Features(sets[1][:count], None), real=False)
+    with pytest.raises(UserError, match=f"needs at least 2 of each, not {count}: give more pictures"):
+        distances.compute()
+
+
+def test_two_images_are_enough(sets):
+    distances = SetDistances(12)
+    for real, part in zip((True, False), sets, strict=True):
+        distances.update(Features(part[:2], torch.randn(2, 4)), real=real)
+    assert all(math.isfinite(value.value) for value in distances.compute().values())
+
+
+# where a process begins: 33 and 32 images make batches of 32, 1 and 32; 0 leaves the first process without any
+@pytest.mark.parametrize("first", [33, 0])
+def test_processes_that_share_the_images_unevenly_find_the_same(sets, first, tmp_path):
+    real, other = sets[0][:65], sets[1][:65]
+    logits = torch.randn(65, 5, generator=torch.Generator().manual_seed(4))
+    alone = _distances(real, other, logits)
+    parts = [[part[:first], part[first:]] for part in (real, other, logits)]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["vltok.evaluation.distances"])
+    shares = list(zip(*parts, strict=True))
+    processes = [context.Process(target=_share, args=(rank, tmp_path, share)) for rank, share in enumerate(shares)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    for rank in range(2):
+        found = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert found == {name: value.to_json() for name, value in alone.items()}
+
+
+def _share(rank, folder, share):
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    found = _distances(*share)
+    (folder / f"{rank}.json").write_text(json.dumps({name: value.to_json() for name, value in found.items()}))
+    distributed.destroy_process_group()
+
+
+def _distances(real, other, logits):
+    distances = SetDistances(12)
+    for part in real.split(32) if len(real) else ():
+        distances.update(Features(part, None), real=True)
+    for part, scores in zip(other.split(32), logits.split(32), strict=True) if len(other) else ():
+        distances.update(Features(part, scores), real=False)
+    return distances.compute()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torchmetrics import Metric
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
-from torchmetrics.utilities import dim_zero_cat
 
+from vltok.errors import UserError
 from vltok.evaluation.features import Features
 from vltok.evaluation.processes import gather
 from vltok.evaluation.values import Value
@@ -24,28 +24,26 @@ _CHUNK = 1024
 class SetDistances:
     """Distances between a set of real images and one of others, updated batch by batch.
 
-    Across processes, torchmetrics adds up what each has seen.
+    Features are kept in main memory, and gathered from all processes when distances are computed: however images are
+    shared out, the distances are those of one process that has seen them all in the order of the ranks.
 
     Args:
         dimension: The number of features.
-        device: Where the sums are kept.
+        device: Where distances are computed.
     """
 
     def __init__(self, dimension: int, device: torch.device | str = "cpu") -> None:
-        given = _Given(dimension)
-        self._frechet = FrechetInceptionDistance(feature=given).to(device)
-        self._kernel = KernelInceptionDistance(feature=given, subsets=_SUBSETS).to(device)
-        self._score = InceptionScore(feature=given, splits=_SPLITS).to(device)
-        self._support = PrecisionRecall(_NEIGHBOURS).to(device)
-        self._has_logits = False
+        self._given = _Given(dimension)
+        self._device = device
+        self._real: list[np.ndarray] = []
+        self._other: list[np.ndarray] = []
+        self._logits: list[np.ndarray] = []
 
     def update(self, features: Features, real: bool) -> None:
         """Add a batch."""
-        for metric in (self._frechet, self._kernel, self._support):
-            metric.update(features.vectors, real=real)
+        (self._real if real else self._other).append(features.vectors.cpu().numpy())
         if features.logits is not None and not real:
-            self._score.update(features.logits)
-            self._has_logits = True
+            self._logits.append(features.logits.cpu().numpy())
 
     def compute(self, seed: int = 0) -> dict[str, Value]:
         """The distances.
@@ -56,62 +54,93 @@ class SetDistances:
         Returns:
             `frechet`: the Fréchet distance of normal distributions (Heusel et al. 2017). `kernel`: the squared maximum
             mean discrepancy with a cubic kernel (Bińkowski et al. 2018), mean and deviation over 100 subsets of 1000
-            images, or of half of them where there are fewer than 2000.
+            images, or of half of them where there are fewer than 2000, but of 2 at least.
             `precision`, `recall`: Kynkäänniemi et al. 2019, with 3 neighbours. `score`: the Inception Score (Salimans
             et al. 2016) and its deviation between splits, where the network was trained on classes.
+
+        Raises:
+            UserError: A set has fewer than two images.
         """
+        # in every process, one that has seen no image too: all take part in gathering
+        real, other, logits = (gather(parts) for parts in (self._real, self._other, self._logits))
+        fewest = min(sum(map(len, parts)) for parts in (real, other))
+        check_images(fewest)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            precision, recall = (value.item() for value in self._support.compute())
-            counts = (self._frechet.real_features_num_samples, self._frechet.fake_features_num_samples)
-            images = min(sum(gather([int(count)])) for count in counts)
-            # half of a small set, lest all subsets be the same one
-            self._kernel.subset_size = min(_SUBSET_SIZE, max(images // 2, 1))
-            kernel, kernel_deviation = (value.item() for value in self._kernel.compute())
-            found = {
-                "frechet": Value(self._frechet.compute().item()),
-                "kernel": Value(kernel, deviation=kernel_deviation),
-                "precision": Value(precision),
-                "recall": Value(recall),
-            }
-            if self._has_logits:
-                score, score_deviation = (value.item() for value in self._score.compute())
-                found["score"] = Value(score, deviation=score_deviation)
+            found = self._between(self._whole(real), self._whole(other), fewest)
+            if logits:
+                score = InceptionScore(feature=self._given, splits=_SPLITS, sync_on_compute=False)
+                score.update(self._whole(logits))
+                found["score"] = _spread(*score.compute())
         return found
 
+    def _between(self, real: Float[Tensor, "n d"], other: Float[Tensor, "m d"], fewest: int) -> dict[str, Value]:
+        frechet = FrechetInceptionDistance(feature=self._given, sync_on_compute=False).to(self._device)
+        # half of a small set, lest all subsets be the same one; the estimator needs 2
+        size = min(_SUBSET_SIZE, max(fewest // 2, 2))
+        kernel = KernelInceptionDistance(
+            feature=self._given, subsets=_SUBSETS, subset_size=size, sync_on_compute=False
+        ).to(self._device)
+        for features, is_real in ((real, True), (other, False)):
+            kernel.update(features, real=is_real)
+            for part in features.split(_CHUNK):  # which it turns into doubles
+                frechet.update(part, real=is_real)
+        precision, recall = precision_recall(real, other)
+        return {
+            "frechet": Value(frechet.compute().item()),
+            "kernel": _spread(*kernel.compute()),
+            "precision": Value(precision),
+            "recall": Value(recall),
+        }
 
-class PrecisionRecall(Metric):
+    def _whole(self, parts: list[np.ndarray]) -> Float[Tensor, "n d"]:
+        return torch.from_numpy(np.concatenate(parts)).to(self._device)
+
+
+def check_images(fewest: int) -> None:
+    """See that there are enough images for distances between sets.
+
+    Args:
+        fewest: How many images the smaller set has.
+
+    Raises:
+        UserError: There are fewer than two.
+    """
+    if fewest < 2:
+        raise UserError(
+            f"a distance between sets of images needs at least 2 of each, not {fewest}: give more pictures, or leave "
+            "--features out"
+        )
+
+
+def precision_recall(
+    real: Float[Tensor, "n d"], other: Float[Tensor, "m d"], neighbours: int = _NEIGHBOURS
+) -> tuple[float, float]:
     """Improved precision and recall: the share of images inside the other set's support.
 
     A set's support is the union of balls around its features, each reaching to the k-th nearest of the set.
     Kynkäänniemi et al. 2019, https://arxiv.org/abs/1904.06991, eq. 1 and 2.
 
     Args:
+        real: The features of the real images.
+        other: Those of the others.
         neighbours: k.
+
+    Returns:
+        Precision, the share of the other images inside the real ones' support, and recall, the reverse.
     """
+    return _covered(real, other, neighbours), _covered(other, real, neighbours)
 
-    full_state_update = False
 
-    def __init__(self, neighbours: int = _NEIGHBOURS) -> None:
-        super().__init__()
-        self.neighbours = neighbours
-        self.add_state("real", [], dist_reduce_fx=None)
-        self.add_state("other", [], dist_reduce_fx=None)
+def _covered(support: Float[Tensor, "n d"], images: Float[Tensor, "m d"], neighbours: int) -> float:
+    nearest = min(neighbours + 1, len(support))  # the nearest of all is the image itself
+    reach = torch.cat([torch.cdist(part, support).kthvalue(nearest).values for part in support.split(_CHUNK)])
+    inside = [(torch.cdist(part, support) <= reach).any(dim=1) for part in images.split(_CHUNK)]
+    return torch.cat(inside).float().mean().item()
 
-    def update(self, vectors: Float[Tensor, "b d"], real: bool) -> None:
-        """Add a batch of features."""
-        (self.real if real else self.other).append(vectors)
 
-    def compute(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """Precision, the share of the other images inside the real ones' support, and recall, the reverse."""
-        real, other = dim_zero_cat(self.real), dim_zero_cat(self.other)
-        return self._covered(real, other), self._covered(other, real)
-
-    def _covered(self, support: Float[Tensor, "n d"], images: Float[Tensor, "m d"]) -> Float[Tensor, ""]:
-        nearest = min(self.neighbours + 1, len(support))  # the nearest of all is the image itself
-        reach = torch.cat([torch.cdist(part, support).kthvalue(nearest).values for part in support.split(_CHUNK)])
-        inside = [(torch.cdist(part, support) <= reach).any(dim=1) for part in images.split(_CHUNK)]
-        return torch.cat(inside).float().mean()
+def _spread(mean: Float[Tensor, ""], deviation: Float[Tensor, ""]) -> Value:
+    return Value(mean.item(), deviation=deviation.item())
 
 
 class _Given(nn.Module):
