@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import statistics
 from pathlib import Path
 
@@ -85,8 +86,9 @@ def test_the_spread_is_that_of_a_sample() -> None:
     spread = Spread.of(values)
     assert spread.mean == pytest.approx(statistics.fmean(values))
     assert spread.deviation == pytest.approx(statistics.stdev(values))
-    assert spread.shown(".2f") == "25.33 ± 1.53"
-    assert Spread.of([3.0]).shown(".1f") == "3.0" and Spread.of([]) is None
+    assert spread.shown(".2f", runs=3) == "25.33 ± 1.53"
+    assert spread.shown(".2f", runs=5) == "25.33 ± 1.53 (n = 3)"
+    assert Spread.of([3.0]).shown(".1f", runs=1) == "3.0" and Spread.of([]) is None
 
 
 def test_the_table_in_three_forms(folder: Path, tmp_path: Path) -> None:
@@ -94,6 +96,7 @@ def test_the_table_in_three_forms(folder: Path, tmp_path: Path) -> None:
         AblationRun("a", 1, {"psnr": 25.0, "ratios": {"8": 0.25}}),
         AblationRun("a", 0, {"psnr": 24.0, "ratios": {"8": 0.75}}),
         AblationRun("b", 0, {"psnr": 23.456, "ratios": None}),
+        AblationRun("b", 1, {"psnr": math.inf, "ratios": None}),
     ]
     results = AblationResults(AblationTable.read(folder), runs)
     lines = results.markdown().splitlines()
@@ -102,14 +105,15 @@ def test_the_table_in_three_forms(folder: Path, tmp_path: Path) -> None:
         "|  | PSNR [dB] | share | n |",
         "| --- | --- | --- | --- |",
         "| a | 24.50 ± 0.71 | 0.5 ± 0.3536 | 2 |",
-        "| b | 23.46 | – | 1 |",
+        "| b | 23.46 (n = 1) | – | 2 |",
     ]
     results.write(tmp_path / "out")
     assert (tmp_path / "out" / "table.md").read_text() == results.markdown()
     with (tmp_path / "out" / "table.csv").open() as file:
         first, second = csv.DictReader(file)
     assert float(first["psnr mean"]) == 24.5 and float(first["psnr deviation"]) == pytest.approx(0.5**0.5)
-    assert second["ratios.8 mean"] == "" and second["n"] == "1"
+    assert second["ratios.8 mean"] == "" and second["ratios.8 n"] == "0"
+    assert (second["n"], second["psnr n"]) == ("2", "1")
     tree = json.loads((tmp_path / "out" / "table.json").read_text())
     assert tree["rows"][0]["seeds"] == [0, 1]
     assert tree["rows"][0]["figures"]["psnr"]["values"] == [24.0, 25.0]

@@ -18,6 +18,7 @@ from typing import Any
 
 from vltok.errors import UserError, unknown
 from vltok.evaluation.differences import look_up
+from vltok.evaluation.tables import markdown_table
 from vltok.files import written_whole
 from vltok.io.recipes import parse_tree, read, recipe_parser
 
@@ -136,9 +137,11 @@ class Spread:
         deviation = statistics.stdev(values) if len(values) > 1 else None
         return cls(statistics.fmean(values), deviation, tuple(values))
 
-    def shown(self, form: str) -> str:
-        """``24.13 ± 0.05``."""
-        return format(self.mean, form) + ("" if self.deviation is None else f" ± {format(self.deviation, form)}")
+    def shown(self, form: str, runs: int) -> str:
+        """``24.13 ± 0.05``, with its own ``(n = 2)`` where it is not that of all runs."""
+        deviation = "" if self.deviation is None else f" ± {format(self.deviation, form)}"
+        own = "" if len(self.values) == runs else f" (n = {len(self.values)})"
+        return f"{format(self.mean, form)}{deviation}{own}"
 
 
 @dataclass(frozen=True)
@@ -154,16 +157,17 @@ class AblationResults:
     runs: Sequence[AblationRun]
 
     def markdown(self) -> str:
-        """The table in Markdown; a figure that no run of a row has is a dash."""
+        """The table in Markdown; a figure that no run of a row has is a dash, and one that only some have says so."""
         table = self.table
         heads = ["", *(column.title for column in table.columns), "n"]
-        lines = [f"{table.title} ({table.source}): mean ± standard deviation over n seeds.", ""]
-        lines += [_line(heads), _line(["---"] * len(heads))]
+        rows = []
         for row in table.rows:
+            runs = len(self._of(row))
             spreads = [(self._spread(row, column), column.format) for column in table.columns]
-            cells = ["–" if spread is None else spread.shown(form) for spread, form in spreads]
-            lines.append(_line([row, *cells, str(len(self._of(row)))]))
-        return "\n".join(lines) + "\n"
+            cells = ["–" if spread is None else spread.shown(form, runs) for spread, form in spreads]
+            rows.append([row, *cells, str(runs)])
+        title = f"{table.title} ({table.source}): mean ± standard deviation over n seeds."
+        return f"{title}\n\n{markdown_table(heads, rows)}"
 
     def write(self, folder: Path) -> None:
         """Write `table.md`, `table.csv` and `table.json`."""
@@ -172,11 +176,14 @@ class AblationResults:
         with written_whole(folder / "table.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             keys = [column.key for column in self.table.columns]
-            writer.writerow(["row", "n", *(f"{key} {what}" for key in keys for what in ("mean", "deviation"))])
+            writer.writerow(["row", "n", *(f"{key} {what}" for key in keys for what in ("mean", "deviation", "n"))])
             for row in self.table.rows:
                 spreads = [self._spread(row, column) for column in self.table.columns]
-                pairs = [(None, None) if spread is None else (spread.mean, spread.deviation) for spread in spreads]
-                writer.writerow([row, len(self._of(row)), *(value for pair in pairs for value in pair)])
+                cells = [
+                    (None, None, 0) if spread is None else (spread.mean, spread.deviation, len(spread.values))
+                    for spread in spreads
+                ]
+                writer.writerow([row, len(self._of(row)), *(value for cell in cells for value in cell)])
         with written_whole(folder / "table.json") as path:
             path.write_text(json.dumps(self._tree(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -206,11 +213,6 @@ class AblationResults:
     def _spread(self, row: str, column: Column) -> Spread | None:
         values = [look_up(run.figures, column.key) for run in self._of(row)]
         return Spread.of([float(value) for value in values if isinstance(value, int | float) and math.isfinite(value)])
-
-
-def _line(cells: Sequence[str]) -> str:
-    escaped = [cell.replace("|", "\\|") for cell in cells]
-    return f"| {' | '.join(escaped)} |"
 
 
 @dataclass(frozen=True)
