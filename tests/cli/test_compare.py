@@ -1,5 +1,6 @@
 """`vltok compare`: the table and the plots of evaluated codecs."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def _evaluate(folder: Path, quality: int, count: int, name: str | None = None) -
 def test_a_table_and_plots(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     runs = [str(project / "jpeg-20"), str(project / "jpeg-60")]
     assert main(["compare", *runs, "--out", str(tmp_path)]) == 0
-    plots = {"psnr_bits_per_pixel.png", "ssim_bits_per_pixel.png"}
+    plots = {f"{quality}_bits_per_pixel.png" for quality in ("psnr", "psnr_pooled", "ssim")}
     assert {path.name for path in tmp_path.iterdir()} == {"table.md", "table.csv", *plots}
     table = (tmp_path / "table.md").read_text()
     assert "| jpeg 20 |" in table and "| jpeg 60 |" in table and table in capsys.readouterr().out
@@ -42,6 +43,17 @@ def test_other_pictures_do_not_go_into_one_table(project: Path, tmp_path: Path, 
     line = capsys.readouterr().err
     assert "two protocols: data.pixels is " in line and line.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_timing_of_another_machine_is_left_out(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    found = json.loads((project / "jpeg-60" / "metrics.json").read_text())
+    found["environment"]["device"] = "another"
+    (tmp_path / "metrics.json").write_text(json.dumps(found))
+    assert main(["compare", str(project / "jpeg-20"), str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    line = capsys.readouterr().err
+    assert "'seconds_per_image' of 'jpeg 20' and 'jpeg 60'" in line and "environment.device is" in line
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "| psnr |" in table and "seconds" not in table and line.count("\n") == 1
 
 
 def write_run(folder: Path, logged: dict[str, list[float]]) -> Path:

@@ -6,26 +6,39 @@ from pathlib import Path
 import pytest
 
 from vltok.errors import UserError
-from vltok.evaluation.comparison import Comparison, named
+from vltok.evaluation.comparison import Comparison, check_distinct, named
 from vltok.evaluation.records import Record
 from vltok.evaluation.values import Value
 from vltok.figures.curves import length_histograms, pareto_front, rate_distortion
 
 DATA = {"pixels": "abc", "split": "val", "size": 64, "images": 9}
-FEATURES = {"name": "random:test_resnet", "weights": "0a"}
+FEATURES = {"name": "random:test_resnet", "weights": "0a", "package": "timm 1.0.31"}
+VERSIONS = {"torchmetrics": "1.9.0", "pillow": "12.0"}
+SAMPLES = ("length_of_samples", "length_distance", "frechet_distance/random:test_resnet")
 
 
-def record(path: str = "a", psnr: float = 20.0, length: float = 64.0, **protocol) -> Record:
+def record(
+    path: str = "a", psnr: float = 20.0, length: float = 64.0, device: str = "cpu, 1 threads", **protocol
+) -> Record:
     values = {
         "psnr": Value(psnr, psnr - 1, psnr + 1),
         "length": Value(length),
         "bits_per_pixel": Value(length / 400),
         "frechet_distance/random:test_resnet": Value(100 / psnr),
         "error_correlation": Value(0.5),
+        "ssim": Value(0.7),
+        "seconds_per_image": Value(0.01),
     }
     codes = {"length": {"histogram": {str(int(length)): 5, str(int(length) + 6): 4}}}
-    whole = {"data": DATA, "features": FEATURES, "precision": "float32", "lpips": None, "fixed": "own", **protocol}
-    return Record("tokenizer", {"path": path}, values, codes, whole, {"device": "cpu, 1 threads"})
+    given = {"data": DATA, "features": FEATURES, "precision": "float32", "versions": VERSIONS, "lpips": None}
+    whole = {**given, "fixed": "own", **protocol}
+    return Record("tokenizer", {"path": path}, values, codes, whole, {"device": device})
+
+
+def prior(values: dict[str, Value], count: int = 100, seed: int = 0, top_k: int | None = None) -> Record:
+    drawn = {"count": count, "seed": seed, "sampling": {"top_k": top_k}}
+    given = {"data": DATA, "features": FEATURES, "precision": "float32", "versions": VERSIONS, "drawn": drawn}
+    return Record("prior", {"path": "prior"}, values, {}, given, {"device": "cuda"})
 
 
 def codec(**protocol) -> Record:
@@ -36,9 +49,14 @@ def codec(**protocol) -> Record:
 
 def test_a_table_of_what_each_has() -> None:
     lines = Comparison({"a": record(), "jpeg 30": codec()}).markdown().splitlines()
-    assert lines[0] == "|  | psnr | length | bits_per_pixel | frechet_distance/random:test_resnet | error_correlation |"
-    assert lines[2] == "| a | 20 (19 to 21) | 64 | 0.16 | 5 | 0.5 |"
-    assert lines[3] == "| jpeg 30 | 25 (24 to 26) | – | 0.9 | – | – |"
+    heads = "psnr | length | bits_per_pixel | frechet_distance/random:test_resnet | error_correlation | ssim"
+    assert lines[0] == f"|  | {heads} | seconds_per_image |"
+    assert lines[2] == "| a | 20 (19 to 21) | 64 | 0.16 | 5 | 0.5 | 0.7 | 0.01 |"
+    assert lines[3] == "| jpeg 30 | 25 (24 to 26) | – | 0.9 | – | – | – | – |"
+
+
+def test_a_bar_in_a_name_ends_no_cell() -> None:
+    assert Comparison({"a|b": record()}).markdown().splitlines()[2].startswith("| a\\|b | 20 (19 to 21) |")
 
 
 def test_a_table_as_csv(tmp_path: Path) -> None:
@@ -58,6 +76,14 @@ def test_a_table_as_csv(tmp_path: Path) -> None:
         ({"precision": "bfloat16"}, "precision is float32 and bfloat16"),
         ({"fixed": "0f"}, "'error_correlation' of .* fixed is own and 0f"),
         ({"features": {**FEATURES, "weights": "0b"}}, r"'frechet_.*' of .* features\.weights is 0a and 0b"),
+        (
+            {"features": {**FEATURES, "package": "timm 2.0"}},
+            r"'frechet_.*' of .* features\.package is timm 1\.0",
+        ),
+        (
+            {"versions": {**VERSIONS, "torchmetrics": "2.0"}},
+            r"'frechet_.*' of .* versions\.torchmetrics is 1\.9",
+        ),
     ],
 )
 def test_two_protocols_do_not_share_a_column(protocol: dict, message: str) -> None:
@@ -67,7 +93,35 @@ def test_two_protocols_do_not_share_a_column(protocol: dict, message: str) -> No
 
 def test_what_a_figure_does_not_depend_on_may_differ() -> None:
     # the codec has no distance, so that its lack of a network does not count, nor does its device
-    Comparison({"a": record(), "jpeg 30": codec(), "b": record(lpips={"name": "vgg16", "weights": "1"})})
+    other = {**VERSIONS, "pillow": "13.0"}  # the pixels say whether that made a difference
+    Comparison(
+        {"a": record(), "jpeg 30": codec(), "b": record(lpips={"name": "vgg16", "weights": "1"}, versions=other)}
+    )
+
+
+def test_a_timing_of_two_machines_is_left_out() -> None:
+    comparison = Comparison({"a": record(), "b": record(device="cuda")})
+    assert comparison.columns == [name for name in record().values if name != "seconds_per_image"]
+    assert "seconds" not in comparison.markdown()
+    assert comparison.notes == [
+        "'seconds_per_image' of 'a' and 'b' was measured under two protocols: environment.device is cpu, 1 threads and "
+        "cuda; it is left out of the table"
+    ]
+    same = Comparison({"a": record(), "b": record()})
+    assert "seconds_per_image" in same.columns and same.notes == []
+
+
+@pytest.mark.parametrize("column", SAMPLES)
+@pytest.mark.parametrize(
+    ("other", "message"), [({"count": 50}, "count is 100 and 50"), ({"seed": 1}, "seed is 0 and 1")]
+)
+def test_figures_of_samples_depend_on_how_many_were_drawn(column: str, other: dict, message: str) -> None:
+    values = {column: Value(3.0)}
+    with pytest.raises(UserError, match=rf"'{column}' of .* drawn\.{message}"):
+        Comparison({"a": prior(values), "b": prior(values, **other)})
+    Comparison({"a": prior(values), "b": prior(values, top_k=3)})
+    held_out = {"bits_per_image": Value(9.0), "length_of_data": Value(80.0)}
+    Comparison({"a": prior(held_out), "b": prior(held_out, **other)})
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -82,7 +136,7 @@ def test_rows_have_names_that_tell_them_apart(tmp_path: Path) -> None:
     found = named([tmp_path / name for name in ("one", "two", "three")])
     assert list(found) == [str(tmp_path / "one"), str(tmp_path / "two"), "jpeg 30"]
     with pytest.raises(UserError, match="given twice"):
-        named([tmp_path / "one", tmp_path / "one"])
+        check_distinct([tmp_path / "one", tmp_path / "two", tmp_path / "." / "one"])
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "cannot be read"), ('{"psnr": 3}', "not what vltok evaluate")])
@@ -110,6 +164,11 @@ def test_curves_show_what_the_records_hold() -> None:
     (axes,) = rate_distortion(comparison, "length", "psnr").axes
     assert {text.get_text() for text in axes.get_legend().get_texts()} == {"a", "b", "none is better at both"}
     assert rate_distortion(comparison, "length", "lpips") is None
+    drawn = {
+        f"prior {length}": prior({"length_of_samples": Value(length), "fid": Value(9.0)}) for length in (50.0, 60.0)
+    }
+    (axes,) = rate_distortion(Comparison(drawn), "length_of_samples", "fid").axes
+    assert axes.get_xlabel() == "codes a drawn image"
     (axes,) = length_histograms(records).axes
     assert {text.get_text() for text in axes.get_legend().get_texts()} == {"a", "b"}
     assert length_histograms({"jpeg 30": codec()}) is None

@@ -11,6 +11,7 @@ compared/
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
@@ -21,9 +22,9 @@ _DESCRIPTION = """\
 Write a table and plots of evaluations. RUN is a folder that 'vltok evaluate' has written, or a run folder of 'vltok
 fit', whose logs give curves over the steps, and whose evaluation/ counts where there is one. A column holds figures of
 one protocol alone: where two runs differ in what a figure depends on, nothing is written, and the key that differs is
-named.
+named. Timings of two machines are left out instead.
 """
-_RATES = ("length", "bits_per_pixel")
+_RATES = ("length", "length_of_samples", "bits_per_pixel")
 _QUALITIES = (
     *("psnr", "psnr_pooled", "ssim", "lpips", "rfid", "fid", "rkid", "kid"),
     *("feature_distance", "frechet_distance", "kernel_distance"),
@@ -46,9 +47,9 @@ def run(arguments: list[str]) -> None:
     from vltok.files import written_whole
 
     folders = [Path(folder) for folder in options.runs]
-    check_distinct(folders)
-    logs = {str(folder): TrainingLog.read(folder) for folder in folders if is_run(folder)}
     evaluated = [folder / "evaluation" if is_run(folder) else folder for folder in folders]
+    check_distinct(evaluated)
+    logs = {str(folder): TrainingLog.read(folder) for folder in folders if is_run(folder)}
     # a run folder may stand for its curves alone
     kept = [
         evaluation
@@ -56,6 +57,8 @@ def run(arguments: list[str]) -> None:
         if str(folder) not in logs or logs[str(folder)].empty or evaluation.is_dir()
     ]
     comparison = Comparison(named(kept))
+    for note in comparison.notes:
+        print(f"vltok: {note}", file=sys.stderr)
     written = comparison.write(out) if kept else []
     qualities = [name for name in comparison.columns if name.partition("/")[0] in _QUALITIES]
     figures = {

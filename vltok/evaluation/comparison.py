@@ -11,10 +11,14 @@ from typing import Any
 from vltok.errors import UserError
 from vltok.evaluation.differences import differences
 from vltok.evaluation.records import Record
+from vltok.evaluation.tables import markdown_table
 from vltok.evaluation.values import Value
 from vltok.files import written_whole
 
 _DISTANCES = ("fid", "kid", "inception_score", "rfid", "rkid", "rinception_score", "precision", "recall")
+#: They say as much of the machine as of what was measured.
+_TIMINGS = ("seconds_per_image", "seconds_per_sample")
+_OF_SAMPLES = ("length_of_samples", "length_distance")
 
 
 class Comparison:
@@ -23,16 +27,28 @@ class Comparison:
     Args:
         records: By the name of their row.
 
+    Attributes:
+        records: The same.
+        columns: The figures that the table has.
+        notes: Why a timing has no column: two records took it on different machines.
+
     Raises:
-        UserError: Two records have a figure in common that they measured under different protocols: says which key
-            differs.
+        UserError: Two records have a figure in common, other than a timing, that they measured under different
+            protocols: says which key differs.
     """
 
     def __init__(self, records: Mapping[str, Record]) -> None:
         self.records = records
-        self.columns = list(dict.fromkeys(itertools.chain.from_iterable(record.values for record in records.values())))
-        for column in self.columns:
-            self._check(column)
+        self.columns: list[str] = []
+        self.notes: list[str] = []
+        for column in dict.fromkeys(itertools.chain.from_iterable(record.values for record in records.values())):
+            different = self._difference(column)
+            if different is None:
+                self.columns.append(column)
+            elif column in _TIMINGS:
+                self.notes.append(f"{different}; it is left out of the table")
+            else:
+                raise UserError(f"{different}; compare those alone that agree")
 
     def column(self, name: str) -> dict[str, Value]:
         """The figure of each row that has it."""
@@ -40,11 +56,11 @@ class Comparison:
 
     def markdown(self) -> str:
         """The table in Markdown; a row that lacks a figure has a dash."""
-        lines = [["", *self.columns], ["---"] * (len(self.columns) + 1)]
-        for row, record in self.records.items():
-            shown = [record.values[name].shown() if name in record.values else "–" for name in self.columns]
-            lines.append([row, *shown])
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        rows = [
+            [row, *(record.values[name].shown() if name in record.values else "–" for name in self.columns)]
+            for row, record in self.records.items()
+        ]
+        return markdown_table(["", *self.columns], rows)
 
     def write(self, folder: Path) -> list[Path]:
         """Write `table.md` and `table.csv`; their paths."""
@@ -62,16 +78,18 @@ class Comparison:
                 writer.writerow([row, *(value.get(part) for value in values for part in parts)])
         return paths
 
-    def _check(self, column: str) -> None:
+    def _difference(self, column: str) -> str | None:
+        """How the protocols of a column differ, or None."""
         rows = [(row, _protocol(record, column)) for row, record in self.records.items() if column in record.values]
         for row, protocol in rows[1:]:
             different = differences(rows[0][1], protocol)
             if different:
                 key, (first, second) = next(iter(different.items()))
-                raise UserError(
+                return (
                     f"'{column}' of '{rows[0][0]}' and '{row}' was measured under two protocols: {key} is {first} and "
-                    f"{second}; compare those alone that agree"
+                    f"{second}"
                 )
+        return None
 
 
 def check_distinct(folders: Sequence[Path]) -> None:
@@ -85,12 +103,11 @@ def check_distinct(folders: Sequence[Path]) -> None:
 
 
 def named(folders: Sequence[Path]) -> dict[str, Record]:
-    """The records of folders, by a name that tells them apart.
+    """The records of distinct folders, by a name that tells them apart.
 
     Raises:
-        UserError: A folder holds no record, or is given twice.
+        UserError: A folder holds no record.
     """
-    check_distinct(folders)
     records = [Record.read(folder) for folder in folders]
     names = [record.name for record in records]
     return {
@@ -101,17 +118,21 @@ def named(folders: Sequence[Path]) -> dict[str, Record]:
 
 def _protocol(record: Record, column: str) -> dict[str, Any]:
     """The part of a record's protocol on which a figure depends."""
-    if column == "seconds_per_image":
+    if column in _TIMINGS:
         return {"environment": {"device": record.environment["device"]}}
     keys = ["data", "precision"]
     if column == "lpips":
         keys.append("lpips")
     if column.startswith("error_correlation"):
         keys.append("fixed")
-    if column in _DISTANCES or "/" in column:
+    of_sets = column in _DISTANCES or "/" in column
+    if of_sets:
         keys.append("features")
     protocol = {key: record.protocol[key] for key in keys}
+    if of_sets or column == "ssim":
+        protocol["versions"] = {"torchmetrics": record.protocol.get("versions", {}).get("torchmetrics")}
     drawn = record.protocol.get("drawn")
-    if drawn is not None and "features" in protocol:  # how many were drawn sets the bias of a distance
-        protocol["drawn"] = {"count": drawn["count"]}
+    # how many were drawn sets the bias of a distance; how tokens are drawn is what is compared
+    if drawn is not None and (of_sets or column in _OF_SAMPLES):
+        protocol["drawn"] = {"count": drawn["count"], "seed": drawn["seed"]}
     return protocol

@@ -23,6 +23,7 @@ _NAMES = {
     "fid": "FID",
     "ssim": "SSIM",
     "length": "codes an image",
+    "length_of_samples": "codes a drawn image",
     "bits_per_pixel": "bits per pixel",
 }
 _SHARE = "share of regions"
@@ -34,7 +35,7 @@ def rate_distortion(comparison: Comparison, rate: str, quality: str) -> Figure |
 
     Args:
         comparison: The records.
-        rate: The figure of the horizontal axis: `length` or `bits_per_pixel`.
+        rate: The figure of the horizontal axis: `length`, `length_of_samples` (of a prior) or `bits_per_pixel`.
         quality: That of the vertical one.
 
     Returns:
