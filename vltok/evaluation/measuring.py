@@ -317,7 +317,9 @@ def _labels(batch: ImageBatch, prior: Prior, device: torch.device | str) -> Int[
 
 
 def _perplexity(uses: Int[np.ndarray, " v"]) -> float:
-    shares = uses[uses > 0] / max(uses.sum(), 1)
+    if not uses.any():
+        return 0.0
+    shares = uses[uses > 0] / uses.sum()
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
@@ -327,7 +329,7 @@ def _spread(counts: CodeCounts) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Clock:
-    """Seconds an image, without the first batch, which warms up, where there are others."""
+    """Seconds that a process takes for an image, without its first batch, which warms up, where there are others."""
 
     def __init__(self) -> None:
         self._seconds: list[float] = []
@@ -346,5 +348,6 @@ class _Clock:
 
     def value(self) -> Value:
         pairs = list(zip(self._seconds, self._images, strict=True))
-        pairs = pairs[1:] or pairs
+        # each process leaves its own first batch out, and one that had no image says nothing
+        pairs = gather(pairs[1:] or pairs)
         return Value(sum(seconds for seconds, _ in pairs) / max(sum(images for _, images in pairs), 1))
