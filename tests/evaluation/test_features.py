@@ -51,6 +51,16 @@ def test_random_features_are_the_same_each_time(cat):
     assert not first.training and not any(parameter.requires_grad for parameter in first.parameters())
 
 
+@pytest.mark.parametrize("backbone", ["deit_tiny_distilled_patch16_224", "levit_128s"])
+def test_two_heads_give_no_logits(backbone, cat, monkeypatch):
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained: create(name))
+    network = feature_network(f"timm:{backbone}")
+    found = network(cat)
+    assert found.logits is None and found.vectors.shape == (1, network.dimension)
+    assert feature_network(f"timm:{BACKBONE}")(cat).logits.shape == (1, 1000)
+
+
 def test_the_hash_is_that_of_the_weights():
     network = feature_network(f"random:{BACKBONE}")
     before = weights_hash(network)

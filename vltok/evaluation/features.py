@@ -58,6 +58,11 @@ class FeatureNetwork(nn.Module, ABC):
     def dimension(self) -> int:
         """The number of features, d."""
 
+    @property
+    @abstractmethod
+    def package(self) -> str:
+        """The distribution that computes them, whose version a record names."""
+
     @abstractmethod
     def forward(self, pixels: UInt8[Tensor, "b 3 H W"]) -> Features:
         """The features of images of any size, which the network resizes as it was trained."""
@@ -129,6 +134,10 @@ class _Inception(FeatureNetwork):
     def dimension(self) -> int:
         return 2048
 
+    @property
+    def package(self) -> str:
+        return "torch-fidelity"
+
     @torch.inference_mode()
     def forward(self, pixels: UInt8[Tensor, "b 3 H W"]) -> Features:
         return Features(*self.network(pixels))
@@ -152,7 +161,9 @@ class _Timm(FeatureNetwork):
         if isinstance(weights, list):
             keys = self.network.state_dict().keys()
             self.network.load_state_dict(dict(zip(keys, weights, strict=True)))
-        self._has_classes = weights is not None and self.network.num_classes > 0
+        trained = weights is not None and self.network.num_classes > 0
+        # those with a second head for distillation read other features with each, so that pooled ones have no logits
+        self._has_classes = trained and isinstance(self.network.get_classifier(), nn.Module)
         config = timm.data.resolve_model_data_config(self.network)
         self._size = config["input_size"][1:]
         for key in ("mean", "std"):
@@ -166,6 +177,10 @@ class _Timm(FeatureNetwork):
     @property
     def dimension(self) -> int:
         return self.network.head_hidden_size
+
+    @property
+    def package(self) -> str:
+        return "timm"
 
     @torch.inference_mode()
     def forward(self, pixels: UInt8[Tensor, "b 3 H W"]) -> Features:
