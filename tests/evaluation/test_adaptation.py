@@ -40,6 +40,7 @@ class Known(Tokenizer, Adaptive):
         self._spec = CodeSpec(100, factors)
         self.grains, self.logits = grains, logits
         self.most = 0
+        self.imprecise: set[bool] = set()
 
     @property
     def spec(self) -> CodeSpec:
@@ -65,6 +66,7 @@ class Known(Tokenizer, Adaptive):
 
     def decode(self, codes: Codes) -> Tensor:
         self.most = max(self.most, len(codes))
+        self.imprecise.add(torch.backends.cudnn.allow_tf32)
         codes_bhw = codes.to_code_map(self._spec)
         kept = (codes_bhw // 10) / (self._spec.granularities - 1)
         values = (codes_bhw % 10) / 9 * kept
@@ -165,6 +167,13 @@ def test_memory_is_bounded_and_the_number_of_images_and_regions_is(monkeypatch) 
     assert tokenizer.most == 5
     some = measure_adaptation(tokenizer, [Batch(shown[:2]), Batch(shown[2:])], images=3, regions=7)
     assert (some.images, some.regions) == (3, 21)
+
+
+def test_it_computes_in_whole_float32() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    tokenizer = Known((levels() > 4).long())
+    measure_adaptation(tokenizer, [Batch(images_of(levels()))])
+    assert tokenizer.imprecise == {False} and torch.backends.cudnn.allow_tf32 is before
 
 
 def test_a_real_tokenizer_in_training_keeps_its_mode_and_state() -> None:

@@ -23,6 +23,7 @@ from vltok.errors import UserError
 from vltok.evaluation.reconstruction import HasImages
 from vltok.interfaces import Adaptive, Alternatives, Tokenizer
 from vltok.nn.modes import evaluating
+from vltok.nn.precision import full_float32
 from vltok.nn.regions import region_errors
 
 #: How many pixels are decoded at once; a single image may have more.
@@ -121,7 +122,7 @@ def measure_adaptation(
     device = torch.device(device)
     tokenizer.to(device)
     measured, count = [], 0
-    with evaluating(tokenizer), torch.inference_mode(), torch.autocast(device.type, enabled=False):
+    with evaluating(tokenizer), full_float32(), torch.inference_mode(), torch.autocast(device.type, enabled=False):
         for batch in _first(batches, images):
             measured.append(_measured(tokenizer, batch.to(device, torch.float32), regions))
             count += len(batch)

@@ -14,6 +14,7 @@ from vltok.evaluation.contrast import local_contrast
 from vltok.evaluation.pixels import psnr
 from vltok.interfaces import Tokenizer
 from vltok.nn.modes import evaluating
+from vltok.nn.precision import full_float32
 
 
 @runtime_checkable
@@ -73,7 +74,7 @@ def measure(
     spec = tokenizer.to(device).spec
     used = torch.zeros(spec.codebook_size, dtype=torch.bool, device=device)
     ratios, lengths, grains, contrasts = [], [], [], []
-    with evaluating(tokenizer), torch.inference_mode(), torch.autocast(device.type, enabled=False):
+    with evaluating(tokenizer), full_float32(), torch.inference_mode(), torch.autocast(device.type, enabled=False):
         for batch in batches:
             images = batch.images.to(device, torch.float32)
             codes = tokenizer.encode(images)
