@@ -447,6 +447,20 @@ class Prior(nn.Module, ABC):
         """
 
 
+class Ordered(ABC):
+    """A prior that models the codes of an image one after another, in an order that it can tell."""
+
+    @abstractmethod
+    def drawing_order(self, codes: Codes) -> Int[Tensor, " t"]:
+        """When each code is drawn: its place among the codes of its image, counted from 0.
+
+        It is the order that training shows; a prior that draws positions may leave it now and then.
+
+        Raises:
+            UserError: They are no codes of the prior's `spec`.
+        """
+
+
 class Standalone(ABC):
     """A tokenizer or prior whose recipe points at something outside of it, such as a pretrained model.
 

@@ -1,5 +1,6 @@
 """The animation of a draw: what is shown is what has been drawn so far."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
 from vltok.figures.unfolding import save_unfolding, unfolding_frames
+from vltok.priors.orderings import RasterOrder
 
 SPEC = CodeSpec(codebook_size=9, factors=(4, 8))
 
@@ -24,7 +26,7 @@ def drawn() -> tuple[torch.Tensor, Codes]:
 
 def test_coarse_regions_come_first(drawn) -> None:
     pixels, codes = drawn
-    frames = unfolding_frames(pixels, codes, SPEC, frames=10)
+    frames = unfolding_frames(pixels, codes, torch.arange(10), SPEC, frames=10)
     assert torch.equal(frames[-1], pixels)
     for frame, code in zip(frames[:2], ((0, 0), (8, 8)), strict=True):
         down, across = code
@@ -38,9 +40,18 @@ def test_coarse_regions_come_first(drawn) -> None:
     assert (shown.diff() > 0).all()
 
 
+def test_the_order_is_that_of_the_draw(drawn) -> None:
+    pixels, codes = drawn
+    spec = replace(SPEC, regions=(2, 2))
+    frames = unfolding_frames(pixels, codes, RasterOrder(spec).steps(codes), spec, frames=10)
+    # the second region is done before the last one, which is coarse, has begun
+    assert torch.equal(frames[4][:, :8], pixels[:, :8])
+    assert (frames[4][:, 8:] == 128).all() and torch.equal(frames[-1], pixels)
+
+
 def test_the_animation(drawn, tmp_path: Path) -> None:
     pixels, codes = drawn
-    save_unfolding(pixels, codes, SPEC, tmp_path / "draw.gif")
+    save_unfolding(pixels, codes, torch.arange(10), SPEC, tmp_path / "draw.gif")
     with Image.open(tmp_path / "draw.gif") as picture:
         assert picture.size == (512, 256) and picture.n_frames > 5
         assert picture.info["loop"] == 0
@@ -49,4 +60,4 @@ def test_the_animation(drawn, tmp_path: Path) -> None:
 def test_codes_without_a_grid(drawn) -> None:
     codes = Codes(torch.zeros(4, dtype=torch.long), torch.tensor([4]))
     with pytest.raises(UserError, match="no grid"):
-        unfolding_frames(drawn[0], codes, CodeSpec(codebook_size=9))
+        unfolding_frames(drawn[0], codes, torch.arange(4), CodeSpec(codebook_size=9))

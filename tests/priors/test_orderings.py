@@ -92,6 +92,33 @@ def test_raster_order_finishes_a_region_before_the_next():
     assert order.layout.inside[sequences.places].tolist() == [0, 1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("ordering", "order"),
+    [
+        (CoarseToFine, {}),
+        (CoarseToFine, {"order": "region-first"}),
+        (RasterOrder, {}),
+    ],
+)
+@pytest.mark.parametrize("factors", [(2, 1), (8, 4, 2)])
+def test_the_steps_put_codes_into_the_order_of_the_sequence(ordering, order, factors):
+    spec = CodeSpec(7, factors, (2, 3))
+    codes = random_codes(spec, 3, seed=5)
+    chain = ordering(spec, **order)
+    contents = chain(codes).contents
+    starts = Packing(codes.lengths).cu_seqlens[:-1].repeat_interleave(codes.lengths)
+    laid = torch.full_like(codes.ids, -1)
+    laid[starts + chain.steps(codes)] = codes.ids
+    assert torch.equal(laid, contents[contents < spec.codebook_size])
+
+
+def test_raster_order_ends_a_fine_region_before_a_later_coarse_one():
+    spec = CodeSpec(100, (16, 8), (1, 2))
+    codes = Codes(torch.arange(5), torch.tensor([5]), torch.tensor([[[1, 0]]]))
+    assert CoarseToFine(spec).steps(codes).tolist() == [0, 1, 2, 3, 4]
+    assert RasterOrder(spec).steps(codes).tolist() == [4, 0, 1, 2, 3]
+
+
 def test_tokens_are_preceded_by_those_before_them_or_a_start():
     packing = Packing(torch.tensor([2, 3]))
     assert preceding(torch.arange(5), torch.tensor([8, 9]), packing).tolist() == [8, 0, 9, 2, 3]

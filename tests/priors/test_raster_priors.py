@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,17 @@ def test_lengths_are_met_exactly(kind):
     assert prior.sample(32, SamplingConfig(max_codes=14), seeded()).lengths.max() == 12
     drawn = prior.sample(8, SamplingConfig(ratios={2: 0.9, 1: 0.1}), seeded())
     assert [grains.flatten().bincount(minlength=2).tolist() for grains in drawn.grains] == [[5, 1]] * 8
+
+
+@pytest.mark.parametrize(("kind", "factors"), [*CASES, (DQTransformer, (2, 1))])
+def test_each_tells_the_order_of_its_codes(kind, factors):
+    prior = small(kind, factors).eval()
+    codes = random_codes(prior.spec, 3)
+    steps = prior.drawing_order(codes).split(codes.lengths.tolist())
+    assert [part.sort().values.tolist() for part in steps] == [list(range(length)) for length in codes.lengths]
+    # it follows from the grain map alone
+    changed = replace(codes, ids=(codes.ids + 1) % prior.spec.codebook_size)
+    assert torch.equal(prior.drawing_order(changed), torch.cat(steps))
 
 
 def test_only_the_granularity_of_a_region_costs_anything_in_raster_order():

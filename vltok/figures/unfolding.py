@@ -1,4 +1,4 @@
-"""How a draw unfolds from coarse to fine, as an animation."""
+"""How a draw unfolds code by code, as an animation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -21,42 +21,45 @@ _MILLISECONDS, _LAST_MILLISECONDS = 120, 2000
 
 
 def unfolding_frames(
-    pixels: UInt8[Tensor, "3 H W"], codes: Codes, spec: CodeSpec, frames: int = 24
+    pixels: UInt8[Tensor, "3 H W"], codes: Codes, order: Int[Tensor, " t"], spec: CodeSpec, frames: int = 24
 ) -> UInt8[Tensor, "f 3 H W"]:
     """The picture as code after code is drawn: grey where there is none yet.
 
     Args:
         pixels: What the codes decode to, in any enlargement.
-        codes: A batch of one, in the order in which they are drawn.
+        codes: A batch of one.
+        order: When each of them is drawn, counted from 0.
         spec: Of the codes, which lie on a grid.
         frames: How many, of which the last is whole.
 
     Raises:
         UserError: The codes lie on no grid.
     """
-    length = int(codes.lengths)
-    # the place of each code in the sequence, laid where the code lies
-    order = replace(codes, ids=torch.arange(length)).to_code_map(spec)
-    drawn = torch.linspace(0, length, frames + 1)[1:].round()
-    there = order < drawn[:, None, None]
+    # the step of each code, laid where the code lies
+    steps = replace(codes, ids=order).to_code_map(spec)
+    drawn = torch.linspace(0, len(order), frames + 1)[1:].round()
+    there = steps < drawn[:, None, None]
     scale = tuple(side // cells for side, cells in zip(pixels.shape[1:], there.shape[1:], strict=True))
     there = there.repeat_interleave(scale[0], dim=1).repeat_interleave(scale[1], dim=2)
     return torch.where(there[:, None], pixels, torch.full_like(pixels, 128))
 
 
-def save_unfolding(pixels: UInt8[Tensor, "3 H W"], codes: Codes, spec: CodeSpec, path: Path) -> None:
+def save_unfolding(
+    pixels: UInt8[Tensor, "3 H W"], codes: Codes, order: Int[Tensor, " t"], spec: CodeSpec, path: Path
+) -> None:
     """Write an animated GIF of one draw: the picture at the left, its coding map at the right.
 
     Args:
         pixels: What the codes decode to.
         codes: A batch of one.
+        order: When each of them is drawn, counted from 0.
         spec: Of the codes, which lie on a grid.
         path: Ends in ``.gif``.
     """
     scale = max(1, round(_WIDTH / pixels.shape[2]))
     enlarged = pixels.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2)
     coding_map = to_bytes(draw_coding_map(to_unit_range(enlarged)[None], codes.require_grains(), spec)[0])
-    sides = [unfolding_frames(side, codes, spec) for side in (enlarged, coding_map)]
+    sides = [unfolding_frames(side, codes, order, spec) for side in (enlarged, coding_map)]
     pictures: list[Image.Image] = [to_picture(frame) for frame in torch.cat(sides, dim=3)]
     durations = [_MILLISECONDS] * (len(pictures) - 1) + [_LAST_MILLISECONDS]
     with written_whole(path) as file:

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec
-from vltok.interfaces import Prior, PriorLoss, SamplingConfig
+from vltok.interfaces import Ordered, Prior, PriorLoss, SamplingConfig
 from vltok.nn.heads import Head
 from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.conditioning import Conditioning
@@ -45,7 +45,7 @@ class Predictions:
     targets: Sequences
 
 
-class DQTransformer(Prior):
+class DQTransformer(Prior, Ordered):
     """The paper's prior over codes of several granularities.
 
     The defaults are the paper's base model for images of 16 × 16 regions, 308M parameters; `content_layers` 42 gives
@@ -169,6 +169,10 @@ class DQTransformer(Prior):
             parts={"position": position.detach(), "content": content.detach()},
             counts={"position": count, "content": count},
         )
+
+    def drawing_order(self, codes: Codes) -> Int[Tensor, " t"]:
+        """When each code is drawn. See `Ordered.drawing_order`."""
+        return self.ordering.steps(codes)
 
     def sample(
         self,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
-from vltok.interfaces import Prior, PriorLoss, SamplingConfig
+from vltok.interfaces import Ordered, Prior, PriorLoss, SamplingConfig
 from vltok.nn.heads import Head
 from vltok.nn.transformer import KeyValueCache, Transformer, initialise
 from vltok.priors.conditioning import Conditioning
@@ -28,7 +28,7 @@ from vltok.priors.orderings import RasterOrder, preceding
 from vltok.priors.sampling import Guidance, draw_content, refuse
 
 
-class FixedRaster(Prior):
+class FixedRaster(Prior, Ordered):
     """The fixed-length baseline: an autoregressive transformer over a VQGAN's codes.
 
     The defaults have as many parameters as the base DQ-Transformer, within 1%.
@@ -103,6 +103,10 @@ class FixedRaster(Prior):
         logits, contents = self(codes)
         nats = F.cross_entropy(logits.float(), contents, reduction="sum")
         return nats_per_code(codes, {"content": nats}, {"content": contents.numel()})
+
+    def drawing_order(self, codes: Codes) -> Int[Tensor, " t"]:
+        """When each code is drawn. See `Ordered.drawing_order`."""
+        return self.ordering.steps(codes)
 
     def sample(
         self,

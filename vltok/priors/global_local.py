@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec
-from vltok.interfaces import Prior, PriorLoss, SamplingConfig
+from vltok.interfaces import Ordered, Prior, PriorLoss, SamplingConfig
 from vltok.nn.attention import Packing
 from vltok.nn.heads import Head
 from vltok.nn.transformer import Cursors, KeyValueCache, Transformer, initialise
@@ -53,7 +53,7 @@ class Predictions:
     tokens: RasterSequences
 
 
-class GlobalLocal(Prior):
+class GlobalLocal(Prior, Ordered):
     """A prior over codes of several granularities that models regions globally and their codes locally.
 
     The defaults have as many parameters as the base DQ-Transformer, within 2%.
@@ -156,6 +156,10 @@ class GlobalLocal(Prior):
             {"granularity": granularity, "content": content},
             {"granularity": granularities.numel(), "content": predictions.tokens.packing.total},
         )
+
+    def drawing_order(self, codes: Codes) -> Int[Tensor, " t"]:
+        """When each code is drawn. See `Ordered.drawing_order`."""
+        return self.ordering.steps(codes)
 
     def sample(
         self,

@@ -146,6 +146,17 @@ class CoarseToFine(nn.Module):
         laid = place.new_full((len(sequences.packing.lengths), self.layout.count), FREE)
         return self.layout.collect(laid.index_put((sequences.packing.images[code], place), sequences.contents[code]))
 
+    def steps(self, codes: Codes) -> Int[Tensor, " t"]:
+        """The place of each code among those of its image's sequence, without special tokens.
+
+        Raises:
+            UserError: The codes lie on no grid, or on one of another size than the spec's.
+        """
+        sequences = self(codes)
+        code = sequences.contents < self.spec.codebook_size
+        place = (self.layout.offsets[sequences.granularities] + sequences.positions)[code]
+        return _steps(self.layout, place, Packing(codes.lengths.long()))
+
     def _keep(self, name: str, parts: list[Tensor]) -> None:
         self.register_buffer(name, torch.cat(parts), persistent=False)
 
@@ -196,6 +207,22 @@ class RasterOrder(nn.Module):
         return self.layout.collect(
             laid.index_put((sequences.packing.images, sequences.places), sequences.contents),
         )
+
+    def steps(self, codes: Codes) -> Int[Tensor, " t"]:
+        """The place of each code in its image's sequence.
+
+        Raises:
+            UserError: The codes lie on no grid, or on one of another size than the spec's.
+        """
+        sequences = self(codes)
+        return _steps(self.layout, sequences.places, sequences.packing)
+
+
+def _steps(layout: Layout, places: Int[Tensor, " t"], packing: Packing) -> Int[Tensor, " t"]:
+    """The steps of a sequence's codes, in the order in which `Codes` holds them: that of their places."""
+    laid = places.new_full((len(packing.lengths), layout.count), FREE)
+    laid = laid.index_put((packing.images, places), packing.steps)
+    return laid[laid != FREE]
 
 
 def preceding(

@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec
-from vltok.interfaces import Prior, PriorLoss, SamplingConfig
+from vltok.interfaces import Ordered, Prior, PriorLoss, SamplingConfig
 from vltok.nn.heads import Head
 from vltok.nn.transformer import KeyValueCache, Transformer, initialise
 from vltok.priors.conditioning import Conditioning
@@ -55,7 +55,7 @@ class Predictions:
     tokens: RasterSequences
 
 
-class RasterScan(Prior):
+class RasterScan(Prior, Ordered):
     """A prior over codes of several granularities that walks from region to region.
 
     The paper's own could not draw images in batches; here each image keeps its own place in the walk. The defaults
@@ -152,6 +152,10 @@ class RasterScan(Prior):
             {"position": (position * predictions.opens).sum(), "content": content},
             {"position": len(codes) * self.ordering.layout.regions, "content": tokens.packing.total},
         )
+
+    def drawing_order(self, codes: Codes) -> Int[Tensor, " t"]:
+        """When each code is drawn. See `Ordered.drawing_order`."""
+        return self.ordering.steps(codes)
 
     def sample(
         self,
