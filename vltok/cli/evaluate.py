@@ -7,12 +7,13 @@ evaluated/
   images.csv     the figures of each picture (not of a prior)
   reconstructions.png  of a tokenizer: pictures, reconstructions, coding maps and error maps
   report.html    everything at one look, in any browser
-  unfolding.gif  of a prior: how its first picture unfolds, from coarse to fine
+  unfolding.gif  of a prior that tells its order: how its first picture unfolds, code by code
 ```
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,6 +29,7 @@ carries its protocol. Distances between sets of images need a feature network, w
 each process takes its part.
 """
 _BUNDLES = ("--tokenizer", "--prior", "--fixed")
+_COUNT = 1000
 
 
 def run(arguments: list[str]) -> None:
@@ -89,6 +91,7 @@ def evaluate_options(arguments: list[str]) -> EvaluateOptions:
         raise UserError(f"--bits-per-pixel must be positive, not {options.bits_per_pixel:g}")
     if options.fixed is not None and given != ["tokenizer"]:
         raise UserError("--fixed is compared with a tokenizer's coding maps: it belongs to --tokenizer")
+    _refuse_ignored(given[0], options)
     for key in ("count", "batch_size"):
         if options[key] is not None and options[key] < 1:
             raise UserError(f"--{key.replace('_', '-')} must be at least 1, not {options[key]}")
@@ -97,6 +100,26 @@ def evaluate_options(arguments: list[str]) -> EvaluateOptions:
     if Path(options.out).exists() and not Path(options.out).is_dir():
         raise UserError(f"--out '{options.out}' is a file: name a folder")
     return EvaluateOptions(given[0], parser, options)
+
+
+def _refuse_ignored(kind: Literal["tokenizer", "prior", "codec"], options: Namespace) -> None:
+    """See that no option is given that what is measured takes no notice of."""
+    from vltok.interfaces import SamplingConfig
+
+    if kind == "prior":
+        if options.lpips:
+            raise UserError("--lpips compares reconstructions with pictures: it belongs to --tokenizer or --codec")
+        return
+    # an evaluation's config.yaml names every option, so that defaults are no sign that one was given
+    given = ["--count"] if options.count != _COUNT else []
+    given += [
+        f"--sampling.{field.name}"
+        for field in dataclasses.fields(SamplingConfig)
+        if options.sampling[field.name] != field.default
+    ]
+    if given:
+        says = "says" if len(given) == 1 else "say"
+        raise UserError(f"{' and '.join(given)} {says} how a prior draws: that belongs to --prior")
 
 
 def _parser() -> ArgumentParser:
@@ -141,7 +164,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--lpips", type=bool, default=False, help="whether to measure LPIPS, which needs VGG16's weights"
     )
-    parser.add_argument("--count", type=int, default=1000, help="how many pictures a prior draws")
+    parser.add_argument("--count", type=int, default=_COUNT, help="how many pictures a prior draws")
     parser.add_class_arguments(SamplingConfig, "sampling")
     parser.add_argument("--seed", type=int, default=0, help="sets what is drawn, and the resamples of intervals")
     parser.add_argument("--batch-size", type=int | None, help="pictures at the same time; by default the data's")

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from jaxtyping import Int
 from jsonargparse import Namespace
-from torch import nn
+from torch import Tensor, nn
 
 from vltok.cli.progress import progress
 from vltok.cli.tokenize import choose_device, find_rank
@@ -21,19 +22,21 @@ from vltok.errors import UserError
 from vltok.evaluation.adaptation import adaptive
 from vltok.evaluation.codec_rates import find_quality
 from vltok.evaluation.coders import CoarsestCoder, CodecCoder, Coder, TokenizerCoder
+from vltok.evaluation.distances import check_images
 from vltok.evaluation.features import FeatureNetwork, feature_network, weights_hash
 from vltok.evaluation.measuring import Measured, Share, measure_prior, measure_reconstruction
-from vltok.evaluation.processes import joined
+from vltok.evaluation.processes import gather, joined
 from vltok.evaluation.quality import Quality
-from vltok.evaluation.records import Record, environment
+from vltok.evaluation.records import Record, environment, package_version
 from vltok.figures.grids import example_grid
 from vltok.figures.report import report_html
 from vltok.figures.unfolding import save_unfolding
 from vltok.files import written_whole
-from vltok.interfaces import Tokenizer
+from vltok.interfaces import Ordered, Tokenizer
 from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fingerprint
 from vltok.io.places import find_tokenizer
 from vltok.losses.perceptual import LPIPS
+from vltok.nn.precision import full_float32
 
 _PICTURES = 8
 
@@ -66,12 +69,14 @@ class Found:
         measured: The figures.
         spec: Of its codes; None for a codec.
         protocol: What the figures depend on, besides the pictures and the feature network.
+        order: When each code of the first picture was drawn; None where that is not known.
     """
 
     subject: dict[str, Any]
     measured: Measured
     spec: CodeSpec | None
     protocol: dict[str, Any]
+    order: Int[Tensor, " t"] | None = None
 
 
 def evaluate(kind: Literal["tokenizer", "prior", "codec"], options: Namespace, text: str) -> None:
@@ -88,21 +93,21 @@ def evaluate(kind: Literal["tokenizer", "prior", "codec"], options: Namespace, t
     rank, world_size, local_rank = find_rank(os.environ)
     device = choose_device(options.device, local_rank)
     source = options.data.export_source(options.split)
+    if options.features is not None:
+        check_images(min(source.pictures, options.count) if kind == "prior" else source.pictures)
     network = None if options.features is None else feature_network(options.features).to(device)
     measure = {"tokenizer": _tokenizer, "codec": _codec, "prior": _prior}[kind]
-    batch_size = options.batch_size or options.data.batch_size
-    with joined(rank, world_size, device), warnings.catch_warnings():
+    share = Share(rank, world_size, options.batch_size or options.data.batch_size, options.data.workers)
+    total = len(share.of(source.pictures)) + (len(share.of(options.count)) if kind == "prior" else 0)
+    with joined(rank, world_size, device), full_float32(), warnings.catch_warnings():
         # the kernel distance needs all features; their memory is what the user pays for it
         warnings.filterwarnings("ignore", message="Metric `.*` will save all extracted features")
-        share = Share(rank, world_size, batch_size, options.data.workers)
-        total = len(share.of(source.pictures)) + (len(share.of(options.count)) if kind == "prior" else 0)
         with progress("evaluate", total) as report:
-            setting = Setting(
-                options, source, Share(rank, world_size, batch_size, options.data.workers, report), network, device
-            )
+            setting = Setting(options, source, replace(share, report=report), network, device)
             found = measure(setting)
+        skipped = gather(options.data.skipped)
     if rank == 0:
-        _write(kind, setting, found, text)
+        _write(kind, setting, found, skipped, text)
 
 
 def _tokenizer(setting: Setting) -> Found:
@@ -190,14 +195,19 @@ def _prior(setting: Setting) -> Found:
         "tokenizer": fingerprint(bundle),
     }
     drawn = {"count": options.count, "sampling": asdict(options.sampling), "seed": options.seed}
-    return Found(subject, measured, tokenizer.spec, {"drawn": drawn})
+    order = None
+    if measured.examples and tokenizer.spec.gridded and isinstance(prior, Ordered):
+        order = prior.drawing_order(measured.examples[0].codes.to(setting.device)).cpu()
+    return Found(subject, measured, tokenizer.spec, {"drawn": drawn}, order)
 
 
 def _parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _write(kind: Literal["tokenizer", "prior", "codec"], setting: Setting, found: Found, text: str) -> None:
+def _write(
+    kind: Literal["tokenizer", "prior", "codec"], setting: Setting, found: Found, skipped: list[str], text: str
+) -> None:
     options, measured, network = setting.options, found.measured, setting.network
     data = {
         "pixels": measured.pixels,
@@ -205,9 +215,25 @@ def _write(kind: Literal["tokenizer", "prior", "codec"], setting: Setting, found
         "size": options.data.size,
         "images": measured.images,
     }
-    features = None if network is None else {"name": network.name, "weights": weights_hash(network)}
-    protocol = {"data": data, "features": features, "precision": "float32", "seed": options.seed, **found.protocol}
-    where = {**environment(setting.device), "data": options.data.description(), "skipped": options.data.skipped}
+    features = None
+    if network is not None:
+        package = f"{network.package} {package_version(network.package)}"
+        features = {"name": network.name, "weights": weights_hash(network), "package": package}
+    protocol = {
+        "data": data,
+        "crops": setting.source.described,
+        "features": features,
+        "precision": "float32",
+        "seed": options.seed,
+        "versions": {name: package_version(name) for name in ("torchmetrics", "pillow")},
+        **found.protocol,
+    }
+    where = {
+        **environment(setting.device),
+        # a description knows of this process's corrupt pictures alone
+        "data": {key: value for key, value in options.data.description().items() if key != "skipped"},
+        "skipped": skipped,
+    }
     record = Record(kind, found.subject, measured.values, measured.codes, protocol, where)
     out = Path(options.out)
     with written_whole(out / "config.yaml") as path:
@@ -219,9 +245,9 @@ def _write(kind: Literal["tokenizer", "prior", "codec"], setting: Setting, found
         with written_whole(out / "reconstructions.png") as picture:
             example_grid(measured.examples[:_PICTURES], found.spec).save(picture)
         written.append(out / "reconstructions.png")
-    if kind == "prior" and found.spec.gridded and measured.examples:
+    if found.order is not None:
         first = measured.examples[0]
-        save_unfolding(first.result, first.codes, found.spec, out / "unfolding.gif")
+        save_unfolding(first.result, first.codes, found.order, found.spec, out / "unfolding.gif")
         written.append(out / "unfolding.gif")
     if measured.per_image:
         written.append(_write_images(measured, out))

@@ -108,8 +108,8 @@ def check_images(fewest: int) -> None:
     """
     if fewest < 2:
         raise UserError(
-            f"a distance between sets of images needs at least 2 of each, not {fewest}: give more pictures, or leave "
-            "--features out"
+            f"a distance between sets of images needs at least 2 of each, not {fewest}: give more pictures (or "
+            "--count), or leave --features out"
         )
 
 

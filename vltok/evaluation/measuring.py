@@ -209,6 +209,11 @@ def measure_prior(
 ) -> Measured:
     """Measure how well a prior knows the codes of pictures, and how far what it draws lies from them.
 
+    What is drawn and what the pictures hold have names apart: `length_of_samples` and `length_of_data`, and
+    `seconds_per_sample`, where `measure_reconstruction` has `seconds_per_image` for coding. Mean lengths have
+    confidence intervals. Likelihoods have none: `Prior.loss` gives means over a packed batch, of which no resample of
+    images can be taken.
+
     Args:
         prior: In evaluation mode, on `device`.
         tokenizer: The one whose codes it models; on `device`.
@@ -219,10 +224,11 @@ def measure_prior(
         network: Gives the features of the distances between the pictures and what is drawn; on `device`.
         examples: How many of the first draws to keep.
         device: Where to compute.
-        seed: Sets what is drawn.
+        seed: Sets what is drawn, and the resamples of confidence intervals.
 
     Raises:
-        UserError: There is no picture, its codes are not those that the prior was built for, or it has no class.
+        UserError: There is no picture, its codes are not those that the prior was built for, or it has no class, or
+            one that the prior does not know.
     """
     spec = tokenizer.spec
     distances = None if network is None else SetDistances(network.dimension, device)
@@ -263,13 +269,13 @@ def measure_prior(
     lengths = [_spread(counts) for counts in (drawn, data)]
     values = {
         **{name: Value(value) for name, value in figures.items()},
-        "length": Value(described["drawn"]["length"]["mean"]),
-        "length_of_data": Value(described["data"]["length"]["mean"]),
+        "length_of_samples": _mean_length(lengths[0], seed),
+        "length_of_data": _mean_length(lengths[1], seed),
         "length_distance": Value(wasserstein_distance(*(places for places, _ in lengths), *(n for _, n in lengths))),
     }
     if distances is not None:
         values |= named_distances(distances.compute(seed), network.name)
-    values["seconds_per_image"] = clock.value()
+    values["seconds_per_sample"] = clock.value()
     return Measured(images, _fingerprint(digests), values, described, [], {}, kept)
 
 
@@ -313,6 +319,12 @@ def _labels(batch: ImageBatch, prior: Prior, device: torch.device | str) -> Int[
         return None
     if batch.labels is None:
         raise UserError(f"this prior knows {prior.classes} classes, but the pictures have none: give data with classes")
+    strange = batch.labels[(batch.labels < 0) | (batch.labels >= prior.classes)]
+    if len(strange):
+        raise UserError(
+            f"a picture has label {int(strange[0])}, but this prior knows {prior.classes} classes, labelled 0 to "
+            f"{prior.classes - 1}: give data with the classes that it was trained on"
+        )
     return batch.labels.to(device)
 
 
@@ -326,6 +338,10 @@ def _perplexity(uses: Int[np.ndarray, " v"]) -> float:
 def _spread(counts: CodeCounts) -> tuple[np.ndarray, np.ndarray]:
     places = counts.lengths.nonzero()[0]
     return places, counts.lengths[places]
+
+
+def _mean_length(spread: tuple[np.ndarray, np.ndarray], seed: int) -> Value:
+    return mean_value(np.repeat(*spread).astype(np.float64), seed)
 
 
 class _Clock:

@@ -30,9 +30,11 @@ class Record:
             that was asked for.
         values: The figures by name. Names with a slash end in the feature network that they rest on.
         codes: What the codes look like: lengths, ratios, use of the codebook. Empty for a codec.
-        protocol: What the figures depend on. Figures of two records may be compared where the part `data` agrees, and
-            for those that rest on a network the part `features` or `lpips` too, and for correlations with the errors of
-            a code of fixed length the part `fixed`.
+        protocol: What the figures depend on. Figures of two records may be compared where the parts `data` and
+            `precision` agree, and for those that rest on a network the part `features` or `lpips` too, for
+            correlations with the errors of a code of fixed length the part `fixed`, for what a prior drew the count and
+            seed of the part `drawn`, and for what torchmetrics computes its version. `data` holds a hash of the pixels:
+            it says whether other `crops`, or another version of Pillow, made a difference.
         environment: Where it was measured and how the data was described, for the record.
     """
 
@@ -95,12 +97,13 @@ def environment(device: str) -> dict[str, Any]:
     return {
         "vltok": __version__,
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in _VERSIONED},
+        "versions": {name: package_version(name) for name in _VERSIONED},
         "device": gpu or f"{device}, {torch.get_num_threads()} threads",
     }
 
 
-def _version(distribution: str) -> str | None:
+def package_version(distribution: str) -> str | None:
+    """The version of an installed distribution; None where it is not installed."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
