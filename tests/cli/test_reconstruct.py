@@ -161,6 +161,17 @@ def test_a_corrupt_picture_harms_no_other(
     assert [Path(failure["source"]).name for failure in metrics["failed"]] == ["a.png", "c.png"]
 
 
+def test_only_corrupt_pictures_are_one_line(bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture at all")
+    out = tmp_path / "out"
+    assert main(["reconstruct", str(tmp_path / "a.png"), "--tokenizer", bundle, "--out", str(out)]) == 1
+    printed = capsys.readouterr()
+    lines = printed.err.splitlines()
+    assert len(lines) == 2 and "skipped" in lines[0] and printed.out == ""
+    assert lines[1].startswith("vltok: error: 1 of 1 pictures could not be reconstructed: ")
+    assert metrics_of(out)["mean"] is None and metrics_of(out)["images"] == []
+
+
 def test_an_interrupt_loses_no_finished_work(
     bundle: str, photograph: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

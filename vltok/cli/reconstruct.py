@@ -95,6 +95,7 @@ def _reconstruct(names: dict[str, Path], options: Namespace, out: Path) -> None:
     # --help and wrong arguments are answered without waiting for torch
     import torch
 
+    from vltok.cli.tokenize import choose_device
     from vltok.data.transforms import to_bytes_tensor
     from vltok.evaluation.adaptation import Crops, adaptation_line, adaptive, measure_adaptation
     from vltok.evaluation.pictures import code_picture, picture_figures
@@ -102,11 +103,7 @@ def _reconstruct(names: dict[str, Path], options: Namespace, out: Path) -> None:
     from vltok.figures.coding_maps import draw_picture_coding_map
     from vltok.io.bundles import fingerprint, load_tokenizer
 
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA fails an assertion
-        raise UserError(f"--device '{device}' is not on this machine: {str(error).splitlines()[0]}") from error
+    device = choose_device(options.device)
     tokenizer = load_tokenizer(options.tokenizer, device)
     origin = {"path": options.tokenizer, "fingerprint": fingerprint(options.tokenizer)}
     try:
