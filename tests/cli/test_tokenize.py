@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
+import torch
 
 from vltok.cli.main import main
-from vltok.cli.tokenize import find_rank, with_bundle_path, with_default_data
+from vltok.cli.tokenize import choose_device, find_rank, with_bundle_path, with_default_data
 from vltok.data.code_manifest import CodeManifest
 from vltok.data.codes import CodeData
 from vltok.data.folder import Folder
@@ -287,3 +288,13 @@ def test_photographs_are_the_default_and_leave_no_trace_in_other_data() -> None:
 def test_python_m_vltok_knows_the_verbs() -> None:
     printed = subprocess.run([sys.executable, "-m", "vltok", "--help"], capture_output=True, text=True, check=True)
     assert "\n  tokenize" in printed.stdout and "\n  detokenize" in printed.stdout
+
+
+@pytest.mark.parametrize(
+    ("wanted", "chosen"), [(None, "cuda:1"), ("cuda", "cuda:1"), ("cuda:0", "cuda:0"), ("cpu", "cpu")]
+)
+def test_each_process_gets_its_own_gpu(wanted: str | None, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch, "empty", lambda *_, device: None)
+    assert choose_device(wanted, local_rank=3) == chosen
