@@ -186,23 +186,11 @@ def test_every_parameter_of_the_tokenizer_gets_a_gradient(precision) -> None:
 
 
 def test_in_training_each_batch_has_the_ratios() -> None:
-    gate, (features, _) = GainGate(8, TRIPLE, exploration=0.0), planted(3)
+    gate, (features, _) = GainGate(8, TRIPLE), planted(3)
     for _ in range(20):  # the prices of the batches before are where the search for those of this one starts
         grains = decide(gate, features).grains
     shares = torch.bincount(grains.flatten(), minlength=3) / grains.numel()
     torch.testing.assert_close(shares, torch.tensor(gate.ratios.shares), rtol=0, atol=0.01)
-
-
-def test_exploration_keeps_the_ratios_and_leaves_choices_alone_outside_training() -> None:
-    features, _ = planted(2)
-    gate = GainGate(8, DUAL, exploration=0.5)
-    drawn = [decide(gate, features).grains for _ in range(2)]
-    differ = (drawn[0] != drawn[1]).float().mean()
-    # a region differs where one of the two draws explored and got the other granularity
-    assert 0.1 < differ < 0.4
-    torch.testing.assert_close(torch.stack(drawn).float().mean().item(), 0.25, rtol=0, atol=0.03)
-    gate.eval()
-    assert torch.equal(decide(gate, features).grains, decide(gate, features).grains)
 
 
 def test_it_decides_without_gradient_by_the_largest_value() -> None:
@@ -266,7 +254,6 @@ def test_processes_keep_one_set_of_prices() -> None:
         (lambda: GainGate(0, DUAL), r"gate\.channels must be at least 1, not 0"),
         (lambda: GainGate(8, DUAL, hidden=0), r"gate\.hidden must be at least 1, not 0"),
         (lambda: GainGate(8, DUAL, taught_share=0.0), r"gate\.taught_share must lie in \(0, 1\]"),
-        (lambda: GainGate(8, DUAL, exploration=1.0), r"gate\.exploration must lie in \[0, 1\)"),
         (lambda: GainGate(8, DUAL, decay=1.0), r"gate\.decay must lie between 0 and 1"),
         (lambda: decide(GainGate(16, DUAL), planted(2)[0]), r"gate\.channels is 16, but the encoder's .* have 8"),
     ],

@@ -41,8 +41,6 @@ class GainGate(Gate, Taught):
         ratios: Share of regions of each factor over the training images, summing to 1, such as ``{8: 0.5, 16: 0.5}``.
         hidden: Width of the hidden layer.
         taught_share: Share of the images of each batch whose alternatives are decoded.
-        exploration: Share of the regions that get a random granularity in training, drawn by the ratios, so that no
-            granularity goes untrained anywhere.
         decay: Share of the moving averages of the prices and of the mean gain that a training step keeps.
 
     Raises:
@@ -59,7 +57,6 @@ class GainGate(Gate, Taught):
         ratios: dict[int, float],
         hidden: int = 64,
         taught_share: float = 0.25,
-        exploration: float = 0.1,
         decay: float = 0.95,
     ) -> None:
         super().__init__()
@@ -74,12 +71,9 @@ class GainGate(Gate, Taught):
                 raise UserError(f"gate.{name} must be at least 1, not {value}")
         if not 0 < taught_share <= 1:
             raise UserError(f"gate.taught_share must lie in (0, 1], not {taught_share}")
-        if not 0 <= exploration < 1:
-            raise UserError(f"gate.exploration must lie in [0, 1), not {exploration}")
         if not 0 < decay < 1:
             raise UserError(f"gate.decay must lie between 0 and 1, not {decay}")
         self.channels = channels
-        self.exploration = exploration
         self.decay = decay
         self._taught_share = taught_share
         count = self.granularities - 1
@@ -89,7 +83,6 @@ class GainGate(Gate, Taught):
         self.register_buffer("prices", torch.zeros(count))
         self.register_buffer("mean_gain", torch.ones(()))
         self.register_buffer("steps", torch.zeros(()))
-        self.register_buffer("_bounds", torch.tensor(self._ratios.shares).cumsum(0)[:-1], persistent=False)
 
     @property
     def granularities(self) -> int:
@@ -108,12 +101,7 @@ class GainGate(Gate, Taught):
             worths = self._worths(features)
             prices = self._batch_prices(worths) if self.training else self.prices
             values = worths - F.pad(prices, (1, 0))[:, None, None]
-            grains = values.argmax(dim=1)
-            if self.training:
-                drawn = torch.bucketize(torch.rand_like(worths[:, 0]), self._bounds)
-                explored = torch.rand_like(worths[:, 0]) < self.exploration
-                grains = torch.where(explored, drawn, grains)
-        return GateDecision.hard(grains, self.granularities, values)
+        return GateDecision.hard(values.argmax(dim=1), self.granularities, values)
 
     def lessons(self, grains: Int[Tensor, "b h w"]) -> Int[Tensor, "n b h w"]:
         """The choice itself, and two maps that each give half of the regions, drawn anew, another granularity."""
