@@ -12,6 +12,7 @@ import torch
 from torch import distributed
 
 from vltok.errors import UserError
+from vltok.processes import world
 
 _Item = TypeVar("_Item")
 
@@ -47,8 +48,9 @@ def joined(rank: int, world_size: int, device: torch.device | str) -> Iterator[N
 
 def gather(items: Sequence[_Item]) -> list[_Item]:
     """The items of all processes, in the order of their ranks; plain values or NumPy arrays."""
-    if not distributed.is_initialized():
+    _, processes = world()
+    if processes == 1:
         return list(items)
-    found: list[list[_Item]] = [[] for _ in range(distributed.get_world_size())]
+    found: list[list[_Item]] = [[] for _ in range(processes)]
     distributed.all_gather_object(found, list(items))
     return list(itertools.chain.from_iterable(found))
