@@ -1,6 +1,7 @@
 """`vltok fit` from a recipe to a run folder, at a tiny size on real photographs."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,9 +14,10 @@ import yaml
 from PIL import Image
 
 import vltok
-from vltok.cli.fit import with_resumed_config
+from vltok.cli.fit import RunFolder, with_resumed_config
 from vltok.cli.main import main
 from vltok.io.bundles import fingerprint
+from vltok.training.checkpoints import previous_of
 
 RECIPE = """
 seed_everything: 3
@@ -325,3 +327,19 @@ def test_the_recipe_of_a_resumed_run_is_its_own(tmp_path: Path) -> None:
     assert with_resumed_config(["--resume", "--out", str(run)]) == [*own, "--resume", "--out", str(run)]
     assert with_resumed_config([f"--out={run}", "--resume"]) == [*own, f"--out={run}", "--resume"]
     assert with_resumed_config(["--resume", "--out", str(run), "--config", "a"])[0] == "--resume"
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(run: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = RunFolder(run)
+    assert folder.previous_checkpoint == previous_of(folder.last_checkpoint)
+    assert main(["fit", "--resume", "--out", str(run), "--trainer.max_steps", "4"]) == 0
+    assert torch.load(folder.previous_checkpoint, weights_only=True)["global_step"] == 2
+    os.truncate(folder.last_checkpoint, 1000)
+    with pytest.warns(UserWarning, match=r"last.ckpt' is damaged: .*; going on from the one before it, of step 2"):
+        assert main(["fit", "--resume", "--out", str(run), "--trainer.max_steps", "4"]) == 0
+    assert torch.load(folder.last_checkpoint, weights_only=True)["global_step"] == 4
+    for checkpoint in (folder.last_checkpoint, folder.previous_checkpoint):
+        os.truncate(checkpoint, 1000)
+    capsys.readouterr()
+    assert main(["fit", "--resume", "--out", str(run)]) == 1
+    assert "is damaged" in _one_line(capsys)

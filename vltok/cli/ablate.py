@@ -123,7 +123,7 @@ class _Job:
         """What is to be done; None when nothing is left."""
         path = self.folder.path
         if not self.folder.metrics.is_file():
-            goes_on = "--resume" if self.folder.last_checkpoint.is_file() else "--overwrite"
+            goes_on = "--resume" if self.folder.resumable else "--overwrite"
             fit = ("fit", *self.arguments, "--out", str(path), goes_on)
             return _Step(fit, path.with_name(f"{path.name}.log"))
         if self.evaluation is not None and not self.evaluation.finished:

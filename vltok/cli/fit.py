@@ -4,7 +4,7 @@
 runs/quickstart/
   config.yaml           the recipe with every default and override: 'vltok fit --config' reads it again
   logs/                 TensorBoard
-  checkpoints/last.ckpt where --resume goes on
+  checkpoints/last.ckpt where --resume goes on, and beside it the checkpoint before it, in case that one is damaged
   bundle/               the trained tokenizer or prior, for vltok.load_tokenizer or vltok.load_prior
   metrics.json          what was measured at the end
   reconstructions.png   of a tokenizer: held-out pictures, their reconstructions and coding maps
@@ -40,6 +40,15 @@ class RunFolder:
         return self.checkpoints / "last.ckpt"
 
     @property
+    def previous_checkpoint(self) -> Path:
+        return self.checkpoints / "last.previous.ckpt"
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is a checkpoint; a process that was killed may have left only the one before the last."""
+        return self.last_checkpoint.is_file() or self.previous_checkpoint.is_file()
+
+    @property
     def bundle(self) -> Path:
         return self.path / "bundle"
 
@@ -63,7 +72,7 @@ class RunFolder:
         """
         if resume and overwrite:
             raise UserError("--resume goes on with a run and --overwrite starts it anew: give one of them")
-        if resume and not self.last_checkpoint.is_file():
+        if resume and not self.resumable:
             raise UserError(f"--resume: there is no {self.last_checkpoint} to go on with")
         if resume or not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return
@@ -72,7 +81,7 @@ class RunFolder:
         if not overwrite:
             state = "a finished run" if self.metrics.is_file() else "a run that was started"
             choices = "go on with it by --resume, or replace it by --overwrite"
-            if not self.last_checkpoint.is_file():
+            if not self.resumable:
                 choices = "it has no checkpoint for --resume; replace it by --overwrite"
             raise UserError(f"'{self.path}' holds {state}: {choices}")
 

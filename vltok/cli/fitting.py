@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -28,6 +29,7 @@ from vltok.interfaces import Prior, Tokenizer
 from vltok.io.recipes import instantiate, parse, recipe_parser
 from vltok.processes import world
 from vltok.training import PictureLogger, PlainProgress, PriorTraining, TokenizerTraining
+from vltok.training.checkpoints import WholeCheckpoints, heal_checkpoint
 
 _CHECKPOINT_INTERVAL = timedelta(minutes=15)
 #: Beginnings of warnings that are no news to the user.
@@ -54,6 +56,8 @@ def fit(arguments: Sequence[str]) -> None:
     leads = rank_zero_only.rank == 0
     if leads:
         folder.check(config.resume, config.overwrite)
+        if config.resume:
+            heal_checkpoint(folder.last_checkpoint)
     seed_everything(config.seed_everything, workers=True, verbose=False)
     built = instantiate(parser, config)
     _check_data(built.model, built.data)
@@ -149,8 +153,13 @@ def _trainer(given: Namespace, model: LightningModule, folder: RunFolder) -> Tra
         options["logger"] = TensorBoardLogger(folder.path, name="logs", version="")
     if options["enable_model_summary"] is None:
         options["enable_model_summary"] = False
+    plugins = options["plugins"] or []
+    plugins = list(plugins) if isinstance(plugins, list) else [plugins]
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(WholeCheckpoints())
+    own = {"callbacks": callbacks, "plugins": plugins, "default_root_dir": folder.path}
     try:
-        return Trainer(**{**options, "callbacks": callbacks, "default_root_dir": folder.path})
+        return Trainer(**{**options, **own})
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"trainer: {error}") from error
 
