@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from skimage import data as photographs
 
-from vltok.interfaces import Tokenizer
-from vltok.io.bundles import save_tokenizer
+from vltok.interfaces import Prior, Tokenizer
+from vltok.io.bundles import save_prior, save_tokenizer
 from vltok.io.recipes import instantiate, parse_tree, recipe_parser
 
 CONFIG = {
@@ -21,6 +21,19 @@ CONFIG = {
         "quantizer": {"class_path": "ema-vq", "init_args": {"size": 300, "dimension": 4}},
         "decoder": {"class_path": "pixel-shuffle", "init_args": {"factor": 4, "channels": 8, "width": 8, "blocks": 1}},
         "budget": {"class_path": "ratio", "init_args": {"ratios": {4: 0.5, 8: 0.5}}},
+    },
+}
+
+PRIOR = {
+    "class_path": "dq-transformer",
+    "init_args": {
+        "codebook_size": 300,
+        "factors": [4, 8],
+        "regions": [2, 2],
+        "width": 16,
+        "heads": 2,
+        "position_layers": 1,
+        "content_layers": 1,
     },
 }
 
@@ -47,6 +60,15 @@ def write_bundle(path: Path, seed: int = 0, config: dict = CONFIG) -> Tokenizer:
     tokenizer = instantiate(parser, parse_tree(parser, {"tokenizer": config})).tokenizer
     save_tokenizer(tokenizer, config, path)
     return tokenizer
+
+
+def write_prior(path: Path, config: dict, tokenizer: str) -> None:
+    """A prior that nothing has trained, as a bundle; `tokenizer` is the fingerprint of the one beside it."""
+    parser = recipe_parser("test")
+    parser.add_subclass_arguments(Prior, "prior", required=True)
+    torch.manual_seed(0)
+    prior = instantiate(parser, parse_tree(parser, {"prior": config})).prior
+    save_prior(prior, config, path, tokenizer, ["../tokenizer"])
 
 
 def write_pictures(root: Path, count: int) -> None:

@@ -13,24 +13,10 @@ import torch
 
 from vltok.cli.main import main
 from vltok.data.code_manifest import CodeManifest
-from vltok.interfaces import Prior
-from vltok.io.bundles import fingerprint, load_tokenizer, save_prior
-from vltok.io.recipes import instantiate, parse_tree, recipe_parser
+from vltok.io.bundles import fingerprint, load_tokenizer
 
-from .exports import CONFIG, start_process, write_bundle, write_pictures
+from .exports import CONFIG, PRIOR, start_process, write_bundle, write_pictures, write_prior
 
-PRIOR = {
-    "class_path": "dq-transformer",
-    "init_args": {
-        "codebook_size": 300,
-        "factors": [4, 8],
-        "regions": [2, 2],
-        "width": 16,
-        "heads": 2,
-        "position_layers": 1,
-        "content_layers": 1,
-    },
-}
 DATA = ["--data=folder", "--data.root=pictures", "--data.size=16", "--data.workers=0", "--data.val_share=0.4"]
 
 
@@ -42,14 +28,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_pictures(folder / "pictures", 30)
     write_prior(folder / "prior", PRIOR, fingerprint(folder / "tokenizer"))
     return folder
-
-
-def write_prior(path: Path, config: dict, tokenizer: str) -> None:
-    parser = recipe_parser("test")
-    parser.add_subclass_arguments(Prior, "prior", required=True)
-    torch.manual_seed(0)
-    prior = instantiate(parser, parse_tree(parser, {"prior": config})).prior
-    save_prior(prior, config, path, tokenizer, ["../tokenizer"])
 
 
 @pytest.fixture(autouse=True)

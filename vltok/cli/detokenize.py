@@ -52,8 +52,6 @@ def picture_name(key: str, index: int, taken: set[str]) -> str:
 
 def _detokenize(options: Namespace, out: Path) -> None:
     # --help and wrong arguments are answered without waiting for torch
-    import torch
-
     from vltok.cli.progress import progress
     from vltok.cli.tokenize import choose_device
     from vltok.data.code_manifest import CodeManifest
@@ -89,8 +87,7 @@ def _detokenize(options: Namespace, out: Path) -> None:
             start += manifest.settings.shard_size
 
     taken: set[str] = set()
-    deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-    with deterministic, progress("detokenize", manifest.statistics["samples"]) as report:
+    with progress("detokenize", manifest.statistics["samples"]) as report:
         for samples in batches():
             images = to_bytes(decode(tokenizer, samples, device))
             for sample, pixels in zip(samples, images.cpu(), strict=True):

@@ -44,6 +44,7 @@ from vltok.files import written_whole
 from vltok.interfaces import SamplingConfig, Tokenizer
 from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fingerprint
 from vltok.io.places import find_tokenizer, places_of
+from vltok.nn.precision import computing
 
 _DESCRIPTION = """\
 Draw pictures: a prior draws code sequences, its tokenizer decodes them. Killed at any moment and given again, the same
@@ -125,7 +126,7 @@ def _sample(options: Namespace) -> None:
         left = sum(len(export.pictures(shard)) for shard in pending)
         mine = sum(len(export.pictures(shard)) for shard in export.shards[rank::world_size])
         purpose = "sample" if world_size == 1 else f"sample, process {rank} of {world_size}"
-        with progress(purpose, mine, done=mine - left) as report:
+        with progress(purpose, mine, done=mine - left) as report, computing(device):
             for shard in pending:
                 images = export.pictures(shard)
                 codes = prior.sample(
@@ -188,7 +189,8 @@ def _write_grid(manifest: CodeManifest, tokenizer: Tokenizer, device: str, out: 
 
 @torch.inference_mode()
 def _decode(tokenizer: Tokenizer, codes: Codes, device: str) -> Tensor:
-    return tokenizer.decode(codes.to(device)).float().clamp(-1, 1).cpu()
+    with computing(device):
+        return tokenizer.decode(codes.to(device)).float().clamp(-1, 1).cpu()
 
 
 def _samples(codes: Codes, images: range) -> list[CodeSample]:

@@ -77,8 +77,6 @@ def _path(bundle: str) -> str:
 
 
 def _tokenize(options: Namespace) -> None:
-    import torch
-
     from vltok.cli.progress import progress
     from vltok.data.code_export import CodeExport
     from vltok.data.code_manifest import ExportSettings
@@ -112,10 +110,8 @@ def _tokenize(options: Namespace) -> None:
             print(f"{source.pictures} pictures, {len(export.shards)} shards, on {device}{part}", file=sys.stderr)
         if pending < mine and shards:
             print(f"going on from {mine - pending} pictures that are done", file=sys.stderr)
-        # the same pictures give the same codes, run for run
-        deterministic = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
         purpose = "tokenize" if world_size == 1 else f"tokenize, process {rank} of {world_size}"
-        with deterministic, progress(purpose, mine, done=mine - pending) as report:
+        with progress(purpose, mine, done=mine - pending) as report:
             write_codes(tokenizer, source, export, workers=options.data.workers, device=device, report=report)
         manifest = export.finish()
     finally:

@@ -17,9 +17,7 @@ from vltok.data.code_statistics import CodeCounts
 from vltok.data.exporting import ExportBatch, ExportLoader
 from vltok.data.images import ExportSource
 from vltok.interfaces import Tokenizer
-
-#: The types in which a tokenizer may compute, by name.
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+from vltok.nn.precision import computing
 
 
 def write_codes(
@@ -78,22 +76,22 @@ def encode(tokenizer: Tokenizer, images: Float[Tensor, "b 3 H W"], precision: st
     Args:
         tokenizer: In evaluation mode, on `device`.
         images: In [-1, 1].
-        precision: A key of `PRECISIONS`: below float32, layers that bear it compute in it.
+        precision: What to compute in: see `computing`.
         device: Where to compute.
     """
-    dtype = PRECISIONS[precision]
-    with torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32):
+    with computing(device, precision):
         return tokenizer.encode(images.to(device, non_blocking=True)).to("cpu")
 
 
 @torch.inference_mode()
 def decode(tokenizer: Tokenizer, samples: Sequence[CodeSample], device: torch.device | str) -> Float[Tensor, "b 3 H W"]:
-    """The images of samples whose pictures had one size, on `device`.
+    """The images of samples whose pictures had one size, on `device`, in float32.
 
     Raises:
         UserError: The samples are no codes of the tokenizer.
     """
-    return tokenizer.decode(codes_of(samples).validate(tokenizer.spec).to(device))
+    with computing(device):
+        return tokenizer.decode(codes_of(samples).validate(tokenizer.spec).to(device))
 
 
 def _samples(codes: Codes, batch: ExportBatch) -> Iterator[CodeSample]:

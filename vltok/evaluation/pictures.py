@@ -12,6 +12,7 @@ from vltok.data.transforms import to_unit_range
 from vltok.errors import UserError
 from vltok.evaluation.pixels import psnr, to_bytes
 from vltok.interfaces import Tokenizer
+from vltok.nn.precision import computing
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +56,7 @@ class PictureFigures:
 def code_picture(
     tokenizer: Tokenizer, picture: UInt8[Tensor, "3 H W"], tile: int, device: torch.device | str = "cpu"
 ) -> CodedPicture:
-    """Encode and decode a picture of any size.
+    """Encode and decode a picture of any size, in float32.
 
     Where its sides are no multiples of the tokenizer's `divisor`, the picture is continued on the right and below by
     its own reflection, which is coded with it and then cut off. A picture with a longer side than `tile` is divided
@@ -80,8 +81,9 @@ def code_picture(
         grains.append([])
         for across in _tiles(len(columns), tile, tokenizer.divisor):
             pixels = picture[:, rows[down]][:, :, columns[across]]
-            codes = tokenizer.encode(to_unit_range(pixels)[None].to(device))
-            decoded = tokenizer.decode(codes)[0]
+            with computing(device):
+                codes = tokenizer.encode(to_unit_range(pixels)[None].to(device))
+                decoded = tokenizer.decode(codes)[0]
             if not decoded.isfinite().all():
                 raise UserError("the tokenizer gives NaN or infinite pixels for this picture")
             reconstruction[:, down, across] = to_bytes(decoded).cpu()

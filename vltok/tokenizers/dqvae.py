@@ -25,6 +25,7 @@ from vltok.interfaces import (
     TokenizerOutput,
 )
 from vltok.nn.modes import evaluating
+from vltok.nn.precision import full_float32
 from vltok.nn.regions import region_errors
 from vltok.tokenizers.gates import FixedGate
 from vltok.tokenizers.straight_through import straight_through
@@ -104,6 +105,7 @@ class DQVAE(Tokenizer, Adaptive):
         return None if self.target_ratios is None else regions * self.target_ratios.codes_per_region
 
     @torch.no_grad()
+    @full_float32()
     def encode(self, images: Float[Tensor, "b 3 H W"]) -> Codes:
         """The codes of images, without gradient. Decided as in evaluation whatever the mode, and nothing is updated.
 
@@ -118,6 +120,7 @@ class DQVAE(Tokenizer, Adaptive):
             return Codes.from_code_map(ids, decision.grains, self._spec)
 
     @torch.no_grad()
+    @full_float32()
     def decode(self, codes: Codes) -> Float[Tensor, "b 3 H W"]:
         """The images of codes, of any mix of lengths, without gradient."""
         with evaluating(self):

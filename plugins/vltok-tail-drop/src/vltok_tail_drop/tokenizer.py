@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
 from vltok.interfaces import Quantizer, Tokenizer, TokenizerOutput
+from vltok.nn.precision import full_float32
 from vltok_tail_drop.lengths import LengthPolicy, Observing, pixel_errors
 from vltok_tail_drop.transformers import PrefixDecoder, QueryEncoder
 
@@ -114,6 +115,7 @@ class TailDrop(Tokenizer):
         return self.length_policy.expected_length
 
     @torch.no_grad()
+    @full_float32()
     def encode(self, images: Float[Tensor, "b 3 H W"]) -> Codes:
         """The codes of images, as many of each as the length policy chooses, without gradient.
 
@@ -127,6 +129,7 @@ class TailDrop(Tokenizer):
         return Codes(ids[self._kept(lengths)], lengths)
 
     @torch.no_grad()
+    @full_float32()
     def decode(self, codes: Codes) -> Float[Tensor, "b 3 H W"]:
         """The images of codes, of any mix of lengths, without gradient."""
         kept = self._kept(codes.lengths)
