@@ -1,5 +1,7 @@
 """Real pictures for the tests of data: photographs from scikit-image's wheel, as files."""
 
+import io
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,3 +32,31 @@ def tree(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+def jpeg(index: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.roll(data.coffee(), 31 * index, axis=1)[:40, :56]).save(file, "JPEG", quality=92)
+    return file.getvalue()
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., str]:
+    """Write shards of so many pictures each; returns the pattern that they match."""
+
+    def write(
+        *counts: int, name: str = "train", change: Callable[[int, dict], dict] = lambda index, files: files
+    ) -> str:
+        index = 0
+        for shard, count in enumerate(counts):
+            with tarfile.open(tmp_path / f"{name}-{shard:03d}.tar", "w") as tar:
+                for _ in range(count):
+                    files = change(index, {"jpg": jpeg(index), "cls": str(index % 3).encode()})
+                    for extension, content in files.items():
+                        header = tarfile.TarInfo(f"{name}/{index:04d}.{extension}")
+                        header.size = len(content)
+                        tar.addfile(header, io.BytesIO(content))
+                    index += 1
+        return str(tmp_path / f"{name}-*.tar")
+
+    return write

@@ -44,7 +44,7 @@ def test_order_changes_with_the_epoch() -> None:
     places = Places(20, seed=0)
     first = list(places)
     assert list(places) == first
-    places.set_epoch(1)
+    places.start(1)
     second = list(places)
     assert [index for index, _ in second] != [index for index, _ in first]
     assert sorted(second) == [(index, 1) for index in range(20)]

@@ -121,7 +121,7 @@ class Swatches(ImageData):
         places = Places(len(crops), seed=None if self.fault == "unshuffled" else seed)
         options = {"total": 12, "batch_size": 4, "workers": 0}
         if self.fault == "unshuffled":
-            places.set_epoch = lambda epoch: None
+            places.start = lambda epoch, taken=0: None
         return Loader(crops, self._skipped, places=places, training=training, **options)
 
 

@@ -10,11 +10,13 @@ from typing import Any, final
 import lightning.pytorch as pl
 import numpy as np
 from jaxtyping import Int
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from vltok.codes import Codes, CodeSpec
 from vltok.data.code_manifest import CodeManifest
 from vltok.data.code_shards import codes_of, parse_tar_sample
+from vltok.data.position import Position
+from vltok.data.workers import Failure, load, share, worker_loader
 from vltok.errors import UserError
 from vltok.processes import world
 
@@ -122,26 +124,23 @@ class CodeLoader:
         self._batches = world_size * -(-total // (room * world_size))
         if total < self._batches * longest:
             raise UserError(f"{len(dataset)} samples are too few for {world_size} processes")
-        self._epoch = 0
-        self._batch = 0
-        self._resumed = False
+        #: Where Lightning tells the epoch.
+        self.sampler = Position(len(self), {"seed": seed, "batches": self._batches, "world_size": world_size})
+        #: Lightning asks for this next to `sampler`.
+        self.batch_sampler = None
 
     def __len__(self) -> int:
         """The number of batches that this process has in every epoch."""
         return self._batches // self._world_size
 
     def __iter__(self) -> Iterator[Codes]:
-        """The next epoch; or, after `load_state_dict`, the rest of the one that was left."""
-        if self._batch and not self._resumed:
-            self._epoch, self._batch = self._epoch + 1, 0
-        self._resumed = False
-        loader = DataLoader(
-            self._dataset,
-            sampler=self.plan(self._epoch)[self._batch :],
-            batch_size=None,
-            num_workers=self._workers,
-        )
-        return self._count(loader)
+        """An epoch; or, after `load_state_dict`, the rest of the one that was left."""
+        left = self.plan(self.sampler.epoch)[self.sampler.start() :]
+        loader = worker_loader(_Read(self._dataset), self._workers, sampler=left, batch_size=None)
+        for codes in load(loader):
+            self.sampler.take()
+            yield codes
+        self.sampler.set_epoch(self.sampler.epoch + 1)  # a plain loop over epochs gets other orders too
 
     def plan(self, epoch: int) -> list[Int[np.ndarray, " b"]]:
         """The samples of each batch that this process has in an epoch."""
@@ -154,15 +153,8 @@ class CodeLoader:
         return [order[edges[batch] : edges[batch + 1]] for batch in mine]
 
     def state_dict(self) -> dict[str, int]:
-        """Where the next batch stands."""
-        over = self._batch == len(self)
-        return {
-            "epoch": self._epoch + over,
-            "batch": 0 if over else self._batch,
-            "seed": self._seed,
-            "batches": self._batches,
-            "world_size": self._world_size,
-        }
+        """Where the next batch stands; batches that workers have prepared beforehand do not count."""
+        return self.sampler.state_dict()
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from where `state_dict` was taken.
@@ -170,14 +162,7 @@ class CodeLoader:
         Raises:
             UserError: The batches would be others than they were then.
         """
-        for key, value in self.state_dict().items():
-            if key not in ("epoch", "batch") and state[key] != value:
-                raise UserError(
-                    f"the run that is resumed had {key} {state[key]}, this one has {value}: resume with the same "
-                    "codes, limits, seed and number of processes"
-                )
-        self._epoch, self._batch = state["epoch"], state["batch"]
-        self._resumed = True
+        self.sampler.load_state_dict(state)
 
     def _order(self, epoch: int) -> Int[np.ndarray, " n"]:
         count = len(self._dataset)
@@ -191,10 +176,20 @@ class CodeLoader:
         order = np.concatenate([np.arange(starts[shard], starts[shard + 1]) for shard in shards])
         return order[np.argsort(np.arange(count) // self._window + generator.random(count))]
 
-    def _count(self, loader: DataLoader) -> Iterator[Codes]:
-        for codes in loader:
-            self._batch += 1
-            yield codes
+
+class _Read(Dataset):
+    """What came of reading some samples of a data set: an error must not be lost on the way from a worker."""
+
+    def __init__(self, dataset: CodeDataset) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, indices: Int[np.ndarray, " b"]) -> Codes | Failure:
+        try:
+            codes = self._dataset[indices]
+            share(codes.ids, codes.lengths, codes.grains, codes.labels)
+        except UserError as error:
+            return Failure(str(error))
+        return codes
 
 
 @final

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import final
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from vltok.data.code_manifest import SkippedPicture
 from vltok.data.images import ExportSource, ImageBatch, Sample, collate
 from vltok.data.loading import Crops
 from vltok.data.skipping import Skipped, SkippedPictures
+from vltok.data.workers import Failure, load, share, worker_loader
 from vltok.errors import UserError
 
 
@@ -74,7 +75,7 @@ class CroppedPictures(ExportSource):
 class ExportLoader:
     """Loads parts of a source: each in batches of consecutive places, so that no batch spans two parts.
 
-    Iterating raises a `UserError` when too many pictures are corrupt, or the source cannot be read.
+    Iterating raises a `UserError` when too many pictures are corrupt, or the source cannot be read, or a worker ends.
 
     Args:
         source: The pictures.
@@ -85,38 +86,36 @@ class ExportLoader:
 
     def __init__(self, source: ExportSource, parts: Sequence[range], batch_size: int, workers: int) -> None:
         self._source = source
-        self._loader = DataLoader(
-            _Batches(source, parts, batch_size),
-            batch_size=None,
-            num_workers=workers,
-            pin_memory=torch.cuda.is_available(),
+        self._loader = worker_loader(
+            _Batches(source, parts, batch_size), workers, batch_size=None, pin_memory=torch.cuda.is_available()
         )
 
     def __iter__(self) -> Iterator[ExportBatch]:
-        for batch in self._loader:
-            if isinstance(batch, str):
-                raise UserError(batch)
+        for batch in load(self._loader):
             skipped = [Skipped(picture.key, picture.reason) for picture in batch.skipped]
             self._source.skipped.add(skipped, self._source.pictures)
             yield batch
 
 
 class _Batches(IterableDataset):
-    """Every so many-th batch, for each worker; or the message of an error, which must not be lost on the way."""
+    """Every so many-th batch, for each worker; or an error, which must not be lost on the way."""
 
     def __init__(self, source: ExportSource, parts: Sequence[range], batch_size: int) -> None:
         super().__init__()
         self._source, self._parts, self._batch_size = source, parts, batch_size
 
-    def __iter__(self) -> Iterator[ExportBatch | str]:
+    def __iter__(self) -> Iterator[ExportBatch | Failure]:
         try:
             read = self._source.read(itertools.chain.from_iterable(self._mine()))
             for places in self._mine():
                 found = dict(zip(places, read, strict=False))
                 samples = {place: item for place, item in found.items() if isinstance(item, Sample)}
+                images = collate(list(samples.values())) if samples else None
+                if images is not None:
+                    share(images.images, images.labels)
                 yield ExportBatch(
                     places=list(samples),
-                    images=collate(list(samples.values())) if samples else None,
+                    images=images,
                     skipped=[
                         SkippedPicture(place, item.key, item.reason)
                         for place, item in found.items()
@@ -124,7 +123,7 @@ class _Batches(IterableDataset):
                     ],
                 )
         except UserError as error:
-            yield str(error)
+            yield Failure(str(error))
 
     def _mine(self) -> Iterator[range]:
         worker = get_worker_info()

@@ -14,24 +14,19 @@ from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+from torch.utils.data import Dataset, IterableDataset, Sampler
 
 from vltok.data.decoding import CorruptPicture
 from vltok.data.images import ImageBatch, Sample, collate
+from vltok.data.position import Position
 from vltok.data.skipping import Skipped, SkippedPictures
 from vltok.data.transforms import Crop, to_bytes_tensor
+from vltok.data.workers import Failure, load, share, worker_loader
 from vltok.errors import UserError
 from vltok.processes import world
 
-# How many others are tried in the place of a corrupt training picture.
-_REPLACEMENTS = 20
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An error of the user's that a worker met."""
-
-    message: str
+#: How many others are tried in the place of a corrupt training picture.
+REPLACEMENTS = 20
 
 
 @dataclass(frozen=True)
@@ -47,8 +42,7 @@ class _Loaded:
     """What came of a whole batch."""
 
     batch: ImageBatch | None
-    skipped: tuple[Skipped, ...] = ()
-    failure: Failure | None = None
+    skipped: tuple[Skipped, ...]
 
     def pin_memory(self) -> _Loaded:
         return self if self.batch is None else replace(self, batch=self.batch.pin_memory())
@@ -108,7 +102,7 @@ class Crops(Dataset[Draw]):
         index, epoch = place
         generator = crop_generator(self.seed, self.purpose, epoch, self.pictures.key(index))
         skipped = []
-        for _ in range(1 + _REPLACEMENTS if self.replace else 1):
+        for _ in range(1 + REPLACEMENTS if self.replace else 1):
             key = self.pictures.key(index)
             try:
                 image = self.pictures.read(index)
@@ -135,11 +129,12 @@ class Places(Sampler[tuple[int, int]]):
         self.count = count
         self.seed = seed
         self.split = split
-        self.epoch = 0
+        self._epoch = 0
+        self._taken = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch."""
-        self.epoch = epoch
+    def start(self, epoch: int, taken: int = 0) -> None:
+        """Give the places of an epoch from the next pass on, without so many of the first ones."""
+        self._epoch, self._taken = epoch, taken
 
     def __len__(self) -> int:
         if self.split is None:
@@ -150,20 +145,25 @@ class Places(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = list(range(self.count))
         if self.seed is not None:
-            random.Random(f"{self.seed}/{self.epoch}").shuffle(order)
+            random.Random(f"{self.seed}/{self._epoch}").shuffle(order)
         if self.split is not None:
             rank, processes = world()
             everyone = len(self) * processes
             order = (order * math.ceil(everyone / max(self.count, 1)))[:everyone][rank::processes]
-        return ((index, self.epoch) for index in order)
+        return ((index, self._epoch) for index in order[self._taken :])
 
 
 class Stream(IterableDataset[Draw], ABC):
     """Crops of pictures that can only be read one after the other."""
 
+    @property
     @abstractmethod
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch."""
+    def order(self) -> dict[str, int]:
+        """What the order of training batches follows from, besides the batches themselves."""
+
+    @abstractmethod
+    def start(self, epoch: int, taken: int = 0) -> None:
+        """Give the crops of an epoch from the next pass on, without those of so many batches."""
 
     @abstractmethod
     def __iter__(self) -> Iterator[Draw | Failure]:
@@ -171,9 +171,9 @@ class Stream(IterableDataset[Draw], ABC):
 
 
 class Loader:
-    """Batches of images, for a loop or for Lightning.
+    """Batches of images, for a loop or for Lightning. A training's can be taken up again in mid-epoch.
 
-    Raises a `UserError` while it is iterated when too many pictures are corrupt, or none is left.
+    Raises a `UserError` while it is iterated when too many pictures are corrupt, or none is left, or a worker ends.
 
     Args:
         dataset: What to load: crops by place, or a stream.
@@ -183,7 +183,7 @@ class Loader:
         workers: Processes that decode.
         places: The crops to load, in order; None for a stream.
         training: Crops change from one epoch to the next, and batches are full. Otherwise each pass is the same.
-        length: The number of batches of a stream, where it is known.
+        length: The number of batches of a stream, where it is known; that of training's always is.
 
     Raises:
         UserError: There are too few training crops for a batch.
@@ -209,11 +209,13 @@ class Loader:
         self._skipped = skipped
         self._total = total
         self._length = length if places is None else None
-        self._loader = DataLoader(
+        self._batch_size = batch_size
+        self._places = places
+        self._loader = worker_loader(
             dataset,
+            workers,
             batch_size=batch_size,
             sampler=places,
-            num_workers=workers,
             collate_fn=_collate,
             # a stream's epochs are whole batches, except where it ends in a failure
             drop_last=training and places is not None,
@@ -222,7 +224,7 @@ class Loader:
             persistent_workers=training and workers > 0 and places is not None,
         )
         #: Where Lightning tells the epoch.
-        self.sampler = (dataset if places is None else places) if training else None
+        self.sampler = Position(len(self), self._order()) if training else None
         #: Lightning asks for this next to `sampler`.
         self.batch_sampler = None
 
@@ -234,27 +236,52 @@ class Loader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[ImageBatch]:
-        empty = True
-        for loaded in self._loader:
-            if loaded.failure is not None:
-                raise UserError(loaded.failure.message)
+        position = self.sampler or Position(0, {})
+        taken = position.start()
+        if self._places is None:
+            self._loader.dataset.start(position.epoch, taken)
+        else:
+            self._places.start(position.epoch, taken * self._batch_size)
+        empty = not taken
+        for loaded in load(self._loader):
             self._skipped.add(loaded.skipped, self._total)
+            position.take()
             if loaded.batch is not None:
                 empty = False
                 yield loaded.batch
         if empty and self._skipped.keys:
             raise UserError(f"no picture can be read; the first that cannot is {self._skipped.keys[0]}")
-        if self.sampler is not None:  # a plain loop over epochs gets new crops too
-            self.sampler.set_epoch(self.sampler.epoch + 1)
+        position.set_epoch(position.epoch + 1)  # a plain loop over epochs gets new crops too
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the next batch of a training stands; batches that workers have prepared beforehand do not count."""
+        return {} if self.sampler is None else self.sampler.state_dict()
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from where `state_dict` was taken: what lies before is not decoded again.
+
+        Raises:
+            UserError: The batches would be others than they were then.
+        """
+        if self.sampler is not None:
+            self.sampler.load_state_dict(state)
+
+    def _order(self) -> dict[str, int]:
+        order = {"data.batch_size": self._batch_size, "processes": world()[1], "batches in an epoch": len(self)}
+        if self._places is None:
+            return order | self._loader.dataset.order | {"data.workers": self._loader.num_workers}
+        return order | {"training crops": self._places.count, "data.seed": self._places.seed or 0}
 
 
-def _collate(draws: Sequence[Draw | Failure]) -> _Loaded:
+def _collate(draws: Sequence[Draw | Failure]) -> _Loaded | Failure:
     failure = next((draw for draw in draws if isinstance(draw, Failure)), None)
     if failure is not None:
-        return _Loaded(None, failure=failure)
+        return failure
     samples = [draw.sample for draw in draws if draw.sample is not None]
-    skipped = tuple(picture for draw in draws for picture in draw.skipped)
     try:
-        return _Loaded(collate(samples) if samples else None, skipped)
+        batch = collate(samples) if samples else None
+        if batch is not None:
+            share(batch.images, batch.labels)
     except UserError as error:
-        return _Loaded(None, skipped, Failure(str(error)))
+        return Failure(str(error))
+    return _Loaded(batch, tuple(picture for draw in draws for picture in draw.skipped))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -14,10 +15,11 @@ from torch.utils.data import get_worker_info
 
 from vltok.data.decoding import CorruptPicture
 from vltok.data.images import ExportSource, Sample
-from vltok.data.loading import Draw, Failure, Stream, crop_generator
+from vltok.data.loading import REPLACEMENTS, Draw, Stream, crop_generator
 from vltok.data.skipping import Skipped, SkippedPictures
 from vltok.data.tars import Part, decode_sample, label_of
 from vltok.data.transforms import Crop, to_bytes_tensor
+from vltok.data.workers import Failure
 from vltok.errors import UserError
 from vltok.processes import world
 
@@ -52,7 +54,9 @@ class TrainingStream(Stream):
     """Endless passes over the shards, of which each worker of each process takes its part of an epoch.
 
     Where there are at least as many shards as readers (the workers of all processes), these split the shards, and
-    a pass of one may end before another's. Otherwise all read the same shuffled samples, and take the batches in turn.
+    a pass of one may end before another's. Otherwise all read the same shuffled samples. A reader's batches are so
+    many consecutive samples of what it reads, or every so many-th of those, so that a training which goes on in the
+    middle of an epoch need not decode what lies before.
 
     Args:
         decoder: Makes the crops.
@@ -70,59 +74,75 @@ class TrainingStream(Stream):
         self.batch_size = batch_size
         self.buffer = buffer
         self.rank, self.processes = world()  # asked here, for a worker may not know
-        self.epoch = 0
+        self._epoch = 0
+        self._taken = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+    @property
+    def order(self) -> dict[str, int]:
+        return {
+            "data.seed": self.decoder.seed,
+            "data.shuffle_buffer": self.buffer,
+            "shards of data.shards": len(self.part.shards),
+        }
+
+    def start(self, epoch: int, taken: int = 0) -> None:
+        self._epoch, self._taken = epoch, taken
 
     def __iter__(self) -> Iterator[Draw | Failure]:
         worker, workers = _worker()
         workers = min(workers, self.batches)
         if worker >= workers:
             return
-        batches = self.batches // workers + (worker < self.batches % workers)
-        draws = self._draws(worker * self.processes + self.rank, workers * self.processes)
+        # batches are taken from the workers in turn, from the first worker on: so the first is who would be next
+        worker = (worker + self._taken) % workers
+        batches = range(worker, self.batches, workers)
+        left = [turn for turn, batch in enumerate(batches) if batch >= self._taken]
         try:
-            yield from itertools.islice(draws, batches * self.batch_size)
+            for turn in left[:1]:
+                draws = self._draws(worker * self.processes + self.rank, workers * self.processes, turn)
+                yield from itertools.islice(draws, len(left) * self.batch_size)
         except UserError as error:
             yield Failure(str(error))
 
-    def _draws(self, reader: int, readers: int) -> Iterator[Draw]:
-        """The crops of one reader; a corrupt picture's place is taken by the next one."""
+    def _draws(self, reader: int, readers: int, turn: int) -> Iterator[Draw]:
+        """The crops of one reader's batches from its `turn`-th on."""
         if len(self.part.shards) >= readers:
-            samples, first, step = self._samples(reader, readers), 0, 1
+            source, first, step = self._samples(reader, readers), turn, 1
         else:
-            samples, first, step = self._samples(0, 1), reader, readers
+            source, first, step = self._samples(0, 1), reader + turn * readers, readers
+        samples = _Ahead(source)
         position = 0
-        passes = 0  # that have ended since a picture could be read
         for batch in itertools.count(first, step):
-            skipped: list[Skipped] = []
-            room = self.batch_size
-            for sample in samples:
-                if sample is None:
-                    passes += 1
-                    if passes > 1:
-                        yield Draw(None, tuple(skipped))
-                        raise UserError(f"no training picture can be read from '{self.part.shards[0]}' and the others")
-                    continue
-                position += 1
-                if position <= batch * self.batch_size:  # of another reader's batch
-                    continue
-                draw = self.decoder(sample, self.epoch)
-                skipped.extend(draw.skipped)
-                if draw.sample is None:
-                    continue
-                yield dataclasses.replace(draw, skipped=tuple(skipped))
-                skipped.clear()
-                passes = 0
-                room -= 1
-                if room == 0:
-                    break
+            samples.skip(batch * self.batch_size - position)
+            position = (batch + 1) * self.batch_size
+            draws = [self.decoder(sample, self._epoch) for sample in samples.take(self.batch_size)]
+            missing = sum(draw.sample is None for draw in draws)
+            if missing:
+                draws += self._replacements(samples, missing)
+            yield from self._filled(draws)
 
-    def _samples(self, reader: int, readers: int) -> Iterator[dict | None]:
-        """Endless passes over a reader's shards, which are others each time; None stands where a pass ends."""
+    def _replacements(self, samples: _Ahead, missing: int) -> list[Draw]:
+        """Crops for the places of corrupt pictures: of the next readable ones, which keep their own places."""
+        draws = []
+        for sample in samples.ahead(REPLACEMENTS * missing):
+            draws.append(self.decoder(sample, self._epoch))
+            missing -= draws[-1].sample is not None
+            if not missing:
+                break
+        return draws
+
+    def _filled(self, draws: list[Draw]) -> Iterator[Draw]:
+        """As many draws as a batch has, with all that was skipped for them."""
+        good = [draw for draw in draws if draw.sample is not None]
+        skipped = tuple(picture for draw in draws for picture in draw.skipped)
+        good += [Draw(None)] * (self.batch_size - len(good))
+        yield dataclasses.replace(good[0], skipped=skipped)
+        yield from good[1:]
+
+    def _samples(self, reader: int, readers: int) -> Iterator[dict]:
+        """Endless passes over a reader's shards, which are others each time."""
         for turn in itertools.count():
-            name = f"{self.decoder.seed}/{self.epoch}/{turn}"
+            name = f"{self.decoder.seed}/{self._epoch}/{turn}"
             shards = tuple(random.Random(name).sample(self.part.shards, len(self.part.shards)))
             empty = True
             # where the pictures of its own shards all belong to another part, it reads the rest too
@@ -132,7 +152,32 @@ class TrainingStream(Stream):
                     yield sample
                 if not empty:
                     break
-            yield None
+            if empty:
+                raise UserError(f"no training picture is in '{self.part.shards[0]}' and the others")
+
+
+class _Ahead:
+    """Samples that can be looked at before their turn."""
+
+    def __init__(self, samples: Iterator[dict]) -> None:
+        self._samples = samples
+        self._waiting: deque[dict] = deque()
+
+    def take(self, count: int) -> Iterator[dict]:
+        """The next ones."""
+        for _ in range(count):
+            yield self._waiting.popleft() if self._waiting else next(self._samples)
+
+    def skip(self, count: int) -> None:
+        """Leave out the next ones."""
+        deque(self.take(count), maxlen=0)
+
+    def ahead(self, count: int) -> Iterator[dict]:
+        """The next ones, which are still to come."""
+        for place in range(count):
+            if place == len(self._waiting):
+                self._waiting.append(next(self._samples))
+            yield self._waiting[place]
 
 
 class OrderedStream(Stream):
@@ -157,9 +202,12 @@ class OrderedStream(Stream):
         self.processes = processes
         self.batch_size = batch_size
         self.buffer = buffer
-        self.epoch = 0
 
-    def set_epoch(self, epoch: int) -> None:
+    @property
+    def order(self) -> dict[str, int]:
+        return {}
+
+    def start(self, epoch: int, taken: int = 0) -> None:
         """Every pass is the same."""
 
     def __iter__(self) -> Iterator[Draw | Failure]:

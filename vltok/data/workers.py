@@ -1,0 +1,156 @@
+"""Processes that load batches: what stops them is one clear error, and what stops the training does not stop them.
+
+A signal often reaches all processes of a job at once: Ctrl-C, or the SIGTERM of a scheduler. The training then still
+takes batches until it has finished its step and saved, so that its workers go on until it ends them itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from vltok.errors import UserError
+
+_SHARED_MEMORY = "/dev/shm"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error of the user's that a worker met."""
+
+    message: str
+
+
+def worker_loader(dataset: Dataset, workers: int, **options: Any) -> DataLoader:
+    """A loader whose workers stay when a signal stops the training, and which draws none of its random numbers.
+
+    Args:
+        dataset: What to load.
+        workers: Processes that load; 0 loads in this one.
+        options: More arguments of `DataLoader`.
+    """
+    # without a generator, each pass would draw a seed from the numbers of the training
+    return DataLoader(dataset, num_workers=workers, generator=torch.Generator(), worker_init_fn=_stay, **options)
+
+
+def load(loader: DataLoader) -> Iterator[Any]:
+    """The batches of a loader.
+
+    Raises:
+        UserError: A worker sent a `Failure`, or raised an error, or ended.
+    """
+    with _explained():
+        batches = iter(loader)
+    _explain_deaths()
+    while True:
+        with _explained():
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+        if isinstance(batch, Failure):
+            raise UserError(batch.message)
+        yield batch
+
+
+def share(*tensors: Tensor | None) -> None:
+    """Put tensors into shared memory, where this process is a worker: later, a lack of room would be met out of sight.
+
+    Raises:
+        UserError: There is no room.
+    """
+    if get_worker_info() is None:
+        return
+    room = shutil.disk_usage(_SHARED_MEMORY).free if os.path.isdir(_SHARED_MEMORY) else None
+    if room is not None and sum(tensor.nbytes for tensor in tensors if tensor is not None) > room:
+        raise _no_room()  # writing would end the process
+    try:
+        for tensor in tensors:
+            if tensor is not None:
+                tensor.share_memory_()
+    except (OSError, RuntimeError) as error:
+        raise _no_room() from error
+
+
+def _no_room() -> UserError:
+    return UserError(
+        f"the workers that load data have too little shared memory ({_SHARED_MEMORY}): lower data.workers or "
+        "data.batch_size, or give the container more (docker run --shm-size=8g)"
+    )
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise _explanation(error) from error
+
+
+def _explanation(error: Exception) -> UserError:
+    text = str(error)
+    if "shared memory" in text or "Bus error" in text:
+        return _no_room()
+    if "DataLoader worker" in text and "exited unexpectedly" in text:
+        return UserError("a process that loads data has ended: lower data.workers, or set it to 0 to see why")
+    if "DataLoader worker" in text and "is killed by signal" in text:
+        how = text.partition("is killed by signal: ")[2].partition(".")[0]
+        return UserError(
+            f"a process that loads data was stopped from outside (signal: {how}), as happens where memory runs out: "
+            "lower data.workers or data.batch_size"
+        )
+    # of an error in a worker, PyTorch gives the whole traceback as its text
+    lines = [line for line in text.splitlines() if line.strip()]
+    name = f"{type(error).__name__}: "
+    last = lines[-1].strip() if lines else ""
+    return UserError(f"data cannot be loaded: {last if name in last else name + last}")
+
+
+class _Deaths:
+    """Handles the signal that a worker has ended, which may come while the training computes."""
+
+    def __init__(self, handler: Any) -> None:
+        self._handler = handler
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        with _explained():
+            self._handler(number, frame)
+
+
+def _explain_deaths() -> None:
+    """Let PyTorch's handler of that signal, which is there since the first worker is, raise an error for users."""
+    if sys.platform == "win32":
+        return
+    handler = signal.getsignal(signal.SIGCHLD)
+    main = threading.current_thread() is threading.main_thread()
+    if main and callable(handler) and not isinstance(handler, _Deaths):
+        signal.signal(signal.SIGCHLD, _Deaths(handler))
+
+
+def _stay(worker: int) -> None:
+    """Let this worker be ended by its parent alone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform != "linux":  # elsewhere a signal does not tell who sent it
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_obey_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _obey_parent(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
