@@ -6,7 +6,7 @@ VENV ?= .venv
 INSTALLED = $(VENV)/installed
 QUICKSTART_TOKENIZE = $(VENV)/bin/vltok tokenize --tokenizer runs/quickstart/bundle --precision bfloat16
 
-.PHONY: quickstart test plugins lint clean
+.PHONY: quickstart test faults plugins lint clean
 
 quickstart: $(INSTALLED)
 	$(VENV)/bin/vltok fit --config recipes/quickstart.yaml --overwrite
@@ -19,6 +19,10 @@ quickstart: $(INSTALLED)
 
 test: lint
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
+
+# a table of what every fault comes to: a clear line, and nothing lost
+faults: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m faults -p tests.faults.table --numprocesses auto --dist worksteal --tb short
 
 plugins:
 	PYTHON=$(PYTHON) .ci/plugins

@@ -34,6 +34,9 @@ def written_whole(path: str | os.PathLike, through: str | os.PathLike | None = N
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        _name(error, path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -61,8 +64,17 @@ def folder_written_whole(path: str | os.PathLike) -> Iterator[Path]:
                 replaced.rename(path)
             raise
         shutil.rmtree(replaced, ignore_errors=True)
+    except OSError as error:
+        _name(error, path)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _name(error: OSError, path: Path) -> None:
+    """Let an error say what was to be written: the system names no file, or the temporary one."""
+    if error.filename is None or Path(str(error.filename)).name.startswith(f".{path.name}."):
+        error.filename = str(path)
 
 
 def sha256_of(path: Path) -> str:

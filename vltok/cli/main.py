@@ -2,11 +2,16 @@
 
 import importlib
 import logging
+import os
+import signal
 import sys
 import traceback
 import warnings
+from types import FrameType
 
-from vltok.errors import UserError, unknown
+from vltok.cli.streams import print_leniently
+from vltok.cli.verdicts import verdict
+from vltok.errors import unknown
 from vltok.version import __version__
 
 #: Every verb, which is a module `vltok.cli.<verb>` with a function `run(arguments)`, and what it does.
@@ -48,6 +53,9 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code: 0 success, 1 an error, 2 wrong arguments, 130 interrupted.
     """
+    if argv is None:  # the process is ours
+        print_leniently()
+        _stop_by_signals()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -64,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     except BaseException as error:
         if debug:
             traceback.print_exc()
-        line, code = _verdict(error)
+        line, code = verdict(error, arguments[0])
         print(f"vltok: {line}", file=sys.stderr)
         return code
     return 0
@@ -83,18 +91,20 @@ def _run(verb: str, *arguments: str) -> None:
     importlib.import_module(f"vltok.cli.{verb}").run(list(arguments))
 
 
-def _verdict(error: BaseException) -> tuple[str, int]:
-    """The line and the exit code for an error."""
-    import argparse
+def _stop_by_signals() -> None:
+    """Let what ends a process from outside end it as Ctrl-C does, with a line; what is ignored (`nohup`) stays so."""
+    process = os.getpid()
 
-    text = " ".join(str(error).split())
-    if isinstance(error, UserError):
-        return f"error: {text}", 1
-    if isinstance(error, argparse.ArgumentError):
-        return f"error: {text}", 2
-    if isinstance(error, KeyboardInterrupt):
-        return f"interrupted{f': {text}' if text else ''}", 130
-    return f"unexpected: {type(error).__name__}: {text} (run again with --debug for the traceback)", 1
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a worker, which is ended by its parent
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        raise KeyboardInterrupt(f"by {signal.Signals(number).name}")
+
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, stop)
 
 
 def _quieten() -> None:

@@ -1,0 +1,93 @@
+"""What the command line says of an error: one line, and an exit code. Imports no torch of its own."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+
+from vltok.errors import UserError
+
+#: For each verb, the settings that its memory follows from.
+_SETTINGS = {
+    "fit": "data.batch_size (of codes, data.batch_size or data.token_budget), or data.workers",
+    "ablate": "data.batch_size (of codes, data.batch_size or data.token_budget), or --jobs",
+    "evaluate": "--batch-size or data.workers",
+    "reconstruct": "--tile",
+    "tokenize": "--batch-size or data.workers",
+    "detokenize": "--batch-size",
+    "sample": "--batch-size",
+    "pack": "--workers",
+}
+#: What libraries say of memory that ran out, where they raise no error of its kind.
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory", "Cannot allocate memory")
+#: What libraries written in other languages say of a full disk.
+_DISK_FULL = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed writing")
+_LIBRARIES = ("site-packages", "dist-packages")
+
+
+def verdict(error: BaseException, verb: str) -> tuple[str, int]:
+    """The line and the exit code for an error.
+
+    Args:
+        error: What stopped the verb.
+        verb: Which one.
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, argparse.ArgumentError):
+        return f"error: {text}", 2
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted{f': {text}' if text else ''}", 130
+    if isinstance(error, UserError):
+        return f"error: {text}", 1
+    found = _of_memory(error, text, verb) or _of_system(error, text) or _of_other_code(error, text)
+    if found is not None:
+        return f"error: {found}", 1
+    return f"unexpected: {type(error).__name__}: {text} (run again with --debug for the traceback)", 1
+
+
+def _of_memory(error: BaseException, text: str, verb: str) -> str | None:
+    torch = sys.modules.get("torch")
+    on_device = torch is not None and isinstance(error, torch.OutOfMemoryError)
+    if not (on_device or isinstance(error, MemoryError) or any(said in text for said in _OUT_OF_MEMORY)):
+        return None
+    where = "the device has no memory left" if on_device else "there is no memory left"
+    return f"{where}: lower {_SETTINGS.get(verb, 'what is done at once')}; what was finished stays"
+
+
+def _of_system(error: BaseException, text: str) -> str | None:
+    """Of what the operating system refused."""
+    path = getattr(error, "filename", None)
+    where = f" of '{path}'" if path else ""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(said in text for said in _DISK_FULL):
+        return f"the disk{where} is full: free space and go on; what was finished stays"
+    if "can't start new thread" in text or getattr(error, "errno", None) == errno.EAGAIN:
+        return f"the system lets no more processes or threads start ({text}): raise its limit, as by ulimit -u"
+    if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
+        return f"too many files are open ({text}): raise the limit, as by ulimit -n 4096, or lower data.workers"
+    if isinstance(error, OSError):
+        return f"'{path}': {error.strerror}" if path else f"the system refused to read or write: {text}"
+    return None
+
+
+def _of_other_code(error: BaseException, text: str) -> str | None:
+    """Of an error that arose in code that is neither vltok's nor that of a library: a plug-in's, or the user's own."""
+    ours = Path(__file__).parents[1]
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        path = Path(frame.f_code.co_filename)
+        if ours in path.parents:
+            return None
+        if not _of_library(frame, path):
+            return (
+                f"{path.name}, line {line}, raised {type(error).__name__}: {text}; that code is not vltok's: --debug "
+                "shows the traceback"
+            )
+    return None
+
+
+def _of_library(frame: FrameType, path: Path) -> bool:
+    top = frame.f_globals.get("__name__", "").partition(".")[0]
+    return top in sys.stdlib_module_names or not path.is_file() or any(part in _LIBRARIES for part in path.parts)
