@@ -2,7 +2,10 @@
 
 import sys
 
-from vltok.cli.main import main
-
 if __name__ == "__main__":
+    if not getattr(sys.flags, "safe_path", False):
+        # -m puts the current folder first, whose modules the installed `vltok` does not see either
+        del sys.path[0]
+    from vltok.cli.main import main
+
     sys.exit(main())

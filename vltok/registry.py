@@ -12,7 +12,9 @@ import functools
 import importlib
 import importlib.metadata
 import inspect
-from collections.abc import Collection
+import os
+import sys
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,9 +122,35 @@ def components(kind: str) -> tuple[Component, ...]:
             point.dist.version,
             _required(point.dist),
         )
-        for point in importlib.metadata.entry_points(group=KINDS[kind][0])
+        for point in _entry_points(KINDS[kind][0])
     }
     return tuple(sorted(found, key=lambda component: (component.name, component.distribution)))
+
+
+def registered(class_path: str, kind: str | None = None) -> type | None:
+    """The class that a dotted path means, where it is exactly that of a registered component; else None.
+
+    Nothing but registered components is imported: a path that is none of theirs is not followed.
+
+    Args:
+        class_path: A dotted path.
+        kind: A key of `KINDS`, where only its components count.
+
+    Raises:
+        UserError: It is that of a component which cannot be used.
+    """
+    module, _, name = class_path.rpartition(".")
+    for component in [each for kind in ([kind] if kind in KINDS else KINDS) for each in components(kind)]:
+        if component.class_path == class_path:
+            return component.load()
+        # a package may show a class under a shorter path than that where it is written, or register the shorter one
+        home = component.target.partition(":")[0]
+        related = home.startswith(f"{module}.") or module.startswith(f"{home}.")
+        if related and component.class_path.rpartition(".")[2] == name:
+            found = component.load()
+            if getattr(sys.modules.get(module), name, None) is found:
+                return found
+    return None
 
 
 def find(kind: str, name: str, distributions: Collection[str] = ()) -> Component:
@@ -189,6 +217,23 @@ def resolve_names(tree: Any, kind: str | None = None, distributions: Collection[
     if isinstance(tree, str) and kind is not None and "." not in tree and "/" not in tree:
         return path_of(kind, tree, distributions)
     return tree
+
+
+def _entry_points(group: str) -> Iterator[importlib.metadata.EntryPoint]:
+    """Those of a group that installed distributions declare.
+
+    What lies in the current folder is not installed, though Python looks for modules there when it is started without
+    a script: else a folder that somebody gave could declare components of its own.
+    """
+    here = os.path.realpath(os.getcwd())
+    places = [place for place in sys.path if os.path.realpath(place) != here]
+    seen: set[str] = set()
+    for distribution in importlib.metadata.distributions(path=places):
+        points = [point for point in distribution.entry_points if point.group == group]
+        name = canonicalize_name(distribution.metadata["Name"]) if points else ""
+        if points and name not in seen:  # of one that is installed twice, the first counts, as for imports
+            seen.add(name)
+            yield from points
 
 
 def _required(distribution: importlib.metadata.Distribution) -> str:

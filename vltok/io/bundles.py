@@ -13,30 +13,26 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 
 from vltok.errors import UserError
 from vltok.files import folder_written_whole, sha256_of
 from vltok.interfaces import Prior, Standalone, Tokenizer
+from vltok.io.bundle_files import CARD, CONFIG, FORMAT, WEIGHTS, Kind, check_weights, read_bundle
 from vltok.io.cards import model_card
+from vltok.io.hub import Hub
 from vltok.io.recipes import dump, instantiate, parse_tree, recipe_parser, with_names
+from vltok.io.trust import check, only_imports
 from vltok.registry import KINDS, components, resolve_names
 from vltok.version import __version__
-
-#: The version of the layout of a bundle; a reader takes only its own.
-FORMAT = 1
-_CONFIG, _WEIGHTS, _CARD = "config.yaml", "model.safetensors", "README.md"
-
-Kind = Literal["tokenizer", "prior"]
 
 
 def save_tokenizer(
@@ -88,35 +84,64 @@ def save_prior(
     _save(prior, "prior", config, path, card, metrics, belongs)
 
 
-def load_tokenizer(path_or_hub_id: str | os.PathLike, device: torch.device | str = "cpu") -> Tokenizer:
+def load_tokenizer(
+    place: str | os.PathLike,
+    device: torch.device | str = "cpu",
+    *,
+    trust: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    local_files_only: bool = False,
+) -> Tokenizer:
     """Build the tokenizer of a bundle, in evaluation mode.
 
     Args:
-        path_or_hub_id: A bundle's folder, or where there is none of that name, a repository `user/name` on the Hugging
-            Face Hub.
+        place: A bundle's folder, or where there is none of that name, a repository `user/name` on the Hugging Face
+            Hub, or `user/name@revision`.
         device: Where to put it.
+        trust: Whether the bundle may name any Python class or function, and places to fetch from, besides registered
+            components: they run as a program does.
+        revision: A branch, a tag or a commit of the repository.
+        token: For a repository that not everybody may read; by default what `hf auth login` or `HF_TOKEN` says.
+        cache_dir: Where downloads are kept; by default where `HF_HUB_CACHE` says.
+        local_files_only: Whether to take what was downloaded before, and ask no network.
 
     Raises:
-        UserError: There is no such bundle, it is damaged, of another version or another kind, or a distribution that
-            it needs is not installed.
+        UserError: There is no such bundle, it is damaged, of another version or another kind, a distribution that
+            it needs is not installed, or it names what needs `trust`.
     """
-    return _load(path_or_hub_id, "tokenizer", Tokenizer, device)
+    return _load(place, "tokenizer", Tokenizer, device, trust, Hub(revision, token, cache_dir, local_files_only))
 
 
-def load_prior(path_or_hub_id: str | os.PathLike, device: torch.device | str = "cpu") -> Prior:
+def load_prior(
+    place: str | os.PathLike,
+    device: torch.device | str = "cpu",
+    *,
+    trust: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    local_files_only: bool = False,
+) -> Prior:
     """Build the prior of a bundle, in evaluation mode; `vltok.find_tokenizer` says which tokenizer decodes its draws.
 
     Args:
-        path_or_hub_id: As in `load_tokenizer`.
+        place: As in `load_tokenizer`, and so are the others.
         device: Where to put it.
+        trust: Whether the bundle may name more than registered components.
+        revision: A branch, a tag or a commit of the repository.
+        token: For a repository that not everybody may read.
+        cache_dir: Where downloads are kept.
+        local_files_only: Whether to ask no network.
 
     Raises:
         UserError: As `load_tokenizer`.
     """
-    return _load(path_or_hub_id, "prior", Prior, device)
+    return _load(place, "prior", Prior, device, trust, Hub(revision, token, cache_dir, local_files_only))
 
 
-def fingerprint(path: str | os.PathLike) -> str:
+def fingerprint(place: str | os.PathLike) -> str:
     """A hash of a bundle's weights and configuration, by which codes name the tokenizer that they belong to.
 
     It stays the same wherever the bundle is copied to, and whatever its card says.
@@ -124,30 +149,20 @@ def fingerprint(path: str | os.PathLike) -> str:
     Raises:
         UserError: As `load_tokenizer`, as far as `config.yaml` is concerned.
     """
-    return _fingerprint(path, "tokenizer")
+    return fingerprint_of(read_bundle(place, "tokenizer")[1], "tokenizer")
 
 
-def prior_fingerprint(path: str | os.PathLike) -> str:
+def prior_fingerprint(place: str | os.PathLike) -> str:
     """The same of a prior's bundle.
 
     Raises:
         UserError: As `load_prior`, as far as `config.yaml` is concerned.
     """
-    return _fingerprint(path, "prior")
+    return fingerprint_of(read_bundle(place, "prior")[1], "prior")
 
 
-def read_bundle(path_or_hub_id: str | os.PathLike, kind: Kind) -> tuple[Path, dict[str, Any]]:
-    """The folder of a bundle and the content of its `config.yaml`, checked.
-
-    Raises:
-        UserError: As `load_tokenizer`, as far as `config.yaml` is concerned.
-    """
-    folder = _find(path_or_hub_id)
-    return folder, _read(folder, kind)
-
-
-def _fingerprint(path: str | os.PathLike, kind: Kind) -> str:
-    _, content = read_bundle(path, kind)
+def fingerprint_of(content: Mapping[str, Any], kind: Kind) -> str:
+    """The fingerprint of a bundle whose configuration has been read."""
     described = json.dumps([content[kind], content["weights"]["sha256"]], sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()
 
@@ -163,7 +178,7 @@ def _save(
 ) -> None:
     """Write a bundle, with other keys in its `config.yaml`."""
     path = Path(path)
-    if path.exists() and not (path / _CONFIG).is_file() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and not (path / CONFIG).is_file() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"'{path}' exists and is no bundle; it is left as it is: choose another folder")
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
@@ -174,106 +189,57 @@ def _save(
         config = {**config, "init_args": {**config.get("init_args", {}), **model.standalone_arguments}}
     tree = _without_downloads(with_names(dict(config), kind))
     with folder_written_whole(path) as folder:
-        save_model(model, str(folder / _WEIGHTS), metadata={"format": "pt"})
+        save_model(model, str(folder / WEIGHTS), metadata={"format": "pt"})
         content = {
             "format": FORMAT,
             "kind": kind,
             "vltok": __version__,
             kind: tree,
             "requires": _distributions(tree, kind),
-            "weights": {"sha256": sha256_of(folder / _WEIGHTS), "size": (folder / _WEIGHTS).stat().st_size},
+            "weights": {"sha256": sha256_of(folder / WEIGHTS), "size": (folder / WEIGHTS).stat().st_size},
             **others,
         }
-        (folder / _CONFIG).write_text(dump(content), encoding="utf-8")
-        (folder / _CARD).write_text(model_card(path.name, kind, tree, card, metrics or {}), encoding="utf-8")
+        (folder / CONFIG).write_text(dump(content), encoding="utf-8")
+        (folder / CARD).write_text(model_card(path.name, kind, tree, card, metrics or {}), encoding="utf-8")
 
 
-def _load(path_or_hub_id: str | os.PathLike, kind: Kind, interface: type, device: torch.device | str) -> Any:
-    folder, content = read_bundle(path_or_hub_id, kind)
-    _check_weights(folder / _WEIGHTS, content["weights"])
-    parser = recipe_parser(f"bundle '{folder}'")
-    parser.add_subclass_arguments(interface, kind, required=True)
-    with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten; the caller's draws stay the same
-        model = instantiate(parser, parse_tree(parser, _resolved(content, kind)))[kind]
+def _load(
+    place: str | os.PathLike, kind: Kind, interface: type, device: torch.device | str, trust: bool, hub: Hub
+) -> Any:
+    folder, content = read_bundle(place, kind, hub)
+    check_weights(folder / WEIGHTS, content["weights"])
     try:
-        load_model(model, folder / _WEIGHTS, strict=True)
+        model = _build(f"bundle '{folder}'", content, kind, interface, trust)
+    except UserError as error:
+        raise UserError(f"bundle '{folder}': {error}") from error
+    try:
+        load_model(model, folder / WEIGHTS, strict=True)
+    except SafetensorError as error:
+        raise UserError(f"'{folder / WEIGHTS}' is damaged or no safetensors file: {error}") from error
     except RuntimeError as error:
         # torch names every tensor in a paragraph of its own; the first ones say enough
         problem = textwrap.shorten(" ".join(str(error).splitlines()[1:]) or str(error), 200, placeholder=" …")
         raise UserError(
-            f"the weights of bundle '{folder}' do not fit what {_CONFIG} describes ({problem}): undo changes to "
-            f"{_CONFIG}, or copy the bundle again; it was written by vltok {content['vltok']}, this is {__version__}"
+            f"the weights of bundle '{folder}' do not fit what {CONFIG} describes ({problem}): undo changes to "
+            f"{CONFIG}, or copy the bundle again; it was written by vltok {content['vltok']!r}, this is {__version__}"
         ) from error
     return model.eval().to(device)
 
 
-def _resolved(content: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
-    """What to build, by dotted paths: a name that was taken since means what it meant when the bundle was written."""
+def _build(name: str, content: Mapping[str, Any], kind: Kind, interface: type, trust: bool) -> nn.Module:
+    """The model that a bundle describes, with any weights.
+
+    Registered names are resolved to dotted paths: a name that was taken since means what it meant when the bundle was
+    written.
+    """
     distributions = [required["distribution"] for required in content["requires"]]
-    return resolve_names({kind: content[kind]}, distributions=distributions)
-
-
-def _find(path_or_hub_id: str | os.PathLike) -> Path:
-    """The folder of a bundle, fetched from the Hub where it is not on this machine."""
-    path = Path(path_or_hub_id)
-    if path.is_dir():
-        return path
-    name = os.fspath(path_or_hub_id)
-    if path.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
-        raise UserError(f"there is no bundle '{name}': {'it is a file' if path.exists() else 'no such folder'}")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=[_CONFIG, _WEIGHTS, _CARD]))
-    except Exception as error:  # the Hub's client raises its own errors and those of whatever carries them
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"there is no folder '{name}', and the Hugging Face Hub does not give it: {reason}") from error
-
-
-def _read(folder: Path, kind: Kind) -> dict[str, Any]:
-    """The content of a bundle's `config.yaml`, checked."""
-    path = folder / _CONFIG
-    if not path.is_file():
-        inner = folder / "bundle"
-        hint = f"; did you mean '{inner}'?" if (inner / _CONFIG).is_file() else ""
-        raise UserError(f"'{folder}' is no bundle: it has no {_CONFIG}{hint}")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"'{path}' is damaged: it is not YAML") from error
-    if not isinstance(content, dict) or "format" not in content or "kind" not in content:
-        raise UserError(f"'{path}' is not the configuration of a bundle: it names no format and kind")
-    if content["format"] != FORMAT:
-        raise UserError(
-            f"bundle '{folder}' has format {content['format']}, but vltok {__version__} reads format {FORMAT}; "
-            f"install the vltok that wrote it ({content.get('vltok', 'its version is not said')}) or a newer one"
-        )
-    if content["kind"] != kind:
-        raise UserError(f"bundle '{folder}' holds a {content['kind']}, not a {kind}")
-    needed = ("vltok", kind, "requires", "weights", *(["tokenizer"] if kind == "prior" else []))
-    if missing := [key for key in needed if key not in content]:
-        raise UserError(f"'{path}' is damaged: it has no {missing[0]}")
-    for required in content["requires"]:
-        try:
-            importlib.metadata.version(required["distribution"])
-        except importlib.metadata.PackageNotFoundError as error:
-            raise UserError(
-                f"bundle '{folder}' needs {required['distribution']} {required['version']}, which is not installed: "
-                f"pip install {required['distribution']}"
-            ) from error
-    return content
-
-
-def _check_weights(path: Path, expected: Mapping[str, Any]) -> None:
-    if not path.is_file():
-        raise UserError(f"bundle '{path.parent}' has no {path.name}")
-    if path.stat().st_size != expected["size"]:
-        raise UserError(
-            f"'{path}' is damaged: it has {path.stat().st_size} bytes, and was written with {expected['size']}; "
-            f"copy the bundle again"
-        )
-    if sha256_of(path) != expected["sha256"]:
-        raise UserError(f"'{path}' is damaged: its hash is not the one in {_CONFIG}; copy the bundle again")
+    resolved = resolve_names({kind: content[kind]}, distributions=distributions)
+    classes = None if trust else check(resolved[kind], kind)
+    parser = recipe_parser(name)
+    parser.add_subclass_arguments(interface, kind, required=True)
+    # the weights drawn here are overwritten; the caller's draws stay the same
+    with only_imports(classes), torch.random.fork_rng(devices=[]):
+        return instantiate(parser, parse_tree(parser, resolved))[kind]
 
 
 def _without_downloads(tree: Any) -> Any:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vltok.errors import UserError
-from vltok.io.bundles import fingerprint, read_bundle
+from vltok.io.bundle_files import read_bundle
+from vltok.io.bundles import fingerprint, fingerprint_of
+from vltok.io.hub import Hub, at_commit, is_hub_name
 
 
 def places_of(bundle: str | os.PathLike, folder: str | os.PathLike) -> tuple[str, ...]:
@@ -32,33 +34,52 @@ def places_of(bundle: str | os.PathLike, folder: str | os.PathLike) -> tuple[str
 
 
 def resolve(places: Sequence[str], folder: str | os.PathLike) -> list[str]:
-    """What `places_of` gave, as it reads from here: paths that exist no more are left out, names on the Hub stay."""
+    """What `places_of` gave, as it reads from here: paths that exist no more are left out, names on the Hub stay.
+
+    Another computer is no place: a name such as ``//server/share`` makes some systems log on to it.
+    """
     resolved = []
     for place in places:
         local = place.startswith(".") or os.path.isabs(place)
+        remote = place.replace("\\", "/").startswith("//")
         path = os.path.normpath(os.path.join(folder, place)) if local else place
-        if path not in resolved and (not local or os.path.isdir(path)):
+        if path not in resolved and not remote and (os.path.isdir(path) if local else is_hub_name(path)):
             resolved.append(path)
     return resolved
 
 
-def matching(wanted: str, bundles: Sequence[str | os.PathLike]) -> str | None:
-    """The first tokenizer's bundle that has a fingerprint, or None where there is none among them."""
+def matching(wanted: str, bundles: Sequence[str | os.PathLike], download: bool = False) -> str | None:
+    """The first tokenizer's bundle that has a fingerprint, or None where there is none among them.
+
+    Args:
+        wanted: The fingerprint.
+        bundles: What `resolve` gave.
+        download: Whether those on the Hub may be fetched; else what was downloaded before is looked at.
+
+    Returns:
+        A folder, or a name on the Hub with the commit that was looked at.
+    """
+    hub = Hub(local_files_only=not download)
     for bundle in bundles:
         try:
-            if fingerprint(bundle) == wanted:
-                return os.fspath(bundle)
+            folder, content = read_bundle(bundle, "tokenizer", hub)
         except UserError:
             continue  # something else is there now
+        if fingerprint_of(content, "tokenizer") == wanted:
+            return os.fspath(bundle) if os.path.isdir(bundle) else at_commit(os.fspath(bundle), folder)
     return None
 
 
-def find_tokenizer(prior: str | os.PathLike, given: str | os.PathLike | None = None) -> str:
-    """The bundle of the tokenizer whose codes a prior models: a folder, or a name on the Hub.
+def find_tokenizer(prior: str | os.PathLike, given: str | os.PathLike | None = None, *, trust: bool = False) -> str:
+    """The bundle of the tokenizer whose codes a prior models: a folder, or a name on the Hub with its commit.
+
+    Nothing of it is built; what it is follows from its fingerprint alone.
 
     Args:
         prior: The prior's bundle.
         given: Where the tokenizer is, if not where the prior's bundle says.
+        trust: Whether a repository on the Hub that the prior's bundle names may be downloaded; without it, one that was
+            downloaded before is found all the same.
 
     Raises:
         UserError: It is not there, or what is there is another tokenizer.
@@ -70,8 +91,11 @@ def find_tokenizer(prior: str | os.PathLike, given: str | os.PathLike | None = N
         if (other := fingerprint(given)) != wanted:
             raise UserError(f"--tokenizer '{given}' is another one ({other[:12]}…) than {name}")
         return os.fspath(given)
-    found = matching(wanted, resolve(places, folder))
+    found = matching(wanted, resolve(places, folder), download=trust)
     if found is None:
-        known = " or ".join(f"'{place}'" for place in places) or "any place that the bundle names"
-        raise UserError(f"{name} is not at {known}: say where its bundle is with --tokenizer")
+        known = " or ".join(map(repr, places)) or "any place that the bundle names"
+        remedy = "say where its bundle is with --tokenizer"
+        if not trust and any(map(is_hub_name, places)):
+            remedy += ", or allow what the bundle names to be downloaded with --trust (trust=True)"
+        raise UserError(f"{name} is not at {known}: {remedy}")
     return found

@@ -5,14 +5,15 @@ recipe at the end. Only the innermost line says what is wrong; the headings abov
 """
 
 import difflib
-import pydoc
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jsonargparse import ArgumentParser
 
 from vltok.errors import unknown
+from vltok.io.trust import distrusted
 from vltok.registry import KINDS, components
 
 _HEADING = re.compile(
@@ -97,6 +98,7 @@ class _Explanation:
             r"(?:Option|Group '(?P<group>.*?)' does not accept option) '(?P<key>.*?)'(?: is not accepted)?$": self.key,
             r"unrecognized arguments: (?P<arguments>.*)": self.arguments,
             r"the following arguments are required: (?P<names>.*)": self.missing,
+            r".*?Importing '(?P<path>[^']*)' is not allowed": self.distrusted,
             r"(?:module '.*' has no attribute|No module named) .*": self.not_importable,
             r"Import path (?P<path>\S+) does not correspond to a subclass of (?P<base>\w+)": self.wrong_class,
             r"Not a valid subclass of \w+(?:\. Got value: (?P<value>.*))?": self.no_component,
@@ -147,6 +149,9 @@ class _Explanation:
     def not_importable(self) -> str:
         return f"{self.place}.class_path: '{self.finding.class_path}' cannot be imported: {self.finding.text}"
 
+    def distrusted(self, path: str) -> str:
+        return str(distrusted(self.place, f"'{path}', which is no registered component: it would import other code"))
+
     def wrong_class(self, path: str, base: str) -> str:
         return f"{self.place}: '{path}' is no {base}{self.choices}"
 
@@ -176,8 +181,9 @@ class _Explanation:
 
 
 def _keys(class_path: str) -> list[str]:
-    """The arguments that a class takes, or nothing for what is no class."""
-    component = pydoc.locate(class_path)
+    """The arguments that a class takes, or nothing for what is no class. It has been imported, or is not to be."""
+    module, _, name = class_path.rpartition(".")
+    component = getattr(sys.modules.get(module), name, None)
     if not isinstance(component, type):
         return []
     parser = ArgumentParser(exit_on_error=False)

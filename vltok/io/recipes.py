@@ -14,6 +14,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, set_dumper, set_loader
 
 from vltok.errors import UserError
+from vltok.io import yaml_text
 from vltok.io.recipe_errors import explain
 from vltok.registry import KINDS, Component, components, path_of, resolve_names
 
@@ -140,7 +141,7 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
 
 def _load(text: str) -> Any:
     # jsonargparse hands nested overrides on as Python literals, of which None alone is no YAML
-    return None if text.strip() == "None" else resolve_names(_string_keys(get_loader("yaml")(text)))
+    return None if text.strip() == "None" else resolve_names(_string_keys(yaml_text.load(text, get_loader("yaml"))))
 
 
 def _string_keys(tree: Any) -> Any:
@@ -167,7 +168,7 @@ def _translate(option: str, value: str) -> str:
     if key not in KINDS or not value or value in ("null", "None"):
         return value
     if value.startswith("{"):
-        return json.dumps(resolve_names(_string_keys(get_loader("yaml")(value)), key))
+        return json.dumps(resolve_names(_string_keys(yaml_text.load(value, get_loader("yaml"))), key))
     return value if any(mark in value for mark in "./") else path_of(key, value)
 
 
