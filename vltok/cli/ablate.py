@@ -160,7 +160,9 @@ def _planned(table: AblationTable, seeds: Sequence[int], overrides: Sequence[str
             config.seed_everything = seed
             recipe = yaml.safe_load(resolved_recipe(parser, config, folder))
             _check_same(folder, recipe)
-            evaluation = None if table.evaluate is None else plan_evaluation(table.evaluate, recipe, folder)
+            evaluation = (
+                None if table.evaluate is None else plan_evaluation(table.evaluate, recipe, folder, config.trust)
+            )
             jobs.append(_Job(row, seed, folder, (*given, "--seed_everything", str(seed)), evaluation))
     return sorted(jobs, key=lambda job: seeds.index(job.seed))
 

@@ -16,7 +16,7 @@ from vltok.errors import UserError
 from vltok.evaluation.differences import differences
 from vltok.io.bundles import fingerprint, prior_fingerprint
 
-_OWN = ("tokenizer", "prior", "codec", "quality", "out", "config")
+_OWN = ("tokenizer", "prior", "codec", "quality", "out", "config", "trust")
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,16 @@ class RunEvaluation:
         return self.run.path / "evaluation"
 
 
-def plan_evaluation(options: Mapping[str, Any], recipe: Mapping[str, Any], run: RunFolder) -> RunEvaluation:
+def plan_evaluation(
+    options: Mapping[str, Any], recipe: Mapping[str, Any], run: RunFolder, trust: bool = False
+) -> RunEvaluation:
     """The evaluation of a run: a tokenizer is measured on the held-out pictures of its own recipe.
 
     Args:
         options: Those of `vltok evaluate`, by name; what they say of `data` is laid over the recipe's.
         recipe: The run's resolved recipe.
         run: Where it is.
+        trust: Whether its bundles may name more than registered components.
 
     Raises:
         UserError: The options are wrong, or the run leaves nothing to evaluate.
@@ -77,6 +80,7 @@ def plan_evaluation(options: Mapping[str, Any], recipe: Mapping[str, Any], run: 
     arguments = [f"--{kind}={run.bundle}", f"--out={run.path / 'evaluation'}"]
     if kind == "tokenizer":
         arguments.append(f"--data={json.dumps(recipe['data'])}")
+    arguments += ["--trust"] if trust else []
     for key, value in options.items():
         # the names of options have dashes, those of what they build have underscores
         option = key if "." in key else key.replace("_", "-")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
+from vltok.cli.tokenize import TRUST
 from vltok.errors import UserError
 
 _DESCRIPTION = """\
@@ -70,7 +71,7 @@ def _detokenize(options: Namespace, out: Path) -> None:
             f"{options.tokenizer} ({found[:12]}…): give the one that they were made with"
         )
     device = choose_device(options.device)
-    tokenizer = load_tokenizer(options.tokenizer, device)
+    tokenizer = load_tokenizer(options.tokenizer, device, trust=options.trust)
     size = options.batch_size or manifest.settings.batch_size
 
     def batch_of(start: int, sample: CodeSample) -> tuple:
@@ -105,6 +106,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="vltok detokenize", description=_DESCRIPTION, exit_on_error=False)
     parser.add_argument("codes", type=str, help="a folder that 'vltok tokenize' wrote")
     parser.add_argument("--tokenizer", type=str, required=True, help="the bundle with which the codes were made")
+    parser.add_argument("--trust", action="store_true", help=TRUST)
     parser.add_argument("--out", type=str, required=True, help="the folder that receives the pictures")
     parser.add_argument(
         "--batch-size", type=int | None, help="pictures that are decoded at once; by default as they were encoded"

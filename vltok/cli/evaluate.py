@@ -20,7 +20,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from vltok.cli.tokenize import with_bundle_path, with_default_data
+from vltok.cli.tokenize import TRUST, with_bundle_path, with_default_data
 from vltok.errors import UserError
 
 _DESCRIPTION = """\
@@ -63,7 +63,8 @@ class EvaluateOptions:
     def text(self) -> str:
         """Every option, with its default, as YAML: the `config.yaml` of the evaluation."""
         values = self.values.clone()
-        values.pop("config", None)
+        for option in ("config", "trust"):  # a file that is handed on gives nobody's word
+            values.pop(option, None)
         return self.parser.dump(values, skip_unset=False)
 
 
@@ -139,6 +140,7 @@ def _parser() -> ArgumentParser:
         help="the bundle of a tokenizer of fixed length, whose error map is compared with the coding map; by default "
         "the measured one itself, with its coarsest granularity everywhere",
     )
+    parser.add_argument("--trust", action="store_true", help=TRUST)
     parser.add_argument("--codec", type=Literal["jpeg", "webp"] | None, help="a codec that everybody knows")
     parser.add_argument("--quality", type=int | None, help="the codec's, from 1 to 95 (jpeg) or 100 (webp)")
     parser.add_argument(

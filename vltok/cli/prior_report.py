@@ -70,6 +70,7 @@ def report_prior(
     config: Mapping[str, Any],
     folder: RunFolder,
     seconds: float,
+    trust: bool = False,
 ) -> None:
     """Measure a trained prior, print the figures, and write bundle, picture and `metrics.json`.
 
@@ -82,6 +83,7 @@ def report_prior(
         config: The resolved recipe.
         folder: Where to write.
         seconds: How long training took.
+        trust: Whether the tokenizer's bundle may name more than registered components, and be downloaded.
     """
     measured = _measure(training, data, trainer)
     if not trainer.is_global_zero:
@@ -102,11 +104,15 @@ def report_prior(
         "training_seconds": round(seconds, 1),
     }
     places = resolve(manifest.tokenizer_places, data.dataset.root)
-    tokenizer = matching(manifest.settings.tokenizer, places)
+    tokenizer = matching(manifest.settings.tokenizer, places, download=trust)
+    undrawn = f"the tokenizer of these codes ({manifest.settings.tokenizer[:12]}…) was not found"
     figures = {**measured, "codes_per_second": training.speed.per_second()}
     if tokenizer is not None:
         device, seed = trainer.strategy.root_device, config["seed_everything"]
-        figures["samples_per_second"] = _draw(training.prior, tokenizer, device, seed, folder)
+        try:
+            figures["samples_per_second"] = _draw(training.prior, tokenizer, device, seed, folder, trust)
+        except UserError as error:  # the prior is trained all the same
+            undrawn = str(error)
     save_prior(
         training.prior.cpu(),
         config["model"]["init_args"]["prior"],
@@ -119,11 +125,8 @@ def report_prior(
     with written_whole(folder.metrics) as path:
         path.write_text(json.dumps({**figures, "protocol": protocol}, indent=2) + "\n", encoding="utf-8")
     _print(figures, data, folder)
-    if tokenizer is None:
-        print(
-            f"the tokenizer of these codes ({manifest.settings.tokenizer[:12]}…) was not found, so that no pictures "
-            "were drawn: give its bundle to 'vltok sample' with --tokenizer"
-        )
+    if "samples_per_second" not in figures:
+        print(f"no pictures were drawn: {undrawn}; give its bundle to 'vltok sample' with --tokenizer")
 
 
 def _measure(training: PriorTraining, data: CodeData, trainer: Trainer) -> dict[str, float]:
@@ -139,9 +142,9 @@ def _measure(training: PriorTraining, data: CodeData, trainer: Trainer) -> dict[
     return figures
 
 
-def _draw(prior: Prior, bundle: str, device: torch.device, seed: int, folder: RunFolder) -> float:
+def _draw(prior: Prior, bundle: str, device: torch.device, seed: int, folder: RunFolder, trust: bool) -> float:
     """Write pictures that the prior draws; how many images' codes it drew a second."""
-    prior, tokenizer = prior.to(device).eval(), load_tokenizer(bundle, device)
+    prior, tokenizer = prior.to(device).eval(), load_tokenizer(bundle, device, trust=trust)
     wanted = _PICTURES if prior.classes is None else torch.arange(_PICTURES) % prior.classes
     start = time.monotonic()
     codes = prior.sample(wanted, SamplingConfig(), torch.Generator().manual_seed(seed))

@@ -11,6 +11,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 from PIL import Image
 
+from vltok.cli.tokenize import TRUST
 from vltok.data.decoding import EXTENSIONS, CorruptPicture, decode
 from vltok.errors import UserError
 from vltok.files import written_whole
@@ -104,7 +105,7 @@ def _reconstruct(names: dict[str, Path], options: Namespace, out: Path) -> None:
     from vltok.io.bundles import fingerprint, load_tokenizer
 
     device = choose_device(options.device)
-    tokenizer = load_tokenizer(options.tokenizer, device)
+    tokenizer = load_tokenizer(options.tokenizer, device, trust=options.trust)
     origin = {"path": options.tokenizer, "fingerprint": fingerprint(options.tokenizer)}
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -192,6 +193,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--tokenizer", type=str, required=True, help="the bundle of a tokenizer, as 'vltok fit' writes it"
     )
+    parser.add_argument("--trust", action="store_true", help=TRUST)
     parser.add_argument("--out", type=str, required=True, help="the folder that receives the results")
     parser.add_argument(
         "--tile",
