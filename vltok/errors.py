@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
+_LONGEST_WORD = 160
+_LONGEST_LINE = 400
+
 
 class UserError(Exception):
     """Something that the user gave is wrong: the message names the key, the value, what is allowed, and the remedy."""
@@ -20,3 +23,17 @@ def unknown(what: str, given: object, allowed: Iterable[object]) -> UserError:
     near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     return UserError(f"no {what} is called '{given}'; there are: {', '.join(names) or 'none'}{hint}")
+
+
+def one_line(text: object) -> str:
+    """A text as a terminal may show it in one line: what it cannot print is escaped, and very long words are cut.
+
+    Names of files, labels and keys are chosen by anybody: they may hold line ends, and orders to the terminal.
+    """
+    words = " ".join(str(text).encode("utf-8", "backslashreplace").decode("utf-8").split()).split(" ")
+    line = " ".join(
+        word if len(word) <= _LONGEST_WORD else f"{word[: _LONGEST_WORD - 50]}…{word[-40:]}" for word in words
+    )
+    if len(line) > _LONGEST_LINE:
+        line = f"{line[: _LONGEST_LINE - 150].rstrip()} … {line[-140:].lstrip()}"
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in line)

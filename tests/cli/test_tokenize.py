@@ -13,13 +13,12 @@ import pytest
 import torch
 
 from vltok.cli.main import main
-from vltok.cli.tokenize import choose_device, find_rank, with_bundle_path, with_default_data
+from vltok.cli.tokenize import choose_device, with_bundle_path, with_default_data
 from vltok.data.code_manifest import CodeManifest
 from vltok.data.codes import CodeData
 from vltok.data.folder import Folder
 from vltok.data.images import ImageBatch
 from vltok.data.photos import Photos
-from vltok.errors import UserError
 from vltok.io.bundles import fingerprint, load_tokenizer
 
 from .exports import contents, start_process, write_bundle, write_pictures
@@ -262,15 +261,6 @@ def test_a_folder_that_cannot_be_written(
     (tmp_path / "file").write_text("no folder")
     assert main(arguments(bundle, pictures, tmp_path / "file" / "codes")) == 1
     assert "cannot write to --out" in capsys.readouterr().err
-
-
-def test_ranks_are_found_in_the_environment() -> None:
-    assert find_rank({}) == (0, 1, 0)
-    assert find_rank({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}) == (5, 8, 1)
-    assert find_rank({"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "3"}) == (3, 4, 3)
-    assert find_rank({"SLURM_NTASKS": "4"}) == (0, 1, 0)
-    with pytest.raises(UserError, match="RANK is 2, but WORLD_SIZE is 2"):
-        find_rank({"RANK": "2", "WORLD_SIZE": "2"})
 
 
 def test_a_bundle_beside_us_is_no_registered_name() -> None:

@@ -19,9 +19,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import distributed, nn
 
+from vltok.cli.clusters import check_processes, cluster_plugins
 from vltok.cli.fit import RunFolder
 from vltok.cli.prior_report import check_codes, report_prior
-from vltok.cli.tokenize import TRUST
 from vltok.cli.tokenizer_report import report_tokenizer
 from vltok.data.images import ImageData
 from vltok.errors import UserError
@@ -75,7 +75,7 @@ def fit(arguments: Sequence[str]) -> None:
     seconds = _train(trainer, built.model, built.data, folder, config.resume)
     recipe = yaml.safe_load(text)
     if isinstance(built.model, PriorTraining):
-        report_prior(built.model, built.data, trainer, recipe, folder, seconds, config.trust)
+        report_prior(built.model, built.data, trainer, recipe, folder, seconds)
     if isinstance(built.model, TokenizerTraining):
         _part()
         if trainer.is_global_zero:
@@ -89,7 +89,6 @@ def fit_parser() -> ArgumentParser:
     parser.add_argument("--out", type=str | None, help="the run folder; runs/NAME of the recipe by default")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in the folder")
-    parser.add_argument("--trust", action="store_true", help=TRUST)
     parser.add_argument("--seed_everything", type=int, default=0, help="sets the random numbers")
     parser.add_subclass_arguments(LightningModule, "model", required=True)
     # no default: jsonargparse would carry its arguments, such as the number of workers, over to every other class
@@ -102,7 +101,7 @@ def resolved_recipe(parser: ArgumentParser, config: Namespace, folder: RunFolder
     """The recipe with every default and override, as YAML: the `config.yaml` of a run folder."""
     kept = config.clone()
     kept.out = str(folder.path)
-    for option in ("config", "resume", "overwrite", "trust"):
+    for option in ("config", "resume", "overwrite"):
         kept.pop(option, None)
     return parser.dump(kept, skip_unset=False)
 
@@ -159,11 +158,14 @@ def _trainer(given: Namespace, model: LightningModule, folder: RunFolder) -> Tra
     plugins = list(plugins) if isinstance(plugins, list) else [plugins]
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(WholeCheckpoints())
+    plugins += cluster_plugins(plugins)
     own = {"callbacks": callbacks, "plugins": plugins, "default_root_dir": folder.path}
     try:
-        return Trainer(**{**options, **own})
-    except (MisconfigurationException, ValueError, TypeError) as error:
+        trainer = Trainer(**{**options, **own})
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"trainer: {error}") from error
+    check_processes(trainer)
+    return trainer
 
 
 def _checkpoints(folder: RunFolder) -> list[Callback]:

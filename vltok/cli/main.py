@@ -9,9 +9,10 @@ import traceback
 import warnings
 from types import FrameType
 
+from vltok.cli.launchers import check_numbers
 from vltok.cli.streams import print_leniently
 from vltok.cli.verdicts import verdict
-from vltok.errors import unknown
+from vltok.errors import one_line, unknown
 from vltok.version import __version__
 
 #: Every verb, which is a module `vltok.cli.<verb>` with a function `run(arguments)`, and what it does.
@@ -73,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         line, code = verdict(error, arguments[0])
-        print(f"vltok: {line}", file=sys.stderr)
+        print(f"vltok: {one_line(line)}", file=sys.stderr)
         return code
     return 0
 
@@ -88,6 +89,7 @@ def _run(verb: str, *arguments: str) -> None:
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
     _quieten()
+    check_numbers(os.environ)  # Lightning reads them while it is imported
     importlib.import_module(f"vltok.cli.{verb}").run(list(arguments))
 
 
@@ -112,7 +114,7 @@ def _quieten() -> None:
     # xformers' compiled kernels are not needed: its operators written with PyTorch serve
     logging.getLogger("xformers").setLevel(logging.ERROR)
     # where in the code a warning arose is no news to a user
-    warnings.formatwarning = lambda message, *_, **__: f"vltok: warning: {' '.join(str(message).split())}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"vltok: warning: {one_line(message)}\n"
 
 
 if __name__ == "__main__":

@@ -5,24 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
+from vltok.cli.launchers import find_rank
 from vltok.errors import UserError
 
 _DESCRIPTION = """\
 Write the code sequences of pictures as shards. Killed at any moment and given again, the same command goes on from the
 last whole shard; the result is what an undisturbed run writes. Under torchrun or srun, each process takes its part.
 """
-
-#: What `--trust` means, for every verb that loads a bundle.
-TRUST = (
-    "let bundles run any Python code that they name, and fetch what they name: as if you started a program of whoever "
-    "wrote them; without it they may name registered components alone"
-)
 
 
 def run(arguments: list[str]) -> None:
@@ -63,21 +58,6 @@ def with_default_data(arguments: Sequence[str]) -> list[str]:
     return list(arguments) if named else ["--data=photos", *arguments]
 
 
-def find_rank(environment: Mapping[str, str]) -> tuple[int, int, int]:
-    """This process's rank, the number of processes, and the rank on this machine, as torchrun or SLURM tells them.
-
-    Raises:
-        UserError: The variables contradict each other.
-    """
-    for names in (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")):
-        if names[0] in environment and names[1] in environment:
-            rank, world_size, local_rank = (int(environment.get(name, 0)) for name in names)
-            if not 0 <= rank < world_size:
-                raise UserError(f"{names[0]} is {rank}, but {names[1]} is {world_size}: ranks count from 0")
-            return rank, world_size, local_rank
-    return 0, 1, 0
-
-
 def _path(bundle: str) -> str:
     return bundle if "/" in bundle or bundle.startswith("-") else f"./{bundle}"
 
@@ -93,7 +73,7 @@ def _tokenize(options: Namespace) -> None:
     rank, world_size, local_rank = find_rank(os.environ)
     device = choose_device(options.device, local_rank)
     source = options.data.export_source(options.split)
-    tokenizer = load_tokenizer(options.tokenizer, device, trust=options.trust)
+    tokenizer = load_tokenizer(options.tokenizer, device)
     settings = ExportSettings(
         tokenizer=fingerprint(options.tokenizer),
         format=options.format,
@@ -168,7 +148,6 @@ def _parser() -> ArgumentParser:
     parser = recipe_parser("vltok tokenize", _DESCRIPTION)
     parser.add_argument("--config", action="config", help="a YAML file with any of these options")
     parser.add_argument("--tokenizer", type=str, required=True, help="a tokenizer's bundle: a folder, or user/name")
-    parser.add_argument("--trust", action="store_true", help=TRUST)
     parser.add_subclass_arguments(
         ImageData,
         "data",

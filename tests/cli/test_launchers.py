@@ -1,0 +1,73 @@
+"""What launchers tell a process: torchrun, srun, and a batch script of SLURM in which nobody has started others."""
+
+import pytest
+
+from vltok.cli.launchers import check_numbers, find_rank
+from vltok.errors import UserError
+
+TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_PORT": "29500"}
+#: What `sbatch --ntasks=4` sets for its script.
+SBATCH = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
+SRUN = {**SBATCH, "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "3"}
+
+
+def test_alone() -> None:
+    assert find_rank({}) == (0, 1, 0)
+    assert find_rank({"WORLD_SIZE": "4", "LOCAL_RANK": "0"}) == (0, 1, 0)  # Lightning's own processes
+
+
+def test_torchrun_and_srun() -> None:
+    assert find_rank(TORCHRUN) == (5, 8, 1)
+    assert find_rank(SRUN) == (3, 4, 3)
+    assert find_rank({**SRUN, **TORCHRUN}) == (5, 8, 1)  # torchrun, started by srun
+
+
+def test_a_batch_script_does_all_of_the_work() -> None:
+    """A quarter of it would look like all."""
+    assert find_rank(SBATCH) == (0, 1, 0)
+    # the number that salloc gives an interactive shell, and slurmd a script
+    for step in (0xFFFFFFFA, 0xFFFFFFFB):
+        assert find_rank({**SBATCH, "SLURM_STEP_ID": str(step)}) == (0, 1, 0)
+
+
+def test_a_step_counts_its_own_tasks() -> None:
+    assert find_rank({**SRUN, "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}) == (0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"RANK": "8"}, "RANK is 8, but WORLD_SIZE is 8"),
+        ({"WORLD_SIZE": None}, "RANK is '5', but WORLD_SIZE is not set"),
+        ({"RANK": ""}, "RANK is ''"),
+        ({"RANK": "-1"}, "RANK is '-1'"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'"),
+        ({"LOCAL_RANK": "7"}, "LOCAL_RANK is 7, but RANK is 5"),
+        ({"MASTER_PORT": "x"}, "MASTER_PORT is 'x'"),
+    ],
+)
+def test_torchrun_is_contradicted(changed: dict[str, str | None], said: str) -> None:
+    environment = {name: value for name, value in {**TORCHRUN, **changed}.items() if value is not None}
+    with pytest.raises(UserError, match=said):
+        find_rank(environment)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"SLURM_PROCID": None}, "SLURM_STEP_NUM_TASKS is '4', but SLURM_PROCID is not set"),
+        ({"SLURM_PROCID": "4"}, "SLURM_PROCID is 4, but SLURM_STEP_NUM_TASKS is 4"),
+        ({"SLURM_STEP_ID": "x"}, "SLURM_STEP_ID is 'x'"),
+        ({"SLURM_NTASKS": "4(x2)"}, "SLURM_NTASKS is '4"),
+    ],
+)
+def test_srun_is_contradicted(changed: dict[str, str | None], said: str) -> None:
+    environment = {name: value for name, value in {**SRUN, **changed}.items() if value is not None}
+    with pytest.raises(UserError, match=said):
+        find_rank(environment)
+
+
+@pytest.mark.parametrize("name", ["RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK"])
+def test_what_lightning_reads_while_it_is_imported(name: str) -> None:
+    with pytest.raises(UserError, match=f"{name} is 'x'"):
+        check_numbers({name: "x"})

@@ -1,0 +1,80 @@
+"""What torchrun and SLURM tell a process that they start, by variables of its environment. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vltok.errors import UserError
+
+#: Numbers that Lightning reads while it is imported, whether a launcher runs or not.
+_ALWAYS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+_OF_TORCHRUN = ("LOCAL_WORLD_SIZE", "MASTER_PORT")
+_OF_SRUN = ("SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NNODES", "SLURM_NTASKS_PER_NODE")
+#: SLURM counts the steps that srun starts from 0; numbers from here on are of batch scripts and interactive shells.
+_FIRST_SPECIAL_STEP = 0xFFFFFFF0
+
+
+def check_numbers(environment: Mapping[str, str]) -> None:
+    """See that what a launcher sets to a number is one.
+
+    Raises:
+        UserError: A variable is something else.
+    """
+    for name in _ALWAYS:
+        _number(environment, name)
+
+
+def find_rank(environment: Mapping[str, str]) -> tuple[int, int, int]:
+    """This process's rank, the number of processes, and the rank on this machine, as torchrun or srun tells them.
+
+    A batch script of SLURM has the variables of its job, too, but nobody has started as many processes as they say:
+    only what srun starts has a step.
+
+    Raises:
+        UserError: The variables contradict each other.
+    """
+    check_numbers(environment)
+    if "RANK" in environment:
+        for name in _OF_TORCHRUN:
+            _number(environment, name)
+        return _checked(environment, "RANK", "WORLD_SIZE", "LOCAL_RANK")
+    if started_by_srun(environment):
+        for name in _OF_SRUN:
+            _number(environment, name)
+        count = "SLURM_STEP_NUM_TASKS" if "SLURM_STEP_NUM_TASKS" in environment else "SLURM_NTASKS"
+        return _checked(environment, "SLURM_PROCID", count, "SLURM_LOCALID")
+    return 0, 1, 0
+
+
+def started_by_srun(environment: Mapping[str, str]) -> bool:
+    """Whether srun has started this process.
+
+    Raises:
+        UserError: The number of the step is none.
+    """
+    step = _number(environment, "SLURM_STEP_ID")
+    return step is not None and step < _FIRST_SPECIAL_STEP
+
+
+def _checked(environment: Mapping[str, str], rank_name: str, count_name: str, local_name: str) -> tuple[int, int, int]:
+    rank, count = (_number(environment, name) for name in (rank_name, count_name))
+    if rank is None or count is None:
+        there, gone = (rank_name, count_name) if count is None else (count_name, rank_name)
+        raise UserError(
+            f"{there} is {environment[there]!r}, but {gone} is not set: a launcher sets both, or unset both"
+        )
+    local = _number(environment, local_name) or 0
+    if rank >= count:
+        raise UserError(f"{rank_name} is {rank}, but {count_name} is {count}: ranks count from 0")
+    if local > rank:
+        raise UserError(f"{local_name} is {local}, but {rank_name} is {rank}: no machine has more processes than all")
+    return rank, count, local
+
+
+def _number(environment: Mapping[str, str], name: str) -> int | None:
+    value = environment.get(name)
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdecimal() and len(value) < 20):
+        raise UserError(f"{name} is {value!r}, but launchers set it to a whole number: unset it")
+    return int(value)
