@@ -113,7 +113,7 @@ def evaluate(kind: Literal["tokenizer", "prior", "codec"], options: Namespace, t
 
 def _tokenizer(setting: Setting) -> Found:
     path = setting.options.tokenizer
-    tokenizer = load_tokenizer(path, setting.device)
+    tokenizer = load_tokenizer(path, setting.device, trust=setting.options.trust)
     coder = TokenizerCoder(tokenizer, setting.device)
     subject = {"path": path, "fingerprint": fingerprint(path), "parameters": _parameters(tokenizer)}
     fixed, described = _fixed(setting, tokenizer)
@@ -127,7 +127,7 @@ def _fixed(setting: Setting, tokenizer: Tokenizer) -> tuple[Coder | None, str | 
     if path is None:
         own = CoarsestCoder(tokenizer, setting.device) if adaptive(tokenizer) else None
         return own, None if own is None else "the tokenizer itself, coarsest granularity"
-    fixed = load_tokenizer(path, setting.device)
+    fixed = load_tokenizer(path, setting.device, trust=setting.options.trust)
     if fixed.spec.granularities > 1:
         raise UserError(
             f"--fixed '{path}' has the factors {list(fixed.spec.factors)}: name a tokenizer with a single one"
@@ -175,8 +175,9 @@ def _reconstruct(
 
 def _prior(setting: Setting) -> Found:
     options, path = setting.options, setting.options.prior
-    bundle = find_tokenizer(path, options.tokenizer)
-    tokenizer, prior = load_tokenizer(bundle, setting.device), load_prior(path, setting.device)
+    bundle = find_tokenizer(path, options.tokenizer, trust=options.trust)
+    tokenizer = load_tokenizer(bundle, setting.device, trust=options.trust)
+    prior = load_prior(path, setting.device, trust=options.trust)
     measured = measure_prior(
         prior,
         tokenizer,

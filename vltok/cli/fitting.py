@@ -22,6 +22,7 @@ from torch import distributed, nn
 from vltok.cli.clusters import check_processes, cluster_plugins
 from vltok.cli.fit import RunFolder
 from vltok.cli.prior_report import check_codes, report_prior
+from vltok.cli.tokenize import TRUST
 from vltok.cli.tokenizer_report import report_tokenizer
 from vltok.data.images import ImageData
 from vltok.errors import UserError
@@ -75,7 +76,7 @@ def fit(arguments: Sequence[str]) -> None:
     seconds = _train(trainer, built.model, built.data, folder, config.resume)
     recipe = yaml.safe_load(text)
     if isinstance(built.model, PriorTraining):
-        report_prior(built.model, built.data, trainer, recipe, folder, seconds)
+        report_prior(built.model, built.data, trainer, recipe, folder, seconds, config.trust)
     if isinstance(built.model, TokenizerTraining):
         _part()
         if trainer.is_global_zero:
@@ -89,6 +90,7 @@ def fit_parser() -> ArgumentParser:
     parser.add_argument("--out", type=str | None, help="the run folder; runs/NAME of the recipe by default")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in the folder")
+    parser.add_argument("--trust", action="store_true", help=TRUST)
     parser.add_argument("--seed_everything", type=int, default=0, help="sets the random numbers")
     parser.add_subclass_arguments(LightningModule, "model", required=True)
     # no default: jsonargparse would carry its arguments, such as the number of workers, over to every other class
@@ -101,7 +103,7 @@ def resolved_recipe(parser: ArgumentParser, config: Namespace, folder: RunFolder
     """The recipe with every default and override, as YAML: the `config.yaml` of a run folder."""
     kept = config.clone()
     kept.out = str(folder.path)
-    for option in ("config", "resume", "overwrite"):
+    for option in ("config", "resume", "overwrite", "trust"):
         kept.pop(option, None)
     return parser.dump(kept, skip_unset=False)
 

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from vltok.cli.launchers import find_rank
 from vltok.cli.progress import progress
-from vltok.cli.tokenize import choose_device
+from vltok.cli.tokenize import TRUST, choose_device
 from vltok.codes import Codes
 from vltok.data.code_export import CodeExport
 from vltok.data.code_manifest import CodeManifest, ExportSettings
@@ -104,8 +104,9 @@ def _sample(options: Namespace) -> None:
     rank, world_size, local_rank = find_rank(os.environ)
     device = choose_device(options.device, local_rank)
     sampling = SamplingConfig(**{field.name: options[field.name] for field in fields(SamplingConfig)})
-    bundle = find_tokenizer(options.prior, options.tokenizer)
-    prior, tokenizer = load_prior(options.prior, device), load_tokenizer(bundle, device)
+    bundle = find_tokenizer(options.prior, options.tokenizer, trust=options.trust)
+    prior = load_prior(options.prior, device, trust=options.trust)
+    tokenizer = load_tokenizer(bundle, device, trust=options.trust)
     labels = choose_labels(options.labels, prior.classes, options.count)
     drawn = [prior_fingerprint(options.prior), asdict(sampling), options.seed, options.labels]
     settings = ExportSettings(
@@ -219,6 +220,7 @@ def _save(path: Path, picture: Image.Image) -> None:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="vltok sample", description=_DESCRIPTION, exit_on_error=False)
     parser.add_argument("--prior", type=str, required=True, help="a prior's bundle: a folder, or user/name")
+    parser.add_argument("--trust", action="store_true", help=TRUST)
     parser.add_argument("--out", type=str, required=True, help="the folder that receives everything")
     parser.add_argument("--count", type=int, default=16, help="how many pictures to draw")
     parser.add_argument("--seed", type=int, default=0, help="sets the random numbers")

@@ -19,6 +19,12 @@ Write the code sequences of pictures as shards. Killed at any moment and given a
 last whole shard; the result is what an undisturbed run writes. Under torchrun or srun, each process takes its part.
 """
 
+#: What `--trust` means, for every verb that loads a bundle.
+TRUST = (
+    "let bundles run any Python code that they name, and fetch what they name: as if you started a program of whoever "
+    "wrote them; without it they may name registered components alone"
+)
+
 
 def run(arguments: list[str]) -> None:
     """Run `vltok tokenize` with what follows the verb.
@@ -73,7 +79,7 @@ def _tokenize(options: Namespace) -> None:
     rank, world_size, local_rank = find_rank(os.environ)
     device = choose_device(options.device, local_rank)
     source = options.data.export_source(options.split)
-    tokenizer = load_tokenizer(options.tokenizer, device)
+    tokenizer = load_tokenizer(options.tokenizer, device, trust=options.trust)
     settings = ExportSettings(
         tokenizer=fingerprint(options.tokenizer),
         format=options.format,
@@ -148,6 +154,7 @@ def _parser() -> ArgumentParser:
     parser = recipe_parser("vltok tokenize", _DESCRIPTION)
     parser.add_argument("--config", action="config", help="a YAML file with any of these options")
     parser.add_argument("--tokenizer", type=str, required=True, help="a tokenizer's bundle: a folder, or user/name")
+    parser.add_argument("--trust", action="store_true", help=TRUST)
     parser.add_subclass_arguments(
         ImageData,
         "data",
