@@ -1,12 +1,24 @@
-"""Files that are written whole or not at all, and their checksums."""
+"""Files that are written whole or not at all, their names, and their checksums."""
 
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+import filelock
+
+from vltok.errors import UserError
+
+#: What Windows keeps for devices, whatever follows a dot.
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+#: What some file systems do not take, or what a terminal would obey.
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff<>:"/\\|?*]')
+_LONGEST_NAME = 120
+_LOCK = ".writing.lock"
 
 
 @contextlib.contextmanager
@@ -75,6 +87,80 @@ def _name(error: OSError, path: Path) -> None:
     """Let an error say what was to be written: the system names no file, or the temporary one."""
     if error.filename is None or Path(str(error.filename)).name.startswith(f".{path.name}."):
         error.filename = str(path)
+
+
+def check_folder(option: str, folder: str | os.PathLike) -> Path:
+    """See that a folder is there, or can be made, and takes files; before hours go into what it is to receive.
+
+    Args:
+        option: What the user gives it by.
+        folder: The folder; nothing is made.
+
+    Raises:
+        UserError: It is a file or lies below one, or it may not be written.
+    """
+    path = Path(folder)
+    if "\0" in str(path):
+        raise UserError(f"{option} {str(path)!r} is no name of a folder")
+    nearest = path
+    while True:
+        try:
+            nearest.lstat()
+            break
+        except (FileNotFoundError, NotADirectoryError):
+            nearest = nearest.absolute().parent
+        except OSError as error:
+            raise UserError(f"{option} '{folder}' cannot be a folder: {error.strerror}") from error
+    if not nearest.is_dir():
+        below = "" if nearest == path else f"lies below '{nearest}', which "
+        raise UserError(f"{option} '{folder}' {below}is a file: name a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"{option} '{folder}' cannot be written, for '{nearest}' is read-only: name another folder")
+    return path
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Make a folder, and keep other processes that ask for it out of it inside the block.
+
+    Where nothing comes of the block, no folder is left that it has made.
+
+    Raises:
+        UserError: Another process is in it.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise UserError(
+            f"another process is writing to '{folder}': wait until it has ended, or name another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        (folder / _LOCK).unlink(missing_ok=True)
+        lock.release()
+        with contextlib.suppress(OSError):  # it holds something
+            for place in made:
+                place.rmdir()
+
+
+def safe_name(name: str) -> str:
+    """A text as the name of a file or a folder on any system: short, without separators, no device, not hidden.
+
+    Names that differ may become the same. It is empty where nothing of the text can be kept.
+    """
+    name = _UNSAFE.sub("_", name).strip(" ").rstrip(". ").lstrip(".")
+    if _DEVICES.fullmatch(name):
+        name = f"_{name}"
+    if len(name.encode()) > _LONGEST_NAME:
+        # which of two long names it is must not be lost
+        encoded = name.encode()
+        digest = hashlib.sha256(encoded).hexdigest()[:16]
+        name = f"{encoded[: _LONGEST_NAME - 17].decode('utf-8', 'ignore')}-{digest}"
+    return name
 
 
 def sha256_of(path: Path) -> str:

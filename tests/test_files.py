@@ -1,0 +1,112 @@
+"""Files that are written whole or not at all, and their names."""
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vltok.errors import UserError
+from vltok.files import alone_in, check_folder, folder_written_whole, safe_name, written_whole
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("only root may mount a small file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_what_was_there_and_is_named(small_disk: Path) -> None:
+    path = small_disk / "figures.json"
+    path.write_text("old")
+    with pytest.raises(OSError) as raised, written_whole(path) as temporary:
+        temporary.write_bytes(bytes(1 << 20))
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(path))
+    with pytest.raises(OSError), folder_written_whole(small_disk / "bundle") as folder:
+        (folder / "weights").write_bytes(bytes(1 << 20))
+    assert [path.name for path in small_disk.iterdir()] == ["figures.json"]
+    assert path.read_text() == "old"
+
+
+def test_what_cannot_be_a_folder_is_said_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path, message in (
+        (tmp_path / "file", "is a file: name a folder"),
+        (tmp_path / "file" / "a" / "b", f"lies below '{tmp_path / 'file'}', which is a file"),
+        (tmp_path / ("a" * 300), "cannot be a folder: File name too long"),
+        (tmp_path / "a\0b", "is no name of a folder"),
+    ):
+        with pytest.raises(UserError, match=r"^--out '.*") as raised:
+            check_folder("--out", path)
+        assert message in str(raised.value)
+    assert check_folder("--out", tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_read_only_folder_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # the superuser may write everywhere but to a read-only file system
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match=f"cannot be written, for '{tmp_path}' is read-only"):
+        check_folder("--out", tmp_path / "new")
+
+
+def test_one_process_at_a_time_is_in_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "out"
+    code = (
+        "from pathlib import Path; from vltok.files import alone_in\n"
+        f"with alone_in(Path({str(folder)!r})): print('in', flush=True); input()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"in\n"
+    with pytest.raises(UserError, match="another process is writing to"), alone_in(folder):
+        pass
+    process.kill()
+    process.wait()
+    # a process that was killed keeps nobody out
+    with alone_in(folder):
+        (folder / "result").write_text("")
+    assert [path.name for path in folder.iterdir()] == ["result"]
+
+
+def test_where_nothing_comes_of_it_no_folder_is_left(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="refused"), alone_in(tmp_path / "a" / "b"):
+        raise UserError("refused")
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("cat.v1", "cat.v1"),
+        ("Füße 猫", "Füße 猫"),
+        ("", ""),
+        ("..", ""),
+        (".hidden", "hidden"),
+        ("a/b\\c", "a_b_c"),
+        ("a\0b\nc\x1b[2Jd", "a_b_c_[2Jd"),
+        ("CON", "_CON"),
+        ("nul.png", "_nul.png"),
+        ("console", "console"),
+        ("ends. . ", "ends"),
+        ("a:b?c*", "a_b_c_"),
+        ("\udcff", "_"),
+        ("\u202egnp", "_gnp"),
+    ],
+)
+def test_names_are_made_safe(name: str, safe: str) -> None:
+    assert safe_name(name) == safe
+
+
+def test_long_names_are_cut_and_stay_apart() -> None:
+    names = {safe_name("é" * 300 + end) for end in ("a", "b")}
+    assert len(names) == 2
+    assert all(len(name.encode()) <= 120 for name in names)
