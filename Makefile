@@ -6,7 +6,7 @@ VENV ?= .venv
 INSTALLED = $(VENV)/installed
 QUICKSTART_TOKENIZE = $(VENV)/bin/vltok tokenize --tokenizer runs/quickstart/bundle --precision bfloat16
 
-.PHONY: quickstart test faults plugins lint clean
+.PHONY: quickstart test faults soak plugins lint clean
 
 quickstart: $(INSTALLED)
 	$(VENV)/bin/vltok fit --config recipes/quickstart.yaml --overwrite
@@ -23,6 +23,10 @@ test: lint
 # a table of what every fault comes to: a clear line, and nothing lost
 faults: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m faults -p tests.faults.table --numprocesses auto --dist worksteal --tb short
+
+# how memory, open files and threads grow while jobs run for long
+soak: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.soak
 
 plugins:
 	PYTHON=$(PYTHON) .ci/plugins

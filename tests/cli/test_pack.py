@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import signal
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -194,3 +196,14 @@ def test_packed_pictures_open(tree: Tree, tmp_path: Path) -> None:
     pack(tree(classes=0), tmp_path / "out")
     for content in members(shards_in(tmp_path / "out")).values():
         assert Image.open(io.BytesIO(content)).size == (64, 48)
+
+
+def _killed(path: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_ends_the_packing(tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vltok.cli.pack._what_is_wrong", _killed)
+    with pytest.raises(UserError, match="was killed, as happens where memory runs out: lower --workers"):
+        run([str(tree()), str(tmp_path / "out"), "--workers=2"])
+    assert not list((tmp_path / "out").glob("*"))

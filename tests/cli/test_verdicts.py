@@ -32,6 +32,7 @@ def _raised(call) -> BaseException:
         (torch.OutOfMemoryError("CUDA out of memory. Tried"), "fit", "lower data.batch_size"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried"), "sample", "lower --batch-size"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "evaluate", "lower --batch-size"),
+        (UserError("data cannot be loaded: can't allocate memory"), "fit", "lower data.batch_size"),
         (MemoryError(), "reconstruct", "lower --tile"),
         (KeyboardInterrupt("by SIGTERM"), "pack", "interrupted: by SIGTERM"),
     ],

@@ -2,52 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.cli.exports import contents, write_bundle, write_pictures
-from tests.faults.commands import EVALUATE, to
-from tests.faults.injected import NOT_PERMITTED
+from tests.cli.exports import contents
+from tests.faults.commands import to
+from tests.faults.injected import HAPPENED, NOT_PERMITTED, fill_disk_at, remove_at
 from tests.faults.processes import Ended, Running
-
-_MODEL = """
-  class_path: vltok.training.TokenizerTraining
-  init_args:
-    tokenizer:
-      class_path: dq-vae
-      init_args:
-        encoder: {class_path: patch, init_args: {factors: [4, 8], width: 8, blocks: 1, channels: 8}}
-        gate: {class_path: feature, init_args: {channels: 8, granularities: 2, norm_groups: 4}}
-        quantizer: {class_path: ema-vq, init_args: {size: 300, dimension: 4}}
-        decoder: {class_path: pixel-shuffle, init_args: {factor: 4, channels: 8, width: 8, blocks: 1}}
-        budget: {class_path: ratio, init_args: {ratios: {4: 0.5, 8: 0.5}}}
-    perceptual: {class_path: none}
-"""
-TOKENIZER = f"""
-seed_everything: 3
-model:{_MODEL}
-data: {{class_path: folder, init_args: {{root: pictures, size: 16, batch_size: 4, val_share: 0.3, workers: 0}}}}
-trainer: {{accelerator: cpu, max_steps: 20, num_sanity_val_steps: 0}}
-"""
-PRIOR = """
-seed_everything: 5
-model:
-  class_path: vltok.training.PriorTraining
-  init_args:
-    prior:
-      class_path: dq-transformer
-      init_args: {codebook_size: 300, factors: [4, 8], regions: [2, 2], width: 16, heads: 2,
-                  position_layers: 1, content_layers: 1}
-    learning_rate: 1.0e-2
-data: {class_path: codes, init_args: {root: codes/train, validation: codes/val, batch_size: 4, workers: 0}}
-trainer: {accelerator: cpu, max_steps: 20, num_sanity_val_steps: 0}
-"""
-TABLE = "title: Lengths\nsource: none\nbase: ../tokenizer.yaml\ncolumns: [{key: psnr, heading: PSNR, format: .2f}]\n"
+from tests.faults.project import make_project
 
 Start = Callable[..., Running]
 Vltok = Callable[..., Ended]
@@ -57,21 +26,7 @@ Vltok = Callable[..., Ended]
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with pictures, shards, codes, recipes and finished runs; no test changes it."""
     folder = tmp_path_factory.mktemp("project")
-    write_bundle(folder / "tokenizer")
-    write_pictures(folder / "pictures", 40)
-    (folder / "tokenizer.yaml").write_text(TOKENIZER)
-    (folder / "prior.yaml").write_text(PRIOR)
-    pictures = ["--data=folder", "--data.root=pictures", "--data.size=16", "--data.workers=0", "--data.val_share=0.3"]
-    for arguments in (
-        *(
-            ["tokenize", "--tokenizer=tokenizer", f"--split={s}", f"--out=codes/{s}", *pictures]
-            for s in ("train", "val")
-        ),
-        ["fit", "--config=tokenizer.yaml", "--out=runs/tokenizer"],
-        ["fit", "--config=prior.yaml", "--out=runs/prior"],
-        ["pack", "pictures", "shards", "--count=10", "--workers=1"],
-    ):
-        Running([*arguments], [], folder, {}, folder / ".printed").end().fine()
+    make_project(folder)
     return folder
 
 
@@ -105,6 +60,8 @@ def vltok(start: Start) -> Vltok:
         ended = start(*arguments, faults=faults, cwd=cwd, **environment).end()
         if ended.code == NOT_PERMITTED:
             pytest.skip("this fault needs a privilege that this machine does not give")
+        awaited = any(getattr(fault, "func", None) in (fill_disk_at, remove_at) for fault in faults)
+        assert not awaited or HAPPENED in ended.err, "the moment of the fault never came"
         return ended
 
     return run
@@ -147,19 +104,36 @@ def disk(mounts: bool, tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-@pytest.fixture
-def evaluated(here: Path, vltok: Vltok) -> None:
-    """What `compare` reads, and the table that `ablate` reads."""
-    vltok(*to("evaluated", EVALUATE)).fine()
-    (here / "table").mkdir()
-    (here / "table" / "table.yaml").write_text(TABLE)
-    (here / "table" / "short.yaml").write_text("trainer: {max_steps: 2}\n")
+@pytest.fixture(scope="session")
+def undisturbed(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[str]], Path]:
+    """What a command writes that nothing disturbs; each is run once."""
+    place = Path(shutil.copytree(project, tmp_path_factory.mktemp("undisturbed") / "project"))
+
+    @functools.cache
+    def run(command: tuple[str, ...]) -> Path:
+        out = place / f"out-{len(list(place.iterdir()))}"
+        Running(to(out, command), [], place, {}, place / ".printed").end().fine()
+        return out
+
+    return run
+
+
+def way_on(out: Path) -> list[str]:
+    """What is added to a command to go on after it failed: a run that has a checkpoint goes on from there."""
+    if (out / "checkpoints" / "last.ckpt").exists():
+        return ["--resume"]
+    return ["--overwrite"] if (out / "config.yaml").exists() and (out / "logs").exists() else []
 
 
 def whole(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder that counts: not what an interrupted write has left beside, nor logs."""
-    return {
+    """Every file of a folder that counts: not what an interrupted write has left beside, nor logs; manifests without
+    the places of bundles, which follow from that of the folder."""
+    files = {
         name: content
         for name, content in contents(folder).items()
         if "logs/" not in name and not any(part.startswith(".") for part in Path(name).parts)
     }
+    for name in files:
+        if Path(name).name == "codes.json":
+            files[name] = json.dumps({**json.loads(files[name]), "tokenizer_places": []}).encode()
+    return files

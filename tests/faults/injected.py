@@ -21,6 +21,8 @@ _NEW_MOUNTS, _NEW_USER = 0x00020000, 0x10000000
 _PRIVATE = 0x4000 | 0x40000  # MS_REC | MS_PRIVATE
 #: The exit code of a process in which a fault could not be brought about.
 NOT_PERMITTED = 77
+#: What standard error holds where the moment of a fault has come.
+HAPPENED = "\n[the fault happens]\n"
 
 
 def fill_disk_at(pattern: str, mount: Path | None, free: int = 0) -> None:
@@ -133,6 +135,7 @@ def _at(pattern: str, fault: Callable[[], None]) -> None:
         writes = event == "os.mkdir" or bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
         if writes and wanted.search(os.fsdecode(arguments[0])):
             happened = True
+            os.write(2, HAPPENED.encode())
             fault()
 
     sys.addaudithook(watch)

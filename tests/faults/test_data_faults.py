@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.commands import DATA, DETOKENIZE, EVALUATE, FIT, FIT_PRIOR, TOKENIZE, to, verb
-from tests.faults.conftest import Start, Vltok, whole
+from tests.faults.conftest import Start, Vltok, way_on, whole
 from tests.faults.injected import remove_at, small_shared_memory
 
 pytestmark = pytest.mark.faults
@@ -48,7 +48,7 @@ def test_harmed_shard(command: tuple[str, ...], harm: str, here: Path, vltok: Vl
     line = vltok(*of_shards(command), "--out=out", faults=faults).line(shard.name)
     row(f"{harm} shard of pictures", verb(command), line)
     shard.write_bytes(content)
-    extra = ["--resume"] if (here / "out" / "checkpoints" / "last.ckpt").exists() else []
+    extra = way_on(here / "out")
     vltok(*of_shards(command), "--out=out", *extra).fine()
 
 
@@ -72,7 +72,7 @@ def test_harmed_code_shard(command: tuple[str, ...], harm: str, here: Path, vlto
         line = ended.line(shard.name)
     row(f"{harm} code shard", verb(command), line)
     shard.write_bytes(content)
-    extra = ["--resume"] if (here / "out" / "checkpoints" / "last.ckpt").exists() else []
+    extra = way_on(here / "out")
     vltok(*to("out", command), *extra).fine()
 
 

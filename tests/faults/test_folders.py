@@ -18,7 +18,7 @@ pytestmark = pytest.mark.faults
 
 
 @pytest.mark.parametrize("command", ALL, ids=verb)
-def test_read_only_folder(command: tuple[str, ...], here: Path, evaluated: None, vltok: Vltok, row) -> None:
+def test_read_only_folder(command: tuple[str, ...], here: Path, vltok: Vltok, row) -> None:
     row("read-only folder", verb(command))
     parent = here / "locked"
     parent.mkdir()

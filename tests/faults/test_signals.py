@@ -25,7 +25,7 @@ from tests.faults.commands import (
     to,
     verb,
 )
-from tests.faults.conftest import Start, Vltok, whole
+from tests.faults.conftest import Start, Vltok, way_on, whole
 
 pytestmark = pytest.mark.faults
 
@@ -45,9 +45,7 @@ _FIRST = {  # what is there when the signal comes
 
 @pytest.mark.parametrize("name", _SIGNALS)
 @pytest.mark.parametrize("command", _FIRST, ids=verb)
-def test_signal(
-    command: tuple[str, ...], name: str, here: Path, evaluated: None, start: Start, vltok: Vltok, row
-) -> None:
+def test_signal(command: tuple[str, ...], name: str, here: Path, undisturbed, start: Start, vltok: Vltok, row) -> None:
     row(name, verb(command))
     command_of = (*command, "--trainer.max_steps=200") if command[0] in ("fit", "ablate") else command
     out = here / "out"
@@ -63,13 +61,12 @@ def test_signal(
     line = "nothing lost" if name == "SIGKILL" else ended.line("interrupted|terminated|stopped|SIG")
     row(name, verb(command), line)
     before = {name: content for name, content in whole(out).items()} if out.exists() else {}
-    extra = ["--resume"] if command[0] == "fit" and (out / "checkpoints" / "last.ckpt").exists() else []
+    extra = way_on(out)
     vltok(*to(out, command_of), *extra).fine()
     after = whole(out)
     if command[0] in ("tokenize", "sample", "detokenize"):
         assert all(after[name] == content for name, content in before.items())
-    vltok(*to(here / "undisturbed", command_of)).fine()
-    expected = whole(here / "undisturbed")
+    expected = whole(undisturbed(command_of))
     assert set(after) == set(expected)
     if command[0] in ("tokenize", "sample", "detokenize", "pack"):
         assert after == expected

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.exports import contents
 from tests.faults.commands import DETOKENIZE, EVALUATE, FIT, FIT_PRIOR, RECONSTRUCT, SAMPLE, TOKENIZE, to, verb
-from tests.faults.conftest import Start, Vltok, whole
+from tests.faults.conftest import Start, Vltok, way_on, whole
 from tests.faults.injected import limit_memory, run_out_of_device_memory
 
 pytestmark = pytest.mark.faults
@@ -32,7 +32,7 @@ def test_nan(command: tuple[str, ...], where: str, here: Path, vltok: Vltok, row
     row(f"NaN in {where}, one process", verb(command), line)
     # the recipe can be corrected and given again
     assert not (here / "out" / "bundle").exists()
-    extra = ["--resume"] if (here / "out" / "checkpoints" / "last.ckpt").exists() else []
+    extra = way_on(here / "out")
     vltok(*to("out", command), *extra).fine()
 
 
@@ -71,13 +71,13 @@ _SETTINGS = {
 @pytest.mark.parametrize("command", _SETTINGS, ids=verb)
 def test_out_of_device_memory(command: tuple[str, ...], here: Path, vltok: Vltok, row) -> None:
     row("out of device memory", verb(command))
-    calls = 1500 if command[0] == "fit" else 60 if command == SAMPLE else 4
+    calls = 300 if command[0] == "fit" else 60 if command == SAMPLE else 4
     ended = vltok(*to("out", command), faults=[functools.partial(run_out_of_device_memory, calls)])
     line = ended.line() if command == RECONSTRUCT else ended.line("memory", _SETTINGS[command])
     assert _SETTINGS[command] in ended.err
     row("out of device memory", verb(command), line)
     finished = {} if command in (EVALUATE, RECONSTRUCT) else whole(here / "out")
-    extra = ["--resume"] if (here / "out" / "checkpoints" / "last.ckpt").exists() else []
+    extra = way_on(here / "out")
     vltok(*to("out", command), *extra).fine()
     if command[0] != "fit":
         assert all(whole(here / "out")[name] == content for name, content in finished.items())

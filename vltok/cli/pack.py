@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import multiprocessing
 import os
 import random
 import re
+import signal
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,13 +164,21 @@ def _readable(
     with contextlib.ExitStack() as stack:
         reasons: Iterable[str | None] = map(_what_is_wrong, paths)
         if workers > 1:
-            pool = stack.enter_context(multiprocessing.Pool(workers))
-            reasons = pool.imap(_what_is_wrong, paths, chunksize=16)
-        for sample, path, reason in zip(samples, paths, reasons, strict=True):
-            if reason is None:
-                yield sample, Path(path).read_bytes()
-            else:
-                corrupt.add([Skipped(sample.path, reason)], len(samples))
+            # unlike a pool of multiprocessing, it does not wait for a process that was killed
+            # Ctrl-C reaches them, too, but it is this process that ends them
+            pool = ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+            stack.callback(pool.shutdown, cancel_futures=True)
+            reasons = pool.map(_what_is_wrong, paths, chunksize=16)
+        try:
+            for sample, path, reason in zip(samples, paths, reasons, strict=True):
+                if reason is None:
+                    yield sample, Path(path).read_bytes()
+                else:
+                    corrupt.add([Skipped(sample.path, reason)], len(samples))
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a worker that looks for corrupt pictures was killed, as happens where memory runs out: lower --workers"
+            ) from error
 
 
 def _write(

@@ -41,9 +41,10 @@ def verdict(error: BaseException, verb: str) -> tuple[str, int]:
         return f"error: {text}", 2
     if isinstance(error, KeyboardInterrupt):
         return f"interrupted{f': {text}' if text else ''}", 130
-    if isinstance(error, UserError):
-        return f"error: {text}", 1
-    found = _of_memory(error, text, verb) or _of_system(error, text) or _of_other_code(error, text)
+    found = _of_memory(error, text, verb)
+    if found is None and isinstance(error, UserError):
+        found = text
+    found = found or _of_system(error, text) or _of_other_code(error, text)
     if found is not None:
         return f"error: {found}", 1
     return f"unexpected: {type(error).__name__}: {text} (run again with --debug for the traceback)", 1
