@@ -1,12 +1,15 @@
 """Every recipe is parsed, built, and trained for two steps at a reduced size on real photographs."""
 
+import functools
 from pathlib import Path
 
 import pytest
 import yaml
 
+from vltok.cli.fitting import fit_parser
 from vltok.cli.main import main
 from vltok.codes import CodeSpec
+from vltok.io.recipes import parse
 
 from .data.code_exports import export_codes, random_codes
 
@@ -38,8 +41,11 @@ def ids(path: Path) -> str:
     return str(path.relative_to(ROOT / "recipes"))
 
 
+@functools.cache
 def recipe_of(path: Path) -> dict:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    """The whole of a recipe, with what its bases say."""
+    parser = fit_parser()
+    return yaml.safe_load(parser.dump(parse(parser, ["--config", str(path)])))
 
 
 TOKENIZER_RECIPES = [path for path in RECIPES if "tokenizer" in recipe_of(path)["model"]["init_args"]]

@@ -1,8 +1,23 @@
 """vltok: variable-length image tokenizers and the autoregressive priors that generate their codes."""
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
 from vltok.version import __version__
+
+if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to `_LAZY`
+    from vltok.codes import Codes as Codes
+    from vltok.codes import CodeSpec as CodeSpec
+    from vltok.codes import Ratios as Ratios
+    from vltok.interfaces import Prior as Prior
+    from vltok.interfaces import SamplingConfig as SamplingConfig
+    from vltok.interfaces import Tokenizer as Tokenizer
+    from vltok.interfaces import TokenizerOutput as TokenizerOutput
+    from vltok.io.bundles import load_prior as load_prior
+    from vltok.io.bundles import load_tokenizer as load_tokenizer
+    from vltok.io.bundles import save_prior as save_prior
+    from vltok.io.bundles import save_tokenizer as save_tokenizer
+    from vltok.io.places import find_tokenizer as find_tokenizer
 
 # Imported on first use (PEP 562): `vltok --help` must not pay for torch.
 _LAZY = {
@@ -23,7 +38,7 @@ _LAZY = {
 __all__ = ["__version__", *_LAZY]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'vltok' has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name]), name)

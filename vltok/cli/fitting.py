@@ -1,5 +1,6 @@
 """What `vltok fit` does once torch is needed: parse, build, train, and measure."""
 
+import argparse
 import logging
 import sys
 import time
@@ -28,6 +29,7 @@ from vltok.data.images import ImageData
 from vltok.errors import UserError
 from vltok.files import written_whole
 from vltok.interfaces import Prior, Tokenizer
+from vltok.io.recipe_files import BASE
 from vltok.io.recipes import instantiate, parse, recipe_parser
 from vltok.processes import world
 from vltok.training import PictureLogger, PlainProgress, PriorTraining, TokenizerTraining
@@ -87,6 +89,8 @@ def fit_parser() -> ArgumentParser:
     """The parser of `vltok fit`, which is what a recipe may hold."""
     parser = recipe_parser("vltok fit", "Train what a recipe describes. Every key of a recipe is an option, too.")
     parser.add_argument("--config", action="config", help="a recipe; options after it override what it says")
+    # a key of recipe files alone: without a help text, no dump of the whole recipe has it
+    parser.add_argument(f"--{BASE}", type=str | None, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=str | None, help="the run folder; runs/NAME of the recipe by default")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in the folder")

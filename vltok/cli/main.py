@@ -27,6 +27,7 @@ VERBS = {
     "sample": "Draw pictures from a prior",
     "pack": "Write a folder of pictures as webdataset shards",
     "plugins": "List the registered components, or the arguments of one",
+    "recipes": "List the recipes that come with vltok, or print one",
     "new": "Write a package of your own with a component, its tests and a recipe",
 }
 

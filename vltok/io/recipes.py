@@ -16,6 +16,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, s
 from vltok.errors import UserError
 from vltok.io import yaml_text
 from vltok.io.recipe_errors import explain
+from vltok.io.recipe_files import BASE, with_bases
 from vltok.registry import KINDS, Component, components, path_of, resolve_names
 
 #: jsonargparse's name for files in which components are written by their registered names.
@@ -45,7 +46,7 @@ def read(path: str | Path) -> dict:
 
 
 def translate_arguments(arguments: Sequence[str]) -> list[str]:
-    """Command-line arguments with registered names replaced by dotted paths, and every named recipe checked.
+    """Command-line arguments with registered names replaced by dotted paths, and each recipe after its bases.
 
     An option whose last part is a kind of component takes a name: ``--data folder``,
     ``--model.tokenizer.gate=entropy``, ``--model.tokenizer.encoder.class_path timm``.
@@ -58,11 +59,14 @@ def translate_arguments(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         if argument.startswith("--"):
             option, equals, value = argument.partition("=")
-            argument = f"{option}={_translate(option, value)}" if equals else argument
+            translated += [f"{option}={each}" for each in _translate(option, value)] if equals else [option]
             option = None if equals else option
         elif option is not None:
-            argument, option = _translate(option, argument), None
-        translated.append(argument)
+            first, *others = _translate(option, argument)
+            translated += [first, *(f"{option}={other}" for other in others)]
+            option = None
+        else:
+            translated.append(argument)
     return translated
 
 
@@ -158,18 +162,19 @@ def _integer_keys(tree: Any) -> Any:
     return [_integer_keys(item) for item in tree] if isinstance(tree, list) else tree
 
 
-def _translate(option: str, value: str) -> str:
-    """The value of an option, with names replaced by dotted paths."""
+def _translate(option: str, value: str) -> list[str]:
+    """The value of an option, with names replaced by dotted paths; before a recipe stand its bases."""
     keys = option.lstrip("-").split(".")
     if keys == ["config"]:
-        read(value)
-        return value
+        return [str(path) for path in with_bases(Path(value), read)]
+    if keys == [BASE]:
+        raise UserError(f"{BASE} is a key of recipes, not an option: give --config for the base first, then for the rest")
     key = keys[-2] if keys[-1] == "class_path" and len(keys) > 1 else keys[-1]
     if key not in KINDS or not value or value in ("null", "None"):
-        return value
+        return [value]
     if value.startswith("{"):
-        return json.dumps(resolve_names(_string_keys(yaml_text.load(value, get_loader("yaml"))), key))
-    return value if any(mark in value for mark in "./") else path_of(key, value)
+        return [json.dumps(resolve_names(_string_keys(yaml_text.load(value, get_loader("yaml"))), key))]
+    return [value if any(mark in value for mark in "./") else path_of(key, value)]
 
 
 def _name_of(class_path: str, kind: str) -> str | None:

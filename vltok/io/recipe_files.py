@@ -1,0 +1,74 @@
+"""Where recipes lie, and the recipe that another one names as its base.
+
+```yaml
+# DQ-VAE on FFHQ: all of imagenet_dq.yaml, but for these keys
+base: imagenet_dq.yaml
+data.shards: ffhq-train-{000000..000069}.tar
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import vltok
+from vltok.errors import UserError, unknown
+
+#: The key that names the recipe which the others change.
+BASE = "base"
+
+
+def recipes_folder() -> Path:
+    """The folder of the recipes that come with vltok: inside the package, or beside it where it is a clone."""
+    package = Path(vltok.__file__).parent
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parent / "recipes"
+
+
+def shipped_recipes() -> dict[str, str]:
+    """The recipes that come with vltok: their names, and the line that each opens with."""
+    files = sorted(recipes_folder().glob("*.yaml"))
+    return {path.stem: path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for path in files}
+
+
+def recipe_text(name: str) -> str:
+    """The text of a recipe that comes with vltok, by its name, with or without ``.yaml``.
+
+    Raises:
+        UserError: There is no such recipe.
+    """
+    stem = name.removesuffix(".yaml")
+    if stem not in shipped_recipes():
+        raise unknown("recipe", stem, shipped_recipes())
+    return (recipes_folder() / f"{stem}.yaml").read_text(encoding="utf-8")
+
+
+def with_bases(path: Path, read: Callable[[Path], Mapping[str, Any]]) -> list[Path]:
+    """A recipe's file after that of its base, its base's base, and so on: each changes what stands before it.
+
+    A base is looked for beside the recipe that names it, then among those that come with vltok.
+
+    Args:
+        path: The recipe.
+        read: Gives the content of a file, or raises a `UserError`.
+
+    Raises:
+        UserError: A file cannot be read, a base is not found, or a recipe is its own base.
+    """
+    chain = [path]
+    while (base := read(chain[0]).get(BASE)) is not None:
+        if not isinstance(base, str) or not base:
+            raise UserError(f"{BASE} of recipe '{chain[0]}' must be the path of a recipe, not {base!r}")
+        places = [chain[0].parent / base, recipes_folder() / base]
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            raise UserError(
+                f"recipe '{chain[0]}' changes '{base}', which is neither beside it nor among the recipes of vltok "
+                "('vltok recipes' lists them)"
+            )
+        if any(found.samefile(earlier) for earlier in chain):
+            raise UserError(f"recipe '{found}' is its own {BASE}: {' ← '.join(map(str, [found, *chain]))}")
+        chain.insert(0, found)
+    return chain
