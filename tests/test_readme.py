@@ -10,7 +10,10 @@ import pytest
 import skimage.data
 from PIL import Image
 
+from vltok.cli.fitting import fit_parser
 from vltok.cli.main import VERBS, main
+from vltok.evaluation.ablations import AblationTable
+from vltok.io.recipes import parse
 
 from .cli.exports import write_bundle
 
@@ -105,11 +108,28 @@ def test_commands_run_one_after_another(block, project, capsys):
             run(f"vltok tokenize --tokenizer runs/quickstart/bundle {codes}")
     for command in block:
         before = set(project.rglob("*"))
-        run(command)
-        if command.startswith("vltok plugins"):
-            assert "ema-vq" in capsys.readouterr().out
+        run(command.partition(" > ")[0])
+        shown = capsys.readouterr().out
+        if command.startswith(("vltok plugins", "vltok recipes")):
+            assert ("ema-vq" if "plugins" in command else "imagenet_dq") in shown
         else:
             assert any(path.is_file() for path in set(project.rglob("*")) - before), command
+
+
+def test_the_recipe_with_a_base_is_one(tmp_path):
+    (text,) = re.findall(r"^```yaml\n(base: .*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    recipe = parse(fit_parser(), ["--config", str(tmp_path / "mine.yaml")])
+    assert recipe.data.init_args.shards == "my-pictures-{000000..000063}.tar"
+    assert recipe.model.init_args.tokenizer.init_args.budget.init_args.ratios == {8: 0.3, 16: 0.7}
+
+
+def test_the_tables_of_results_exist():
+    results = (ROOT / "recipes" / "RESULTS.md").read_text(encoding="utf-8")
+    tables = re.findall(r"^vltok ablate (\S+)", results, flags=re.MULTILINE)
+    assert len(tables) >= 5
+    for table in tables:
+        assert AblationTable.read(ROOT / table).rows, table
 
 
 def test_the_files_that_it_names_exist():
