@@ -168,7 +168,7 @@ def _translate(option: str, value: str) -> list[str]:
     if keys == ["config"]:
         return [str(path) for path in with_bases(Path(value), read)]
     if keys == [BASE]:
-        raise UserError(f"{BASE} is a key of recipes, not an option: give --config for the base first, then for the rest")
+        raise UserError(f"{BASE} is a key of recipes, not an option: give --config twice, the base first")
     key = keys[-2] if keys[-1] == "class_path" and len(keys) > 1 else keys[-1]
     if key not in KINDS or not value or value in ("null", "None"):
         return [value]
