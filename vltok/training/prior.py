@@ -14,7 +14,7 @@ from vltok.errors import UserError
 from vltok.interfaces import Prior
 from vltok.training.finiteness import FiniteWatch, require_finite_weights
 from vltok.training.likelihood import Likelihood
-from vltok.training.random_state import random_state, set_random_state
+from vltok.training.random_state import RandomStates
 from vltok.training.schedules import LearningRateSchedule, SchedulePlan
 from vltok.training.speed import Speed
 
@@ -59,6 +59,7 @@ class PriorTraining(LightningModule):
         self.speed = Speed()
         self._schedule = LearningRateSchedule()
         self._watch = FiniteWatch()
+        self._random_states = RandomStates()
         self._likelihood = Likelihood()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -68,11 +69,12 @@ class PriorTraining(LightningModule):
         return torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas)
 
     def on_train_start(self) -> None:
-        """Count the schedule in steps, now that the data is known.
+        """Count the schedule in steps, now that the data is known; a resumed training draws on from here.
 
         Raises:
             UserError: The schedule does not suit the data.
         """
+        self._random_states.restore()
         self._schedule = self.schedule_plan.resolve(self.trainer)
 
     def on_before_batch_transfer(self, batch: Codes, dataloader_idx: int) -> Codes:
@@ -138,19 +140,18 @@ class PriorTraining(LightningModule):
             self.log(f"val_{name}", figure, prog_bar=True, sync_dist=True)  # the same on all devices
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the state of the random numbers.
+        """Keep the state of each process's random numbers.
 
         Raises:
             UserError: A loss or a weight is not finite: the checkpoint is not written.
         """
         self._watch.require_finite()
         require_finite_weights(self.prior, self.global_step)
-        checkpoint["random_state"] = random_state()
+        self._random_states.save(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the random numbers where training goes on."""
-        if "random_state" in checkpoint:
-            set_random_state(checkpoint["random_state"])
+        self._random_states.load(checkpoint)
 
 
 def split_by_decay(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

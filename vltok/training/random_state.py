@@ -1,21 +1,76 @@
-"""The state of torch's random numbers, so that a resumed training draws what an uninterrupted one would have drawn."""
+"""The state of random numbers, so that a resumed training draws what an uninterrupted one would have drawn."""
 
 from __future__ import annotations
 
+import random
+from typing import Any
+
+import numpy as np
 import torch
-from torch import Tensor
+from torch import distributed
+
+from vltok.errors import UserError
+from vltok.processes import world
+
+_KEY = "random_states"
 
 
-def random_state() -> dict[str, Tensor]:
-    """The state on the host and, where there is one, on the current CUDA device."""
-    state = {"cpu": torch.get_rng_state()}
+def random_state() -> dict[str, Any]:
+    """The state of this process, of torch, NumPy and Python, as tensors and plain values."""
+    generator, keys, *rest = np.random.get_state()
+    state = {
+        "cpu": torch.get_rng_state(),
+        "numpy": [generator, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "python": random.getstate(),
+    }
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
 
 
-def set_random_state(state: dict[str, Tensor]) -> None:
+def set_random_state(state: dict[str, Any]) -> None:
     """Go on from a state; one of a device that is not here is left out."""
     torch.set_rng_state(state["cpu"])
+    generator, keys, *rest = state["numpy"]
+    np.random.set_state((generator, keys.numpy().astype(np.uint32), *rest))
+    random.setstate(state["python"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+
+
+class RandomStates:
+    """Keeps the random state of each process in a checkpoint, and gives each its own back when training starts."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] | None = None
+
+    def save(self, checkpoint: dict[str, Any]) -> None:
+        """Add the states of all processes to a checkpoint; all must take part."""
+        processes = world()[1]
+        states: list[Any] = [random_state()] * processes
+        if processes > 1:
+            distributed.all_gather_object(states, states[0])
+        checkpoint[_KEY] = states
+
+    def load(self, checkpoint: dict[str, Any]) -> None:
+        """Find this process's state in a checkpoint, which an old one may lack.
+
+        Raises:
+            UserError: The checkpoint is of another number of processes.
+        """
+        rank, processes = world()
+        states = checkpoint.get(_KEY)
+        if states is None:
+            return
+        if len(states) != processes:
+            raise UserError(
+                f"the run that is resumed had {len(states)} processes, this one has {processes}: resume it with "
+                "trainer.devices and trainer.num_nodes that come to as many"
+            )
+        self._loaded = states[rank]
+
+    def restore(self) -> None:
+        """Go on from the state that was loaded, if one was: what start-up has drawn meanwhile does not count."""
+        if self._loaded is not None:
+            set_random_state(self._loaded)
+            self._loaded = None

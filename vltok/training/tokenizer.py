@@ -22,7 +22,7 @@ from vltok.training.calibration import calibrate
 from vltok.training.compilation import compile_tokenizer
 from vltok.training.finiteness import FiniteWatch, require_finite_weights
 from vltok.training.monitoring import CodebookUsage, code_figures
-from vltok.training.random_state import random_state, set_random_state
+from vltok.training.random_state import RandomStates
 from vltok.training.schedules import LearningRateSchedule, SchedulePlan
 
 #: Updates over which the codebook's usage is counted while training.
@@ -113,6 +113,7 @@ class TokenizerTraining(LightningModule):
         self.validation_usage = CodebookUsage(size)
         self._schedule = LearningRateSchedule()
         self._watch = FiniteWatch()
+        self._random_states = RandomStates()
 
     def setup(self, stage: str) -> None:
         """Get the perceptual network's weights, before the whole is moved to its device."""
@@ -138,12 +139,13 @@ class TokenizerTraining(LightningModule):
             compile_tokenizer(self.tokenizer)
 
     def on_train_start(self) -> None:
-        """Count the schedule in steps, now that the data is known.
+        """Count the schedule in steps, now that the data is known; a resumed training draws on from here.
 
         Raises:
             UserError: The schedule or the strategy does not suit the data or the discriminator.
         """
         trainer = self.trainer
+        self._random_states.restore()
         self._schedule = self.schedule_plan.resolve(trainer)
         parallel = trainer.strategy.model
         late = self.discriminator is not None and self.discriminator_start > self.global_step
@@ -225,7 +227,7 @@ class TokenizerTraining(LightningModule):
         require_finite_weights(self.tokenizer, self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out the perceptual network, which is frozen, and keep the state of the random numbers.
+        """Leave out the perceptual network, which is frozen, and keep the state of each process's random numbers.
 
         Raises:
             UserError: A loss or a weight is not finite: the checkpoint is not written.
@@ -234,13 +236,12 @@ class TokenizerTraining(LightningModule):
         require_finite_weights(self, self.global_step)
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: value for name, value in state.items() if not _frozen(name)}
-        checkpoint["random_state"] = random_state()
+        self._random_states.save(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Fill in the perceptual network, and go on with the random numbers where training goes on."""
         checkpoint["state_dict"] |= {name: value for name, value in self.state_dict().items() if _frozen(name)}
-        if "random_state" in checkpoint:
-            set_random_state(checkpoint["random_state"])
+        self._random_states.load(checkpoint)
 
     def _distances(self, reconstruction: Tensor, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """The distances of the reconstruction by name, and their weighted sum."""
