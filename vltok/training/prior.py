@@ -15,6 +15,7 @@ from vltok.interfaces import Prior
 from vltok.training.finiteness import FiniteWatch, require_finite_weights
 from vltok.training.likelihood import Likelihood
 from vltok.training.random_state import RandomStates
+from vltok.training.resuming import go_on
 from vltok.training.schedules import LearningRateSchedule, SchedulePlan
 from vltok.training.speed import Speed
 
@@ -74,7 +75,8 @@ class PriorTraining(LightningModule):
         Raises:
             UserError: The schedule does not suit the data.
         """
-        self._random_states.restore()
+        self._random_states.start(self.trainer.fit_loop.restarted_mid_epoch)
+        go_on(self.trainer)
         self._schedule = self.schedule_plan.resolve(self.trainer)
 
     def on_before_batch_transfer(self, batch: Codes, dataloader_idx: int) -> Codes:

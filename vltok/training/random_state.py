@@ -39,7 +39,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 class RandomStates:
-    """Keeps the random state of each process in a checkpoint, and gives each its own back when training starts."""
+    """Keeps the random state of each process in a checkpoint, and gives each its own back."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, Any] | None = None
@@ -53,7 +53,7 @@ class RandomStates:
         checkpoint[_KEY] = states
 
     def load(self, checkpoint: dict[str, Any]) -> None:
-        """Find this process's state in a checkpoint, which an old one may lack.
+        """Go on from this process's state in a checkpoint, which an old one may lack.
 
         Raises:
             UserError: The checkpoint is of another number of processes.
@@ -68,9 +68,10 @@ class RandomStates:
                 "trainer.devices and trainer.num_nodes that come to as many"
             )
         self._loaded = states[rank]
+        set_random_state(self._loaded)
 
-    def restore(self) -> None:
-        """Go on from the state that was loaded, if one was: what start-up has drawn meanwhile does not count."""
-        if self._loaded is not None:
+    def start(self, within_epoch: bool) -> None:
+        """Go on from there again in the middle of an epoch: what the start of its loaders drew, they drew before."""
+        if self._loaded is not None and within_epoch:
             set_random_state(self._loaded)
-            self._loaded = None
+        self._loaded = None

@@ -23,6 +23,7 @@ from vltok.training.compilation import compile_tokenizer
 from vltok.training.finiteness import FiniteWatch, require_finite_weights
 from vltok.training.monitoring import CodebookUsage, code_figures
 from vltok.training.random_state import RandomStates
+from vltok.training.resuming import go_on
 from vltok.training.schedules import LearningRateSchedule, SchedulePlan
 
 #: Updates over which the codebook's usage is counted while training.
@@ -145,7 +146,8 @@ class TokenizerTraining(LightningModule):
             UserError: The schedule or the strategy does not suit the data or the discriminator.
         """
         trainer = self.trainer
-        self._random_states.restore()
+        self._random_states.start(trainer.fit_loop.restarted_mid_epoch)
+        go_on(trainer)
         self._schedule = self.schedule_plan.resolve(trainer)
         parallel = trainer.strategy.model
         late = self.discriminator is not None and self.discriminator_start > self.global_step

@@ -87,7 +87,7 @@ class ExponentialMovingAverage(Callback):
         """The same where a resumed training was over already, so that it neither started nor ended."""
         if self._loaded:
             self._start(_checked(pl_module).tokenizer)
-            self._put_average(_checked(pl_module))
+        self._put_average(_checked(pl_module))
 
     def state_dict(self) -> dict[str, Any]:
         """The average and how many steps went into it."""
