@@ -11,6 +11,10 @@ class UserError(Exception):
     """Something that the user gave is wrong: the message names the key, the value, what is allowed, and the remedy."""
 
 
+class SaidElsewhere(UserError):
+    """An error that another process of the same training tells the user: here the command line prints nothing."""
+
+
 def unknown(what: str, given: object, allowed: Iterable[object]) -> UserError:
     """The error for a name that does not exist: lists the allowed ones and suggests the nearest.
 

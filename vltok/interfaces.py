@@ -32,7 +32,8 @@ class TokenizerOutput:
         reconstruction: The decoded images, `[b 3 H W]`, about in [-1, 1].
         codes: The codes that they were decoded from.
         losses: The tokenizer's own training losses by name, already weighted, each a scalar; they are added to the
-            reconstruction losses.
+            reconstruction losses. In training on several processes each is a share, whose mean over the processes is
+            the loss of the whole batch (`vltok.processes`).
     """
 
     reconstruction: Float[Tensor, "b 3 H W"]
@@ -246,7 +247,7 @@ class Budget(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, assignment: Float[Tensor, "b k h w"]) -> Float[Tensor, ""]:
-        """The weighted loss of a decision's `assignment`."""
+        """The weighted loss of a decision's `assignment`; in training that of all processes (`batch_mean`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,7 +257,7 @@ class Quantized:
     Attributes:
         ids: The nearest code of each vector, `[b H W]`.
         vectors: The codebook's vectors, `[b c H W]`, through which the gradient passes straight.
-        loss: The quantization loss, a scalar.
+        loss: The quantization loss, a scalar; in training on several processes, this one's share of it.
     """
 
     ids: Int[Tensor, "b H W"]
@@ -341,11 +342,14 @@ class PriorLoss:
         total: What training minimises, a scalar.
         parts: Mean negative log-likelihood in nats of each kind of token, by name.
         counts: How many tokens each part is the mean of.
+        weight: How many tokens `total` is the mean of, by which it counts among other batches and processes; None for
+            as many as there are codes.
     """
 
     total: Float[Tensor, ""]
     parts: Mapping[str, Tensor]
     counts: Mapping[str, Tensor] = field(default_factory=dict)
+    weight: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,5 @@
 """The gate that learns gains: what it is taught, how it allocates, and that it finds a planted optimum."""
 
-import os
-import socket
-
 import pytest
 import torch
 from torch import nn
@@ -216,33 +213,6 @@ def test_regions_without_any_gain_do_no_harm() -> None:
         loss.backward()
     assert loss.isfinite() and gate.prices.isfinite().all() and gate.mean_gain.min() > 0
     assert all(parameter.grad.isfinite().all() for parameter in gate.parameters())
-
-
-def _one_of_two(rank: int, port: int, results) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-    torch.manual_seed(0)
-    gate = GainGate(8, TRIPLE)
-    torch.manual_seed(rank)  # processes see other images
-    for _ in range(3):
-        features, errors = planted(3, batch=4)
-        teach(gate, features, errors)
-    results[rank] = {name: value.numpy() for name, value in gate.named_buffers()}
-    torch.distributed.destroy_process_group()
-
-
-def test_processes_keep_one_set_of_prices() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with torch.multiprocessing.Manager() as manager:
-        results = manager.dict()
-        torch.multiprocessing.spawn(_one_of_two, args=(port, results), nprocs=2)
-        first, second = (dict(results[rank]) for rank in range(2))
-    assert abs(first["prices"]).min() > 0
-    for name, value in first.items():
-        assert (value == second[name]).all(), name
 
 
 @pytest.mark.parametrize(

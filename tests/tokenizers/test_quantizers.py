@@ -1,6 +1,4 @@
 import math
-import os
-import socket
 
 import pytest
 import torch
@@ -240,44 +238,6 @@ def test_autocast_changes_no_distance(make) -> None:
     assert found.vectors.dtype == torch.float32 and torch.equal(found.vectors, expected.vectors)
     for name, value in reference.state_dict().items():
         assert torch.equal(quantizer.state_dict()[name], value), name
-
-
-def _one_of_two(rank: int, port: int, results) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-    torch.manual_seed(0)
-    for name, restart in (("plain", False), ("restart", True)):
-        torch.manual_seed(7)
-        quantizer = EMAVectorQuantizer(16, 4, restart=restart)
-        batches = torch.randn(3, 2, 1, 4, 6, 6)
-        torch.manual_seed(rank)  # processes draw differently
-        for batch in batches:
-            quantizer(batch[rank])
-        results[f"{name}{rank}"] = {key: value.numpy() for key, value in quantizer.state_dict().items()}
-    torch.distributed.destroy_process_group()
-
-
-def test_processes_keep_one_codebook() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with torch.multiprocessing.Manager() as manager:
-        results = manager.dict()
-        torch.multiprocessing.spawn(_one_of_two, args=(port, results), nprocs=2)
-        results = {
-            key: {name: torch.from_numpy(value) for name, value in state.items()} for key, state in results.items()
-        }
-    for name in ("plain", "restart"):
-        for key, value in results[f"{name}0"].items():
-            assert torch.equal(value, results[f"{name}1"][key]), (name, key)
-    # the averages are those of both processes' vectors in one batch
-    torch.manual_seed(7)
-    together = EMAVectorQuantizer(16, 4, restart=False)
-    for batch in torch.randn(3, 2, 1, 4, 6, 6):
-        together(batch.flatten(0, 1))
-    for key, value in together.state_dict().items():
-        torch.testing.assert_close(results["plain0"][key], value)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """The watch for losses and weights that are no longer finite."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from vltok.errors import UserError
+from vltok.training import TokenizerTraining
 from vltok.training.finiteness import FiniteWatch, require_finite_weights
 
 FINE, NAN, INFINITE = torch.tensor(1.0), torch.tensor(float("nan")), torch.tensor(float("inf"))
@@ -43,3 +46,20 @@ def test_broken_weights_are_named():
     module.running_mean[1] = float("nan")
     with pytest.raises(UserError, match=r"after step 3 \(weight and 1 more\)"):
         require_finite_weights(module, step=3)
+
+
+@pytest.mark.parametrize("scaler", [None, object()], ids=["float32", "16-mixed"])
+def test_a_gradient_that_is_infinite_is_an_error_unless_its_scaler_skips_it(tokenizer, scaler):
+    training = TokenizerTraining(tokenizer)
+    training.trainer = SimpleNamespace(
+        precision_plugin=SimpleNamespace(scaler=scaler), global_step=2, log_every_n_steps=50
+    )
+    optimizer = training.configure_optimizers()
+    tokenizer.into.weight.grad = torch.full_like(tokenizer.into.weight, torch.inf)
+    watch = FiniteWatch()
+    if scaler is not None:
+        watch.note_gradient(training, optimizer)
+        watch.require_finite()
+    else:
+        with pytest.raises(UserError, match=r"step 2 \(not finite: gradient\)"):
+            watch.note_gradient(training, optimizer)

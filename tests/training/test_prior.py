@@ -14,6 +14,7 @@ from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
 from vltok.interfaces import Prior, PriorLoss
 from vltok.priors.dq_transformer import DQTransformer
+from vltok.priors.raster_scan import RasterScan
 from vltok.training import PriorTraining
 from vltok.training.likelihood import Likelihood
 from vltok.training.prior import split_by_decay
@@ -106,7 +107,11 @@ def test_a_cosine_ends_with_the_training(train: Callable[..., Trainer]) -> None:
     assert rates == pytest.approx([0, 0.5, *((1 + math.cos(math.pi * step / 4)) / 2 for step in range(4))])
 
 
-@pytest.mark.parametrize("prior", [tiny(), Counting()], ids=["with counts", "without"])
+@pytest.mark.parametrize(
+    "prior",
+    [tiny(), RasterScan(8, (4, 8), (2, 2), 16, 2, 1, 1, 0.0), Counting()],
+    ids=["a mean over tokens", "a sum over codes", "without counts"],
+)
 def test_every_token_counts_the_same(prior: Prior, batches: DataLoader, fit: Callable[..., Trainer]) -> None:
     """Batches of different sizes measure what one batch of all measures."""
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)

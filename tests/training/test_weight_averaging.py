@@ -118,3 +118,12 @@ def test_a_second_fit_goes_on_with_the_trained_weights(fit, tokenizer):
 def test_a_decay_out_of_range_is_an_error():
     with pytest.raises(UserError, match="decay"):
         ExponentialMovingAverage(decay=1.0)
+
+
+def test_an_average_that_is_not_finite_is_not_stored(fit, tokenizer):
+    average, training = ExponentialMovingAverage(), build(tokenizer)
+    trainer = fit(training, callbacks=[average], max_steps=2)
+    with torch.no_grad():
+        training.tokenizer.into.weight[0] = torch.nan  # the average stands here once training is over
+    with pytest.raises(UserError, match=r"weights are NaN or infinite after step 2 \(into\.weight\)"):
+        average.on_save_checkpoint(trainer, training, {"state_dict": {}})

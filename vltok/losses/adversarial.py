@@ -9,12 +9,15 @@ from torch.nn import functional as F
 
 from vltok.errors import UserError
 from vltok.interfaces import Discriminator
+from vltok.nn.norms import BatchNorm
+from vltok.processes import mean_over_processes
 
 
 class PatchGAN(Discriminator):
     """The patch discriminator of pix2pix: a logit for each patch of 70 × 70 pixels (at three layers), every 8 pixels.
 
-    Isola et al. 2017, https://arxiv.org/abs/1611.07004, with batch norm, as VQGAN uses it.
+    Isola et al. 2017, https://arxiv.org/abs/1611.07004, with batch norm (over the images of all processes), as VQGAN
+    uses it.
 
     Args:
         width: Channels of the first layer; they double with each layer, up to eightfold.
@@ -32,7 +35,7 @@ class PatchGAN(Discriminator):
             wider = width * min(2**layer, 8)
             blocks += [
                 nn.Conv2d(channels, wider, 4, stride=2 if layer < layers else 1, padding=1, bias=False),
-                nn.BatchNorm2d(wider),
+                BatchNorm(wider),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
             channels = wider
@@ -41,7 +44,7 @@ class PatchGAN(Discriminator):
         for module in self.main:
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, 0.0, 0.02)
-            elif isinstance(module, nn.BatchNorm2d):
+            elif isinstance(module, BatchNorm):
                 nn.init.normal_(module.weight, 1.0, 0.02)
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 1 _ _"]:
@@ -78,7 +81,8 @@ def adaptive_weight(
     """The weight that lets the adversarial loss pull at the last layer as hard as the reconstruction loss.
 
     ‖∇ reconstruction‖ / (‖∇ adversarial‖ + 1e-4), clamped to [0, 1e4], times `weight`, at most `maximum` (VQGAN,
-    eq. 7; the maximum is DQ-VAE's). No gradient flows through it.
+    eq. 7; the maximum is DQ-VAE's). No gradient flows through it. It is the same on all processes: the gradients are
+    those of their losses' mean.
 
     Args:
         reconstruction_loss: The pixel and perceptual losses, weighted.
@@ -89,9 +93,10 @@ def adaptive_weight(
     """
     # A power of two, which changes no digit, keeps the gradients of single pixels in the range of half precision.
     scale = 2.0**12
-    norms = [
-        torch.autograd.grad(loss * scale, last_layer, retain_graph=True)[0].float().norm() / scale
+    gradients = [
+        torch.autograd.grad(loss * scale, last_layer, retain_graph=True)[0].float()
         for loss in (reconstruction_loss, adversarial_loss)
     ]
+    norms = mean_over_processes(torch.stack(gradients)).flatten(1).norm(dim=1) / scale
     balanced = (norms[0] / (norms[1] + 1e-4)).clamp(0, 1e4).detach() * weight
     return balanced if maximum is None else balanced.clamp(max=maximum)

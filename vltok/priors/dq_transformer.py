@@ -28,6 +28,7 @@ from vltok.priors.conditioning import Conditioning
 from vltok.priors.dq_steps import CoarseToFineSteps
 from vltok.priors.drawing import draw, in_precision
 from vltok.priors.orderings import CoarseToFine, Sequences
+from vltok.processes import mean_over_processes
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,12 +163,16 @@ class DQTransformer(Prior, Ordered):
         count = torch.tensor(targets.packing.total, device=codes.device)
         weighted = position
         if self.position_loss == "granularity-mean":
-            sums = positions.new_zeros(self.spec.granularities).index_add(0, targets.granularities, positions)
-            weighted = (sums / targets.granularities.bincount(minlength=self.spec.granularities)).mean()
+            tokens = targets.granularities.bincount(minlength=self.spec.granularities).to(positions.dtype)
+            tokens = mean_over_processes(tokens) if self.training else tokens
+            # every granularity weighs the same, every token of it in all batches of a step too
+            weights = tokens.sum() / (tokens * self.spec.granularities)
+            weighted = (positions * weights[targets.granularities]).mean()
         return PriorLoss(
             total=weighted + content,
             parts={"position": position.detach(), "content": content.detach()},
             counts={"position": count, "content": count},
+            weight=count,
         )
 
     def drawing_order(self, codes: Codes) -> Int[Tensor, " t"]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from vltok.codes import CodeSpec, Ratios
 from vltok.errors import UserError
 from vltok.interfaces import Budget
+from vltok.processes import batch_mean
 
 
 class RatioBudget(Budget):
@@ -21,7 +22,8 @@ class RatioBudget(Budget):
         ratios: Target share of regions of each factor, summing to 1, such as ``{8: 0.5, 16: 0.5}``.
         weight: The loss's weight, λ.
         over: Whether each image is held to the ratios (``image``: the mean of the images' losses), or only the batch
-            as a whole (``batch``: simple images may then spend fewer codes and complex ones more).
+            as a whole (``batch``: simple images may then spend fewer codes and complex ones more). In training the
+            batch is that of all processes together.
 
     Raises:
         UserError: Ratios that do not sum to 1, or a negative weight.
@@ -52,8 +54,9 @@ class RatioBudget(Budget):
         _check_granularities(assignment, self.factors)
         shares = assignment.mean(dim=(2, 3))
         if self.over == "batch":
-            shares = shares.mean(dim=0, keepdim=True)
-        return self.weight * (self._targets - shares)[:, 1:].square().sum(dim=1).mean()
+            shares = batch_mean(shares, together=self.training)
+        losses = (self._targets - shares)[..., 1:].square().sum(dim=-1)
+        return self.weight * (losses if self.over == "batch" else batch_mean(losses, together=self.training))
 
 
 class CodeLengthBudget(Budget):
@@ -66,7 +69,8 @@ class CodeLengthBudget(Budget):
         length: Target number of codes of an image, at the picture size of training.
         factors: The tokenizer's factors.
         weight: The loss's weight, λ.
-        over: Whether each image is held to the length (``image``), or only the mean of the batch (``batch``).
+        over: Whether each image is held to the length (``image``), or only the mean of the batch (``batch``), which in
+            training is that of all processes together.
 
     Raises:
         UserError: Factors that do not divide each other, or a negative weight.
@@ -116,9 +120,10 @@ class CodeLengthBudget(Budget):
         # no matrix product: under autocast it would round to bfloat16, and 640 codes to a multiple of 4
         lengths = (assignment.sum(dim=(2, 3)) * self._lengths).sum(dim=1)
         if self.over == "batch":
-            lengths = lengths.mean(dim=0, keepdim=True)
+            lengths = batch_mean(lengths, together=self.training)
         span = max(regions * (self._codes[-1] - self._codes[0]), 1)  # 0 for K = 1, where the length is off by nothing
-        return self.weight * ((lengths - target) / span).square().mean()
+        losses = ((lengths - target) / span).square()
+        return self.weight * (losses if self.over == "batch" else batch_mean(losses, together=self.training))
 
 
 def _check_weight(weight: float) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vltok.codes import Ratios
 from vltok.errors import UserError
 from vltok.interfaces import Gate, GateDecision, Taught
-from vltok.processes import sum_over_processes, world
+from vltok.processes import rows_of_all, sum_over_processes, world
 
 #: Against division by zero: the least mean gain, in squared error of a region; one value off by 1 of 255 levels.
 LEAST_GAIN = (2 / 255) ** 2
@@ -121,12 +121,13 @@ class GainGate(Gate, Taught):
         """
         changed = grains[1:] != grains[0]
         gains = torch.where(changed, errors[0] - errors[1:], 0)
-        mean = _over_processes(gains.abs().sum() / changed.sum().clamp_min(1)).clamp_min(LEAST_GAIN)
-        self.mean_gain.lerp_(mean, self._pace())
+        total, count = sum_over_processes(torch.stack([gains.abs().sum(), changed.sum()]))
+        count = count.clamp_min(1)
+        self.mean_gain.lerp_((total / count).clamp_min(LEAST_GAIN), self._pace())
         worths = self._worths(features)
         expected = worths.gather(1, grains[1:].movedim(0, 1)) - worths.gather(1, grains[:1].movedim(0, 1))
         losses = F.huber_loss(expected.movedim(1, 0), gains / self.mean_gain, reduction="none")
-        return torch.where(changed, losses, 0).sum() / changed.sum().clamp_min(1)
+        return torch.where(changed, losses, 0).sum() / (count / world()[1])
 
     def _worths(self, features: Sequence[Float[Tensor, "b c _ _"]]) -> Float[Tensor, "b k h w"]:
         """What each granularity is expected to gain over the coarsest, in units of the mean gain."""
@@ -144,13 +145,13 @@ class GainGate(Gate, Taught):
         return F.pad(gains.cumsum(dim=-1), (1, 0)).movedim(-1, 1)
 
     def _batch_prices(self, worths: Float[Tensor, "b k h w"]) -> Float[Tensor, " steps"]:
-        """The prices at which this batch has the ratios; the model's own follow them."""
-        rows = worths.movedim(1, -1).flatten(0, 2)
+        """The prices at which this batch, of all processes, has the ratios; the model's own follow them."""
+        rows = rows_of_all(worths.movedim(1, -1).flatten(0, 2))
         prices = list(F.pad(self.prices, (1, 0)))
         # coordinate ascent in the dual: each price in turn is set so that its granularity has its share
         for k in [*range(self.granularities)] * ROUNDS:
             others = torch.stack([rows[:, j] - prices[j] for j in range(self.granularities) if j != k]).amax(dim=0)
-            prices[k] = _over_processes(torch.quantile(rows[:, k] - others, 1 - self._ratios.shares[k]))
+            prices[k] = torch.quantile(rows[:, k] - others, 1 - self._ratios.shares[k])
         found = torch.stack(prices[1:]) - prices[0]
         self.steps += 1
         self.prices.lerp_(found, self._pace())
@@ -159,8 +160,3 @@ class GainGate(Gate, Taught):
     def _pace(self) -> Float[Tensor, ""]:
         """The weight of a new value in the moving averages: at first that of a plain mean."""
         return (1 / self.steps.clamp_min(1)).clamp_min(1 - self.decay)
-
-
-def _over_processes(value: Tensor) -> Tensor:
-    """The mean of a value over all processes, so that they decide alike."""
-    return sum_over_processes(value) / world()[1]

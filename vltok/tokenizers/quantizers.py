@@ -1,7 +1,8 @@
 """Quantizers: vectors → codes of a codebook (eq. 1 of the paper).
 
 A vector counts by its weight, so that a coarse code, which stands several times on the finest grid, counts once: in the
-losses, and in the moving averages of `EMAVectorQuantizer`.
+losses, and in the moving averages of `EMAVectorQuantizer`. In training it counts the same on all processes, though one
+may have more codes than another.
 """
 
 import math
@@ -13,7 +14,7 @@ from torch import Tensor, distributed, nn
 
 from vltok.errors import UserError
 from vltok.interfaces import Quantized, Quantizer
-from vltok.processes import sum_over_processes, world
+from vltok.processes import mean_over_processes, sum_over_processes, world
 from vltok.tokenizers.straight_through import straight_through
 
 #: The most distances that the search holds at once (64 MiB in float32).
@@ -54,8 +55,9 @@ class VectorQuantizer(Quantizer):
             vectors = vectors.to(_precise(self.codebook))
             ids = nearest_codes(vectors, self.codebook)
             codes = self.lookup(ids)
-            loss = mean_square(codes - vectors.detach(), weights)
-            loss = loss + self.commitment * mean_square(vectors - codes.detach(), weights)
+            total = _total_weight(vectors, weights, self.training)
+            loss = mean_square(codes - vectors.detach(), weights, total)
+            loss = loss + self.commitment * mean_square(vectors - codes.detach(), weights, total)
             return Quantized(ids, straight_through(codes, vectors), loss)
 
     def lookup(self, ids: Int[Tensor, "b H W"]) -> Float[Tensor, "b c H W"]:
@@ -126,7 +128,7 @@ class EMAVectorQuantizer(Quantizer):
             vectors = vectors.to(_precise(self.codebook))
             ids = nearest_codes(vectors, self.codebook)
             codes = self.lookup(ids)
-            error = mean_square(vectors - codes, weights)
+            error = mean_square(vectors - codes, weights, _total_weight(vectors, weights, self.training))
             loss = error.detach() + self.commitment * error
             if self.training:
                 self._update(vectors.detach(), ids, weights)
@@ -190,17 +192,34 @@ def nearest_codes(vectors: Float[Tensor, "b c H W"], codebook: Float[Tensor, "v 
 
 
 def mean_square(
-    difference: Float[Tensor, "b c H W"], weights: Float[Tensor, "b 1 H W"] | None = None
+    difference: Float[Tensor, "b c H W"],
+    weights: Float[Tensor, "b 1 H W"] | None = None,
+    total: Float[Tensor, ""] | None = None,
 ) -> Float[Tensor, ""]:
-    """The mean of squares over elements, each place counting by its weight."""
+    """The mean of squares over elements, each place counting by its weight.
+
+    Args:
+        difference: What is squared.
+        weights: Of the places; None for 1.
+        total: What the weights sum to on an average process; None for their own sum.
+    """
     squares = difference.square().mean(dim=1, keepdim=True)
-    return squares.mean() if weights is None else (squares * weights).sum() / weights.sum()
+    weighted = squares if weights is None else squares * weights
+    return weighted.sum() / (_total_weight(difference, weights) if total is None else total)
 
 
 def draw_without_replacement(weights: Float[Tensor, " n"], count: int) -> Int[Tensor, " count"]:
     """The indices of some of n things, each drawn in proportion to its weight."""
     # an exponential race; torch.multinomial would read the weights back to the host
     return (weights / torch.empty_like(weights).exponential_()).topk(count).indices
+
+
+def _total_weight(
+    vectors: Float[Tensor, "b c H W"], weights: Float[Tensor, "b 1 H W"] | None, together: bool = False
+) -> Float[Tensor, ""]:
+    """The sum of the weights of all places; together, its mean over the processes."""
+    total = vectors.new_full((), vectors[:, 0].numel()) if weights is None else weights.sum()
+    return mean_over_processes(total) if together else total
 
 
 def _lookup(ids: Int[Tensor, "b H W"], codebook: Float[Tensor, "v c"]) -> Float[Tensor, "b c H W"]:

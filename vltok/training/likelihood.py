@@ -41,12 +41,11 @@ class Likelihood:
         """
         codes_count = codes.ids.numel()
         counts = [loss.counts.get(name, codes_count) for name in loss.parts]
-        values = [loss.total, *loss.parts.values(), *counts]
-        total, *rest = torch.stack(
+        values = [loss.total, codes_count if loss.weight is None else loss.weight, *loss.parts.values(), *counts]
+        total, weight, *rest = torch.stack(
             [torch.as_tensor(value, dtype=torch.float32, device=loss.total.device) for value in values]
         ).tolist()
         means, counts = rest[: len(counts)], rest[len(counts) :]
-        weight = sum(counts) or codes_count
         added = {"images": len(codes), "codes": codes_count, "loss": total * weight, "weight": weight}
         for name, mean, count in zip(loss.parts, means, counts, strict=True):
             added |= {f"nats/{name}": mean * count, f"tokens/{name}": count}

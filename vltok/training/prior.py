@@ -8,10 +8,12 @@ import torch
 from jaxtyping import Float
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from vltok.codes import Codes
 from vltok.errors import UserError
 from vltok.interfaces import Prior
+from vltok.processes import mean_over_processes
 from vltok.training.finiteness import FiniteWatch, require_finite_weights
 from vltok.training.likelihood import Likelihood
 from vltok.training.random_state import RandomStates
@@ -22,6 +24,9 @@ from vltok.training.speed import Speed
 
 class PriorTraining(LightningModule):
     """Trains a prior on code sequences, by maximum likelihood.
+
+    Every token of a batch counts the same, on whichever process it is. The batches of `trainer.accumulate_grad_batches`
+    count the same as each other: with `data.token_budget` they have nearly as many tokens.
 
     Gradients are clipped by `trainer.gradient_clip_val`. The defaults are the paper's (supplementary 1).
 
@@ -63,7 +68,7 @@ class PriorTraining(LightningModule):
         self._random_states = RandomStates()
         self._likelihood = Likelihood()
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> Optimizer:
         """AdamW with a group that decays and one that does not."""
         decayed, others = split_by_decay(self.prior)
         groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -100,16 +105,23 @@ class PriorTraining(LightningModule):
             group["lr"] = self.learning_rate * self._schedule(self.global_step)
 
     def training_step(self, batch: Codes, batch_idx: int) -> Float[Tensor, ""]:
-        """The prior's loss."""
+        """The prior's loss: of several processes this one's share, by its tokens, of that of all."""
         loss = self.prior.loss(batch)
         losses = {"loss": loss.total.detach(), **{name: part.detach() for name, part in loss.parts.items()}}
         self._watch.note(self.global_step, losses)
-        # where the host itself runs the step, looking costs nothing
-        if loss.total.device.type == "cpu" or self.global_step % self.trainer.log_every_n_steps == 0:
-            self._watch.require_finite()
+        self._watch.look(self)
         self.log_dict(losses, prog_bar=True, batch_size=len(batch))
         self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=len(batch))
-        return loss.total
+        weight = loss.total.new_full((), batch.ids.numel()) if loss.weight is None else loss.weight.float()
+        return loss.total * (weight / mean_over_processes(weight))
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """See that the gradient is finite.
+
+        Raises:
+            Diverged: It is not, on the CPU at once.
+        """
+        self._watch.note_gradient(self, optimizer)
 
     def on_train_batch_end(self, outputs: Any, batch: Codes, batch_idx: int) -> None:
         """Count the codes; batches of other devices have about as many."""
@@ -125,7 +137,7 @@ class PriorTraining(LightningModule):
         """Let no broken weights out.
 
         Raises:
-            UserError: A loss or a weight is not finite.
+            Diverged: A loss or a weight is not finite.
         """
         self.speed.stop()
         self._watch.require_finite()
@@ -145,7 +157,7 @@ class PriorTraining(LightningModule):
         """Keep the state of each process's random numbers.
 
         Raises:
-            UserError: A loss or a weight is not finite: the checkpoint is not written.
+            Diverged: A loss or a weight is not finite: the checkpoint is not written.
         """
         self._watch.require_finite()
         require_finite_weights(self.prior, self.global_step)

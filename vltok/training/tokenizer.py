@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from vltok.data.images import ImageBatch, ImageData
 from vltok.errors import UserError
@@ -18,6 +19,7 @@ from vltok.evaluation.pixels import psnr
 from vltok.interfaces import Discriminator, Perceptual, Tokenizer, TokenizerOutput
 from vltok.losses.adversarial import adaptive_weight, hinge_discriminator_loss, hinge_generator_loss
 from vltok.losses.perceptual import NoPerceptual
+from vltok.processes import mean_over_processes
 from vltok.training.calibration import calibrate
 from vltok.training.compilation import compile_tokenizer
 from vltok.training.finiteness import FiniteWatch, require_finite_weights
@@ -121,7 +123,7 @@ class TokenizerTraining(LightningModule):
         self.perceptual.load()
         self.perceptual.to(memory_format=self.memory_format)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> Optimizer:
         """One Adam with a group for the tokenizer and one for the discriminator."""
         sides = [self.tokenizer] if self.discriminator is None else [self.tokenizer, self.discriminator]
         groups = [{"params": list(side.parameters())} for side in sides]
@@ -169,12 +171,17 @@ class TokenizerTraining(LightningModule):
         """The sum of both sides' losses, whose gradients do not meet."""
         images = batch.images.contiguous(memory_format=self.memory_format)
         output = self.tokenizer(images)
+        # of several processes each has its share of the whole batch's losses
+        count = output.reconstruction.new_full((), len(images), dtype=torch.float32)
+        share = count / mean_over_processes(count)
         distances, distance = self._distances(output.reconstruction, images)
+        distance = share * distance
         total = distance + _sum(output.losses)
         losses = {**distances, **output.losses}
         objective = total
         if self.discriminator is not None and self.global_step >= self.discriminator_start:
-            adversarial, against = self._adversarial(self.discriminator, output.reconstruction, images)
+            sides = self._adversarial(self.discriminator, output.reconstruction, images)
+            adversarial, against = (share * side for side in sides)
             weight = adaptive_weight(
                 distance,
                 adversarial,
@@ -186,9 +193,7 @@ class TokenizerTraining(LightningModule):
             total = total + weight * adversarial
             objective = total + against
         self._watch.note(self.global_step, {**losses, "loss": total})
-        # where the host itself runs the step, looking costs nothing
-        if images.device.type == "cpu" or self.global_step % self.trainer.log_every_n_steps == 0:
-            self._watch.require_finite()
+        self._watch.look(self)
         self._log_training(output, images, {name: loss.detach() for name, loss in losses.items()}, total.detach())
         return objective
 
@@ -204,9 +209,17 @@ class TokenizerTraining(LightningModule):
             self.log_dict(named, prog_bar=in_bar, batch_size=len(images), sync_dist=True)
         self.log("val_codebook_usage", self.validation_usage, prog_bar=True, batch_size=len(images))
 
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """See that the gradient is finite.
+
+        Raises:
+            Diverged: It is not, on the CPU at once.
+        """
+        self._watch.note_gradient(self, optimizer)
+
     def configure_gradient_clipping(
         self,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
@@ -223,7 +236,7 @@ class TokenizerTraining(LightningModule):
         """Let no broken weights out.
 
         Raises:
-            UserError: A loss or a weight is not finite.
+            Diverged: A loss or a weight is not finite.
         """
         self._watch.require_finite()
         require_finite_weights(self.tokenizer, self.global_step)
@@ -232,7 +245,7 @@ class TokenizerTraining(LightningModule):
         """Leave out the perceptual network, which is frozen, and keep the state of each process's random numbers.
 
         Raises:
-            UserError: A loss or a weight is not finite: the checkpoint is not written.
+            Diverged: A loss or a weight is not finite: the checkpoint is not written.
         """
         self._watch.require_finite()
         require_finite_weights(self, self.global_step)

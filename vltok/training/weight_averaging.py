@@ -12,6 +12,7 @@ from timm.utils import ModelEmaV3
 
 from vltok.errors import UserError
 from vltok.interfaces import Tokenizer
+from vltok.training.finiteness import require_finite_weights
 from vltok.training.tokenizer import TokenizerTraining
 
 
@@ -100,7 +101,13 @@ class ExponentialMovingAverage(Callback):
         self._loaded = state_dict
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """See that the trained weights are what is stored as the module's, even while the average is in their place."""
+        """See that the trained weights are what is stored as the module's, even while the average is in their place.
+
+        Raises:
+            Diverged: The average is not finite: the checkpoint is not written.
+        """
+        if self._average is not None:
+            require_finite_weights(self._average.module, trainer.global_step)
         if self._aside is not None:
             trained = {f"tokenizer.{name}": value for name, value in self._aside.state_dict().items()}
             checkpoint["state_dict"] |= trained

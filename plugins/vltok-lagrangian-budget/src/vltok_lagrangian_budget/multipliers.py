@@ -2,9 +2,10 @@
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from vltok.errors import UserError
+from vltok.processes import batch_mean
 
 #: A multiplier pulls no harder than the penalty does at this gap. While a gap closes as fast as the optimizer lets it,
 #: an unbounded one would go on growing, and carry it far beyond the target.
@@ -19,7 +20,7 @@ class Multipliers(nn.Module):
     growing where there is no gap, and then μ is what closing it costs the reconstruction (the method of multipliers:
     Bertsekas, Constrained Optimization and Lagrange Multiplier Methods, 1982, chapter 2).
 
-    Over several processes the gap is that of the whole batch, and all hold the same multipliers.
+    In training on several processes the gap is that of the whole batch, and all hold the same multipliers.
 
     Args:
         count: How many gaps there are.
@@ -43,26 +44,10 @@ class Multipliers(nn.Module):
         self.register_buffer("values", torch.zeros(count))
 
     def forward(self, gaps: Float[Tensor, "b gap"]) -> Float[Tensor, ""]:
-        """The loss of each image's gaps; in training mode the multipliers then grow.
-
-        Its value and gradient are those of μ·gap + λ·gap², where `gap` is the mean over all images of all processes.
-        """
-        gaps = gaps.float()
-        mean = _over_all(gaps.detach())
-        loss = (self.values * mean + self.weight * mean.square()).sum()
-        # processes average their gradients: each adds that of its own images at the pull of all
-        here = gaps.mean(dim=0)
-        loss = loss + ((self.values + 2 * self.weight * mean) * (here - here.detach())).sum()
+        """The loss μ·gap + λ·gap² of the mean of each image's gaps; in training mode the multipliers then grow."""
+        mean = batch_mean(gaps.float(), together=self.training)
+        loss = (self.values.clone() * mean + self.weight * mean.square()).sum()
         if self.training:
             largest = 2 * self.weight * LARGEST_GAP
-            self.values.add_(mean, alpha=2 * self.weight * self.rate).clamp_(-largest, largest)
+            self.values.add_(mean.detach(), alpha=2 * self.weight * self.rate).clamp_(-largest, largest)
         return loss
-
-
-def _over_all(gaps: Float[Tensor, "b gap"]) -> Float[Tensor, " gap"]:
-    """The mean over the images of all processes."""
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
-        return gaps.mean(dim=0)
-    total = torch.cat([gaps.sum(dim=0), gaps.new_full((1,), len(gaps))])
-    distributed.all_reduce(total)
-    return total[:-1] / total[-1]

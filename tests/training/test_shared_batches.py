@@ -1,0 +1,58 @@
+"""Two processes that share a batch train as one that has it all, however unequal their shares."""
+
+import pytest
+import torch
+
+from vltok.registry import components
+
+from .shared_batches import BUDGETS, CASES, GATES, QUANTIZERS, one_of_two, train
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    """What two processes came to."""
+    folder = tmp_path_factory.mktemp("shared")
+    torch.multiprocessing.spawn(one_of_two, args=(str(folder),), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_train_as_one(found: list[dict], case: str) -> None:
+    whole = train(CASES[case])
+    assert any(value.any() for name, value in whole.items() if name.startswith("gradient"))
+    for shared in found:
+        assert shared[case].keys() == whole.keys()
+        torch.testing.assert_close(shared[case], whole, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "cases"), [("gate", GATES), ("budget", BUDGETS), ("quantizer", QUANTIZERS)])
+def test_no_registered_part_is_left_out(kind: str, cases: dict) -> None:
+    own = {part.name for part in components(kind) if part.distribution == "vltok"}
+    assert own and own <= {name.split(",")[0] for name in cases}
+
+
+def test_no_prior_is_left_out() -> None:
+    own = {part.name for part in components("prior") if part.distribution == "vltok"}
+    assert own and own <= {name.split(",")[0] for name in CASES}
+
+
+def test_codes_restart_alike(found: list[dict]) -> None:
+    first, second = (result["restarts"] for result in found)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert (first["buffer tokenizer.quantizer.counts"] >= 1).all()
+
+
+def test_a_budget_that_all_keep_together_costs_nothing(found: list[dict]) -> None:
+    assert [float(result["met budget"]) for result in found] == [0, 0]
+
+
+def test_means_and_rows_are_those_of_all(found: list[dict]) -> None:
+    for result in found:
+        assert result["mean"].tolist() == [pytest.approx((0 + 1 + 2) / 3)]
+        assert result["rows"].tolist() == [[0, 0], [1, 1], [1, 1]]
+
+
+def test_all_learn_that_one_diverged_and_the_first_says_it(found: list[dict]) -> None:
+    messages, kinds = zip(*(result["diverged"] for result in found), strict=True)
+    assert kinds == ("Diverged", "DivergedElsewhere") and len(set(messages)) == 1
+    assert "step 3 (not finite: budget)" in messages[0]
