@@ -221,11 +221,35 @@ def test_an_interrupt_leaves_a_checkpoint_and_no_bundle(
 
 
 def test_a_loss_that_diverges_leaves_no_bundle(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Without a checkpoint nothing is left, so that the corrected recipe trains in the same folder."""
     arguments = ["--model.learning_rate", "1e30", "--trainer.max_steps", "8"]
     assert main(["fit", "--config", str(recipe), *arguments]) == 1
     assert "NaN or infinite" in _one_line(capsys)
-    left = {path.name for path in (tmp_path / "runs" / "tiny").iterdir()}
-    assert left <= {"config.yaml", "logs", "checkpoints"}
+    assert not (tmp_path / "runs" / "tiny").exists()
+
+
+def test_a_training_that_diverges_late_keeps_its_last_checkpoint(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """The loss stays finite, the gradient does not: neither a checkpoint nor a bundle is written after it."""
+    (tmp_path / "poisoned.py").write_text(
+        "from lightning.pytorch import Callback\n"
+        "class Poison(Callback):\n"
+        "    def on_after_backward(self, trainer, module):\n"
+        "        if trainer.global_step == 9:\n"
+        "            next(module.parameters()).grad.fill_(float('nan'))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    arguments = ["--trainer.max_steps", "32", "--trainer.callbacks", "[{class_path: poisoned.Poison}]", "--out", "run"]
+    assert main(["fit", "--config", str(recipe), *arguments]) == 1
+    line = _one_line(capsys)
+    assert "NaN or infinite at step 9 (not finite: gradient)" in line and "--resume --out run" in line
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "logs", "checkpoints"}
+    state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["global_step"] == 8 and all(value.isfinite().all() for value in state["state_dict"].values())
+    assert main(["fit", "--config", str(recipe), "--out", "run"]) == 1
+    assert "--overwrite" in _one_line(capsys)
+    assert main(["fit", "--resume", "--out", "run", "--trainer.callbacks", "null", "--trainer.max_steps", "10"]) == 0
 
 
 def test_a_training_that_never_starts_leaves_nothing(

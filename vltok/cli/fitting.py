@@ -34,6 +34,9 @@ from vltok.io.recipes import instantiate, parse, recipe_parser
 from vltok.processes import world
 from vltok.training import PictureLogger, PlainProgress, PriorTraining, TokenizerTraining
 from vltok.training.checkpoints import WholeCheckpoints, heal_checkpoint
+from vltok.training.failures import failing_together
+from vltok.training.finiteness import Diverged
+from vltok.training.strategies import check_strategy
 
 _CHECKPOINT_INTERVAL = timedelta(minutes=15)
 #: Beginnings of warnings that are no news to the user.
@@ -75,14 +78,15 @@ def fit(arguments: Sequence[str]) -> None:
             folder.set_aside()
         with written_whole(folder.config) as path:
             path.write_text(text, encoding="utf-8")
-    seconds = _train(trainer, built.model, built.data, folder, config.resume)
-    recipe = yaml.safe_load(text)
-    if isinstance(built.model, PriorTraining):
-        report_prior(built.model, built.data, trainer, recipe, folder, seconds, config.trust)
-    if isinstance(built.model, TokenizerTraining):
-        _part()
-        if trainer.is_global_zero:
-            report_tokenizer(built.model, built.data, trainer, recipe, folder, seconds)
+    with failing_together(trainer):
+        seconds = _train(trainer, built.model, built.data, folder, config.resume)
+        recipe = yaml.safe_load(text)
+        if isinstance(built.model, PriorTraining):
+            report_prior(built.model, built.data, trainer, recipe, folder, seconds, config.trust)
+        if isinstance(built.model, TokenizerTraining):
+            _part()
+            if trainer.is_global_zero:
+                report_tokenizer(built.model, built.data, trainer, recipe, folder, seconds)
 
 
 def fit_parser() -> ArgumentParser:
@@ -141,6 +145,7 @@ def _check_data(model: LightningModule, data: LightningDataModule) -> None:
 def _trainer(given: Namespace, model: LightningModule, folder: RunFolder) -> Trainer:
     """Lightning's trainer as the recipe wants it, with the run folder's logs and checkpoints."""
     options = dict(vars(given))
+    check_strategy(options["strategy"])
     if str(options["precision"]) in ("bf16-true", "16-true", "64-true", "64"):
         mixed = "16-mixed" if str(options["precision"]) == "16-true" else "bf16-mixed"
         raise UserError(
@@ -171,6 +176,7 @@ def _trainer(given: Namespace, model: LightningModule, folder: RunFolder) -> Tra
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"trainer: {error}") from error
     check_processes(trainer)
+    check_strategy(trainer.strategy)
     return trainer
 
 
@@ -217,14 +223,26 @@ def _train(
         remedy = f"go on with 'vltok fit --resume --out {folder.path}'" if folder.last_checkpoint.is_file() else ""
         raise KeyboardInterrupt(f"no bundle was written; {remedy}".rstrip("; ")) from None
     except Exception as error:
-        if trainer.is_global_zero and not resume and (folder.replaced.exists() or not trainer.global_step):
+        diverged = isinstance(error, Diverged)
+        useless = not trainer.global_step or (diverged and not folder.last_checkpoint.is_file())
+        if trainer.is_global_zero and not resume and (folder.replaced.exists() or useless):
             folder.restore()  # nothing of worth was made: the recipe can be corrected and given again
+        if diverged and folder.last_checkpoint.is_file():
+            raise type(error)(f"{error}; {_kept(folder)}") from error
         if isinstance(error, MisconfigurationException):
             raise UserError(f"trainer: {error}") from error
         raise
     if trainer.is_global_zero:
         folder.forget_replaced()
     return time.monotonic() - start
+
+
+def _kept(folder: RunFolder) -> str:
+    """What is left of a training that diverged, and what can be done with it."""
+    return (
+        f"{folder.last_checkpoint} is from before and stays: go on with 'vltok fit --resume --out {folder.path}', or "
+        "start a corrected recipe with --overwrite"
+    )
 
 
 def _print_size(model: LightningModule) -> None:

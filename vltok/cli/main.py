@@ -12,7 +12,7 @@ from types import FrameType
 from vltok.cli.launchers import check_numbers
 from vltok.cli.streams import print_leniently
 from vltok.cli.verdicts import verdict
-from vltok.errors import one_line, unknown
+from vltok.errors import SaidElsewhere, one_line, unknown
 from vltok.version import __version__
 
 #: Every verb, which is a module `vltok.cli.<verb>` with a function `run(arguments)`, and what it does.
@@ -75,7 +75,8 @@ def main(argv: list[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         line, code = verdict(error, arguments[0])
-        print(f"vltok: {one_line(line)}", file=sys.stderr)
+        if not isinstance(error, SaidElsewhere):
+            print(f"vltok: {one_line(line)}", file=sys.stderr)
         return code
     return 0
 

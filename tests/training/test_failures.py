@@ -1,0 +1,73 @@
+"""Two real processes of `vltok fit`, of which one fails: both end, and one line says why."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+RECIPE = """
+model:
+  class_path: vltok.training.TokenizerTraining
+  init_args:
+    tokenizer:
+      class_path: dq-vae
+      init_args:
+        encoder: {class_path: patch, init_args: {factors: [4, 8], width: 8, blocks: 1, channels: 8}}
+        gate: {class_path: random, init_args: {ratios: {4: 0.5, 8: 0.5}}}
+        quantizer: {class_path: ema-vq, init_args: {size: 16, dimension: 4}}
+        decoder: {class_path: pixel-shuffle, init_args: {factor: 4, channels: 8, width: 8, blocks: 1}}
+data: {class_path: photos, init_args: {size: 16, batch_size: 4, train_crops: 32, val_crops: 2}}
+trainer: {accelerator: cpu, devices: 2, strategy: ddp, max_steps: 8, enable_progress_bar: false}
+"""
+
+FAULT = """
+import os
+import torch
+from lightning.pytorch import Callback
+
+class Fault(Callback):
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        kind, rank = os.environ["FAULT"].split()
+        if trainer.global_step != 6 or trainer.global_rank != int(rank):
+            return
+        if kind == "loss":
+            batch.images.fill_(torch.nan)
+        elif kind == "gradient":
+            module.tokenizer.project_in.weight.register_hook(lambda gradient: gradient * torch.nan)
+        elif kind == "error":
+            raise OSError("the disk is gone")
+        else:
+            os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("loss 1", "NaN or infinite at step 6 (not finite: pixel, quantization, loss)"),
+        ("error 1", "the disk is gone"),
+        pytest.param("gradient 1", "NaN or infinite at step 6 (not finite: gradient)", marks=pytest.mark.faults),
+        pytest.param("error 0", "the disk is gone", marks=pytest.mark.faults),
+        pytest.param("death 1", "process 1 of this training was killed by SIGKILL", marks=pytest.mark.faults),
+    ],
+)
+def test_one_of_two_fails(fault: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(RECIPE)
+    (tmp_path / "fault.py").write_text(FAULT)
+    environment = {**os.environ, "FAULT": fault, "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "vltok", "fit", "--config", "tiny.yaml", "--out", "run"]
+    command += ["--trainer.callbacks", "[{class_path: fault.Fault}]"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.startswith("vltok: ")]
+    assert len(lines) == 1 and message in lines[0], done.stderr
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    state = torch.load(checkpoint, weights_only=True)
+    assert state["global_step"] == 4 and all(value.isfinite().all() for value in state["state_dict"].values())
+    assert not (tmp_path / "run" / "bundle").exists()
+    if "NaN" in message:
+        assert "go on with 'vltok fit --resume --out run'" in lines[0]

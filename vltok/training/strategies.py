@@ -1,0 +1,36 @@
+"""Which of Lightning's strategies train what a single process would."""
+
+from __future__ import annotations
+
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
+
+from vltok.errors import UserError
+
+_NAMES = ("auto", "single_device", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
+
+
+def check_strategy(strategy: Strategy | str) -> None:
+    """Refuse a strategy under which training would be another, before anything is built.
+
+    Those that shard a model (FSDP, DeepSpeed, model parallel) give each process flat pieces of its weights: weight
+    decay would not know matrices from biases, gradients would be clipped piece by piece, and bundles hold pieces. Those
+    that fork or spawn give every process the same random numbers.
+
+    Args:
+        strategy: As a recipe names it, or built.
+
+    Raises:
+        UserError: It is none that is allowed.
+    """
+    if isinstance(strategy, str):
+        fits, name = strategy in _NAMES, strategy
+    else:
+        one = isinstance(strategy, SingleDeviceStrategy)
+        fits = one or (isinstance(strategy, DDPStrategy) and strategy._start_method == "popen")
+        name = type(strategy).__name__
+    if not fits:
+        raise UserError(
+            f"trainer.strategy is {name}, which vltok does not train with: weight decay, clipping and bundles need "
+            f"whole weights, and each process random numbers of its own; choose among {', '.join(_NAMES)} (where the "
+            "memory of a device is short, lower the batch size and raise trainer.accumulate_grad_batches)"
+        )
