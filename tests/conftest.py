@@ -1,12 +1,12 @@
 """What every test may ask for. Shapes in vltok's signatures are checked here, and only here."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from jaxtyping import install_import_hook
+import jaxtyping
 
-install_import_hook("vltok", "beartype.beartype")
+jaxtyping.install_import_hook("vltok", "beartype.beartype")
 
 import pytest
 import torch
@@ -35,3 +35,11 @@ def parity() -> Callable[[str], tuple[dict[str, torch.Tensor], dict]]:
         return load_file(path), json.loads(metadata["config"])
 
     return read
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Calls as users make them: nothing looks at the types of arguments but vltok itself."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from vltok.errors import UserError
+from vltok.errors import UserError, whole_number
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class CodeSpec:
         max_length: Longest code sequence of one image, for codes that lie on no grid.
 
     Raises:
-        UserError: Factors that repeat or do not divide each other, or sizes that are not positive.
+        UserError: Factors that repeat or do not divide each other, or sizes that are not positive whole numbers.
     """
 
     codebook_size: int
@@ -40,21 +40,22 @@ class CodeSpec:
     max_length: int | None = None
 
     def __post_init__(self) -> None:
-        factors = tuple(sorted(self.factors, reverse=True))
-        object.__setattr__(self, "factors", factors)
-        if self.codebook_size < 1:
-            raise UserError(f"codebook_size must be at least 1, not {self.codebook_size}")
-        if any(factor < 1 for factor in factors):
+        factors = tuple(whole_number("a factor", factor) for factor in self.factors)
+        object.__setattr__(self, "codebook_size", whole_number("codebook_size", self.codebook_size, 1))
+        object.__setattr__(self, "factors", tuple(sorted(factors, reverse=True)))
+        if any(factor < 1 for factor in self.factors):
             raise UserError(f"factors must be at least 1, not {list(self.factors)}")
-        for coarse, fine in itertools.pairwise(factors):
+        for coarse, fine in itertools.pairwise(self.factors):
             if coarse == fine or coarse % fine:
                 raise UserError(f"each factor must be a multiple of the next finer one; {coarse} is none of {fine}")
         if self.regions is not None:
-            object.__setattr__(self, "regions", tuple(self.regions))
+            object.__setattr__(self, "regions", tuple(whole_number("regions", side) for side in self.regions))
             if not factors or len(self.regions) != 2 or min(self.regions) < 1:
                 raise UserError(f"regions must be two positive numbers of a spec with factors, not {self.regions}")
-        if self.max_length is not None and (factors or self.max_length < 1):
-            raise UserError(f"max_length must be positive and is for codes without a grid, not {self.max_length}")
+        if self.max_length is not None:
+            object.__setattr__(self, "max_length", whole_number("max_length", self.max_length))
+            if factors or self.max_length < 1:
+                raise UserError(f"max_length must be positive and is for codes without a grid, not {self.max_length}")
 
     @property
     def granularities(self) -> int:
@@ -133,16 +134,20 @@ class Ratios:
         """Check ratios keyed by factor, and order them from coarse to fine.
 
         Raises:
-            UserError: They are empty, negative, or do not sum to 1.
+            UserError: They are empty, negative, not keyed by factors, or do not sum to 1.
         """
-        written = {int(factor): float(share) for factor, share in ratios.items()}
-        if not written or min(written.values()) < 0 or abs(sum(written.values()) - 1) > 1e-6:
+        # JSON has texts for keys
+        keys = [int(key) if isinstance(key, str) and key.isdecimal() else key for key in ratios]
+        factors = [whole_number("a factor in ratios", key, 1) for key in keys]
+        written = dict(zip(factors, map(float, ratios.values()), strict=True))
+        total = sum(written.values())
+        # comparisons that NaN fails
+        if not written or not all(share >= 0 for share in written.values()) or not abs(total - 1) <= 1e-6:
             raise UserError(
-                f"ratios must be shares of at least 0 that sum to 1, keyed by factor, not {written} "
-                f"(sum {sum(written.values()):g})"
+                f"ratios must be shares of at least 0 that sum to 1, keyed by factor, not {written} (sum {total:g})"
             )
-        factors = tuple(sorted(written, reverse=True))
-        return cls(factors, tuple(written[factor] for factor in factors))
+        ordered = tuple(sorted(written, reverse=True))
+        return cls(ordered, tuple(written[factor] for factor in ordered))
 
     @property
     def codes_per_region(self) -> float:

@@ -1,6 +1,7 @@
 """Errors that a user can act on: the command line prints them as one line and exits with 1, without a traceback."""
 
 import difflib
+import operator
 from collections.abc import Iterable
 
 _LONGEST_WORD = 160
@@ -41,3 +42,26 @@ def one_line(text: object) -> str:
     if len(line) > _LONGEST_LINE:
         line = f"{line[: _LONGEST_LINE - 150].rstrip()} … {line[-140:].lstrip()}"
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in line)
+
+
+def whole_number(key: str, value: object, least: int | None = None, hint: str = "") -> int:
+    """A whole number that the user gave, as Python has them.
+
+    Args:
+        key: What it is called.
+        value: What the user wrote: NumPy's and torch's whole numbers are taken too, booleans are none.
+        least: The least that it may be, if there is one.
+        hint: Added to the message where it is too small, such as ``"; leave it out for all"``.
+
+    Raises:
+        UserError: It is no whole number, or too small.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise UserError(f"{key} must be a whole number, not {value!r}")
+    if least is not None and number < least:
+        raise UserError(f"{key} must be at least {least}, not {number}{hint}")
+    return number

@@ -11,6 +11,7 @@ Axis letters: b image, c channel, h w grid of regions, H W pixels or the finest 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec, Ratios
-from vltok.errors import UserError
+from vltok.errors import UserError, unknown, whole_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -357,7 +358,7 @@ class SamplingConfig:
     """How tokens are drawn. At most one of `max_codes`, `codes` and `ratios` may be given.
 
     Attributes:
-        temperature: Divides the logits of contents; positive.
+        temperature: Divides the logits of contents; positive. Near 0 the likeliest is drawn.
         top_k: Draw among the k most likely contents; None for all, 1 for the most likely.
         top_p: Draw among the most likely contents whose probabilities reach p, in (0, 1].
         position_temperature: The same for positions.
@@ -391,14 +392,24 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         for name in ("temperature", "position_temperature"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} must be positive, not {getattr(self, name)}; for the likeliest use top_k 1")
-        for name in ("top_k", "position_top_k"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}; leave it out to draw among all")
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(
+                    f"{name} must be a positive number, not {getattr(self, name)}; for the likeliest use top_k 1"
+                )
         for name in ("top_p", "position_top_p"):
             if not 0 < getattr(self, name) <= 1:
                 raise UserError(f"{name} must lie in (0, 1], not {getattr(self, name)}")
+        if not math.isfinite(self.guidance):
+            raise UserError(f"guidance must be a finite number, not {self.guidance}; 1 is none")
+        for name, least in (("top_k", 1), ("position_top_k", 1), ("max_codes", None), ("codes", None)):
+            if getattr(self, name) is not None:
+                number = whole_number(name, getattr(self, name), least, "; leave it out to draw among all")
+                object.__setattr__(self, name, number)
+        if self.ratios is not None:
+            Ratios.of(self.ratios)
+        for name, choices in (("positions", ("sampled", "implied")), ("precision", ("float32", "bfloat16"))):
+            if getattr(self, name) not in choices:
+                raise unknown(name, getattr(self, name), choices)
         controls = [name for name in ("max_codes", "codes", "ratios") if getattr(self, name) is not None]
         if len(controls) > 1:
             raise UserError(f"{' and '.join(controls)} all set the length of an image: give one of them")

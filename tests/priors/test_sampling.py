@@ -1,10 +1,13 @@
+from math import inf, nan
+
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
 from vltok.errors import UserError
 from vltok.interfaces import SamplingConfig
-from vltok.priors.sampling import Guidance, drawn, filtered, refuse, seed_of, streams, uniforms
+from vltok.priors.sampling import Guidance, LogitWatch, drawn, filtered, refuse, seed_of, streams, uniforms
 
 
 @pytest.mark.parametrize("k", [1, 5, 20])
@@ -27,7 +30,7 @@ def test_top_k_beyond_the_vocabulary_keeps_all():
 
 def test_filters_never_bring_back_what_is_forbidden():
     logits = torch.tensor([[-torch.inf, 1.0, -torch.inf, 0.0]])
-    assert filtered(logits, 0.5, 3, 0.99)[0].tolist() == [-torch.inf, 2.0, -torch.inf, 0.0]
+    assert filtered(logits, 0.5, 3, 0.99)[0].tolist() == [-torch.inf, 0.0, -torch.inf, -2.0]
     assert filtered(logits, 1.0, 3, 1e-6)[0].tolist() == [-torch.inf, 1.0, -torch.inf, -torch.inf]
 
 
@@ -90,3 +93,73 @@ def test_what_has_no_meaning_is_refused_by_name():
     refuse(SamplingConfig(top_k=3), ("codes", "positions"), "there are none")
     with pytest.raises(UserError, match=r"^codes is 7, but every image has 6: leave it out$"):
         refuse(SamplingConfig(codes=7), ("positions", "codes"), "every image has 6")
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 1e-40, 1e-46, 1e-300])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e38])
+def test_a_temperature_near_zero_leaves_the_likeliest(temperature, scale):
+    logits = torch.tensor([[0.3, -torch.inf, 1.2, -0.5]]) * scale
+    kept = filtered(logits, temperature, None, 1.0)
+    assert drawn(kept.expand(2, -1), torch.tensor([0.0, 1 - 2.0**-32], dtype=torch.float64)).tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("temperature", [1e38, 1e300])
+def test_a_temperature_without_end_leaves_what_is_legal(temperature):
+    kept = filtered(torch.tensor([[0.3, -torch.inf, 1.2]]), temperature, None, 1.0)
+    assert_close(kept.softmax(-1), torch.tensor([[0.5, 0.0, 0.5]]))
+
+
+def test_the_likeliest_stays_however_small_top_p_is():
+    kept = filtered(torch.tensor([[0.0, 3.0, 1.0]]), 1.0, None, 1e-300)
+    assert kept[0].tolist() == [-torch.inf, 3.0, -torch.inf]
+
+
+@pytest.mark.parametrize("scale", [-1e300, -1.0, 0.0, 2.0, 1e38, 1e300])
+def test_guided_logits_are_finite_whatever_the_prior_says(scale):
+    hostile = torch.tensor([0.0, 1e38, -1e38, 3e38, torch.inf, -torch.inf])
+    pairs = torch.cartesian_prod(hostile, hostile).T
+    guidance = Guidance(scale)
+    assert guidance.logits(pairs).isfinite().all()
+    guidance.watch.require_numbers()
+
+
+def test_logits_that_are_no_numbers_are_told_of_when_asked():
+    watch = LogitWatch()
+    watch.require_numbers()
+    assert watch.finite(torch.tensor([1.0, torch.inf])).isfinite().all()
+    watch.require_numbers()
+    assert watch.finite(torch.tensor([1.0, torch.nan])).tolist() == [1.0, 0.0]
+    watch.finite(torch.tensor([1.0, 2.0]))
+    with pytest.raises(UserError, match=r"^the prior's logits are no numbers"):
+        watch.require_numbers()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        *(({"temperature": value}, "temperature must be a positive number") for value in (0.0, -1.0, inf, nan)),
+        *(({"position_temperature": value}, "position_temperature must be a positive number") for value in (-inf, nan)),
+        *(({"top_k": value}, "top_k must be a whole number, not") for value in (nan, 1.5, True, "all")),
+        *(({"position_top_k": value}, "position_top_k must be at least 1") for value in (0, -3)),
+        *(({"top_p": value}, r"top_p must lie in \(0, 1\]") for value in (0.0, -0.1, 1.1, inf, nan)),
+        *(({"guidance": value}, "guidance must be a finite number") for value in (inf, -inf, nan)),
+        *(({name: value}, f"{name} must be a whole") for name in ("codes", "max_codes") for value in (6.5, nan, True)),
+        ({"ratios": {1: nan, 2: 0.5}}, "sum to 1"),
+        ({"ratios": {1.5: 1.0}}, "a factor in ratios must be a whole number, not 1.5"),
+        ({"ratios": {}}, "sum to 1"),
+        ({"positions": "implicit"}, "no positions is called 'implicit'; .* did you mean 'implied'"),
+        ({"precision": "float16"}, "no precision is called 'float16'; .* did you mean 'bfloat16'"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_asked_for_is_refused_at_the_start(option, message):
+    with pytest.raises(UserError, match=message) as refused:
+        SamplingConfig(**option)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_whole_numbers_of_other_libraries_are_whole_numbers():
+    sampling = SamplingConfig(top_k=np.int64(3), codes=torch.tensor(6))
+    assert (type(sampling.top_k), type(sampling.codes)) == (int, int)

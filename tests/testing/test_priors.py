@@ -15,7 +15,7 @@ from vltok.priors.dq_transformer import DQTransformer
 from vltok.priors.fixed_raster import FixedRaster
 from vltok.priors.global_local import GlobalLocal
 from vltok.priors.raster_scan import RasterScan
-from vltok.priors.sampling import drawn, filtered, seed_of, streams, uniforms
+from vltok.priors.sampling import LogitWatch, drawn, filtered, seed_of, streams, uniforms
 from vltok.registry import components
 from vltok.testing import ConditionalPriorContract, PriorContract
 
@@ -150,7 +150,11 @@ class Bag(Prior):
                 raise UserError(f"{name} is not for bags")
         seed = 0 if self.ignores_seed else seed_of(generator)
         numbers = torch.arange(first_image, first_image + labels_or_count)
-        lengths, contents = (parameter * (not self.forgets) for parameter in (self.lengths, self.contents))
+        watch = LogitWatch()
+        lengths, contents = (
+            watch.finite(parameter.float() * (not self.forgets)) for parameter in (self.lengths, self.contents)
+        )
+        watch.require_numbers()
         noise = uniforms(streams(seed, numbers)[:, None].expand(-1, 4), torch.arange(4).expand(len(numbers), -1))
         top = sampling.top_k
         length = drawn(filtered(lengths.expand(len(numbers), -1), 1.0, top, 1.0), noise[:, 0]) + 1

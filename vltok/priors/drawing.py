@@ -150,18 +150,21 @@ def draw(
     parts: list[Codes] = []
     while len(order) < count:
         oldest = max(age for age, image in zip(ages, rows, strict=True) if image is not None)
-        for further in range(stride):
-            at = images.steps.clamp(max=steps.longest - 1)
-            turn = Turn(
-                guidance.labels(images.label, conditioning.classes),
-                Cursors.at(guidance.rows(at), oldest + further, steps.longest),
-                uniforms(images.stream[:, None].expand(-1, steps.draws), steps.draws * at[:, None] + draws),
-                caches,
-            )
-            state = steps.step(state, turn)
-            images = replace(images, steps=images.steps + 1)
-            if observe is not None:
-                observe(images, state)
+        # the precision that was asked for decides, not one around the call
+        with torch.autocast(device.type, enabled=False):
+            for further in range(stride):
+                at = images.steps.clamp(max=steps.longest - 1)
+                turn = Turn(
+                    guidance.labels(images.label, conditioning.classes),
+                    Cursors.at(guidance.rows(at), oldest + further, steps.longest),
+                    uniforms(images.stream[:, None].expand(-1, steps.draws), steps.draws * at[:, None] + draws),
+                    caches,
+                )
+                state = steps.step(state, turn)
+                images = replace(images, steps=images.steps + 1)
+                if observe is not None:
+                    observe(images, state)
+        guidance.watch.require_numbers()
         ages = [age + stride for age in ages]
         done = steps.finished(state).tolist()
         ended = [row for row, image in enumerate(rows) if image is not None and done[row]]
@@ -194,12 +197,15 @@ def draw(
 
 
 def in_precision(prior: Module, precision: Literal["float32", "bfloat16"]) -> Module:
-    """The prior with its matrices in a precision; norms, embeddings and the residual stream keep theirs."""
+    """The prior with its matrices in a precision; norms, embeddings and the residual stream keep theirs, or get
+    float32 where theirs is lower, as after training with bfloat16 weights."""
     dtype = getattr(torch, precision)
     matrices = [module for module in prior.modules() if isinstance(module, nn.Linear)]
     if all(matrix.weight.dtype == dtype for matrix in matrices):
         return prior
     prior = copy.deepcopy(prior)
+    if any(parameter.dtype in (torch.bfloat16, torch.float16) for parameter in prior.parameters()):
+        prior.float()
     for module in prior.modules():
         if isinstance(module, nn.Linear):
             module.to(dtype)

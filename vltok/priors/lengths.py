@@ -125,8 +125,9 @@ def exactly(codes: int, spec: CodeSpec) -> Bool[Tensor, "_ r c"]:
     Raises:
         UserError: No image has that many.
     """
-    reachable = _reachable(spec, max(codes, 0), exact=True)
-    if not reachable[0, -1, 0]:
+    # what is beyond the longest has no table of its own: it would be as large as the number
+    reachable = _reachable(spec, min(max(codes, 0), spec.longest_length), exact=True)
+    if not 0 <= codes <= spec.longest_length or not reachable[0, -1, 0]:
         # lengths from none to the longest: is there a mix of granularities with c codes?
         possible = _reachable(spec, spec.longest_length, exact=True)[0, -1].flip(0).nonzero()[:, 0].tolist()
         near = min(possible, key=lambda length: abs(length - codes))

@@ -6,7 +6,7 @@ Axis letters: b image, n row (an image, or with guidance an image with its class
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import torch
 from jaxtyping import Float, Int
@@ -44,15 +44,43 @@ def uniforms(streams: Int[Tensor, "*shape"], counts: Int[Tensor, "*shape"]) -> F
     return (_mix(streams + counts) >> 32 & 0xFFFFFFFF).double() / 2**32
 
 
+class LogitWatch:
+    """Keeps logits finite, so that every draw is legal, and remembers whether any was no number: on the device, which
+    nobody waits for until `require_numbers` is called."""
+
+    def __init__(self) -> None:
+        self._broken: Tensor | None = None
+
+    def finite(self, logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """The logits; infinite ones become the ends of their type, and NaN, which is noted, 0."""
+        broken = logits.isnan().any()
+        self._broken = broken if self._broken is None else self._broken | broken
+        return logits.nan_to_num()
+
+    def require_numbers(self) -> None:
+        """Wait for the device, and see that all logits so far were numbers.
+
+        Raises:
+            UserError: One was NaN.
+        """
+        if self._broken is not None and bool(self._broken):
+            raise UserError(
+                "the prior's logits are no numbers (NaN): its weights are broken, or too large for the precision; "
+                "draw in float32, or from an earlier checkpoint"
+            )
+
+
 @dataclass(frozen=True)
 class Guidance:
     """Classifier-free guidance (Ho and Salimans, 2022): each image has a row with its class and one without.
 
     Attributes:
         scale: How far logits go from those without the class towards those with it; 1 is no guidance, and one row.
+        watch: Sees all logits.
     """
 
     scale: float
+    watch: LogitWatch = field(default_factory=LogitWatch, compare=False)
 
     def rows(self, values: Tensor) -> Tensor:
         """What both rows of each image have: `[b …]` → `[n …]`."""
@@ -67,12 +95,13 @@ class Guidance:
         return rows if self.scale == 1 else torch.cat([rows, rows + images])
 
     def logits(self, logits: Float[Tensor, "n v"]) -> Float[Tensor, "b v"]:
-        """The guided logits of each image."""
-        logits = logits.float()
+        """The guided logits of each image, all of them finite."""
+        logits = self.watch.finite(logits.float())
         if self.scale == 1:
             return logits
-        conditional, unconditional = logits.chunk(2)
-        return unconditional + self.scale * (conditional - unconditional)
+        # in double precision no difference overflows
+        conditional, unconditional = logits.double().chunk(2)
+        return (unconditional + self.scale * (conditional - unconditional)).nan_to_num()
 
 
 def draw_content(
@@ -108,23 +137,26 @@ def refuse(sampling: SamplingConfig, names: tuple[str, ...], why: str) -> None:
 
 
 def filtered(logits: Float[Tensor, "b v"], temperature: float, top_k: int | None, top_p: float) -> Float[Tensor, "b v"]:
-    """Logits over a temperature, -inf where top-k and then top-p leave nothing.
+    """Logits over a temperature, less a number for each row, -inf where top-k and then top-p leave nothing.
 
     Args:
-        logits: -inf for what may not be drawn.
+        logits: Finite, but for -inf where nothing may be drawn; not everywhere.
         temperature: Positive.
         top_k: How many to keep, more where several are equal to the last; None for all.
         top_p: Keep the likeliest until their probabilities reach this, in (0, 1].
     """
-    logits = logits / temperature
+    if temperature != 1:
+        # Differences alone count. Over a temperature near 0 they become -inf, and the likeliest token is left.
+        limits = torch.finfo(logits.dtype)
+        logits = (logits - logits.amax(-1, keepdim=True)) / min(max(temperature, limits.tiny), limits.max)
     if top_k is not None and top_k < logits.shape[-1]:
         least = logits.topk(top_k).values[:, -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
     if top_p < 1:
         ranked, order = logits.sort(descending=True)
         probabilities = ranked.softmax(-1)
-        # a token stays when those before it have not reached p: the likeliest one always does
-        surplus = probabilities.cumsum(-1) - probabilities >= top_p
+        # a token stays when those before it have not reached p: the likeliest one always does, however small p is
+        surplus = probabilities.cumsum(-1) - probabilities >= max(top_p, torch.finfo(logits.dtype).tiny)
         logits = logits.masked_fill(torch.zeros_like(surplus).scatter(1, order, surplus), -torch.inf)
     return logits
 

@@ -106,6 +106,28 @@ class PriorContract(ABC):
         assert len(codes.validate(prior.spec)) == 20
         assert codes.labels is None and not codes.ids.requires_grad
 
+    def test_every_draw_decodes_whatever_the_weights(self):
+        prior = self.build().eval()
+        for deviation in (0.0, 3.0, 1e4):
+            _scatter(prior, deviation)
+            for options in ({}, {"temperature": 1e-300}, {"temperature": 1e300}, {"top_k": 1}, {"top_p": 1e-50}):
+                assert len(prior.sample(8, SamplingConfig(**options), _seeded()).validate(prior.spec)) == 8
+
+    def test_weights_that_are_no_numbers_are_told_of(self):
+        prior = self.build().eval()
+        _scatter(prior, torch.nan)
+        with pytest.raises(UserError):
+            prior.sample(3, SamplingConfig(), _seeded())
+
+    def test_the_precision_around_a_draw_is_not_its_own(self):
+        """As where a callback draws while training runs in mixed precision."""
+        prior = self.build().train()
+        expected = prior.sample(6, SamplingConfig(), _seeded())
+        for dtype in (torch.bfloat16, torch.float16):
+            with torch.autocast("cpu", dtype):
+                assert prior.sample(6, SamplingConfig(), _seeded()).equal(expected)
+        prior.to(torch.bfloat16).sample(6, SamplingConfig(), _seeded()).validate(prior.spec)
+
     def test_images_depend_on_seed_and_number_alone(self):
         prior = self.build()
         expected = prior.sample(9, SamplingConfig(), _seeded())
@@ -129,10 +151,11 @@ class PriorContract(ABC):
     def test_drawing_leaves_the_prior_as_it_is(self):
         prior = self.build()
         before = {name: value.clone() for name, value in prior.state_dict().items()}
-        drawn = {}
+        drawn, random_numbers = {}, torch.get_rng_state()
         for mode in (True, False):
             drawn[mode] = prior.train(mode).sample(6, SamplingConfig(), _seeded())
-            assert prior.training is mode
+            assert all(part.training is mode for part in prior.modules())
+        assert torch.get_rng_state().equal(random_numbers), "drawing took numbers of another generator than its own"
         assert drawn[True].equal(drawn[False])
         prior.sample(2, SamplingConfig(precision="bfloat16"), _seeded()).validate(prior.spec)
         after = prior.state_dict()
@@ -228,6 +251,14 @@ class ConditionalPriorContract(ABC):
 
 def _seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+@torch.no_grad()
+def _scatter(prior: Prior, deviation: float) -> None:
+    """Give a prior weights that are that far from 0."""
+    torch.manual_seed(0)
+    for parameter in prior.parameters():
+        parameter.copy_(deviation * torch.randn_like(parameter))
 
 
 def _key(image: Codes) -> tuple[tuple[int, ...], ...]:

@@ -204,4 +204,5 @@ class CausalLM(Prior, Standalone):
             ),
             stopping_criteria=StoppingCriteriaList([AllComplete(self.serialization, grammar)]),
         )
+        guidance.watch.require_numbers()
         return self.serialization.codes(drawn[: len(labels)])
