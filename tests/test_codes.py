@@ -2,7 +2,10 @@
 
 import copy
 import dataclasses
+import math
+import pickle
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +14,8 @@ from hypothesis import strategies as st
 from vltok.codes import Codes, CodeSpec, Ratios
 from vltok.errors import UserError
 
+SPEC = CodeSpec(10, (1, 2), regions=(1, 2))
+GOOD = Codes(torch.tensor([3, 1, 2, 3, 4]), torch.tensor([5]), torch.tensor([[[1, 0]]]), torch.tensor([0]))
 FACTORS = [(16,), (8, 16), (32, 16, 8), (4, 12), (32, 16, 8, 4)]
 
 
@@ -123,11 +128,111 @@ def test_a_batch_taken_apart_comes_together(drawn, data) -> None:
         assert Codes.concatenate(list(codes)).equal(codes)
 
 
-def test_an_image_outside_the_batch_is_an_index_error() -> None:
-    codes = Codes(torch.tensor([1, 2]), torch.tensor([2]))
-    for index in (1, -2, [1]):
-        with pytest.raises(IndexError):
-            codes[index]
+def four() -> Codes:
+    """Four images of 1, 0, 2 and 3 codes."""
+    return Codes(torch.arange(6), torch.tensor([1, 0, 2, 3]), labels=torch.arange(4) + 5)
+
+
+@pytest.mark.parametrize(
+    ("index", "images"),
+    [
+        *((kind(number), [number % 4]) for kind in (int, np.int64, np.int8, torch.tensor) for number in (2, -1)),
+        (np.uint8(3), [3]),
+        (np.array(2), [2]),
+        (torch.tensor([3]), [3]),
+        ([], []),
+        ((), []),
+        (np.array([]), []),
+        (torch.tensor([], dtype=torch.long), []),
+        (slice(None, None, -2), [3, 1]),
+        (slice(-3, np.int64(3)), [1, 2]),
+        (slice(9, 12), []),
+        ([3, 0, 0], [3, 0, 0]),
+        ((1, -4), [1, 0]),
+        (range(1, 4, 2), [1, 3]),
+        ([np.int64(1), 2], [1, 2]),
+        (np.array([3, 1], dtype=np.uint8), [3, 1]),
+        (torch.tensor([2, 1], dtype=torch.uint8), [2, 1]),
+        ([True, False, False, True], [0, 3]),
+        (np.array([False, True, True, False]), [1, 2]),
+        (torch.zeros(4, dtype=torch.bool), []),
+    ],
+    ids=repr,
+)
+def test_every_way_to_name_images_gives_them(index, images) -> None:
+    codes = four()
+    expected = [codes.ids.split(codes.lengths.tolist())[image].tolist() for image in images]
+    chosen = codes[index]
+    assert [image.ids.tolist() for image in chosen] == expected
+    assert chosen.labels.tolist() == [image + 5 for image in images]
+
+
+@pytest.mark.parametrize(
+    "index", [4, -5, np.int64(4), torch.tensor(-5), [0, 4], torch.tensor([4]), [True] * 3], ids=repr
+)
+def test_an_image_outside_the_batch_is_an_index_error(index) -> None:
+    with pytest.raises(IndexError, match=r"(of|for) a batch of 4"):
+        four()[index]
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "index",
+    [
+        1.0,
+        True,
+        np.bool_(True),
+        torch.tensor(True),
+        None,
+        "1",
+        "abc",
+        [0.5],
+        torch.tensor([1.0]),
+        [[0, 1]],
+        {0: 1},
+        ...,
+    ],
+    ids=repr,
+)
+def test_what_names_no_images_is_a_type_error(index) -> None:
+    with pytest.raises(TypeError, match=r"^codes take the number of an image, a slice, a row of numbers, or a mask"):
+        four()[index]
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_codes_and_specs_are_copied_and_pickled() -> None:
+    for copied in (copy.deepcopy(GOOD), copy.copy(GOOD), pickle.loads(pickle.dumps(GOOD))):
+        assert copied.equal(GOOD)
+        assert copied != GOOD and hash(copied) != hash(GOOD), "codes are told apart by `equal`, as tensors are"
+    for copied in (copy.deepcopy(SPEC), pickle.loads(pickle.dumps(SPEC)), CodeSpec(np.int64(10), [1, 2], [1, 2])):
+        assert copied == SPEC and hash(copied) == hash(SPEC)
+
+
+def test_saved_codes_load_where_no_pickle_is_trusted(tmp_path) -> None:
+    for codes in (GOOD, dataclasses.replace(GOOD, labels=None), four()):
+        torch.save({"codes": codes}, tmp_path / "codes.pt")
+        assert torch.load(tmp_path / "codes.pt", weights_only=True)["codes"].equal(codes)
+
+
+@pytest.mark.parametrize(("label", "remedy"), [(-1, "leave images of unknown"), (3, "set --model.prior.classes")])
+def test_labels_that_are_no_classes_are_refused(label, remedy) -> None:
+    labels = torch.tensor([0, label, 2, 1])
+    with pytest.raises(
+        UserError, match=f"^the codes have label {label}, but the prior knows 3 classes, .* 2: {remedy}"
+    ):
+        dataclasses.replace(four(), labels=labels).require_labels(3)
+
+
+def test_labels_that_are_classes_are_given() -> None:
+    assert dataclasses.replace(four(), labels=torch.tensor([0, 2, 1, 0]).int()).require_labels(3).tolist() == [
+        0,
+        2,
+        1,
+        0,
+    ]
+    assert four()[[]].require_labels(3).tolist() == []
+    with pytest.raises(UserError, match="no labels"):
+        dataclasses.replace(four(), labels=None).require_labels(3)
 
 
 def test_iterating_gives_batches_of_one() -> None:
@@ -176,14 +281,27 @@ def test_codes_without_a_grid() -> None:
         ({"codebook_size": 1, "factors": (8,), "regions": (0, 4)}, "regions must be"),
         ({"codebook_size": 1, "factors": (8,), "max_length": 4}, "max_length"),
         ({"codebook_size": 1, "max_length": 0}, "max_length"),
+        *(
+            ({"codebook_size": size}, "codebook_size must be a whole number")
+            for size in (math.nan, 2.5, True, None, "8")
+        ),
+        ({"codebook_size": 1, "factors": (8.5,)}, "a factor must be a whole number, not 8.5"),
+        ({"codebook_size": 1, "factors": (math.nan, 8)}, "a factor must be a whole number, not nan"),
+        ({"codebook_size": 1, "factors": (8,), "regions": (math.inf, 1)}, "regions must be a whole number, not inf"),
+        ({"codebook_size": 1, "max_length": math.inf}, "max_length must be a whole number, not inf"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_specs_that_make_no_sense(arguments, message) -> None:
     with pytest.raises(UserError, match=message):
         CodeSpec(**arguments)
 
 
-@pytest.mark.parametrize("ratios", [{}, {8: 0.5}, {8: 0.5, 16: 0.6}, {8: -0.5, 16: 1.5}])
+@pytest.mark.parametrize(
+    "ratios",
+    [{}, {8: 0.5}, {8: 0.5, 16: 0.6}, {8: -0.5, 16: 1.5}, {8: math.nan, 16: 0.5}, {8: math.inf}, {8: 0.5, "8": 0.5}],
+)
+@pytest.mark.usefixtures("unchecked")
 def test_ratios_that_make_no_sense(ratios) -> None:
     with pytest.raises(UserError, match="sum to 1"):
         Ratios.of(ratios)
@@ -195,15 +313,16 @@ def test_ratios_go_from_coarse_to_fine() -> None:
     assert ratios.codes_per_region == pytest.approx(0.3 + 4 * 0.625 + 16 * 0.075)
 
 
-SPEC = CodeSpec(10, (1, 2), regions=(1, 2))
-GOOD = Codes(torch.tensor([3, 1, 2, 3, 4]), torch.tensor([5]), torch.tensor([[[1, 0]]]), torch.tensor([0]))
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"ids": torch.tensor([3, 1, 2, 3])}, "lengths sum to 5, but there are 4 ids"),
-        ({"lengths": torch.tensor([6, -1])}, "lengths sum"),
+        ({"lengths": torch.tensor([6])}, "lengths sum to 6, but there are 5 ids"),
+        ({"lengths": torch.tensor([6, -1]), "grains": GOOD.grains.repeat(2, 1, 1), "labels": None}, "has -1 codes"),
+        ({"ids": torch.tensor([3.0, 1, 2, 3, 4])}, r"ids of codes must be whole numbers, not torch.float32"),
+        ({"labels": torch.tensor([True])}, r"labels of codes must be whole numbers, not torch.bool"),
+        ({"grains": GOOD.grains.repeat(2, 1, 1)}, "2 grain maps for 1 images"),
+        ({"grains": torch.tensor([[[-1, 0]]])}, "granularity outside 0…1"),
         ({"ids": torch.tensor([3, 1, 2, 3, 10])}, "from 1 to 10, outside a codebook of 10"),
         ({"ids": torch.tensor([3, 1, 2, 3, -1])}, "from -1 to 3"),
         ({"grains": torch.tensor([[[1, 2]]])}, "granularity outside 0…1"),

@@ -10,7 +10,9 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import SupportsIndex
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -233,32 +235,65 @@ class Codes:
 
         return self._at_codes(place, spec)
 
+    def require_labels(self, classes: int) -> Int[Tensor, " b"]:
+        """The class of each image, one of so many. On a GPU nobody waits for the answer: a wrong one ends the process.
+
+        Raises:
+            UserError: There are no labels, or, where they are on the host, one is no class.
+        """
+        if self.labels is None:
+            raise UserError("these codes have no labels, which a prior with classes learns from: set `classes` to null")
+        labels = self.labels.long()
+        # a label that is no class would be read as another token: -1 as the end of the sequence
+        if labels.device.type == "cuda":
+            torch._assert_async(((labels >= 0) & (labels < classes)).all(), "a label of these codes is no class")
+        elif labels.device.type == "cpu" and len(labels):
+            lowest, highest = int(labels.min()), int(labels.max())
+            if lowest < 0 or highest >= classes:
+                label, remedy = highest, "set --model.prior.classes"
+                if lowest < 0:
+                    label, remedy = lowest, "leave images of unknown class out, or give them one of their own"
+                raise UserError(
+                    f"the codes have label {label}, but the prior knows {classes} classes, from 0 to {classes - 1}: "
+                    f"{remedy}"
+                )
+        return labels
+
     def validate(self, spec: CodeSpec) -> Codes:
-        """Check every value against a spec, and return the codes; for what comes from disk.
+        """Check every value against a spec, and return the codes; the host waits for the device once.
 
         Raises:
             UserError: An id outside the codebook, lengths that do not follow from the grain map, or sizes that do not
                 fit each other or the spec.
         """
-        if self.ids.numel() != int(self.lengths.sum()) or bool((self.lengths < 0).any()):
-            raise UserError(f"the lengths sum to {int(self.lengths.sum())}, but there are {self.ids.numel()} ids")
+        for name, value in self._values().items():
+            if value is not None and (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool):
+                raise UserError(f"{name} of codes must be whole numbers, not {value.dtype}")
         if self.labels is not None and self.labels.shape != self.lengths.shape:
             raise UserError(f"there are {self.labels.numel()} labels for {len(self)} images")
-        if self.ids.numel() and not 0 <= int(self.ids.min()) <= int(self.ids.max()) < spec.codebook_size:
-            raise UserError(
-                f"ids reach from {int(self.ids.min())} to {int(self.ids.max())}, outside a codebook of "
-                f"{spec.codebook_size}"
-            )
-        if spec.gridded:
-            grains = self.require_grains()
-            if grains.numel() and not 0 <= int(grains.min()) <= int(grains.max()) < spec.granularities:
-                raise UserError(f"the grain map holds a granularity outside 0…{spec.granularities - 1}")
-            if spec.regions is not None and tuple(grains.shape[1:]) != spec.regions:
-                raise UserError(f"the grain map has {tuple(grains.shape[1:])} regions, but the spec {spec.regions}")
-            if not torch.equal(_lengths(grains, spec), self.lengths.long()):
-                raise UserError("the lengths do not follow from the grain map")
-        elif spec.max_length is not None and len(self) and int(self.lengths.max()) > spec.max_length:
-            raise UserError(f"an image has {int(self.lengths.max())} codes, more than max_length = {spec.max_length}")
+        grains = self.require_grains() if spec.gridded else self.lengths.new_zeros(len(self), 1, 1)
+        if len(grains) != len(self):
+            raise UserError(f"there are {len(grains)} grain maps for {len(self)} images")
+        if spec.regions is not None and tuple(grains.shape[1:]) != spec.regions:
+            raise UserError(f"the grain map has {tuple(grains.shape[1:])} regions, but the spec {spec.regions}")
+        expected = _lengths(grains, spec) if spec.gridded else self.lengths
+        facts = [*_bounds(self.lengths), *_bounds(self.ids), *_bounds(grains)]
+        facts += [self.lengths.sum(), (expected != self.lengths).any()]
+        shortest, longest, lowest, highest, coarsest, finest, total, differs = torch.stack(
+            [fact.long() for fact in facts]
+        ).tolist()
+        if shortest < 0:
+            raise UserError(f"an image has {shortest} codes, less than none")
+        if total != self.ids.numel():
+            raise UserError(f"the lengths sum to {total}, but there are {self.ids.numel()} ids")
+        if not 0 <= lowest <= highest < spec.codebook_size:
+            raise UserError(f"ids reach from {lowest} to {highest}, outside a codebook of {spec.codebook_size}")
+        if spec.gridded and not 0 <= coarsest <= finest < spec.granularities:
+            raise UserError(f"the grain map holds a granularity outside 0…{spec.granularities - 1}")
+        if differs:
+            raise UserError("the lengths do not follow from the grain map")
+        if spec.max_length is not None and longest > spec.max_length:
+            raise UserError(f"an image has {longest} codes, more than max_length = {spec.max_length}")
         return self
 
     @property
@@ -281,21 +316,16 @@ class Codes:
     def __iter__(self) -> Iterator[Codes]:
         return (self[index] for index in range(len(self)))
 
-    def __getitem__(self, index: int | slice | Sequence[int] | Int[Tensor, " n"] | Bool[Tensor, " b"]) -> Codes:
-        """The codes of some images, in the order asked for; one index gives a batch of one.
+    def __getitem__(
+        self, index: SupportsIndex | slice | Sequence | Int[Tensor, " n"] | Bool[Tensor, " b"] | np.ndarray
+    ) -> Codes:
+        """The codes of some images, in the order asked for; one number gives a batch of one.
 
         Raises:
-            IndexError: An index outside the batch.
+            IndexError: A number outside the batch, or a mask of another length.
+            TypeError: Something else than a number, a slice, a row of numbers, or a mask.
         """
-        if isinstance(index, int):
-            if not -len(self) <= index < len(self):
-                raise IndexError(f"image {index} of a batch of {len(self)}")
-            index = [index]
-        if isinstance(index, slice):
-            index = list(range(len(self))[index])  # torch knows no negative steps
-        index = torch.as_tensor(index, device=self.device)
-        index = index if index.dtype == torch.bool else index.long()  # an empty list is of integers too
-        chosen = torch.arange(len(self), device=self.device)[index]
+        chosen = _chosen(index, len(self)).to(self.device)
         starts = self.cu_seqlens[:-1].long()[chosen]
         lengths = self.lengths[chosen]
         offsets = lengths.cumsum(0) - lengths
@@ -335,11 +365,16 @@ class Codes:
                 return first is second
             return torch.equal(first, second)
 
-        return all(same(getattr(self, name), getattr(other, name)) for name in ("ids", "lengths", "grains", "labels"))
+        theirs = other._values()
+        return all(same(value, theirs[name]) for name, value in self._values().items())
 
     def _map(self, function) -> Codes:
-        values = {name: getattr(self, name) for name in ("ids", "lengths", "grains", "labels")}
-        return replace(self, **{name: None if value is None else function(value) for name, value in values.items()})
+        return replace(
+            self, **{name: None if value is None else function(value) for name, value in self._values().items()}
+        )
+
+    def _values(self) -> dict[str, Tensor | None]:
+        return {name: getattr(self, name) for name in ("ids", "lengths", "grains", "labels")}
 
     def _at_codes(self, value_of, spec: CodeSpec) -> Int[Tensor, " t"]:
         """Read a map of the finest grid at every code: `value_of(granularity, side)` is a number or an [H W] map."""
@@ -352,6 +387,45 @@ class Codes:
         result = self.ids.new_zeros(self.ids.shape, dtype=torch.long)
         result[slots.flatten()] = values.long().flatten()
         return result
+
+
+# They hold tensors and nothing else: `torch.load(…, weights_only=True)` may give back what `torch.save` was given.
+torch.serialization.add_safe_globals([Codes])
+
+
+def _chosen(index: object, count: int) -> Int[Tensor, " n"]:
+    """The numbers of the images of a batch that an index means, all of them from 0 to count - 1."""
+    every = torch.arange(count)
+    if isinstance(index, slice):
+        return torch.tensor(range(count)[index], dtype=torch.long)  # torch knows no negative steps
+    try:
+        index = torch.as_tensor(index)
+    except (TypeError, ValueError, RuntimeError):  # whatever torch says of what it makes no tensor of
+        raise _no_index(index) from None
+    if not index.numel() and index.dim() == 1:
+        return every[:0]  # an empty list is of floats
+    if index.dtype == torch.bool and index.dim() == 1:
+        if len(index) != count:
+            raise IndexError(f"a mask of {len(index)} for a batch of {count}")
+        return every[index.cpu()]
+    if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool or index.dim() > 1:
+        raise _no_index(index)
+    index = index.long().cpu().reshape(-1)
+    outside = index[(index < -count) | (index >= count)]
+    if outside.numel():
+        raise IndexError(f"image {outside[0]} of a batch of {count}")
+    return every[index]
+
+
+def _no_index(index: object) -> TypeError:
+    return TypeError(
+        f"codes take the number of an image, a slice, a row of numbers, or a mask of booleans, not {index}"
+    )
+
+
+def _bounds(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the largest value; 0 where there is none."""
+    return values.long().aminmax() if values.numel() else (values.new_zeros(()), values.new_zeros(()))
 
 
 def _repeat(grid: Tensor, times: int) -> Tensor:

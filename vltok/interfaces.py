@@ -73,7 +73,11 @@ class Tokenizer(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, codes: Codes) -> Float[Tensor, "b 3 H W"]:
-        """The images of codes, of any mix of lengths."""
+        """The images of codes, of any mix of lengths.
+
+        Raises:
+            UserError: They are no codes of this tokenizer: see `Codes.validate`.
+        """
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> TokenizerOutput:
@@ -431,7 +435,11 @@ class Prior(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, codes: Codes) -> PriorLoss:
-        """The training loss of a packed batch."""
+        """The training loss of a packed batch.
+
+        Raises:
+            UserError: The prior knows classes, and the codes have no labels, or others: see `Codes.require_labels`.
+        """
 
     @abstractmethod
     def sample(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltok.codes import CodeSpec
-from vltok.data.code_shards import CodeSample, parse_tar_sample, shard_format, smallest_unsigned
+from vltok.data.code_shards import CodeSample, codes_of, parse_tar_sample, shard_format, smallest_unsigned
 from vltok.errors import UserError
 
 from .code_exports import random_codes, samples_of
@@ -130,6 +130,17 @@ def test_damaged_shards_are_said_to_be(name: str, tmp_path: Path) -> None:
         list(shard_format(name).read(path))
     with pytest.raises(UserError, match="damaged"):
         parse_tar_sample(torch.arange(200, dtype=torch.uint8).numpy().tobytes() * 5)
+
+
+@pytest.mark.parametrize("label", [None, 2**63, -(2**70)])
+def test_a_batch_has_labels_that_are_numbers_or_none(label: int | None) -> None:
+    samples = [
+        CodeSample(0, "a.png", np.zeros(1, dtype=np.uint8), None, 3),
+        CodeSample(1, "b.png", np.zeros(1, dtype=np.uint8), None, label),
+    ]
+    with pytest.raises(UserError, match=f"^the codes of 'b.png' have label {label}, where all samples must have"):
+        codes_of(samples, labelled=True)
+    assert codes_of(samples).labels is None
 
 
 def test_unknown_formats_are_listed() -> None:

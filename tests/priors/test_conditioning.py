@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -39,8 +40,9 @@ def test_errors_name_the_remedy():
     for values, message in [((None, 0.1), "needs classes"), ((4, 1.5), r"\[0, 1\]"), ((0, 0.0), "unconditional")]:
         with pytest.raises(UserError, match=message):
             Conditioning(*values)
-    with pytest.raises(UserError, match="no labels"):
-        Conditioning(4, 0.0).of_codes(codes_of(None), training=True)
+    for labels, message in [(None, "no labels"), ([0, -1], "label -1"), ([4, 0], "label 4"), ([0, 2**40], f"{2**40}")]:
+        with pytest.raises(UserError, match=message):
+            Conditioning(4, 0.5).of_codes(codes_of(labels), training=True)
     for conditioning, asked, guidance, message in [
         (Conditioning(4, 0.0), torch.tensor([0]), 2.0, "label_dropout"),
         (Conditioning(4, 0.0), 2, 1.0, "labels from 0 to 3"),
@@ -50,3 +52,30 @@ def test_errors_name_the_remedy():
     ]:
         with pytest.raises(UserError, match=message):
             conditioning.to_draw(asked, guidance, CPU)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (torch.tensor([1, -1, 4]), "labels must be one or more whole numbers from 0 to 3, not -1"),
+        (torch.tensor([2**40]), f"from 0 to 3, not {2**40}"),
+        (torch.tensor([0.5]), r"from 0 to 3, not torch.float32"),
+        (torch.tensor([True]), r"from 0 to 3, not torch.bool"),
+        (torch.tensor([[1, 2]]), r"from 0 to 3, in a row, not of shape \(1, 2\)"),
+        (torch.tensor([], dtype=torch.long), r"in a row, not of shape \(0,\)"),
+        (True, "the number of images to draw must be a whole number, not True"),
+        (2.5, "the number of images to draw must be a whole number, not 2.5"),
+        ([1, 2], r"the number of images to draw must be a whole number, not \[1, 2\]"),
+    ],
+    ids=str,
+)
+def test_what_is_neither_labels_nor_a_number_is_refused(asked, message):
+    with pytest.raises(UserError, match=f"{message}$"):
+        Conditioning(4, 0.1).to_draw(asked, 1.0, CPU)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_numbers_of_other_libraries_are_numbers():
+    assert Conditioning(None, 0.0).to_draw(np.int64(2), 1.0, CPU).tolist() == [0, 0]
+    assert Conditioning(4, 0.0).to_draw(torch.tensor([3], dtype=torch.uint8), 1.0, CPU).tolist() == [3]

@@ -101,6 +101,8 @@ class Prefix(Tokenizer):
             return self(images).codes
 
     def decode(self, codes: Codes) -> Tensor:
+        if self.fault != "trusting":
+            codes.validate(self.spec)
         starts = codes.lengths.cumsum(0) - codes.lengths
         places = torch.arange(4).expand(len(codes), -1)
         kept = places < codes.lengths[:, None]
@@ -159,6 +161,7 @@ def test_every_registered_tokenizer_is_held_to_the_contract():
         ("other_pass", "test_a_forward_pass_encodes_and_decodes"),
         ("normalized", "test_images_of_a_batch_do_not_meet"),
         ("mixing", "test_codes_of_any_lengths_decode_in_one_batch"),
+        ("trusting", "test_codes_that_do_not_fit_are_refused"),
         ("blind", "test_other_codes_decode_to_other_images"),
         ("any_size", "test_sizes_that_do_not_fit_are_refused"),
         ("impossible", "test_what_is_asked_of_it_is_possible"),

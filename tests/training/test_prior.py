@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
-from vltok.interfaces import Prior, PriorLoss
+from vltok.interfaces import Prior, PriorLoss, SamplingConfig
 from vltok.priors.dq_transformer import DQTransformer
 from vltok.priors.raster_scan import RasterScan
 from vltok.training import PriorTraining
@@ -159,10 +159,41 @@ def test_a_loss_that_diverges_is_said(train: Callable[..., Trainer]) -> None:
         train(PriorTraining(prior))
 
 
-def test_a_label_that_the_prior_does_not_know_is_said(fit: Callable[..., Trainer]) -> None:
-    codes = replace(codes_of(3), labels=torch.tensor([0, 4, 1]))
-    with pytest.raises(UserError, match=r"have label 4, but the prior knows 3 classes, from 0 to 2"):
+@pytest.mark.parametrize(
+    ("label", "remedy"), [(4, "set --model.prior.classes"), (-1, "leave images of unknown class out, or give them one")]
+)
+def test_a_label_that_the_prior_does_not_know_is_said(fit: Callable[..., Trainer], label: int, remedy: str) -> None:
+    codes = replace(codes_of(3), labels=torch.tensor([0, label, 1]))
+    with pytest.raises(UserError, match=f"have label {label}, but the prior knows 3 classes, from 0 to 2: {remedy}"):
         fit(PriorTraining(tiny(classes=3)), DataLoader([codes], batch_size=None), max_steps=1)
+
+
+class Drawing(Callback):
+    """Draws while training goes on, in the precision that it runs in, and outside of it."""
+
+    def __init__(self) -> None:
+        self.inside: list[Codes] = []
+        self.outside: list[Codes] = []
+
+    def on_train_batch_end(self, trainer: Trainer, training: PriorTraining, *_: object) -> None:
+        with trainer.precision_plugin.forward_context():
+            self.inside.append(self._draw(training))
+        self.outside.append(self._draw(training))
+
+    def _draw(self, training: PriorTraining) -> Codes:
+        return training.prior.sample(4, SamplingConfig(), torch.Generator().manual_seed(0)).validate(SPEC)
+
+
+def test_a_callback_draws_in_mixed_precision_and_training_takes_no_notice(train: Callable[..., Trainer]) -> None:
+    drawing, weights = Drawing(), []
+    for callbacks in ([], [drawing]):
+        torch.manual_seed(0)
+        prior = tiny(dropout=0.1)
+        train(PriorTraining(prior, learning_rate=1e-2), precision="bf16-mixed", callbacks=callbacks)
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in prior.parameters()]))
+    assert torch.equal(*weights)
+    assert len(drawing.inside) == 3
+    assert all(inside.equal(outside) for inside, outside in zip(drawing.inside, drawing.outside, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from jaxtyping import Int64, Integer
 from vltok.codes import Codes
 from vltok.errors import UserError, unknown
 
+_MOST_LABEL = 2**63 - 1
 _BLOCK = 512  # a tar file is made of blocks of so many bytes
 
 
@@ -58,6 +59,9 @@ def codes_of(samples: Sequence[CodeSample], labelled: bool = False) -> Codes:
     Args:
         samples: At least one; all with grain maps of one size, or all without.
         labelled: Whether the batch has their labels, which all must have.
+
+    Raises:
+        UserError: A sample has no label, though the batch shall have them, or one that no computer numbers classes by.
     """
     grains = None
     if samples[0].grains is not None:
@@ -66,8 +70,17 @@ def codes_of(samples: Sequence[CodeSample], labelled: bool = False) -> Codes:
         ids=torch.from_numpy(np.concatenate([sample.ids for sample in samples]).astype(np.int64)),
         lengths=torch.tensor([len(sample.ids) for sample in samples]),
         grains=grains,
-        labels=torch.tensor([sample.label for sample in samples]) if labelled else None,
+        labels=torch.tensor([_checked_label(sample) for sample in samples]) if labelled else None,
     )
+
+
+def _checked_label(sample: CodeSample) -> int:
+    if sample.label is None or not -_MOST_LABEL <= sample.label <= _MOST_LABEL:
+        raise UserError(
+            f"the codes of '{sample.key}' have label {sample.label}, where all samples must have a whole number: "
+            "tokenize their pictures again"
+        )
+    return sample.label
 
 
 def smallest_unsigned(size: int) -> np.dtype:

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from vltok.codes import Codes
-from vltok.errors import UserError
+from vltok.errors import UserError, whole_number
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,11 @@ class Conditioning:
         """The class of each image to learn from, some of them hidden in training.
 
         Raises:
-            UserError: The prior knows classes, but the codes have no labels.
+            UserError: The prior knows classes, but the codes have no labels, or others.
         """
         if self.classes is None:
             return torch.zeros(len(codes), dtype=torch.long, device=codes.device)
-        if codes.labels is None:
-            raise UserError("these codes have no labels, which a prior with classes learns from: set `classes` to null")
-        labels = codes.labels.long()
+        labels = codes.require_labels(self.classes)
         if training and self.label_dropout:
             hidden = torch.rand(len(codes), device=codes.device) < self.label_dropout
             labels = torch.where(hidden, self.classes, labels)
@@ -77,15 +75,20 @@ class Conditioning:
                 "guidance needs a prior that has also learned images without their class: train it with classes and a "
                 "label_dropout above 0, or leave guidance at 1"
             )
-        if isinstance(labels_or_count, int):
-            if labels_or_count < 1:
-                raise UserError(f"the number of images to draw must be at least 1, not {labels_or_count}")
+        if not isinstance(labels_or_count, Tensor):
+            count = whole_number("the number of images to draw", labels_or_count, 1)
             if self.classes is not None and not self.label_dropout:
                 raise UserError(f"this prior draws images of a class: give labels from 0 to {self.classes - 1}")
-            return torch.full((labels_or_count,), self.classes or 0, device=device)
+            return torch.full((count,), self.classes or 0, device=device)
         if self.classes is None:
             raise UserError("this prior knows no classes: ask for a number of images instead of labels")
-        labels = labels_or_count.long()
-        if not labels.numel() or not 0 <= int(labels.min()) <= int(labels.max()) < self.classes:
-            raise UserError(f"labels must be one or more numbers from 0 to {self.classes - 1}, not {labels.tolist()}")
-        return labels.to(device)
+        labels = labels_or_count
+        allowed = f"labels must be one or more whole numbers from 0 to {self.classes - 1}"
+        if labels.dim() != 1 or not len(labels):
+            raise UserError(f"{allowed}, in a row, not of shape {tuple(labels.shape)}")
+        if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+            raise UserError(f"{allowed}, not {labels.dtype}")
+        wrong = labels[(labels < 0) | (labels >= self.classes)]
+        if len(wrong):
+            raise UserError(f"{allowed}, not {wrong[0]}")
+        return labels.long().to(device)

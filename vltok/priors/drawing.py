@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vltok.codes import Codes
-from vltok.errors import UserError
+from vltok.errors import whole_number
 from vltok.nn.transformer import Cursors, KeyValueCache
 from vltok.priors.conditioning import Conditioning
 from vltok.priors.sampling import Guidance, seed_of, streams, uniforms
@@ -125,8 +125,9 @@ def draw(
         progress: Told how many images have been finished.
         observe: Called with the images and their state after every step.
     """
-    if batch_size is not None and batch_size < 1:
-        raise UserError(f"batch_size must be at least 1, not {batch_size}")
+    if batch_size is not None:
+        batch_size = whole_number("batch_size", batch_size, 1)
+    first_image = whole_number("first_image", first_image)
     labels = conditioning.to_draw(labels_or_count, steps.guidance.scale, steps.device)
     count, guidance, device = len(labels), steps.guidance, steps.device
     numbers = torch.arange(count, device=device) + first_image
@@ -193,7 +194,7 @@ def draw(
             images, state = _chosen(images, kept), _chosen(state, kept)
             rows, ages = [rows[row] for row in busy], [ages[row] for row in busy]
     codes = Codes.concatenate(parts)[torch.tensor(order, device=device).argsort()]
-    return codes if isinstance(labels_or_count, int) else replace(codes, labels=labels)
+    return replace(codes, labels=labels) if isinstance(labels_or_count, Tensor) else codes
 
 
 def in_precision(prior: Module, precision: Literal["float32", "bfloat16"]) -> Module:

@@ -240,8 +240,10 @@ class ConditionalPriorContract(ABC):
 
     def test_what_cannot_be_learned_or_drawn_is_refused(self):
         prior = self.build(3, 0.0)
-        with pytest.raises(UserError, match="labels"):
-            prior.loss(random_codes(prior.spec, 2))
+        codes = random_codes(prior.spec, 2)
+        for labels in (None, torch.tensor([0, -1]), torch.tensor([3, 0])):
+            with pytest.raises(UserError, match="label"):
+                prior.loss(Codes(codes.ids, codes.lengths, codes.grains, labels))
         for labels in (torch.tensor([3]), torch.tensor([-1]), 2):
             with pytest.raises(UserError, match="labels"):
                 prior.sample(labels, SamplingConfig())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from abc import abstractmethod
 
@@ -106,6 +107,29 @@ class TokenizerContract(TrainableContract):
         alone = torch.cat([tokenizer.decode(image) for image in codes])
         torch.testing.assert_close(images, alone, rtol=1e-3, atol=1e-3)
 
+    def test_codes_that_do_not_fit_are_refused(self):
+        tokenizer = self.build()
+        codes = tokenizer.encode(self._images(tokenizer))
+        size, lengths, grains = tokenizer.spec.codebook_size, codes.lengths, codes.grains
+        changes = [
+            {"ids": codes.ids[:-1]},
+            {"ids": torch.cat([codes.ids, codes.ids[:1]])},
+            {"ids": torch.full_like(codes.ids, -1)},
+            {"ids": torch.full_like(codes.ids, size)},
+            {"lengths": lengths[:-1]},
+        ]
+        if grains is None:
+            longest = tokenizer.spec.longest_length
+            changes.append({"ids": codes.ids[:1].expand(longest + 1), "lengths": torch.tensor([longest + 1])})
+        else:
+            changes += [{"grains": grains[:-1]}, {"grains": grains + tokenizer.spec.granularities}]
+        if tokenizer.spec.granularities > 1:
+            finest = torch.full_like(grains, tokenizer.spec.granularities - 1)
+            changes.append({"grains": torch.zeros_like(grains) if grains.equal(finest) else finest})
+        for change in changes:
+            with pytest.raises(UserError):
+                tokenizer.decode(_changed(codes, **change))
+
     def test_other_codes_decode_to_other_images(self):
         tokenizer = self.build()
         codes = tokenizer.encode(self._images(tokenizer))
@@ -167,6 +191,14 @@ class TokenizerContract(TrainableContract):
         images = self._images(module)
         output = module(images)
         return (output.reconstruction - images).abs().mean() + sum(output.losses.values())
+
+
+def _changed(codes: Codes, **values: Tensor) -> Codes:
+    """Codes with other values, which need not fit: a test's checks of shapes look at the constructor alone."""
+    changed = copy.copy(codes)
+    for name, value in values.items():
+        object.__setattr__(changed, name, value)
+    return changed
 
 
 def _error(tokenizer: Tokenizer, images: Tensor) -> Tensor:

@@ -88,14 +88,10 @@ class PriorTraining(LightningModule):
         """Look at the labels while they are on the host: on a GPU a wrong one would end the process.
 
         Raises:
-            UserError: The prior has no such class.
+            UserError: There are none, or the prior has no such class.
         """
-        classes = self.prior.classes
-        if classes is not None and batch.labels is not None and len(batch) and int(batch.labels.max()) >= classes:
-            raise UserError(
-                f"the codes have label {int(batch.labels.max())}, but the prior knows {classes} classes, from 0 to "
-                f"{classes - 1}: set --model.prior.classes"
-            )
+        if self.prior.classes is not None:
+            batch.require_labels(self.prior.classes)
         return batch
 
     def on_train_batch_start(self, batch: Codes, batch_idx: int) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from vltok.codes import Codes, CodeSpec
-from vltok.errors import UserError
+from vltok.errors import UserError, whole_number
 from vltok.interfaces import Prior, PriorLoss, SamplingConfig, Standalone
 from vltok.priors.conditioning import Conditioning
 from vltok.priors.likelihood import nats_per_code
@@ -172,8 +172,8 @@ class CausalLM(Prior, Standalone):
         ends. A batch is drawn until its last image ends. See `Prior.sample` for the arguments and errors.
         """
         refuse(sampling, ("positions",), "causal-lm has no positions to fill in, they follow from granularities")
-        if batch_size is not None and batch_size < 1:
-            raise UserError(f"batch_size must be at least 1, not {batch_size}")
+        if batch_size is not None:
+            batch_size = whole_number("batch_size", batch_size, 1)
         device = next(self.parameters()).device
         labels = self.conditioning.to_draw(labels_or_count, sampling.guidance, device)
         grammar = self.serialization.grammar(sampling)
@@ -186,7 +186,7 @@ class CausalLM(Prior, Standalone):
                 if progress is not None:
                     progress(len(parts[-1]))
         codes = Codes.concatenate(parts)
-        return codes if isinstance(labels_or_count, int) else replace(codes, labels=labels)
+        return replace(codes, labels=labels) if isinstance(labels_or_count, Tensor) else codes
 
     def _draw(
         self, labels: Int[Tensor, " b"], of_images: Int[Tensor, " b"], grammar: Grammar, sampling: SamplingConfig
