@@ -40,3 +40,25 @@ def test_what_is_printed_costs_no_work(descriptor: int, how: str, tmp_path) -> N
     assert ended.returncode == 0, ended.stderr[-2000:]
     assert (tmp_path / "file").read_bytes() == b"written"
     assert b"\\xe9" in (ended.stderr if descriptor == 1 else ended.stdout)
+
+
+_FAIL = """
+import sys, threading
+from vltok.cli.main import main
+sys.argv = ["vltok", "--version"]
+main()
+thread = threading.Thread(target=lambda: 1 / 0)
+thread.start()
+thread.join()
+class Thing:
+    def __del__(self):
+        1 / 0
+Thing()
+"""
+
+
+def test_what_fails_in_the_background_is_a_line() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    ended = subprocess.run([sys.executable, "-c", _FAIL], capture_output=True, text=True, env=environment, timeout=60)
+    line = "vltok: warning: in the background: ZeroDivisionError: division by zero\n"
+    assert ended.stderr == 2 * line and ended.returncode == 0

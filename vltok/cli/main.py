@@ -5,9 +5,11 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from types import FrameType
+from typing import Any
 
 from vltok.cli.launchers import check_numbers
 from vltok.cli.streams import print_leniently
@@ -60,6 +62,8 @@ def main(argv: list[str] | None = None) -> int:
         _stop_by_signals()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
+    if argv is None and not debug:
+        _fail_in_lines()
     arguments = [argument for argument in arguments if argument != "--debug"]
     if not arguments or arguments[0] in ("--help", "-h", "help"):
         print(usage(), end="")
@@ -109,6 +113,16 @@ def _stop_by_signals() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, stop)
+
+
+def _fail_in_lines() -> None:
+    """Let what fails out of sight, in a thread or while it is thrown away, be a line instead of a traceback."""
+
+    def warn(failure: Any) -> None:
+        text = f"in the background: {failure.exc_type.__name__}: {failure.exc_value}"
+        print(f"vltok: warning: {one_line(text)}", file=sys.stderr)
+
+    threading.excepthook = sys.unraisablehook = warn
 
 
 def _quieten() -> None:
