@@ -102,15 +102,17 @@ def _explained() -> Iterator[None]:
 
 
 def _explanation(error: Exception) -> UserError:
+    if isinstance(error.__cause__, UserError):  # the loader was told of a death while it waited
+        return error.__cause__
     text = str(error)
     if "shared memory" in text or "Bus error" in text:
         return _no_room()
-    if "DataLoader worker" in text and "exited unexpectedly" in text:
-        return UserError("a process that loads data has ended: lower data.workers, or set it to 0 to see why")
-    if "DataLoader worker" in text and "is killed by signal" in text:
-        how = text.partition("is killed by signal: ")[2].partition(".")[0]
+    # one that is gone can no longer hand over the memory of a batch that it has sent
+    gone = isinstance(error, ConnectionError | EOFError)
+    if gone or ("DataLoader worker" in text and ("exited unexpectedly" in text or "is killed by signal" in text)):
+        by = text.partition("is killed by signal: ")[2].partition(".")[0]
         return UserError(
-            f"a process that loads data was stopped from outside (signal: {how}), as happens where memory runs out: "
+            f"a process that loads data has ended{f' (signal: {by})' if by else ''}, as happens where memory runs out: "
             "lower data.workers or data.batch_size"
         )
     # of an error in a worker, PyTorch gives the whole traceback as its text

@@ -1,0 +1,135 @@
+"""What happens to the processes that load: one clear line, or nothing at all."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.faults.injected import NOT_PERMITTED, small_shared_memory
+from vltok.data.code_manifest import CodeManifest
+from vltok.data.codes import CodeDataset, CodeLoader
+from vltok.data.exporting import CroppedPictures, ExportLoader
+from vltok.data.images import ImageBatch
+from vltok.data.loading import Crops, Loader, Pictures, Places
+from vltok.data.photos import Photos
+from vltok.data.skipping import SkippedPictures
+from vltok.data.transforms import CentreCrop
+from vltok.errors import UserError
+
+from .code_exports import export_codes, random_codes
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
+
+
+class Broken(Pictures):
+    """Raises what nobody has thought of."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def key(self, index: int) -> str:
+        return str(index)
+
+    def label(self, index: int) -> None:
+        return None
+
+    def read(self, index: int) -> Image.Image:
+        raise ZeroDivisionError("a loader of my own\nfails")
+
+
+def children() -> set[int]:
+    tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
+    return {int(child) for task in tasks for child in (task / "children").read_text().split()}
+
+
+def workers_of(batches) -> set[int]:
+    """Take a batch; the processes that have been started for it."""
+    before = children()
+    next(batches)
+    return children() - before
+
+
+def photographs(**changes: int) -> Loader:
+    return Photos(**{"size": 8, "batch_size": 4, "train_crops": 400, "workers": 2} | changes).train_dataloader()
+
+
+@pytest.mark.parametrize("computing", [True, False])
+def test_a_killed_worker_is_one_clear_error(computing: bool) -> None:
+    batches = iter(photographs())
+    for worker in workers_of(batches):
+        os.kill(worker, signal.SIGKILL)
+    with pytest.raises(UserError, match=r"has ended.*, as happens where memory runs out: lower data\.workers"):
+        if computing:
+            time.sleep(30)  # the error comes amid whatever is done
+        list(batches)
+
+
+@pytest.mark.parametrize("number", [int(signal.SIGTERM), int(signal.SIGINT)])
+def test_what_stops_a_training_does_not_stop_its_workers(number: int) -> None:
+    loader = photographs()
+    batches = iter(loader)
+    workers = workers_of(batches)
+    assert len(workers) == 2
+    subprocess.run(["kill", f"-{number}", *map(str, workers)], check=True)  # not by their parent
+    assert len(list(batches)) == len(loader) - 1
+    del batches, loader
+    deadline = time.monotonic() + 30
+    while children() & workers and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not children() & workers  # but their parent does
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_that_raises_is_one_clear_error(workers: int) -> None:
+    crops = Crops(Broken(), CentreCrop(8), seed=0, purpose="train")
+    skipped = SkippedPictures(max_corrupt=0.0)
+    loader = Loader(crops, skipped, total=8, batch_size=4, workers=workers, places=Places(8), training=True)
+    export = ExportLoader(CroppedPictures(crops, skipped, "centre"), [range(8)], 4, workers)
+    for batches in (loader, export):
+        with pytest.raises(UserError) as error:
+            list(batches)
+        assert str(error.value).startswith("data cannot be loaded: ZeroDivisionError: ") and "\n" not in str(
+            error.value
+        )
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_code_shard_is_one_clear_error(workers: int, tmp_path: Path) -> None:
+    export_codes(tmp_path, random_codes(12))
+    dataset = CodeDataset(tmp_path)
+    path = tmp_path / CodeManifest.read(tmp_path).shards[0].name
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(UserError, match="damaged") as error:
+        list(CodeLoader(dataset, batch_size=4, workers=workers))
+    assert "\n" not in str(error.value)
+
+
+def _with_little_shared_memory(load: Callable[[], list[ImageBatch]], said: Connection) -> None:
+    small_shared_memory()
+    try:
+        said.send(f"{len(load())} batches")
+    except UserError as error:
+        said.send(str(error))
+
+
+@pytest.mark.parametrize("side", [64, 1024])
+def test_little_shared_memory_is_one_clear_error_where_batches_do_not_fit(side: int) -> None:
+    received, said = multiprocessing.Pipe(duplex=False)
+    load = lambda: list(photographs(size=side, train_crops=8, workers=1))  # noqa: E731
+    process = multiprocessing.get_context("fork").Process(target=_with_little_shared_memory, args=(load, said))
+    process.start()
+    said.close()
+    process.join()
+    if process.exitcode == NOT_PERMITTED:
+        pytest.skip("this machine lets nobody mount a file system")
+    text = received.recv()
+    assert text == "2 batches" if side == 64 else "too little shared memory (/dev/shm): lower data.workers" in text
