@@ -120,10 +120,14 @@ def check_folder(option: str, folder: str | os.PathLike) -> Path:
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, seconds: float = 0) -> Iterator[None]:
     """Make a folder, and keep other processes that ask for it out of it inside the block.
 
     Where nothing comes of the block, no folder is left that it has made.
+
+    Args:
+        folder: Which one.
+        seconds: How long to wait for another process that is in it.
 
     Raises:
         UserError: Another process is in it.
@@ -132,7 +136,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / _LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=seconds)
     except filelock.Timeout as error:
         raise UserError(
             f"another process is writing to '{folder}': wait until it has ended, or name another folder"

@@ -260,7 +260,7 @@ def test_a_folder_that_cannot_be_written(
 ) -> None:
     (tmp_path / "file").write_text("no folder")
     assert main(arguments(bundle, pictures, tmp_path / "file" / "codes")) == 1
-    assert "cannot write to --out" in capsys.readouterr().err
+    assert "which is a file: name a folder" in capsys.readouterr().err
 
 
 def test_a_bundle_beside_us_is_no_registered_name() -> None:

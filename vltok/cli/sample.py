@@ -16,6 +16,7 @@ import json
 import os
 import time
 import typing
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -31,7 +32,7 @@ from torch import Tensor
 
 from vltok.cli.launchers import find_rank
 from vltok.cli.progress import progress
-from vltok.cli.tokenize import TRUST, choose_device
+from vltok.cli.tokenize import OVERWRITE, TRUST, choose_device
 from vltok.codes import Codes
 from vltok.data.code_export import CodeExport
 from vltok.data.code_manifest import CodeManifest, ExportSettings
@@ -41,7 +42,7 @@ from vltok.errors import UserError
 from vltok.evaluation.pixels import to_bytes, to_picture
 from vltok.figures.coding_maps import draw_coding_map
 from vltok.figures.grids import sample_grid
-from vltok.files import written_whole
+from vltok.files import check_folder, written_whole
 from vltok.interfaces import SamplingConfig, Tokenizer
 from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fingerprint
 from vltok.io.places import find_tokenizer, places_of
@@ -52,6 +53,8 @@ Draw pictures: a prior draws code sequences, its tokenizer decodes them. Killed 
 command goes on from the last whole shard. A seed draws the same pictures in batches and shards of any size. Under
 torchrun or srun, each process takes its part.
 """
+_PICTURES, _MAPS, _GRID = "pictures", "coding_maps", "grid.png"
+_KINDS = (_PICTURES, _MAPS)
 _OF_GRID = 64
 _MAP_WIDTH = 256
 
@@ -66,8 +69,10 @@ def run(arguments: list[str]) -> None:
     for key in ("count", "batch_size", "shard_size"):
         if options[key] < 1:
             raise UserError(f"--{key.replace('_', '-')} must be at least 1, not {options[key]}")
-    if Path(options.out).exists() and not Path(options.out).is_dir():
-        raise UserError(f"--out '{options.out}' is a file: name a folder")
+    out = check_folder("--out", options.out)
+    others = sorted({path.name for path in out.iterdir()} - {*_KINDS, "codes", _GRID}) if out.is_dir() else []
+    if others:
+        raise UserError(f"--out '{out}' holds other files (such as {others[0]}): give an empty folder")
     _sample(options)
 
 
@@ -108,7 +113,13 @@ def _sample(options: Namespace) -> None:
     prior = load_prior(options.prior, device, trust=options.trust)
     tokenizer = load_tokenizer(bundle, device, trust=options.trust)
     labels = choose_labels(options.labels, prior.classes, options.count)
-    drawn = [prior_fingerprint(options.prior), asdict(sampling), options.seed, options.labels]
+    drawn = {
+        "--prior": prior_fingerprint(options.prior),
+        **{f"--{name.replace('_', '-')}": value for name, value in asdict(sampling).items()},
+        "--seed": options.seed,
+        "--labels": options.labels,
+        "--coding-maps": options.coding_maps,
+    }
     settings = ExportSettings(
         tokenizer=fingerprint(bundle),
         format=options.format,
@@ -117,11 +128,23 @@ def _sample(options: Namespace) -> None:
         precision=sampling.precision,
         pictures=options.count,
         input=hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest(),
+        options=json.loads(json.dumps({**drawn, "--count": options.count})),
     )
     out = Path(options.out)
     folder = out / "codes"
     places = places_of(bundle, folder)
-    export = CodeExport(folder, tokenizer.spec, settings, None, rank, world_size, places)
+    export = CodeExport(
+        folder,
+        tokenizer.spec,
+        settings,
+        None,
+        rank,
+        world_size,
+        places,
+        overwrite=options.overwrite,
+        grows=True,
+        pictures={kind: out / kind for kind in _KINDS},
+    )
     start = time.monotonic()
     try:
         pending = export.pending()
@@ -130,7 +153,8 @@ def _sample(options: Namespace) -> None:
         purpose = "sample" if world_size == 1 else f"sample, process {rank} of {world_size}"
         with progress(purpose, mine, done=mine - left) as report, computing(device):
             for shard in pending:
-                images = export.pictures(shard)
+                kept, counts = export.kept(shard)
+                images = export.pictures(shard)[len(kept) :]
                 codes = prior.sample(
                     len(images) if labels is None else labels[images.start : images.stop].to(device),
                     sampling,
@@ -140,8 +164,10 @@ def _sample(options: Namespace) -> None:
                     report,
                 ).to("cpu")
                 codes.validate(tokenizer.spec)
-                pixels = _write_pictures(codes, images, tokenizer, device, options.batch_size, options.coding_maps, out)
-                export.write(shard, _samples(codes, images), CodeCounts.of(codes, tokenizer.spec, pixels))
+                kinds = {kind: export.folder_of(kind) for kind in _KINDS if kind == _PICTURES or options.coding_maps}
+                pixels = _write_pictures(codes, images, tokenizer, device, options.batch_size, kinds)
+                counts += CodeCounts.of(codes, tokenizer.spec, pixels)
+                export.write(shard, [*kept, *_samples(codes, images)], counts)
         manifest = export.finish()
     finally:
         export.close()
@@ -158,22 +184,22 @@ def _sample(options: Namespace) -> None:
 
 
 def _write_pictures(
-    codes: Codes, images: range, tokenizer: Tokenizer, device: str, batch_size: int, coding_maps: bool, out: Path
+    codes: Codes, images: range, tokenizer: Tokenizer, device: str, batch_size: int, folders: Mapping[str, Path]
 ) -> int:
-    """Write the pictures of codes, and their coding maps; the number of their pixels."""
+    """Write the pictures of codes, and coding maps where there is a folder for them; the number of pixels."""
     pixels = 0
     with ThreadPoolExecutor() as writers:  # encoding PNGs takes longer than decoding codes
         for start in range(0, len(images), batch_size):
             batch = codes[start : start + batch_size]
             decoded = _decode(tokenizer, batch, device)
             pixels += decoded[:, 0].numel()
-            kinds = {"pictures": decoded}
-            if coding_maps and tokenizer.spec.gridded:
+            kinds = {_PICTURES: decoded}
+            if _MAPS in folders and tokenizer.spec.gridded:
                 scale = max(1, round(_MAP_WIDTH / decoded.shape[3]))
                 beneath = decoded.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
-                kinds["coding_maps"] = draw_coding_map(beneath, batch.require_grains(), tokenizer.spec)
+                kinds[_MAPS] = draw_coding_map(beneath, batch.require_grains(), tokenizer.spec)
             for kind, pictures in kinds.items():
-                paths = [out / kind / f"{image:06d}.png" for image in images[start : start + batch_size]]
+                paths = [folders[kind] / f"{image:06d}.png" for image in images[start : start + batch_size]]
                 for _ in writers.map(_save, paths, map(to_picture, to_bytes(pictures))):
                     pass  # an error in a thread is raised here
     return pixels
@@ -186,7 +212,7 @@ def _write_grid(manifest: CodeManifest, tokenizer: Tokenizer, device: str, out: 
         if len(samples) >= _OF_GRID:
             break
     codes = codes_of(samples[:_OF_GRID])
-    _save(out / "grid.png", sample_grid(_decode(tokenizer, codes, device), codes, tokenizer.spec))
+    _save(out / _GRID, sample_grid(_decode(tokenizer, codes, device), codes, tokenizer.spec))
 
 
 @torch.inference_mode()
@@ -222,7 +248,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--prior", type=str, required=True, help="a prior's bundle: a folder, or user/name")
     parser.add_argument("--trust", action="store_true", help=TRUST)
     parser.add_argument("--out", type=str, required=True, help="the folder that receives everything")
-    parser.add_argument("--count", type=int, default=16, help="how many pictures to draw")
+    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
+    parser.add_argument("--count", type=int, default=16, help="how many pictures to draw; more can be added")
     parser.add_argument("--seed", type=int, default=0, help="sets the random numbers")
     parser.add_argument("--labels", type=str | None, help="classes, in turn: 207,360, or all (the default), or none")
     parser.add_argument("--batch-size", type=int, default=16, help="pictures that are drawn at the same time")

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
 from vltok.cli.launchers import find_rank
 from vltok.errors import UserError
+from vltok.files import check_folder
 
 _DESCRIPTION = """\
 Write the code sequences of pictures as shards. Killed at any moment and given again, the same command goes on from the
 last whole shard; the result is what an undisturbed run writes. Under torchrun or srun, each process takes its part.
 """
 
+#: Arguments of data on which no picture depends.
+_OF_SPEED = ("workers", "batch_size")
+#: What `--overwrite` means, for the verbs that export codes.
+OVERWRITE = "replace another export of vltok's in --out, which stays until the new one is whole"
 #: What `--trust` means, for every verb that loads a bundle.
 TRUST = (
     "let bundles run any Python code that they name, and fetch what they name: as if you started a program of whoever "
@@ -40,7 +46,8 @@ def run(arguments: list[str]) -> None:
     for key in ("shard_size", "batch_size"):
         if options[key] is not None and options[key] < 1:
             raise UserError(f"--{key.replace('_', '-')} must be at least 1, not {options[key]}")
-    _tokenize(instantiate(parser, options))
+    check_folder("--out", options.out)
+    _tokenize(instantiate(parser, options), _described(options))
 
 
 def with_bundle_path(arguments: Sequence[str], options: Sequence[str] = ("--tokenizer",)) -> list[str]:
@@ -68,7 +75,14 @@ def _path(bundle: str) -> str:
     return bundle if "/" in bundle or bundle.startswith("-") else f"./{bundle}"
 
 
-def _tokenize(options: Namespace) -> None:
+def _described(options: Namespace) -> dict[str, Any]:
+    """The options that the input follows from, as JSON has them; how fast it is read is none of them."""
+    given = {f"--data.{name}": value for name, value in options.data.init_args.items() if name not in _OF_SPEED}
+    described = {"--data": options.data.class_path.rpartition(".")[2], **given, "--split": options.split}
+    return json.loads(json.dumps(described, default=str))
+
+
+def _tokenize(options: Namespace, described: dict[str, Any]) -> None:
     from vltok.cli.progress import progress
     from vltok.data.code_export import CodeExport
     from vltok.data.code_manifest import ExportSettings
@@ -88,9 +102,19 @@ def _tokenize(options: Namespace) -> None:
         precision=options.precision,
         pictures=source.pictures,
         input=_digest([type(options.data).__qualname__, source.described, *source.keys()]),
+        options=described,
     )
     places = places_of(options.tokenizer, options.out)
-    export = CodeExport(Path(options.out), tokenizer.spec, settings, options.data.classes, rank, world_size, places)
+    export = CodeExport(
+        Path(options.out),
+        tokenizer.spec,
+        settings,
+        options.data.classes,
+        rank,
+        world_size,
+        places,
+        overwrite=options.overwrite,
+    )
     try:
         if rank == 0 and export.finished:
             print(f"{options.out} holds these codes already: nothing is left to do")
@@ -162,6 +186,7 @@ def _parser() -> ArgumentParser:
         help="the pictures, by default the embedded photographs; its batch_size and workers count here too",
     )
     parser.add_argument("--out", type=str, required=True, help="the folder that receives the shards and codes.json")
+    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     parser.add_argument(
         "--split",
         type=Literal["all", "train", "val"],

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from jaxtyping import Int64
 
 from vltok.codes import CodeSpec
 from vltok.data.code_shards import CodeSample, shard_format
+from vltok.data.plain import from_plain
 from vltok.errors import UserError
 from vltok.files import sha256_of, written_whole
 
 MANIFEST = "codes.json"
 INDEX = "codes.index.npy"
-_VERSION = 1
+#: Version 1 told neither the options nor whether TF32 was allowed.
+VERSION = 2
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class ExportSettings:
         precision: The type in which the tokenizer computed.
         pictures: Number of pictures of the input, corrupt ones too.
         input: A digest of what the input is.
+        options: The options that the input follows from, by name, so that a refusal can say which one differs.
+        tf32: Whether a GPU might round float32 to TF32; None where a version 1 does not tell.
     """
 
     tokenizer: str
@@ -77,6 +83,63 @@ class ExportSettings:
     precision: str
     pictures: int
     input: str
+    options: dict[str, Any] = field(default_factory=dict)
+    tf32: bool | None = False
+
+    def alike(self, other: ExportSettings) -> bool:
+        """Whether the same bytes follow from both, whatever the options that led to the same input."""
+        tf32 = self.tf32 if None in (self.tf32, other.tf32) else other.tf32
+        return self == dataclasses.replace(other, options=self.options, tf32=tf32)
+
+    @property
+    def shards(self) -> range:
+        """The numbers of all shards."""
+        return range(-(-self.pictures // self.shard_size))
+
+    def places(self, shard: int) -> range:
+        """The places in the input of the pictures of a shard."""
+        start = shard * self.shard_size
+        return range(start, min(start + self.shard_size, self.pictures))
+
+    def name(self, shard: int) -> str:
+        """The name of a shard's file."""
+        return f"codes-{shard:06d}{shard_format(self.format).suffix}"
+
+    def check(self) -> None:
+        """See that there may be such settings.
+
+        Raises:
+            ValueError: A number is too small.
+            UserError: There is no such format.
+        """
+        shard_format(self.format)
+        for name in ("shard_size", "batch_size", "pictures"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"settings.{name} must be at least 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class _Lengths:
+    """`length` of the statistics."""
+
+    mean: float
+    variance: float
+    minimum: int
+    maximum: int
+    histogram: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Statistics:
+    """What the statistics hold, as `CodeCounts.statistics` says."""
+
+    samples: int
+    codes: int
+    pixels: int
+    length: _Lengths
+    ratios: dict[str, float]
+    codebook_usage: dict[str, float]
+    bits_per_pixel: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -108,7 +171,7 @@ class CodeManifest:
     def write(self, folder: Path, through: Path | None = None) -> None:
         """Write `codes.json`, whole; `through` is where it stands until then."""
         with written_whole(folder / MANIFEST, through) as path:
-            path.write_text(json.dumps({"version": _VERSION, **dataclasses.asdict(self)}, indent=1) + "\n")
+            path.write_text(json.dumps({"version": VERSION, **dataclasses.asdict(self)}, indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> CodeManifest:
@@ -120,23 +183,34 @@ class CodeManifest:
         path = folder / MANIFEST
         if not path.is_file():
             raise UserError(f"{folder} holds no finished codes: there is no {MANIFEST}; make them with vltok tokenize")
+        values = read_json(path)
         try:
-            values = json.loads(path.read_text())
-            if values["version"] != _VERSION:
-                raise UserError(f"{path} is of version {values['version']}; this vltok reads version {_VERSION}")
-            return cls(
-                spec=spec_from_json(values["spec"]),
-                settings=ExportSettings(**values["settings"]),
-                shards=tuple(Shard(**shard) for shard in values["shards"]),
-                skipped=tuple(SkippedPicture(**picture) for picture in values["skipped"]),
-                labelled=values["labelled"],
-                classes=None if values["classes"] is None else tuple(values["classes"]),
-                statistics=values["statistics"],
-                index_sha256=values["index_sha256"],
-                tokenizer_places=tuple(values["tokenizer_places"]),
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+            manifest = from_plain(cls, values, "")
+            manifest._check()
+        except (ValueError, UserError) as error:
+            raise damaged(path, error) from error
+        return manifest
+
+    def _check(self) -> None:
+        """See that what the file says goes together.
+
+        Raises:
+            ValueError: It does not.
+        """
+        self.settings.check()
+        if [shard.name for shard in self.shards] != [self.settings.name(shard) for shard in self.settings.shards]:
+            raise ValueError(f"shards must be the {len(self.settings.shards)} that follow from the settings")
+        for place, shard in enumerate(self.shards):
+            most = len(self.settings.places(place))
+            if not 0 <= shard.samples <= most or min(shard.codes, shard.bytes) < 0:
+                raise ValueError(f"shards[{place}] must hold up to {most} samples, and no number below 0")
+        statistics = from_plain(_Statistics, self.statistics, "statistics")
+        totals = [sum(shard.samples for shard in self.shards), sum(shard.codes for shard in self.shards)]
+        if totals != [statistics.samples, statistics.codes] or statistics.samples < 1:
+            raise ValueError(f"statistics.samples and .codes must be the shards' {totals}, and above 0")
+        digests = [shard.sha256 for shard in self.shards] + [self.index_sha256] * (self.index_sha256 is not None)
+        if not all(_DIGEST.fullmatch(digest) for digest in digests):
+            raise ValueError("a checksum must have 64 hexadecimal digits")
 
     def read_index(self, folder: Path) -> Int64[np.ndarray, "b 3"]:
         """For each sample, in order: its first byte in its shard, its size in bytes, its code length.
@@ -151,8 +225,18 @@ class CodeManifest:
                 "training reads those of vltok tokenize --format webdataset"
             )
         if not path.is_file() or sha256_of(path) != self.index_sha256:
-            raise UserError(f"{path} is missing or damaged: copy it again, or run vltok tokenize again")
-        return np.load(path, allow_pickle=False)
+            raise _missing(path)
+        try:
+            # mapped first, so that no memory is taken for what the file only says that it holds
+            index = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+        except (ValueError, EOFError, OSError) as error:
+            raise _missing(path) from error
+        ends = np.repeat([shard.bytes for shard in self.shards], [shard.samples for shard in self.shards])
+        if index.dtype != np.int64 or index.shape != (len(ends), 3) or (index < 0).any():
+            raise _missing(path)
+        if (index[:, 0] > ends).any() or (index[:, 1] > ends - index[:, 0]).any():
+            raise _missing(path)
+        return index
 
     def check_shards(self, folder: Path) -> None:
         """See that every shard is there, with its size.
@@ -172,18 +256,58 @@ class CodeManifest:
         Raises:
             UserError: The shard is not the one that the manifest speaks of.
         """
+        self.check_content(folder, shard)
+        return self._samples(folder / shard.name, shard)
+
+    def check_content(self, folder: Path, shard: Shard) -> None:
+        """See that a shard holds the very bytes that were written, which takes reading it.
+
+        Raises:
+            UserError: It does not.
+        """
         path = folder / shard.name
         if not path.is_file() or sha256_of(path) != shard.sha256:
-            raise UserError(f"{path} is missing or damaged: copy it again, or run vltok tokenize again")
-        return shard_format(self.settings.format).read(path)
+            raise _missing(path)
+
+    def _samples(self, path: Path, shard: Shard) -> Iterator[CodeSample]:
+        """The samples of a shard, each of another picture, as many as there are to be."""
+        count, last = 0, -1
+        for sample in shard_format(self.settings.format).read(path):
+            if sample.index <= last or (sample.grains is None) == self.spec.gridded:
+                raise UserError(f"{path} is damaged: sample {sample.index} stands twice, or is none of these codes")
+            count, last = count + 1, sample.index
+            yield sample
+        if count != shard.samples:
+            raise UserError(f"{path} is damaged: it holds {count} samples, not the {shard.samples} of the manifest")
 
 
-def spec_from_json(values: dict[str, Any]) -> CodeSpec:
-    """The spec that `dataclasses.asdict` and JSON made plain."""
-    regions = values["regions"]
-    return CodeSpec(
-        codebook_size=values["codebook_size"],
-        factors=tuple(values["factors"]),
-        regions=None if regions is None else tuple(regions),
-        max_length=values["max_length"],
-    )
+def read_json(path: Path) -> dict[str, Any]:
+    """What a file of one of the two versions holds; version 1 named no version where it was unfinished.
+
+    Raises:
+        UserError: It is no JSON, or of another version.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it must be an object")
+        settings = values.get("settings")
+        version = values.get("version", 1)
+        if type(version) is not int:
+            raise ValueError(f"version must be a whole number, not {version!r:.60}")
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, error) from error
+    if not 1 <= version <= VERSION:
+        raise UserError(f"{path} is of version {version}; this vltok reads versions up to {VERSION}")
+    if version == 1 and isinstance(settings, dict):
+        values["settings"] = {**settings, "tf32": None}
+    return values
+
+
+def damaged(path: Path, reason: Exception) -> UserError:
+    """The error for a file that says something else than it should."""
+    return UserError(f"{path} is damaged: {reason}; copy it again, or write it again to another folder")
+
+
+def _missing(path: Path) -> UserError:
+    return UserError(f"{path} is missing or damaged: copy it again, or run vltok tokenize again")

@@ -61,8 +61,11 @@ def codes_of(samples: Sequence[CodeSample], labelled: bool = False) -> Codes:
         labelled: Whether the batch has their labels, which all must have.
 
     Raises:
-        UserError: A sample has no label, though the batch shall have them, or one that no computer numbers classes by.
+        UserError: A sample has no label, though the batch shall have them, or one that no computer numbers classes
+            by; or grain maps are of several sizes.
     """
+    if len({None if sample.grains is None else sample.grains.shape for sample in samples}) > 1:
+        raise UserError("a shard of codes is damaged: grain maps are of several sizes, although all are to have one")
     grains = None
     if samples[0].grains is not None:
         grains = torch.from_numpy(np.stack([sample.grains for sample in samples]).astype(np.int64))
@@ -146,11 +149,13 @@ class TarShards(ShardFormat):
                     if members and name != current:
                         yield _sample(current, members)
                         members = {}
+                    if not header.isreg() or suffix in members:
+                        raise ValueError(f"'{header.name}' is no plain file, or stands twice")
                     current = name
                     members[suffix] = archive.extractfile(header).read()
                 if members:
                     yield _sample(current, members)
-        except (tarfile.TarError, ValueError, KeyError) as error:
+        except (tarfile.TarError, EOFError, OSError, ValueError, KeyError) as error:
             raise UserError(f"{path} is no shard of codes, or is damaged: {error}") from error
 
 
@@ -193,14 +198,15 @@ class ParquetShards(ShardFormat):
                 for batch in file.iter_batches(columns=["index", "key", "ids", "grains", "label"]):
                     ids_type = batch.schema.field("ids").type.value_type.to_pandas_dtype()
                     for row in batch.to_pylist():
-                        yield CodeSample(
-                            row["index"],
-                            row["key"],
-                            np.array(row["ids"], dtype=ids_type),
-                            None if row["grains"] is None else np.array(row["grains"], dtype=np.uint8),
-                            row["label"],
-                        )
-        except (arrow.ArrowInvalid, ValueError, KeyError) as error:
+                        grains = None if row["grains"] is None else np.array(row["grains"], dtype=np.uint8)
+                        if type(row["index"]) is not int or type(row["key"]) is not str:
+                            raise ValueError("a row has no index or no key")
+                        if grains is not None and grains.ndim != 2:
+                            raise ValueError("a grain map must have rows and columns")
+                        ids = np.array(row["ids"], dtype=ids_type)
+                        yield CodeSample(row["index"], row["key"], ids, grains, row["label"])
+        # pyarrow raises OSError for pages that are cut, and a type that is not a list has no type of values
+        except (arrow.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is no shard of codes, or is damaged: {error}") from error
 
 
@@ -230,6 +236,8 @@ def parse_tar_sample(block: bytes) -> CodeSample:
             # name and size of a USTAR header: https://www.gnu.org/software/tar/manual/html_node/Standard.html
             name, _, suffix = block[position : position + 100].rstrip(b"\0").decode("ascii").partition(".")
             size = int(block[position + 124 : position + 136].rstrip(b"\0 "), 8)
+            if size < 0:
+                raise ValueError(f"'{name}.{suffix}' has a negative size")
             position += _BLOCK
             members[suffix] = block[position : position + size]
             position += -(-size // _BLOCK) * _BLOCK
@@ -251,8 +259,8 @@ def _sample(name: str, members: dict[str, bytes]) -> CodeSample:
     return CodeSample(
         int(name),
         members["key.txt"].decode("utf-8", "surrogateescape"),
-        _from_npy(members["ids.npy"]),
-        _from_npy(members["grains.npy"]) if "grains.npy" in members else None,
+        _from_npy(members["ids.npy"], axes=1),
+        _from_npy(members["grains.npy"], axes=2) if "grains.npy" in members else None,
         int(members["cls"]) if "cls" in members else None,
     )
 
@@ -263,8 +271,16 @@ def _to_npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _from_npy(content: bytes) -> np.ndarray:
-    return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+def _from_npy(content: bytes, axes: int) -> np.ndarray:
+    """The array that `_to_npy` wrote; no memory is taken for what the header only claims."""
+    buffer = io.BytesIO(content)
+    version = np.lib.format.read_magic(buffer)
+    if version != (1, 0):
+        raise ValueError(f"an array is of version {version}")
+    shape, transposed, dtype = np.lib.format.read_array_header_1_0(buffer)
+    if len(shape) != axes or transposed or dtype.kind != "u":
+        raise ValueError(f"an array must have {axes} axes of unsigned numbers, not {dtype} {list(shape)}")
+    return np.frombuffer(content, dtype, offset=buffer.tell()).reshape(shape)
 
 
 def _pyarrow():

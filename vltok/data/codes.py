@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, final
 
@@ -41,6 +42,8 @@ class CodeDataset(Dataset):
         self.root = Path(root)
         self.manifest = CodeManifest.read(self.root)
         self.manifest.check_shards(self.root)
+        with ThreadPoolExecutor() as readers:  # a minute at the start is less than a training on damaged codes
+            list(readers.map(functools.partial(self.manifest.check_content, self.root), self.manifest.shards))
         if self.manifest.spec.gridded and self.manifest.spec.regions is None:
             raise UserError(f"the codes of {root} are of pictures of several sizes, which do not go into one batch")
         index = self.manifest.read_index(self.root)
@@ -59,11 +62,15 @@ class CodeDataset(Dataset):
         samples: list[Any] = [None] * len(indices)
         shards = np.searchsorted(self.shard_starts, indices, side="right") - 1
         for shard in np.unique(shards):
-            with (self.root / self.manifest.shards[shard].name).open("rb", buffering=0) as file:
-                for place in np.flatnonzero(shards == shard):
-                    start, size = self._places[indices[place]]
-                    file.seek(start)
-                    samples[place] = parse_tar_sample(file.read(size))
+            path = self.root / self.manifest.shards[shard].name
+            try:
+                with path.open("rb", buffering=0) as file:
+                    for place in np.flatnonzero(shards == shard):
+                        start, size = self._places[indices[place]]
+                        file.seek(start)
+                        samples[place] = parse_tar_sample(file.read(size))
+            except OSError as error:
+                raise UserError(f"{path} cannot be read any more: {error.strerror}") from error
         return codes_of(samples, self.manifest.labelled).validate(self.manifest.spec)
 
 
