@@ -110,3 +110,34 @@ def test_long_names_are_cut_and_stay_apart() -> None:
     names = {safe_name("é" * 300 + end) for end in ("a", "b")}
     assert len(names) == 2
     assert all(len(name.encode()) <= 120 for name in names)
+
+
+_FULL = """
+import resource, sys
+from vltok.files import folder_written_whole, written_whole
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+try:
+    if sys.argv[2] == "file":
+        with written_whole(sys.argv[1]) as path:
+            path.write_text("new")
+    else:
+        with folder_written_whole(sys.argv[1]) as path:
+            (path / "file").write_text("new")
+except OSError as error:
+    print(error.filename)
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_cannot_be_written_leaves_what_was_there_and_is_named(kind: str, tmp_path: Path) -> None:
+    """No file may grow in a process of its own: the system refuses in the places where a full disk does."""
+    place = tmp_path / "here"
+    if kind == "folder":
+        place.mkdir()
+    old = place if kind == "file" else place / "file"
+    old.write_text("old")
+    command = [sys.executable, "-c", _FULL, str(place), kind]
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=True, timeout=60)
+    assert ended.stdout == f"{place}\n"
+    assert old.read_text() == "old" and list(tmp_path.iterdir()) == [place]

@@ -67,7 +67,8 @@ def _jobs(project: Path) -> list[Job]:
     def fit(name: str, command: tuple[str, ...]) -> Job:
         out, steps = project / f"long-{name}", project / f"{name}.steps"
         callback = f"--trainer.callbacks+={{class_path: tests.soak.steps.StepFile, init_args: {{path: {steps}}}}}"
-        options = ["--trainer.max_steps=2000", "--data.workers=2", callback]
+        # small batches, so that there are fewer epochs, each of which starts processes
+        options = ["--trainer.max_steps=2000", "--data.workers=2", "--data.batch_size=1", callback]
         return Job(f"fit, {name}, steps", [*to(out, command), *options], lambda: _number(steps), 2000)
 
     def export(name: str, command: list[str], folder: Path, shard: int, total: int) -> Job:
