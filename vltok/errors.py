@@ -4,6 +4,8 @@ import difflib
 import operator
 from collections.abc import Iterable
 
+#: NumPy's older generators, and Lightning with them, take no larger one.
+LARGEST_SEED = 2**32 - 1
 _LONGEST_WORD = 160
 _LONGEST_LINE = 400
 
@@ -28,6 +30,16 @@ def unknown(what: str, given: object, allowed: Iterable[object]) -> UserError:
     near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     return UserError(f"no {what} is called '{given}'; there are: {', '.join(names) or 'none'}{hint}")
+
+
+def check_seed(key: str, seed: int) -> None:
+    """See that a seed is one that all sources of random numbers take.
+
+    Raises:
+        UserError: It is not.
+    """
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UserError(f"{key} must lie between 0 and {LARGEST_SEED}, not {seed}")
 
 
 def one_line(text: object) -> str:

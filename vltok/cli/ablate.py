@@ -29,7 +29,7 @@ import yaml
 
 from vltok.cli.fit import RunFolder
 from vltok.cli.progress import format_seconds
-from vltok.errors import UserError
+from vltok.errors import UserError, check_seed
 from vltok.evaluation.ablations import AblationResults, AblationRun, AblationTable
 from vltok.evaluation.differences import differences
 from vltok.io.recipes import translate_arguments
@@ -72,6 +72,8 @@ def run(arguments: list[str]) -> None:
         raise UserError(f"--out '{options.out}' is a file: name a folder")
     if options.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {options.jobs}")
+    for seed in options.seeds:
+        check_seed("--seeds", seed)
     if len(set(options.seeds)) < len(options.seeds):
         raise UserError(f"--seeds must differ, not {' '.join(map(str, options.seeds))}")
     table = AblationTable.read(Path(arguments[0]))

@@ -17,6 +17,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from vltok.errors import UserError
+from vltok.io.recipes import parse_options
 
 _DESCRIPTION = """\
 Write a table and plots of evaluations. RUN is a folder that 'vltok evaluate' has written, or a run folder of 'vltok
@@ -37,7 +38,7 @@ def run(arguments: list[str]) -> None:
     Raises:
         UserError: A run cannot be read, or two were measured under different protocols.
     """
-    options = _parser().parse_args(arguments)
+    options = parse_options(_parser(), arguments)
     out = Path(options.out)
     if out.exists() and not out.is_dir():
         raise UserError(f"--out '{out}' is a file: name a folder")

@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from vltok.cli.tokenize import TRUST
 from vltok.errors import UserError
+from vltok.io.recipes import parse_options
 
 _DESCRIPTION = """\
 Decode the code sequences in a folder that 'vltok tokenize' wrote. Each becomes a PNG under its source's key, with its
@@ -24,7 +25,7 @@ def run(arguments: list[str]) -> None:
     Raises:
         UserError: An argument is wrong, the codes are damaged or of another tokenizer, or nothing can be written.
     """
-    options = _parser().parse_args(arguments)
+    options = parse_options(_parser(), arguments)
     if options.batch_size is not None and options.batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, not {options.batch_size}")
     out = Path(options.out)

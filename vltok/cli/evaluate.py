@@ -21,7 +21,7 @@ from typing import Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from vltok.cli.tokenize import TRUST, with_bundle_path, with_default_data
-from vltok.errors import UserError
+from vltok.errors import UserError, check_seed
 
 _DESCRIPTION = """\
 Measure a tokenizer or a codec on held-out pictures, or a prior on their codes and on what it draws. Every figure
@@ -96,6 +96,7 @@ def evaluate_options(arguments: list[str]) -> EvaluateOptions:
     for key in ("count", "batch_size"):
         if options[key] is not None and options[key] < 1:
             raise UserError(f"--{key.replace('_', '-')} must be at least 1, not {options[key]}")
+    check_seed("--seed", options.seed)
     if options.examples < 0:
         raise UserError(f"--examples must be at least 0, not {options.examples}")
     if Path(options.out).exists() and not Path(options.out).is_dir():

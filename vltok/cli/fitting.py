@@ -26,7 +26,7 @@ from vltok.cli.prior_report import check_codes, report_prior
 from vltok.cli.tokenize import TRUST
 from vltok.cli.tokenizer_report import report_tokenizer
 from vltok.data.images import ImageData
-from vltok.errors import UserError
+from vltok.errors import UserError, check_seed
 from vltok.files import written_whole
 from vltok.interfaces import Prior, Tokenizer
 from vltok.io.recipe_files import BASE
@@ -59,6 +59,7 @@ def fit(arguments: Sequence[str]) -> None:
     _quieten()
     parser = fit_parser()
     config = parse(parser, arguments)
+    check_seed("seed_everything", config.seed_everything)
     folder = _run_folder(config)
     leads = rank_zero_only.rank == 0
     if leads:

@@ -24,6 +24,7 @@ from jsonargparse import ArgumentParser
 
 from vltok.errors import UserError, unknown
 from vltok.files import folder_written_whole
+from vltok.io.recipes import parse_options
 from vltok.registry import KINDS, components
 from vltok.version import __version__
 
@@ -103,7 +104,7 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("kind", type=str, help=f"what to write: {', '.join(KINDS)}")
     parser.add_argument("name", type=str, help="its name in recipes, and the package's: lower case, such as my-gate")
     parser.add_argument("--out", type=str | None, help="the folder to write; ./NAME by default")
-    given = parser.parse_args(arguments)
+    given = parse_options(parser, arguments)
     if given.kind not in KINDS:
         raise unknown("kind of component", given.kind, KINDS)
     _check_name(given.kind, given.name)

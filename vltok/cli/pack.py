@@ -21,7 +21,7 @@ from vltok.data.decoding import CorruptPicture, decode
 from vltok.data.folder import class_of, classes_of, list_pictures
 from vltok.data.skipping import Skipped, SkippedPictures
 from vltok.data.tars import CLASSES_FILE, class_names
-from vltok.errors import UserError
+from vltok.errors import UserError, check_seed
 from vltok.files import written_whole
 
 _DEFAULT_NAME = "shard-%06d.tar"
@@ -38,6 +38,7 @@ def run(arguments: list[str]) -> None:
     for option, value in (("--count", given.count), ("--size-limit", given.size_limit), ("--workers", given.workers)):
         if value < (0 if option == "--workers" else 1):
             raise UserError(f"{option} must be at least {0 if option == '--workers' else 1}, not {value}")
+    check_seed("--seed", given.seed)
     pattern = _pattern(given.shards)
     earlier = _shards_there(pattern)
     if earlier and not given.overwrite:

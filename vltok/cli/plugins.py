@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vltok.errors import UserError, unknown
+from vltok.io.recipes import parse_options
 from vltok.registry import KINDS, Component, components
 
 
@@ -66,7 +67,7 @@ def run(arguments: list[str]) -> None:
     parser = ArgumentParser(prog="vltok plugins", description=__doc__, exit_on_error=False)
     parser.add_argument("what", nargs="*", default=[], help="nothing, KIND, NAME, KIND NAME or KIND/NAME")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    given = parser.parse_args(arguments)
+    given = parse_options(parser, arguments)
     chosen, detailed = _choose([part for word in given.what for part in word.split("/")])
     entries = [inspect_component(component) for component in chosen]
     if given.json:

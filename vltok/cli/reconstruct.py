@@ -13,8 +13,9 @@ from PIL import Image
 
 from vltok.cli.tokenize import TRUST
 from vltok.data.decoding import EXTENSIONS, CorruptPicture, decode
-from vltok.errors import UserError
+from vltok.errors import UserError, one_line
 from vltok.files import written_whole
+from vltok.io.recipes import parse_options
 
 _DESCRIPTION = """\
 Encode and decode pictures of any size. For each, the folder receives NAME.png, the reconstruction, and NAME.coding.png,
@@ -32,7 +33,7 @@ def run(arguments: list[str]) -> None:
     Raises:
         UserError: An argument is wrong, or some pictures could not be reconstructed; the others then are.
     """
-    options = _parser().parse_args(arguments)
+    options = parse_options(_parser(), arguments)
     out = Path(options.out)
     if options.tile < 1:
         raise UserError(f"--tile must be at least 1 pixel, not {options.tile}")
@@ -124,7 +125,7 @@ def _reconstruct(names: dict[str, Path], options: Namespace, out: Path) -> None:
                 oom = isinstance(error, torch.OutOfMemoryError)
                 reason = "out of memory: give a smaller --tile" if oom else str(error)
                 failures.append({"source": str(path), "error": reason})
-                print(f"vltok: skipped '{path}': {reason}", file=sys.stderr)
+                print(f"vltok: skipped '{one_line(path)}': {one_line(reason)}", file=sys.stderr)
                 continue
             reconstruction, coding_map = _outputs(out, name)
             _write(to_picture(coded.reconstruction), reconstruction)
@@ -133,7 +134,7 @@ def _reconstruct(names: dict[str, Path], options: Namespace, out: Path) -> None:
             records.append(
                 {"name": name, "source": str(path), **asdict(picture_figures(picture, coded, tokenizer.spec))}
             )
-            print(f"{name}: {_caption(records[-1])}")
+            print(f"{one_line(name)}: {_caption(records[-1])}")
             if adaptive(tokenizer):
                 crops.append(Crops.of(picture, tokenizer.divisor))
         count = sum(len(each.images) for each in crops)

@@ -38,7 +38,7 @@ from vltok.data.code_export import CodeExport
 from vltok.data.code_manifest import CodeManifest, ExportSettings
 from vltok.data.code_shards import CodeSample, codes_of
 from vltok.data.code_statistics import CodeCounts
-from vltok.errors import UserError
+from vltok.errors import UserError, check_seed
 from vltok.evaluation.pixels import to_bytes, to_picture
 from vltok.figures.coding_maps import draw_coding_map
 from vltok.figures.grids import sample_grid
@@ -46,6 +46,7 @@ from vltok.files import check_folder, written_whole
 from vltok.interfaces import SamplingConfig, Tokenizer
 from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fingerprint
 from vltok.io.places import find_tokenizer, places_of
+from vltok.io.recipes import parse_options
 from vltok.nn.precision import computing
 
 _DESCRIPTION = """\
@@ -65,10 +66,11 @@ def run(arguments: list[str]) -> None:
     Raises:
         UserError: An argument is wrong, the prior or its tokenizer cannot be loaded, or nothing can be written.
     """
-    options = _parser().parse_args(arguments)
+    options = parse_options(_parser(), arguments)
     for key in ("count", "batch_size", "shard_size"):
         if options[key] < 1:
             raise UserError(f"--{key.replace('_', '-')} must be at least 1, not {options[key]}")
+    check_seed("--seed", options.seed)
     out = check_folder("--out", options.out)
     others = sorted({path.name for path in out.iterdir()} - {*_KINDS, "codes", _GRID}) if out.is_dir() else []
     if others:

@@ -14,11 +14,12 @@ from jaxtyping import Int
 from torch.utils.data import Dataset
 
 from vltok.codes import Codes, CodeSpec
+from vltok.data.checks import check_at_least, check_workers
 from vltok.data.code_manifest import CodeManifest
 from vltok.data.code_shards import codes_of, parse_tar_sample
 from vltok.data.position import Position
 from vltok.data.workers import Failure, load, share, worker_loader
-from vltok.errors import UserError
+from vltok.errors import UserError, check_seed
 from vltok.processes import world
 
 
@@ -228,6 +229,10 @@ class CodeData(pl.LightningDataModule):
         workers: int = 2,
     ) -> None:
         super().__init__()
+        check_workers(workers)
+        check_seed("data.seed", seed)
+        if shuffle_window is not None:
+            check_at_least("shuffle_window", shuffle_window, 1)
         self._root, self._validation = root, validation
         self._batch_size, self._token_budget = batch_size, token_budget
         self._shuffle_window, self._seed, self._workers = shuffle_window, seed, workers

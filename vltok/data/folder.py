@@ -102,7 +102,7 @@ class Folder(ImageData):
     ) -> None:
         super().__init__()
         workers = default_workers() if workers is None else workers
-        check_loading(size, batch_size, workers)
+        check_loading(size, batch_size, workers, seed)
         self.root = root
         self.val_root = val_root
         self.val_share = val_share

@@ -76,7 +76,7 @@ class Photos(ImageData):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_loading(size, batch_size, workers)
+        check_loading(size, batch_size, workers, seed)
         check_at_least("train_crops", train_crops, batch_size)
         check_at_least("val_crops", val_crops, 1)
         if not 0 < scales[0] <= scales[1]:

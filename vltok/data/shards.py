@@ -69,7 +69,7 @@ class WebDataset(ImageData):
     ) -> None:
         super().__init__()
         workers = default_workers() if workers is None else workers
-        check_loading(size, batch_size, workers)
+        check_loading(size, batch_size, workers, seed)
         check_at_least("shuffle_buffer", shuffle_buffer, 1)
         if samples_per_epoch is not None:
             check_at_least("samples_per_epoch", samples_per_epoch, batch_size)

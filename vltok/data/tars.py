@@ -74,7 +74,7 @@ def class_names(shard: str) -> list[str] | None:
         return None
     try:
         names = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is no JSON ({error}): remove it, or pack the shards again") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"{path} must hold a list of names, one for each class: remove it, or pack the shards again")
@@ -157,7 +157,7 @@ def label_of(sample: dict) -> int | None:
             record = json.loads(sample["json"])
             label = record.get("label") if isinstance(record, dict) else None
             return label if isinstance(label, int) else None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"sample {sample['__key__']} of shard '{sample['__url__']}' has no readable label ({error}): "
             "'.cls' must hold a whole number, '.json' valid JSON"

@@ -113,7 +113,18 @@ class _Explanation:
 
     @property
     def place(self) -> str:
-        return ".".join(self.finding.keys)
+        key = ".".join(self.finding.keys)
+        return key if self.reads_recipes else self.option(key) or key
+
+    @property
+    def reads_recipes(self) -> bool:
+        """Whether what is wrong may stand in a file, and not in an option alone."""
+        return self.option("config") is not None
+
+    def option(self, key: str) -> str | None:
+        """The option of the command line that gives a key, if there is one."""
+        names = {name for action in self.parser._actions for name in action.option_strings}
+        return next((name for name in (f"--{key.replace('_', '-')}", f"--{key}") if name in names), None)
 
     @property
     def owner(self) -> str:
@@ -129,20 +140,26 @@ class _Explanation:
         return str(unknown(f"key of {self.owner}", key.partition(".")[0], _keys(self.finding.class_path)))
 
     def arguments(self, arguments: str) -> str:
-        given = arguments.split()[0].partition("=")[0]
+        given = next(iter(arguments.split()), "").partition("=")[0]
         if not given.startswith("-"):
-            return f"'{given}' stands alone: every value follows an option, as in --config {given}"
-        keys = [*self.parser.get_defaults(skip_validation=True).keys(), "config"]
-        options = [f"--{key}" for key in dict.fromkeys([*keys, *(key.partition(".")[0] for key in keys)])]
+            example = f", as in --config {given}" if given and self.reads_recipes else ""
+            return f"'{given}' stands alone: every value follows an option{example}"
+        keys = [*self.parser.get_defaults(skip_validation=True).keys(), *(["config"] if self.reads_recipes else [])]
+        keys = dict.fromkeys([*keys, *(key.partition(".")[0] for key in keys)])
+        options = [self.option(key) or f"--{key}" for key in keys if self.reads_recipes or self.option(key)]
         near = difflib.get_close_matches(given, options, n=1, cutoff=0.5)
         # of a key below a component jsonargparse tells the end alone
         kind = difflib.get_close_matches(given.lstrip("-").partition(".")[0], KINDS, n=1, cutoff=0.75)
         if kind and "." in given and not any(option.startswith(f"--{kind[0]}.") for option in options):
             near = kind
         hint = f"did you mean '{near[0]}'?" if near else f"'{self.parser.prog} --help' lists them"
-        return f"no key or option is called '{given.lstrip('-')}'; {hint}"
+        what = f"key or option is called '{given.lstrip('-')}'" if self.reads_recipes else f"option is called '{given}'"
+        return f"no {what}; {hint}"
 
     def missing(self, names: str) -> str:
+        if not self.reads_recipes:
+            given = [name.strip() for name in names.split(",")]
+            return f"{' and '.join(self.option(name) or name.upper() for name in given)} must be given"
         option = ".".join([*self.finding.keys, names.split(",")[0]])
         return f"{self.owner} needs {names}: give it in the recipe, or as --{option} on the command line"
 

@@ -106,6 +106,18 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     return _explained(parser, lambda: parser.parse_args(translated))
 
 
+def parse_options(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+    """Parse the command line of a verb that reads no recipe.
+
+    Raises:
+        ArgumentError: Anything that is wrong with it, in one line.
+    """
+    try:
+        return parser.parse_args(arguments)
+    except ArgumentError as error:
+        raise ArgumentError(None, explain(str(error), parser)) from error
+
+
 def parse_tree(parser: ArgumentParser, tree: Mapping) -> Namespace:
     """Parse what a recipe holds.
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vltok.codes import Ratios
-from vltok.errors import UserError
+from vltok.errors import UserError, check_seed
 from vltok.interfaces import Calibrated, Gate, GateDecision
 from vltok.tokenizers.entropy import calibrated_thresholds, entropy_map
 from vltok.tokenizers.estimators import ESTIMATORS
@@ -151,6 +151,7 @@ class RandomGate(Gate):
 
     def __init__(self, ratios: dict[int, float], seed: int = 0) -> None:
         super().__init__()
+        check_seed("seed", seed)
         self._ratios = Ratios.of(ratios)
         self.seed = seed
 
