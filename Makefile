@@ -6,7 +6,7 @@ VENV ?= .venv
 INSTALLED = $(VENV)/installed
 QUICKSTART_TOKENIZE = $(VENV)/bin/vltok tokenize --tokenizer runs/quickstart/bundle --precision bfloat16
 
-.PHONY: quickstart test faults soak plugins lint clean
+.PHONY: quickstart test faults soak check plugins lint clean
 
 quickstart: $(INSTALLED)
 	$(VENV)/bin/vltok fit --config recipes/quickstart.yaml --overwrite
@@ -27,6 +27,13 @@ faults: $(INSTALLED)
 # how memory, open files and threads grow while jobs run for long
 soak: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.soak
+
+# our code for what invites misuse, and what it stands on for known holes; the second asks osv.dev, since PyPI's own
+# service passes what it does not know
+check: $(INSTALLED)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[check]'
+	$(VENV)/bin/bandit --quiet --configfile pyproject.toml --recursive vltok plugins/*/src
+	$(VENV)/bin/pip-audit --local --skip-editable --progress-spinner off --vulnerability-service osv
 
 plugins:
 	PYTHON=$(PYTHON) .ci/plugins

@@ -23,6 +23,7 @@ def _raised(call) -> BaseException:
     ("error", "verb", "expected"),
     [
         (UserError("wrong\n key"), "fit", "error: wrong key"),
+        (UserError("no '\x1b]0;title\x07'"), "fit", "error: no '�]0;title�'"),
         (OSError(errno.ENOSPC, "No space left on device", "runs/a/config.yaml"), "fit", "disk of 'runs/a/config.yaml'"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "fit", "error: the disk is full"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), "fit", "error: the disk is full"),

@@ -37,6 +37,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "table"
 
 
+@pytest.mark.parametrize("name", ["...yaml", ".hidden.yaml", "table.md.yaml", "table.json.yaml"])
+def test_a_row_is_a_folder_of_its_own(folder: Path, name: str) -> None:
+    (folder / name).write_text("trainer.max_steps: 2")
+    with pytest.raises(UserError, match=r"no row can be called '.*': give the file another name"):
+        AblationTable.read(folder)
+
+
 def test_a_folder_is_read(folder: Path) -> None:
     table = AblationTable.read(folder)
     assert (table.title, table.source, table.base) == ("Gates", "a test", folder / "../base.yaml")

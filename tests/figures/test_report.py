@@ -1,6 +1,9 @@
 """The report in a real browser: pictures are picked, the slider slides, and what is shown is checked."""
 
 import contextlib
+import dataclasses
+import html
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +52,25 @@ def test_the_file_needs_nothing_else() -> None:
     assert "21.5 (21 to 22)" in page and "my/bundle" in page and "<th>data.split</th><td>val</td>" in page
     # keys are text, whatever stands in them
     assert "<astronaut>" not in page and page.count("</script>") == 2
+
+
+@pytest.mark.parametrize("path", ["{{data}}", "{{values}}", "<script>alert(1)</script>", '" onload="a', "\udcff.png"])
+def test_names_are_text_whatever_they_hold(path: str) -> None:
+    hostile = dataclasses.replace(
+        record(),
+        subject={"path": path},
+        protocol={**record().protocol, path: path},
+        values={"psnr": Value(1.0), path: Value(2.0)},
+    )
+    shown = [dataclasses.replace(example, key=path) for example in examples()]
+    page = report_html(hostile, shown, SPEC)
+    page.encode("utf-8")
+    text = html.escape(path).replace("\udcff", "\\udcff")
+    assert f"<title>tokenizer {text}</title>" in page and f"<h1>tokenizer {text}</h1>" in page
+    assert f"<th>{text}</th><td>2</td>" in page
+    assert page.count("<script") == 2 and page.count("</script>") == 2
+    data = page.partition('id="data">')[2].partition("</script>")[0]
+    assert [picture["key"] for picture in json.loads(data)] == [path] * 3
 
 
 @pytest.fixture(scope="module")

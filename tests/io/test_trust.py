@@ -1,5 +1,6 @@
 """What a bundle may name: registered components, and with the user's word anything."""
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,8 +15,7 @@ from jsonargparse import ArgumentParser
 
 import vltok
 from vltok.errors import UserError
-from vltok.io.bundles import load_tokenizer, save_tokenizer
-from vltok.io.recipes import instantiate, parse_tree, recipe_parser
+from vltok.io.bundles import load_tokenizer
 from vltok.io.trust import only_imports
 
 from ..distributions import installed
@@ -61,12 +61,7 @@ POINTS = {"quantizer": {"their-vq": "outsider_module:Quantizer"}}
 @pytest.fixture
 def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A bundle with a module beside it, in the current folder, which is on the path as in an interactive Python."""
-    config = yaml.safe_load((OLD / "tokenizer" / "config.yaml").read_text())["tokenizer"]
-    parser = recipe_parser("test")
-    parser.add_subclass_arguments(vltok.Tokenizer, "tokenizer", required=True)
-    tokenizer = instantiate(parser, parse_tree(parser, {"tokenizer": config})).tokenizer
-    folder = tmp_path / "bundle"
-    save_tokenizer(tokenizer, config, folder)
+    folder = shutil.copytree(OLD / "tokenizer", tmp_path / "bundle")
     (folder / "payload.py").write_text(PAYLOAD)
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend("")

@@ -219,8 +219,11 @@ def _start(step: _Step, environment: dict[str, str]) -> subprocess.Popen:
     step.log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "vltok", *step.arguments]
     with step.log.open("w", encoding="utf-8") as log:
-        # in a session of its own, so that an interrupt reaches it once, from here, with all that it has started
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+        # in a session of its own, so that an interrupt reaches it once, from here, with all that it has started; this
+        # Python itself, and no shell
+        return subprocess.Popen(  # nosec B603
+            command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
 
 
 @contextlib.contextmanager

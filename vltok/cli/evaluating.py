@@ -269,7 +269,9 @@ def _write(
 
 
 def _write_images(measured: Measured, out: Path) -> Path:
-    with written_whole(out / "images.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
+    # the names of files need not be text
+    how = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    with written_whole(out / "images.csv") as path, path.open("w", **how) as file:
         writer = csv.writer(file)
         writer.writerow(["key", *measured.per_image])
         writer.writerows(zip(measured.keys, *(values.tolist() for values in measured.per_image.values()), strict=True))

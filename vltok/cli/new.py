@@ -73,6 +73,9 @@ _RECIPES: dict[str, dict[str, Any]] = {
     # it reads what this recipe leaves
     "importer": {},
 }
+_LONGEST_NAME = 64
+#: No file can have such a name on Windows.
+_RESERVED = ("con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)))
 _TRAIN = """Train with it:
 
 ```sh
@@ -131,7 +134,7 @@ def write(kind: str, name: str, folder: Path) -> None:
         "kind": kind,
         "name": name,
         "module": module,
-        "cls": "".join(part.capitalize() for part in name.split("-")),
+        "cls": _class_name(name),
         "group": KINDS[kind][0],
         "version": __version__,
         "use": {"prior": _TRAIN_PRIOR, "importer": _TRAIN_IMPORTER}.get(kind, _TRAIN),
@@ -163,9 +166,22 @@ def _check_name(kind: str, name: str) -> None:
     taken = [component for component in components(kind) if component.name == name]
     if taken:
         raise UserError(f"{kind} '{name}' is {taken[0].distribution}'s already: choose another name, such as my-{name}")
+    if len(name) > _LONGEST_NAME:
+        raise UserError(f"name '{name[:20]}…' must have at most {_LONGEST_NAME} letters, not {len(name)}")
+    if name in _RESERVED:
+        raise UserError(f"name '{name}' is that of a device on Windows: choose another, such as my-{name}")
     module = name.replace("-", "_")
-    if keyword.iskeyword(module) or module in sys.stdlib_module_names or importlib.util.find_spec(module) is not None:
+    if (
+        keyword.iskeyword(_class_name(name))
+        or keyword.iskeyword(module)
+        or module in sys.stdlib_module_names
+        or importlib.util.find_spec(module) is not None
+    ):
         raise UserError(f"name '{name}' is that of a Python module already: choose another, such as my-{name}")
+
+
+def _class_name(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("-"))
 
 
 def _recipe(kind: str, name: str) -> str:

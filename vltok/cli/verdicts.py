@@ -36,7 +36,8 @@ def verdict(error: BaseException, verb: str) -> tuple[str, int]:
         error: What stopped the verb.
         verb: Which one.
     """
-    text = " ".join(str(error).split())
+    # names that others chose may hold what a terminal obeys
+    text = "".join(letter if letter.isprintable() else "�" for letter in " ".join(str(error).split()))
     if isinstance(error, argparse.ArgumentError):
         return f"error: {text}", 2
     if isinstance(error, KeyboardInterrupt):

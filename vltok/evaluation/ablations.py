@@ -97,6 +97,10 @@ class AblationTable:
         rows = {path.stem: path for path in sorted(folder.glob("*.yaml")) if path.name != _DESCRIPTION}
         if not rows:
             raise UserError(f"'{folder}' has no rows: write a YAML file for each beside {_DESCRIPTION}")
+        for row in rows:
+            # each becomes a folder beside the table's own files, under its name
+            if row.startswith(".") or row in ("table.md", "table.csv", "table.json"):
+                raise UserError(f"'{rows[row]}': no row can be called '{row}': give the file another name")
         return cls(described.title, described.source, base, tuple(described.columns), rows, described.evaluate)
 
 

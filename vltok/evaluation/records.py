@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from vltok.errors import UserError
 from vltok.evaluation.values import Value
@@ -17,6 +18,9 @@ from vltok.version import __version__
 
 Kind = Literal["tokenizer", "codec", "prior"]
 _FILE = "metrics.json"
+_KEYS = ("kind", "subject", "codes", "protocol", "environment")
+#: The names of figures, which name files, too: of a plot, for example.
+_FIGURE = re.compile(r"[\w.:/@+-]{1,150}")
 _VERSIONED = ("torch", "torchvision", "torchmetrics", "timm", "torch-fidelity", "pillow", "numpy", "scipy")
 
 
@@ -75,18 +79,14 @@ class Record:
         """
         path = folder / _FILE if folder.is_dir() else folder
         try:
-            tree = json.loads(path.read_text(encoding="utf-8"))
-            values = {
-                name: Value(**{**value, "value": _number(value["value"])}) for name, value in tree["values"].items()
-            }
-            rest = {key: tree[key] for key in ("kind", "subject", "codes", "protocol", "environment")}
+            record = _record(json.loads(path.read_text(encoding="utf-8")))
         except OSError as error:
             raise UserError(f"'{path}' cannot be read: {error.strerror}; vltok evaluate writes it") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(
                 f"'{path}' is not what vltok evaluate writes: evaluate the bundle of this run first"
             ) from error
-        return cls(values=values, **rest)
+        return record
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -110,5 +110,31 @@ def package_version(distribution: str) -> str | None:
         return None
 
 
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
+def _record(tree: Any) -> Record:
+    """The record that plain values describe.
+
+    Raises:
+        ValueError, KeyError, TypeError or AttributeError: They describe none.
+    """
+    kind, subject, codes, protocol, where = (tree[key] for key in _KEYS)
+    named = ("codec", "quality") if kind == "codec" else ("path",)
+    histogram = codes.get("length", {}).get("histogram", {})
+    right = [
+        kind in get_args(Kind),
+        all(isinstance(subject[key], str | int) for key in named),
+        all(isinstance(part, dict) for part in (protocol["data"], where)),
+        all(_FIGURE.fullmatch(name) for name in tree["values"]),
+        all(int(length) >= 0 and isinstance(count, int) for length, count in histogram.items()),
+        "precision" in protocol and "device" in where,
+    ]
+    if not all(right):
+        raise ValueError("it is no record")
+    values = {name: _value(value) for name, value in tree["values"].items()}
+    return Record(kind, subject, values, codes, protocol, where)
+
+
+def _value(given: Mapping[str, float | None]) -> Value:
+    value, *rest = (given.get(name) for name in ("value", "low", "high", "deviation"))
+    return Value(
+        float("nan") if value is None else float(value), *(None if each is None else float(each) for each in rest)
+    )

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
+from vltok.io.markdown import escaped
+
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown, whose last line ends too; a bar in a cell does not end the cell."""
+    """A table in Markdown, whose last line ends too; what a cell holds is shown as it is."""
     lines = [heads, ["---"] * len(heads), *rows]
-    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
+    return "".join(f"| {' | '.join(map(escaped, line))} |\n" for line in lines)

@@ -11,6 +11,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
 from vltok.errors import UserError
+from vltok.io import yaml_text
 
 #: Steps and values of a scalar.
 Curve = tuple[tuple[int, ...], tuple[float, ...]]
@@ -46,7 +47,8 @@ class TrainingLog:
         events = EventAccumulator(str(logs), size_guidance={SCALARS: 0})
         events.Reload()
         curves = {tag: _curve(events.Scalars(tag)) for tag in events.Tags()[SCALARS]}
-        ratios = {int(tag.removeprefix(_RATIO)): curve for tag, curve in curves.items() if tag.startswith(_RATIO)}
+        factors = {tag: tag.removeprefix(_RATIO) for tag in curves if tag.startswith(_RATIO)}
+        ratios = {int(factor): curves[tag] for tag, factor in factors.items() if factor.isdecimal()}
         return cls(curves.get("budget"), curves.get("code_length"), ratios, _targets(run / "config.yaml"))
 
     @property
@@ -70,11 +72,16 @@ def _targets(config: Path) -> dict[int, float]:
     """The ratios that the recipe gives its budget, or its gate."""
     if not config.is_file():
         return {}
-    recipe = yaml.safe_load(config.read_text(encoding="utf-8"))
-    tokenizer = recipe.get("model", {}).get("init_args", {}).get("tokenizer") or {}
-    for part in ("budget", "gate"):
-        described = tokenizer.get("init_args", {}).get(part) or {}
-        ratios = (described.get("init_args") or {}).get("ratios")
-        if ratios:
-            return {int(factor): float(share) for factor, share in ratios.items()}
+    try:
+        recipe = yaml_text.load(config.read_text(encoding="utf-8"))
+        tokenizer = recipe.get("model", {}).get("init_args", {}).get("tokenizer") or {}
+        for part in ("budget", "gate"):
+            described = tokenizer.get("init_args", {}).get(part) or {}
+            ratios = (described.get("init_args") or {}).get("ratios")
+            if ratios:
+                return {int(factor): float(share) for factor, share in ratios.items()}
+    except (OSError, yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"'{config}' is not the recipe of a run of vltok fit: {' '.join(str(error).split())}"
+        ) from error
     return {}

@@ -7,6 +7,7 @@ import html
 import io
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -51,10 +52,13 @@ def report_html(record: Record, examples: Sequence[Example], spec: CodeSpec | No
         "data": json.dumps([_picture(example, spec) for example in examples]).replace("<", "\\u003c"),
     }
     page = (files("vltok.figures") / "report.html").read_text(encoding="utf-8")
-    # the data comes last, since nothing in it is a place of the page
-    for name, text in parts.items():
-        page = page.replace("{{" + name + "}}", text)
-    return page
+    # in one pass: what is put in may itself read like a place of the page
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: _text(parts[place[1]]), page)
+
+
+def _text(text: str) -> str:
+    """A text that can be written as UTF-8: names of files need not be any."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _picture(example: Example, spec: CodeSpec | None) -> dict[str, Any]:

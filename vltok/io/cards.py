@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from vltok.io.markdown import escaped, fenced
 from vltok.version import __version__
 
 _KINDS = {
@@ -40,19 +41,19 @@ def model_card(name: str, kind: str, config: Mapping[str, Any], text: str, metri
     front = {"library_name": "vltok", "tags": ["vltok", *tags, "variable-length", config["class_path"]]}
     sections = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
-        f"# {name}",
+        f"# {escaped(name)}",
         purpose,
         text.strip(),
         f"## Use\n\n```python\nimport vltok\n\n{use}\n```",
         "" if not metrics else "## Measured figures\n\n" + _table(metrics),
-        f"## Configuration\n\n```yaml\n{yaml.safe_dump(dict(config), sort_keys=False)}```",
+        f"## Configuration\n\n{fenced(yaml.safe_dump(dict(config), sort_keys=False), 'yaml')}",
         f"Written by vltok {__version__}.",
     ]
     return "\n\n".join(filter(None, sections)) + "\n"
 
 
 def _table(metrics: Mapping[str, Any]) -> str:
-    rows = [f"| {name} | {_shown(value)} |" for name, value in metrics.items()]
+    rows = [f"| {escaped(name)} | {escaped(_shown(value))} |" for name, value in metrics.items()]
     return "\n".join(["| figure | value |", "| --- | --- |", *rows])
 
 

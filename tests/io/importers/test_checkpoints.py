@@ -1,4 +1,5 @@
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -31,8 +32,31 @@ def test_safetensors_give_their_tensors(tmp_path) -> None:
 @pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
 def test_code_in_a_checkpoint_is_refused_not_executed(tmp_path, write) -> None:
     write({"state_dict": {"a": torch.ones(2)}, "callbacks": Harmful()}, tmp_path / "last.ckpt")
-    with pytest.raises(UserError, match=r"holds more than tensors.*safetensors\.torch\.save_file"):
+    with pytest.raises(UserError, match=r"holds more than tensors, and reading that would execute code[^']*$"):
         load_tensors(tmp_path / "last.ckpt")
+
+
+def test_a_payload_leaves_no_trace(tmp_path) -> None:
+    class Payload:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        (tmp_path / "last.ckpt").write_bytes(pickle.dumps(Payload(), protocol))
+        with pytest.raises(UserError):
+            load_tensors(tmp_path / "last.ckpt")
+    torch.save(Payload(), tmp_path / "last.ckpt")
+    with pytest.raises(UserError):
+        load_tensors(tmp_path / "last.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_name_of_a_checkpoint_stands_in_no_command(tmp_path) -> None:
+    path = tmp_path / "x'); import os; os.system('y.ckpt"
+    path.write_bytes(pickle.dumps(Harmful()))
+    with pytest.raises(UserError) as raised:
+        load_tensors(path)
+    assert str(raised.value).count("os.system") == 1 and f"checkpoint '{path}'" in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["broken.ckpt", "broken.safetensors"])

@@ -107,6 +107,14 @@ def test_published_thresholds_go_with_the_bins_that_they_were_made_with(official
     assert imported.config["init_args"]["gate"]["init_args"] == {"ratios": {8: 0.3, 16: 0.7}, "bins": [0.0, 1.0]}
 
 
+@pytest.mark.parametrize("path", ["../table.json", "/etc/hostname", "a/../../table.json"])
+def test_a_table_outside_of_the_repository_is_not_read(official, tmp_path, path) -> None:
+    config, state = official("dqvae_entropy_dual_r05_imagenet")
+    config["params"]["encoderconfig"]["params"]["router_config"]["params"]["json_path"] = path
+    with pytest.raises(UserError, match="not a path in its repository"):
+        DynamicVectorQuantization().convert(config, state, tmp_path)
+
+
 @pytest.mark.parametrize(("thresholds", "message"), [(None, "no folder from"), ({"40": 1.0}, "with an entry '50'")])
 def test_missing_thresholds_are_named(official, tmp_path, thresholds, message) -> None:
     config, state = official("dqvae_entropy_dual_r05_imagenet")

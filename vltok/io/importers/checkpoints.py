@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vltok.errors import UserError
+from vltok.io import yaml_text
 
 
 def load_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -29,11 +30,11 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"checkpoint '{path}' holds more than tensors, and reading that would execute code; if you trust it, write "
-            f"its tensors to a safetensors file first: safetensors.torch.save_file(torch.load('{path.name}', "
-            f"weights_only=False)['state_dict'], '{path.stem}.safetensors')"
+            f"checkpoint '{path}' holds more than tensors, and reading that would execute code; if you trust whoever "
+            "made it, read it in a program of your own, and write its state dict with safetensors.torch.save_file"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+    # what pickle makes of damaged bytes can be an error of nearly any kind
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"checkpoint '{path}' is damaged or no checkpoint: {reason}") from error
     content = content.get("state_dict", content) if isinstance(content, Mapping) else {}
@@ -50,7 +51,7 @@ def load_config(path: str | Path) -> dict[str, Any]:
         UserError: There is no such file, or it is no YAML of keys and values.
     """
     try:
-        config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        config = yaml_text.load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"configuration '{path}' cannot be read: {error}") from error
     except yaml.YAMLError as error:

@@ -82,7 +82,7 @@ def _gate(
     kind, given = _class(entry(router, "target")), entry(router, "params")
     if kind == _ENTROPY_ROUTER:
         share = float(entry(given, "fine_grain_ratito"))
-        threshold = _threshold(Path(entry(given, "json_path")), folder, share)
+        threshold = _threshold(Path(str(entry(given, "json_path"))), folder, share)
         # The published tables were made with bins in [0, 1]; the code counts in [-1, 1] since July 2023.
         arguments = {"ratios": dict(zip(factors, (share, 1 - share), strict=True)), "bins": [0.0, 1.0]}
         return {"class_path": "entropy", "init_args": arguments}, {}, {"gate.thresholds": torch.tensor([threshold])}
@@ -107,6 +107,10 @@ def _gate(
 def _threshold(path: Path, folder: Path, share: float) -> float:
     """The entropy above which a region is fine, from the original's table: percentiles of the training regions."""
     # the path counts from the top of the repository, in which the configuration lies somewhere deeper
+    if path.is_absolute() or ".." in path.parts:
+        raise UserError(
+            f"the configuration names the table of thresholds '{path}', which is not a path in its repository"
+        )
     found = next((place / path for place in (folder, *folder.parents) if (place / path).is_file()), None)
     if found is None:
         raise UserError(
