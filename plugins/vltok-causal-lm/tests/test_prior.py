@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
 from vltok.codes import Codes
@@ -76,6 +77,54 @@ def test_every_draw_is_legal_whatever_the_weights_say(model, spec, seed):
         SamplingConfig(top_p=0.2),
     ):
         assert len(prior.sample(60, sampling, seeded(seed)).validate(prior.spec)) == 60
+
+
+class Hostile(nn.Module):
+    """In place of a head: each row is hostile in its own way."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        noise = torch.randn(*hidden.shape[:-1], self.size)
+        one = torch.zeros_like(noise, dtype=torch.bool).scatter(-1, noise.argmax(-1, keepdim=True), True)
+        ways = [
+            3e38 * noise,
+            torch.full_like(noise, torch.inf),
+            torch.full_like(noise, -torch.inf),
+            1e4 * one,
+            torch.zeros_like(noise).masked_fill(~one, -torch.inf),
+            noise.sign() * torch.inf,
+        ]
+        rows = torch.arange(len(noise))
+        return torch.stack(ways)[rows % len(ways), rows]
+
+
+@pytest.mark.parametrize(("model", "spec"), KINDS)
+def test_hostile_logits_give_legal_draws(model, spec):
+    prior = CausalLM(**spec, **model, classes=2, label_dropout=0.1).eval()
+    prior.model.set_output_embeddings(Hostile(prior.model.get_output_embeddings().out_features))
+    for options in (
+        {},
+        {"codes": 10},
+        {"max_codes": 7, "top_k": 1, "position_top_k": 1},
+        {"temperature": 1e-300, "position_temperature": 1e-45},
+        {"temperature": 1e300, "top_p": 1e-50, "guidance": 1e38},
+        {"guidance": -3.0, "precision": "bfloat16"},
+    ):
+        codes = prior.sample(torch.arange(30) % 2, SamplingConfig(**options), seeded()).validate(prior.spec)
+        assert codes.lengths.max() <= options.get("max_codes", codes.lengths.max())
+        assert codes.lengths.eq(options.get("codes", codes.lengths)).all()
+
+
+@pytest.mark.parametrize(("model", "spec"), KINDS)
+def test_logits_that_are_no_numbers_end_the_draw_in_one_line(model, spec):
+    prior = CausalLM(**spec, **model)
+    with torch.no_grad():
+        prior.model.get_output_embeddings().weight.fill_(torch.nan)
+    with pytest.raises(UserError, match="logits are no numbers"):
+        prior.sample(2, SamplingConfig())
 
 
 def test_a_likelihood_is_that_of_a_softmax_over_legal_tokens():
