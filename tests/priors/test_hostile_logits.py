@@ -1,7 +1,6 @@
 """Whatever logits a prior gives, its draws are legal and decode; and logits that are no numbers are told of."""
 
 import functools
-import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -147,24 +146,26 @@ def means(kind: str, option: Mapping[str, Any]) -> bool:
     return "positions" not in option or kind.startswith("dq-transformer")
 
 
-def asked(kind: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The lengths and the ways to draw that a kind of prior knows, each with nothing first."""
-    return [{}, *LENGTHS[PRIORS[kind]().spec.factors]], [{}, *(way for way in WAYS if means(kind, way))]
+def asked(kind: str, times: int) -> list[dict[str, Any]]:
+    """Every length and every way to draw that a kind of prior knows, in pairs, each at least so many times."""
+    lengths = [{}, *LENGTHS[PRIORS[kind]().spec.factors]]
+    ways = [{}, *(way for way in WAYS if means(kind, way))]
+    pairs = times * max(len(lengths), len(ways))
+    return [{**lengths[pair % len(lengths)], **ways[pair % len(ways)]} for pair in range(pairs)]
 
 
 @pytest.mark.usefixtures("unchecked")  # the checks of shapes would take most of the time
 @pytest.mark.parametrize("kind", PRIORS)
 def test_hostile_logits_give_legal_draws(kind):
-    lengths, ways = asked(kind)
-    for length, way in zip(itertools.cycle(lengths), [*ways, *ways[:4]], strict=False):
-        draw(hostile(kind), {**length, **way}, 20)
+    for options in asked(kind, 1):
+        draw(hostile(kind), options, 20)
 
 
 @pytest.mark.faults
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("kind", PRIORS)
 def test_a_hundred_thousand_hostile_draws_are_legal(kind):
-    combinations = [{**length, **way} for length, way in itertools.product(*asked(kind))]
+    combinations = asked(kind, 3)
     for options in combinations:
         draw(hostile(kind), options, -(-100_000 // len(combinations)))
 
