@@ -286,3 +286,9 @@ def test_another_error_of_a_constructor_names_the_class(parser: ArgumentParser) 
     tree = _edited(f"{INNER}/decoder/init_args/width", -1)
     with pytest.raises(UserError, match=r"^PixelShuffleDecoder cannot be built: "):
         instantiate(parser, parse_tree(parser, tree))
+
+
+def test_tabs_are_named(tmp_path):
+    (tmp_path / "tab.yaml").write_text("model:\n\tclass_path: x\n")
+    with pytest.raises(UserError, match=r"line 2, column 1: .*; indent with spaces, not tabs"):
+        read(tmp_path / "tab.yaml")

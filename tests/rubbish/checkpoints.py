@@ -35,7 +35,8 @@ def checkpoint(draw: random.Random, folder: Path) -> Case:
     else:
         path.unlink()
     steps = draw.choice([["--trainer.max_steps=3"], []])
-    return Case(f"{run.name}: {what}", ("fit", "--resume", f"--out=runs/{run.name}", *steps))
+    command = ("fit", "--resume", f"--out=runs/{run.name}", *steps)
+    return Case(f"{run.name}: {what}", command, goes_on=f"runs/{run.name}")
 
 
 def _spoil_state(draw: random.Random, path: Path) -> str:

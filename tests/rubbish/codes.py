@@ -44,7 +44,7 @@ def codes(draw: random.Random, folder: Path) -> Case:
     commands += [(*going_on, "--data.val_share=0.3", *split)]
     if how == "unfinished":
         commands = commands[-1:]
-    return Case(f"codes/{name}: {what}", draw.choice(commands))
+    return Case(f"codes/{name}: {what}", draw.choice(commands), goes_on=f"codes/{name}")
 
 
 def _spoil_manifest(draw: random.Random, root: Path) -> str:

@@ -98,3 +98,9 @@ def test_missing_entries_are_named() -> None:
         entry({"a": {"b": 3}}, "a", "c", "d")
     with pytest.raises(UserError, match=r"no 'a\.b\.c'"):
         entry({"a": {"b": 3}}, "a", "b", "c")
+
+
+def test_a_configuration_is_no_checkpoint(tmp_path):
+    (tmp_path / "model.yaml").write_text("model: {}\n")
+    with pytest.raises(UserError, match=r"model.yaml' is no checkpoint: it is neither what torch.save writes"):
+        load_tensors(tmp_path / "model.yaml")

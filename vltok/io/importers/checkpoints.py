@@ -27,6 +27,7 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        _check_start(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
@@ -42,6 +43,14 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
     if not tensors:
         raise UserError(f"checkpoint '{path}' holds no tensors, neither at its top nor under 'state_dict'")
     return tensors
+
+
+def _check_start(path: Path) -> None:
+    """See that a file begins as what `torch.save` writes: what pickle says of any other file misleads."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start != b"PK" and start[:1] != b"\x80":
+        raise UserError(f"'{path}' is no checkpoint: it is neither what torch.save writes nor a .safetensors file")
 
 
 def load_config(path: str | Path) -> dict[str, Any]:
