@@ -18,7 +18,8 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 #: What some file systems do not take, or what a terminal would obey.
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff<>:"/\\|?*]')
 _LONGEST_NAME = 120
-_LOCK = ".writing.lock"
+#: The name of the file by which a process is alone in a folder.
+LOCK = ".writing.lock"
 
 
 @contextlib.contextmanager
@@ -134,7 +135,7 @@ def alone_in(folder: Path, seconds: float = 0) -> Iterator[None]:
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / _LOCK)
+    lock = filelock.FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=seconds)
     except filelock.Timeout as error:
@@ -144,7 +145,7 @@ def alone_in(folder: Path, seconds: float = 0) -> Iterator[None]:
     try:
         yield
     finally:
-        (folder / _LOCK).unlink(missing_ok=True)
+        (folder / LOCK).unlink(missing_ok=True)
         lock.release()
         with contextlib.suppress(OSError):  # it holds something
             for place in made:

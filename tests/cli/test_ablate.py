@@ -12,7 +12,7 @@ import pytest
 
 from vltok.cli.main import main
 
-from .test_fit import RECIPE
+from .runs import RECIPE
 
 TABLE = """
 title: Gates

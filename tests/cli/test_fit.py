@@ -1,8 +1,6 @@
 """`vltok fit` from a recipe to a run folder, at a tiny size on real photographs."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,66 +12,11 @@ import yaml
 from PIL import Image
 
 import vltok
-from vltok.cli.fit import RunFolder, with_resumed_config
+from vltok.cli.fit import with_resumed_config
 from vltok.cli.main import main
 from vltok.io.bundles import fingerprint
-from vltok.training.checkpoints import previous_of
 
-RECIPE = """
-seed_everything: 3
-model:
-  class_path: vltok.training.TokenizerTraining
-  init_args:
-    tokenizer:
-      class_path: dq-vae
-      init_args:
-        encoder: {class_path: patch, init_args: {factors: [4, 8], width: 8, blocks: 1, channels: 8}}
-        gate: {class_path: entropy, init_args: {ratios: {4: 0.5, 8: 0.5}}}
-        quantizer: {class_path: ema-vq, init_args: {size: 16, dimension: 4}}
-        decoder: {class_path: pixel-shuffle, init_args: {factor: 4, channels: 8, width: 8, blocks: 1}}
-    perceptual: {class_path: none}
-    calibration_batches: 4
-data: {class_path: photos, init_args: {size: 16, batch_size: 4, train_crops: 32, val_crops: 9}}
-trainer:
-  accelerator: cpu
-  max_steps: 2
-  callbacks: [{class_path: vltok.training.ExponentialMovingAverage, init_args: {decay: 0.5}}]
-"""
-
-
-@pytest.fixture
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "tiny.yaml").write_text(RECIPE)
-    return tmp_path / "tiny.yaml"
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A finished run, and what was printed."""
-    folder = tmp_path_factory.mktemp("fit")
-    (folder / "tiny.yaml").write_text(RECIPE)
-    with pytest.MonkeyPatch.context() as patch:
-        printed: list[str] = []
-        patch.chdir(folder)
-        patch.setattr("builtins.print", lambda *texts, **_: printed.append(" ".join(map(str, texts))))
-        assert main(["fit", "--config", "tiny.yaml", "--model.tokenizer.quantizer.size", "24"]) == 0
-    return folder / "runs" / "tiny", "\n".join(printed)
-
-
-@pytest.fixture
-def run(finished: tuple[Path, str], tmp_path: Path) -> Path:
-    """A copy of the finished run, to change."""
-    import shutil
-
-    return Path(shutil.copytree(finished[0], tmp_path / "run"))
-
-
-def _one_line(capsys: pytest.CaptureFixture) -> str:
-    shown = capsys.readouterr().err
-    lines = [line for line in shown.splitlines() if line.startswith("vltok:")]
-    assert len(lines) == 1 and "Traceback" not in shown
-    return lines[0]
+from .runs import one_line
 
 
 def test_a_run_leaves_all_its_files(finished: tuple[Path, str]) -> None:
@@ -143,7 +86,7 @@ def test_the_resolved_recipe_runs_again(finished: tuple[Path, str], capsys: pyte
 def test_a_run_is_not_overwritten_by_accident(run: Path, recipe: Path, capsys: pytest.CaptureFixture) -> None:
     before = fingerprint(run / "bundle")
     assert main(["fit", "--config", str(recipe), "--out", str(run)]) == 1
-    line = _one_line(capsys)
+    line = one_line(capsys)
     assert "holds a finished run" in line and "--resume" in line and "--overwrite" in line
     assert fingerprint(run / "bundle") == before
 
@@ -158,18 +101,18 @@ def test_a_run_is_replaced_only_by_one_that_got_through(run: Path, recipe: Path,
     before = {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()}
     arguments = ["fit", "--config", str(recipe), "--out", str(run), "--overwrite"]
     assert main([*arguments, "--model.learning_rate", "1e30", "--trainer.max_steps", "20"]) == 1
-    assert "NaN" in _one_line(capsys)
+    assert "NaN" in one_line(capsys)
     assert {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 def test_true_half_precision_is_refused(recipe: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["fit", "--config", str(recipe), "--trainer.precision", "bf16-true"]) == 1
-    assert "give bf16-mixed or 32-true" in _one_line(capsys)
+    assert "give bf16-mixed or 32-true" in one_line(capsys)
 
 
 def test_a_misspelt_component_is_named_with_the_nearest(recipe: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["fit", "--config", str(recipe), "--model.tokenizer.quantiser.size", "64"]) == 1
-    assert "did you mean 'quantizer'?" in _one_line(capsys)
+    assert "did you mean 'quantizer'?" in one_line(capsys)
 
 
 def test_a_threshold_that_is_infinite_survives_averaging(recipe: Path) -> None:
@@ -198,33 +141,11 @@ def test_resume_of_a_training_that_is_over_measures_again(run: Path) -> None:
     assert json.loads((run / "metrics.json").read_text())["psnr"] == figures["psnr"]
 
 
-def test_an_interrupt_leaves_a_checkpoint_and_no_bundle(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    (tmp_path / "stopping.py").write_text(
-        "from lightning.pytorch import Callback\n"
-        "class Stop(Callback):\n"
-        "    def on_train_batch_end(self, *_):\n"
-        "        raise KeyboardInterrupt\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        arguments = ["--trainer.callbacks", "[{class_path: stopping.Stop}]", "--out", "run"]
-        assert main(["fit", "--config", str(recipe), *arguments]) == 130
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    assert "go on with 'vltok fit --resume --out run'" in _one_line(capsys)
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "logs", "checkpoints"}
-    assert main(["fit", "--resume", "--out", "run", "--trainer.callbacks", "null"]) == 0
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["protocol"]["steps"] == 2
-
-
 def test_a_loss_that_diverges_leaves_no_bundle(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """Without a checkpoint nothing is left, so that the corrected recipe trains in the same folder."""
     arguments = ["--model.learning_rate", "1e30", "--trainer.max_steps", "8"]
     assert main(["fit", "--config", str(recipe), *arguments]) == 1
-    assert "NaN or infinite" in _one_line(capsys)
+    assert "NaN or infinite" in one_line(capsys)
     assert not (tmp_path / "runs" / "tiny").exists()
 
 
@@ -242,13 +163,13 @@ def test_a_training_that_diverges_late_keeps_its_last_checkpoint(
     monkeypatch.syspath_prepend(tmp_path)
     arguments = ["--trainer.max_steps", "32", "--trainer.callbacks", "[{class_path: poisoned.Poison}]", "--out", "run"]
     assert main(["fit", "--config", str(recipe), *arguments]) == 1
-    line = _one_line(capsys)
+    line = one_line(capsys)
     assert "NaN or infinite at step 9 (not finite: gradient)" in line and "--resume --out run" in line
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "logs", "checkpoints"}
     state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert state["global_step"] == 8 and all(value.isfinite().all() for value in state["state_dict"].values())
     assert main(["fit", "--config", str(recipe), "--out", "run"]) == 1
-    assert "--overwrite" in _one_line(capsys)
+    assert "--overwrite" in one_line(capsys)
     assert main(["fit", "--resume", "--out", "run", "--trainer.callbacks", "null", "--trainer.max_steps", "10"]) == 0
 
 
@@ -257,7 +178,7 @@ def test_a_training_that_never_starts_leaves_nothing(
 ) -> None:
     arguments = ["--model.warmup_steps", "3", "--model.warmup_epochs", "1"]
     assert main(["fit", "--config", str(recipe), *arguments]) == 1
-    assert "warmup" in _one_line(capsys)
+    assert "warmup" in one_line(capsys)
     (tmp_path / "failing.py").write_text(
         "from lightning.pytorch import Callback\nfrom vltok.errors import UserError\n"
         "class Fail(Callback):\n"
@@ -268,7 +189,7 @@ def test_a_training_that_never_starts_leaves_nothing(
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(tmp_path)
         assert main(["fit", "--config", str(recipe), *arguments]) == 1
-    assert _one_line(capsys) == "vltok: error: not today"
+    assert one_line(capsys) == "vltok: error: not today"
     assert not (tmp_path / "runs" / "tiny").exists()
 
 
@@ -329,18 +250,18 @@ def test_what_is_wrong_is_one_line_and_changes_nothing(
     _holding(tmp_path, *(prepare or []))
     before = sorted(tmp_path.rglob("*"))
     assert main(["fit", "--config", str(recipe), *arguments]) == 1
-    assert message in _one_line(capsys)
+    assert message in one_line(capsys)
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_recipe_is_asked_for(capsys: pytest.CaptureFixture) -> None:
     assert main(["fit"]) == 1
-    assert "vltok fit --config recipes/quickstart.yaml" in _one_line(capsys)
+    assert "vltok fit --config recipes/quickstart.yaml" in one_line(capsys)
 
 
 def test_a_run_needs_a_folder(recipe: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["fit", "--model", "vltok.training.TokenizerTraining", "--model.tokenizer", "dq-vae"]) == 1
-    assert "needs" in _one_line(capsys)
+    assert "needs" in one_line(capsys)
 
 
 def test_the_recipe_of_a_resumed_run_is_its_own(tmp_path: Path) -> None:
@@ -351,19 +272,3 @@ def test_the_recipe_of_a_resumed_run_is_its_own(tmp_path: Path) -> None:
     assert with_resumed_config(["--resume", "--out", str(run)]) == [*own, "--resume", "--out", str(run)]
     assert with_resumed_config([f"--out={run}", "--resume"]) == [*own, f"--out={run}", "--resume"]
     assert with_resumed_config(["--resume", "--out", str(run), "--config", "a"])[0] == "--resume"
-
-
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(run: Path, capsys: pytest.CaptureFixture) -> None:
-    folder = RunFolder(run)
-    assert folder.previous_checkpoint == previous_of(folder.last_checkpoint)
-    assert main(["fit", "--resume", "--out", str(run), "--trainer.max_steps", "4"]) == 0
-    assert torch.load(folder.previous_checkpoint, weights_only=True)["global_step"] == 2
-    os.truncate(folder.last_checkpoint, 1000)
-    with pytest.warns(UserWarning, match=r"last.ckpt' is damaged: .*; going on from the one before it, of step 2"):
-        assert main(["fit", "--resume", "--out", str(run), "--trainer.max_steps", "4"]) == 0
-    assert torch.load(folder.last_checkpoint, weights_only=True)["global_step"] == 4
-    for checkpoint in (folder.last_checkpoint, folder.previous_checkpoint):
-        os.truncate(checkpoint, 1000)
-    capsys.readouterr()
-    assert main(["fit", "--resume", "--out", str(run)]) == 1
-    assert "is damaged" in _one_line(capsys)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vltok.errors import UserError
+from vltok.files import LOCK
 from vltok.io.recipes import translate_arguments
 
 
@@ -74,9 +75,11 @@ class RunFolder:
             raise UserError("--resume goes on with a run and --overwrite starts it anew: give one of them")
         if resume and not self.resumable:
             raise UserError(f"--resume: there is no {self.last_checkpoint} to go on with")
-        if resume or not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+        if resume and not self.config.is_file():
+            raise UserError(f"--resume: there is no {self.config}, which says what is trained")
+        if resume or not self.path.exists() or (self.path.is_dir() and self._empty()):
             return
-        if not self.config.is_file():
+        if not self.begun:
             raise UserError(f"--out '{self.path}' holds something else than a run; it is left as it is: name another")
         if not overwrite:
             state = "a finished run" if self.metrics.is_file() else "a run that was started"
@@ -87,34 +90,73 @@ class RunFolder:
 
     @property
     def replaced(self) -> Path:
-        """Where an earlier run waits until the new one is through."""
+        """Where an earlier run waits until the new one has a checkpoint."""
         return self.path / ".replaced"
+
+    @property
+    def replacing(self) -> Path:
+        """The same while the earlier run is moved there, or back."""
+        return self.path / ".replacing"
+
+    @property
+    def begun(self) -> bool:
+        """Whether a run has been started here, even if it was killed while it took the place of another."""
+        return self.config.is_file() or self.replaced.exists() or self.replacing.exists()
+
+    @property
+    def kept_config(self) -> Path:
+        """The `config.yaml` of the run that `settle` keeps."""
+        replaced = self.replaced if self.replaced.exists() and not self.resumable else self.replacing
+        return replaced / self.config.name if (replaced / self.config.name).is_file() else self.config
 
     def set_aside(self) -> None:
         """Put away what an earlier run left."""
-        self.forget_replaced()
         places = [place for place in self._places() if place.exists()]
         if places:
-            self.replaced.mkdir()
-        for place in places:
-            place.rename(self.replaced / place.name)
+            try:
+                self.replacing.mkdir()
+                for place in places:
+                    place.rename(self.replacing / place.name)
+                self.replacing.rename(self.replaced)
+            except OSError:
+                self.settle()
+                raise
 
-    def restore(self) -> None:
-        """Take away what this run left, and bring back the earlier one; without one, the folder goes if it is empty."""
+    def settle(self) -> bool:
+        """Of an earlier run and the one that shall replace it, keep one, wherever a process was killed between them.
+
+        The new one is kept once it has a checkpoint. Until then the earlier one comes back.
+
+        Returns:
+            Whether the earlier one has come back.
+        """
+        if self.replaced.exists():
+            if self.resumable:
+                self.forget_replaced()
+                return False
+            self.remove()
+            self.replaced.rename(self.replacing)
+        if not self.replacing.exists():
+            return False
+        for place in self.replacing.iterdir():
+            place.rename(self.path / place.name)
+        self.replacing.rmdir()
+        return True
+
+    def remove(self) -> None:
+        """Take away what this run left."""
         for place in self._places():
             if place.is_dir():
                 shutil.rmtree(place, ignore_errors=True)
             else:
                 place.unlink(missing_ok=True)
-            if (self.replaced / place.name).exists():
-                (self.replaced / place.name).rename(place)
-        self.forget_replaced()
-        if self.path.is_dir() and not any(self.path.iterdir()):
-            self.path.rmdir()
 
     def forget_replaced(self) -> None:
         """Remove the earlier run."""
         shutil.rmtree(self.replaced, ignore_errors=True)
+
+    def _empty(self) -> bool:
+        return {path.name for path in self.path.iterdir()} <= {LOCK}
 
     def _places(self) -> tuple[Path, ...]:
         logs = self.path / "logs"
@@ -142,7 +184,7 @@ def with_resumed_config(arguments: Sequence[str]) -> list[str]:
     options = dict(_option(argument, after) for argument, after in zip(arguments, following, strict=False))
     if "--resume" not in options or "--out" not in options or "--config" in options:
         return list(arguments)
-    config = RunFolder(Path(options["--out"])).config
+    config = RunFolder(Path(options["--out"])).kept_config
     return ["--config", str(config), *arguments] if config.is_file() else list(arguments)
 
 

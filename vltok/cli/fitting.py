@@ -1,12 +1,11 @@
 """What `vltok fit` does once torch is needed: parse, build, train, and measure."""
 
 import argparse
+import contextlib
 import logging
 import sys
-import time
 import warnings
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -14,31 +13,35 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import distributed, nn
 
 from vltok.cli.clusters import check_processes, cluster_plugins
+from vltok.cli.early_ends import keeping, measuring
 from vltok.cli.fit import RunFolder
 from vltok.cli.prior_report import check_codes, report_prior
+from vltok.cli.resuming import resumed_recipe
 from vltok.cli.tokenize import TRUST
 from vltok.cli.tokenizer_report import report_tokenizer
 from vltok.data.images import ImageData
 from vltok.errors import UserError, check_seed
-from vltok.files import written_whole
+from vltok.files import alone_in, written_whole
 from vltok.interfaces import Prior, Tokenizer
 from vltok.io.recipe_files import BASE
-from vltok.io.recipes import instantiate, parse, recipe_parser
+from vltok.io.recipes import dump, instantiate, parse, recipe_parser
 from vltok.processes import world
 from vltok.training import PictureLogger, PlainProgress, PriorTraining, TokenizerTraining
-from vltok.training.checkpoints import WholeCheckpoints, heal_checkpoint
+from vltok.training.checkpoints import WholeCheckpoints, heal_checkpoint, require_fitting
 from vltok.training.failures import failing_together
-from vltok.training.finiteness import Diverged
+from vltok.training.last_checkpoint import LastCheckpoint
+from vltok.training.stopping import StopSignals
 from vltok.training.strategies import check_strategy
 
-_CHECKPOINT_INTERVAL = timedelta(minutes=15)
+#: The workers of a process that was killed see that within so long; until then the folder is theirs.
+_SECONDS_TO_WAIT = 8.0
 #: Beginnings of warnings that are no news to the user.
 _HARMLESS = (
     ".*does not have many workers",  # pictures are decoded in the main process unless the recipe asks for workers
@@ -53,8 +56,8 @@ def fit(arguments: Sequence[str]) -> None:
     """Train what the arguments describe, measure it, and write the run folder.
 
     Raises:
-        UserError: Anything that is wrong with the arguments, or training diverges.
-        KeyboardInterrupt: The user stopped the training; it says how to go on.
+        UserError: Anything that is wrong with the arguments, or training fails.
+        KeyboardInterrupt: A signal stopped the training; it says how to go on.
     """
     _quieten()
     parser = fit_parser()
@@ -62,32 +65,47 @@ def fit(arguments: Sequence[str]) -> None:
     check_seed("seed_everything", config.seed_everything)
     folder = _run_folder(config)
     leads = rank_zero_only.rank == 0
-    if leads:
-        folder.check(config.resume, config.overwrite)
+    with contextlib.ExitStack() as lock, StopSignals() as stop:
+        begun = folder.begun
+        if leads:
+            if begun:
+                lock.enter_context(alone_in(folder.path, _SECONDS_TO_WAIT))
+            _check_folder(folder, config.resume, config.overwrite)
+        text = resolved_recipe(parser, config, folder)
         if config.resume:
-            heal_checkpoint(folder.last_checkpoint)
-    seed_everything(config.seed_everything, workers=True, verbose=False)
-    built = instantiate(parser, config)
-    _check_data(built.model, built.data)
-    trainer = _trainer(built.trainer, built.model, folder)
-    text = resolved_recipe(parser, config, folder)
-    if not leads:
-        torch.manual_seed(config.seed_everything + rank_zero_only.rank)  # equal weights, but noise of its own
-    if leads:
-        _print_size(built.model)
-        if config.overwrite:
-            folder.set_aside()
-        with written_whole(folder.config) as path:
-            path.write_text(text, encoding="utf-8")
-    with failing_together(trainer):
-        seconds = _train(trainer, built.model, built.data, folder, config.resume)
+            text = _resumed(parser, text, folder)
+        seed_everything(config.seed_everything, workers=True, verbose=False)
+        built = instantiate(parser, config)
+        _check_data(built.model, built.data)
+        last = LastCheckpoint(folder.last_checkpoint, stop, on_saved=folder.forget_replaced)
+        trainer = _trainer(built.trainer, built.model, folder, last)
+        if not leads:
+            torch.manual_seed(config.seed_everything + rank_zero_only.rank)  # equal weights, but noise of its own
+        if leads:
+            if config.resume:
+                require_fitting(heal_checkpoint(folder.last_checkpoint), built.model, trainer)
+            if not begun:
+                lock.enter_context(alone_in(folder.path, _SECONDS_TO_WAIT))
+            _print_size(built.model)
+            if config.overwrite:
+                folder.set_aside()
+        with keeping(folder, trainer, last, config.resume):
+            if leads:
+                _write_recipe(folder, text)
+            checkpoint = folder.last_checkpoint if config.resume else None
+            # no pickle is loaded from a file
+            with failing_together(trainer):
+                trainer.fit(built.model, datamodule=built.data, ckpt_path=checkpoint, weights_only=True)
+        if leads:
+            folder.forget_replaced()
         recipe = yaml.safe_load(text)
-        if isinstance(built.model, PriorTraining):
-            report_prior(built.model, built.data, trainer, recipe, folder, seconds, config.trust)
-        if isinstance(built.model, TokenizerTraining):
-            _part()
-            if trainer.is_global_zero:
-                report_tokenizer(built.model, built.data, trainer, recipe, folder, seconds)
+        with measuring(folder), failing_together(trainer):
+            if isinstance(built.model, PriorTraining):
+                report_prior(built.model, built.data, trainer, recipe, folder, last.seconds, config.trust)
+            if isinstance(built.model, TokenizerTraining):
+                _part()
+                if trainer.is_global_zero:
+                    report_tokenizer(built.model, built.data, trainer, recipe, folder, last.seconds)
 
 
 def fit_parser() -> ArgumentParser:
@@ -143,7 +161,7 @@ def _check_data(model: LightningModule, data: LightningDataModule) -> None:
         )
 
 
-def _trainer(given: Namespace, model: LightningModule, folder: RunFolder) -> Trainer:
+def _trainer(given: Namespace, model: LightningModule, folder: RunFolder, last: LastCheckpoint) -> Trainer:
     """Lightning's trainer as the recipe wants it, with the run folder's logs and checkpoints."""
     options = dict(vars(given))
     check_strategy(options["strategy"])
@@ -156,7 +174,7 @@ def _trainer(given: Namespace, model: LightningModule, folder: RunFolder) -> Tra
     callbacks = options["callbacks"] or []
     callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
     if options["enable_checkpointing"] is not False:
-        callbacks += _checkpoints(folder)
+        callbacks.append(last)
     tokenizer = isinstance(model, TokenizerTraining)
     if tokenizer and not any(isinstance(callback, PictureLogger) for callback in callbacks):
         callbacks.append(PictureLogger())
@@ -181,25 +199,32 @@ def _trainer(given: Namespace, model: LightningModule, folder: RunFolder) -> Tra
     return trainer
 
 
-def _checkpoints(folder: RunFolder) -> list[Callback]:
-    """`last.ckpt` after each epoch, now and then within long ones, and when the user stops."""
-    last = {"dirpath": folder.checkpoints, "filename": "last", "enable_version_counter": False}
-    return [
-        ModelCheckpoint(**last, every_n_epochs=1, save_on_train_epoch_end=True),
-        ModelCheckpoint(**last, train_time_interval=_CHECKPOINT_INTERVAL),
-        _SaveOnInterrupt(folder.last_checkpoint),
-    ]
+def _check_folder(folder: RunFolder, resume: bool, overwrite: bool) -> None:
+    """See that a run may start or go on; what a killed --overwrite left is put in order, if it is to be touched."""
+    if (resume or overwrite) and folder.settle():
+        warnings.warn(
+            f"'{folder.path}' was being replaced when that was cut off: the run that was there is back", stacklevel=2
+        )
+    folder.check(resume, overwrite)
 
 
-class _SaveOnInterrupt(Callback):
-    """Saves when the user stops, but not when training fails: what failed is nothing to go on with."""
+def _resumed(parser: ArgumentParser, given: str, folder: RunFolder) -> str:
+    """The `config.yaml` of a run that goes on.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Raises:
+        UserError: Something is given that would train something else.
+    """
+    text = folder.config.read_text(encoding="utf-8")
+    config = parse(parser, ["--config", str(folder.config)])
+    own = yaml.safe_load(resolved_recipe(parser, config, folder))
+    recipe = resumed_recipe(own, yaml.safe_load(given))
+    return text if recipe == own else dump({**recipe, "out": yaml.safe_load(text)["out"]})
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, KeyboardInterrupt) and trainer.global_step and not trainer.fast_dev_run:
-            trainer.save_checkpoint(self.path)
+
+def _write_recipe(folder: RunFolder, text: str) -> None:
+    if not folder.config.is_file() or folder.config.read_text(encoding="utf-8") != text:
+        with written_whole(folder.config) as path:
+            path.write_text(text, encoding="utf-8")
 
 
 def _part() -> None:
@@ -207,43 +232,6 @@ def _part() -> None:
     if world()[1] > 1:
         distributed.barrier()
         distributed.destroy_process_group()
-
-
-def _train(
-    trainer: Trainer, model: LightningModule, data: LightningDataModule, folder: RunFolder, resume: bool
-) -> float:
-    """Train; the seconds that it took."""
-    start = time.monotonic()
-    checkpoint = folder.last_checkpoint if resume else None
-    try:
-        # no pickle is loaded from a file
-        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit:
-        if not trainer.interrupted:
-            raise
-        remedy = f"go on with 'vltok fit --resume --out {folder.path}'" if folder.last_checkpoint.is_file() else ""
-        raise KeyboardInterrupt(f"no bundle was written; {remedy}".rstrip("; ")) from None
-    except Exception as error:
-        diverged = isinstance(error, Diverged)
-        useless = not trainer.global_step or (diverged and not folder.last_checkpoint.is_file())
-        if trainer.is_global_zero and not resume and (folder.replaced.exists() or useless):
-            folder.restore()  # nothing of worth was made: the recipe can be corrected and given again
-        if diverged and folder.last_checkpoint.is_file():
-            raise type(error)(f"{error}; {_kept(folder)}") from error
-        if isinstance(error, MisconfigurationException):
-            raise UserError(f"trainer: {error}") from error
-        raise
-    if trainer.is_global_zero:
-        folder.forget_replaced()
-    return time.monotonic() - start
-
-
-def _kept(folder: RunFolder) -> str:
-    """What is left of a training that diverged, and what can be done with it."""
-    return (
-        f"{folder.last_checkpoint} is from before and stays: go on with 'vltok fit --resume --out {folder.path}', or "
-        "start a corrected recipe with --overwrite"
-    )
 
 
 def _print_size(model: LightningModule) -> None:

@@ -107,12 +107,7 @@ def report_prior(
     tokenizer = matching(manifest.settings.tokenizer, places, download=trust)
     undrawn = f"the tokenizer of these codes ({manifest.settings.tokenizer[:12]}…) was not found"
     figures = {**measured, "codes_per_second": training.speed.per_second()}
-    if tokenizer is not None:
-        device, seed = trainer.strategy.root_device, config["seed_everything"]
-        try:
-            figures["samples_per_second"] = _draw(training.prior, tokenizer, device, seed, folder, trust)
-        except UserError as error:  # the prior is trained all the same
-            undrawn = str(error)
+    # first what took long to make: pictures that cannot be drawn or written must not cost it
     save_prior(
         training.prior.cpu(),
         config["model"]["init_args"]["prior"],
@@ -122,8 +117,15 @@ def report_prior(
         card=f"Trained for {steps} steps on {len(data.dataset)} code sequences with `vltok fit`.",
         metrics=figures,
     )
-    with written_whole(folder.metrics) as path:
-        path.write_text(json.dumps({**figures, "protocol": protocol}, indent=2) + "\n", encoding="utf-8")
+    try:
+        if tokenizer is not None:
+            device, seed = trainer.strategy.root_device, config["seed_everything"]
+            figures["samples_per_second"] = _draw(training.prior, tokenizer, device, seed, folder, trust)
+    except UserError as error:  # the prior is trained all the same
+        undrawn = str(error)
+    finally:
+        with written_whole(folder.metrics) as path:
+            path.write_text(json.dumps({**figures, "protocol": protocol}, indent=2) + "\n", encoding="utf-8")
     _print(figures, data, folder)
     if "samples_per_second" not in figures:
         print(f"no pictures were drawn: {undrawn}; give its bundle to 'vltok sample' with --tokenizer")

@@ -63,7 +63,7 @@ def report_tokenizer(
         "steps": trainer.global_step,
         "training_seconds": round(seconds, 1),
     }
-    _draw(tokenizer, data, device, folder)
+    # first what took long to make: a picture that cannot be drawn or written must not cost it
     save_tokenizer(
         tokenizer.cpu(),
         config["model"]["init_args"]["tokenizer"],
@@ -73,7 +73,9 @@ def report_tokenizer(
     )
     with written_whole(folder.metrics) as path:
         path.write_text(json.dumps({**figures, "protocol": protocol}, indent=2) + "\n", encoding="utf-8")
-    _print(figures, unseen, seen, folder)
+    _print(figures, unseen, seen)
+    _draw(tokenizer.to(device), data, device, folder)
+    print(f"written: {folder.bundle}, {folder.metrics}, {folder.picture}")
 
 
 def _figures(
@@ -127,9 +129,7 @@ def _card(data: ImageData, unseen: ReconstructionFigures, seen: ReconstructionFi
     )
 
 
-def _print(
-    figures: Mapping[str, Any], unseen: ReconstructionFigures, seen: ReconstructionFigures, folder: RunFolder
-) -> None:
+def _print(figures: Mapping[str, Any], unseen: ReconstructionFigures, seen: ReconstructionFigures) -> None:
     def shown(value: float | None, form: str) -> str:
         return "none" if value is None else format(value, form)
 
@@ -145,4 +145,3 @@ def _print(
     print(f"  code length           {seen.mean_length:.1f} (expected {shown(figures['expected_mean_length'], '.1f')})")
     if ratios:
         print(f"  ratios                {ratios}")
-    print(f"written: {folder.bundle}, {folder.metrics}, {folder.picture}")

@@ -8,15 +8,17 @@ import shutil
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch import LightningModule, Trainer
 
 from vltok.errors import UserError
 from vltok.files import written_whole
+from vltok.version import __version__
 
 #: What Lightning needs to go on.
 _PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step", "epoch")
@@ -128,3 +130,40 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if missing:
         raise UserError(f"'{path}' is no checkpoint of a training: it lacks {', '.join(missing)}")
     return content
+
+
+def describe(trainer: Trainer) -> dict[str, Any]:
+    """What a checkpoint says of itself."""
+    return {"version": __version__, "processes": trainer.world_size}
+
+
+def require_fitting(checkpoint: Mapping[str, Any], module: LightningModule, trainer: Trainer) -> None:
+    """See that a training can go on from a checkpoint, before it touches anything.
+
+    Raises:
+        UserError: It is of another model, or of another number of processes; or the end is behind it already.
+    """
+    stored, own = checkpoint["state_dict"], module.state_dict()
+    trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    strange = sorted((stored.keys() - own.keys()) | (trained - stored.keys()))
+    if strange:
+        where = "the checkpoint" if strange[0] in stored else "the recipe's model"
+        raise UserError(f"the checkpoint is of another model: {strange[0]} is only in {where}")
+    for name, value in stored.items():
+        if value.shape != own[name].shape:
+            raise UserError(
+                f"the checkpoint is of another model: {name} is {_by(value)} there and {_by(own[name])} in the recipe's"
+            )
+    processes = checkpoint.get("vltok", {}).get("processes", trainer.world_size)
+    if processes != trainer.world_size:
+        raise UserError(
+            f"the run was trained by {processes} processes and would go on with {trainer.world_size}, which is another "
+            "batch and other data for each: give trainer.devices and trainer.num_nodes that come to as many"
+        )
+    step, end = checkpoint["global_step"], trainer.max_steps
+    if 0 <= end < step:
+        raise UserError(f"trainer.max_steps is {end}, but the run is at step {step} already: give that, or more")
+
+
+def _by(value: torch.Tensor) -> str:
+    return " × ".join(map(str, value.shape)) or "a number"

@@ -1,0 +1,87 @@
+"""Where a training ends early: what is kept of it, and what the user is told."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from vltok.cli.fit import RunFolder
+from vltok.cli.verdicts import verdict
+from vltok.errors import SaidElsewhere, UserError
+from vltok.training.finiteness import Diverged
+from vltok.training.last_checkpoint import LastCheckpoint
+
+
+@contextlib.contextmanager
+def keeping(folder: RunFolder, trainer: Trainer, last: LastCheckpoint, resume: bool) -> Iterator[None]:
+    """Where training ends early, keep what is worth something, and say how to go on.
+
+    A new run is kept once it has a checkpoint, and the one that it replaces comes back if it has none.
+
+    Raises:
+        UserError: Training failed.
+        KeyboardInterrupt: A signal stopped it.
+    """
+    try:
+        yield
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        stopped = isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and trainer.interrupted)
+        came_back = False
+        if rank_zero_only.rank == 0:
+            if stopped:
+                _forget_others(trainer)
+            came_back = not resume and folder.settle()
+            if not resume and not came_back and not folder.resumable:
+                folder.remove()  # nothing of worth was made: the recipe can be corrected and given again
+        elif stopped:
+            raise SystemExit(130) from None  # the first process says how to go on
+        remedy = f"go on with 'vltok fit --resume --out {folder.path}'" if folder.resumable else ""
+        remedy = "the run that was there is back" if came_back else remedy
+        if stopped:
+            raise KeyboardInterrupt(f"no bundle was written; {remedy}".rstrip("; ")) from None
+        if resume and not last.begun and isinstance(error, KeyError | ValueError):
+            error = UserError(f"the training cannot go on from {folder.last_checkpoint}: {error}")
+        if remedy and isinstance(error, Diverged):
+            remedy = f"{remedy}, or start a corrected recipe with --overwrite"
+        raise _explained(error, remedy) from error
+
+
+def _forget_others(trainer: Trainer) -> None:
+    """Of the processes that this one has started, which have stopped with it: Lightning would end it for that."""
+    launcher = trainer.strategy.launcher
+    if isinstance(launcher, _SubprocessScriptLauncher):
+        launcher.procs.clear()
+
+
+@contextlib.contextmanager
+def measuring(folder: RunFolder) -> Iterator[None]:
+    """Where measuring fails, say that the training is not lost.
+
+    Raises:
+        UserError: It failed.
+        KeyboardInterrupt: A signal stopped it.
+    """
+    remedy = f"the training is done; measure it with 'vltok fit --resume --out {folder.path}'"
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(remedy) from None
+    except Exception as error:
+        raise _explained(error, remedy) from error
+
+
+def _explained(error: BaseException, remedy: str) -> BaseException:
+    """The error with the way to go on, where it is one that a user can act on."""
+    if isinstance(error, SaidElsewhere):
+        return error
+    if isinstance(error, MisconfigurationException):
+        return UserError(f"trainer: {error}")
+    line = verdict(error, "fit")[0]
+    if not line.startswith("error: "):
+        return error
+    return UserError(f"{line.removeprefix('error: ')}; {remedy}".rstrip("; "))
