@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import tarfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -205,6 +206,20 @@ def test_truncated_shard_is_one_clear_error(write: Write, tmp_path: Path, worker
         with pytest.raises(UserError, match=r"shard '.*train-001\.tar' cannot be read") as error:
             list(data.export_dataloader())
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("into", [0, 100])
+def test_shard_that_is_cut_between_two_files_is_one_clear_error(write: Write, tmp_path: Path, into: int) -> None:
+    """Where tarfile and webdataset see no more than an earlier end."""
+    pattern = write(6, 6)
+    broken = tmp_path / "train-001.tar"
+    with tarfile.open(broken) as tar:
+        place = tar.getmembers()[4].offset
+    broken.write_bytes(broken.read_bytes()[: place + into])
+    with pytest.raises(UserError, match=r"train-001\.tar' cannot be read \(it was cut short"):
+        list(images(pattern, workers=0).export_dataloader())
+    with pytest.raises(UserError, match=r"train-001\.tar' cannot be read \(it was cut short"):
+        images(pattern, workers=0).export_source("val")
 
 
 def test_missing_shards(tmp_path: Path, write: Write) -> None:

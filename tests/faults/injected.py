@@ -119,8 +119,8 @@ def break_pipe(descriptor: int) -> None:
 
 
 def remove_at(pattern: str, path: str) -> None:
-    """Remove a folder at the moment when a file or folder is made whose path matches a pattern."""
-    _at(pattern, lambda: shutil.rmtree(path))
+    """Remove a file or a folder at the moment when one is made whose path matches a pattern."""
+    _at(pattern, lambda: shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path))
 
 
 def _at(pattern: str, fault: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import re
 import tarfile
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from vltok.errors import UserError
 CLASSES_FILE = "classes.json"
 
 _PICTURES = frozenset(extension.removeprefix(".") for extension in EXTENSIONS)
+_CUT = "it was cut short: the mark at the end of a tar file is missing"
 _ADDRESS = re.compile(r"pipe:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -99,6 +101,8 @@ def key_hashes(shard: str) -> Float[np.ndarray, " n"]:
                 tar.members = []  # or it keeps every header
     except (OSError, tarfile.TarError, EOFError) as error:
         raise _unreadable(shard, error) from error
+    if not _ends_whole(shard):
+        raise _unreadable(shard, EOFError(_CUT))
     return np.array(hashes, dtype=np.float64)
 
 
@@ -131,6 +135,8 @@ class Part:
                 for sample in webdataset.tariterators.tarfile_samples([{"url": shard}]):
                     if any(map(_is_picture, sample)) and self.above < unit_hash(sample["__key__"]) <= self.up_to:
                         yield sample
+                if not is_address(shard) and not _ends_whole(shard):
+                    raise EOFError(_CUT)
             except Exception as error:  # a broken file, or whatever the other end of an address does
                 raise _unreadable(shard, error) from error
 
@@ -167,6 +173,16 @@ def label_of(sample: dict) -> int | None:
 
 def _is_picture(extension: str) -> bool:
     return extension.rpartition(".")[2] in _PICTURES
+
+
+def _ends_whole(shard: str) -> bool:
+    """Whether a tar file has its end; tarfile takes one that was cut between two files for whole."""
+    with open(shard, "rb") as file:
+        start = file.read(tarfile.BLOCKSIZE)
+        if start[257:262] != b"ustar":  # compressed, where a cut is an error of its own
+            return True
+        file.seek(-min(2 * tarfile.BLOCKSIZE, len(start)), os.SEEK_END)
+        return not any(file.read())
 
 
 def _unreadable(shard: str, error: Exception) -> UserError:
