@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, distributed
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from vltok.codes import Codes, CodeSpec
 from vltok.data.images import ImageBatch
@@ -30,8 +34,8 @@ from vltok.tokenizers.quantizers import EMAVectorQuantizer, VectorQuantizer
 from vltok.training import PriorTraining, TokenizerTraining
 from vltok.training.finiteness import Diverged, FiniteWatch
 
-#: Of eight, the images of each process: more than a half, and less.
-SHARES = (slice(0, 5), slice(5, 8))
+#: Of nine, the images of each process: more than a half, and less.
+SHARES = (slice(0, 6), slice(6, 9))
 RATIOS = {4: 0.5, 8: 0.5}
 Training = TokenizerTraining | PriorTraining
 Case = tuple[Training, ImageBatch | Codes]
@@ -94,8 +98,8 @@ def _tokenizer(gate: str, budget: str, quantizer: str, adversary: bool = False) 
         training = TokenizerTraining(tokenizer, SquaredError(), discriminator, discriminator_weight_max=None).train()
         # places that are drawn anew for each image are others on each process
         tokenizer.gate.train(gate != "random")
-        images = pictures(8, 32, 32)
-        return training, ImageBatch(images, None, [str(index) for index in range(8)])
+        images = pictures(9, 32, 32)
+        return training, ImageBatch(images, None, [str(index) for index in range(9)])
 
     return build
 
@@ -105,8 +109,8 @@ def _prior(kind: Callable[..., torch.nn.Module], factors: tuple[int, ...], **opt
         torch.manual_seed(0)
         prior = kind(8, factors, (2, 2), width=16, heads=2, dropout=0.0, **options)
         # from images of coarse codes to images of fine ones
-        grains = torch.arange(8)[:, None, None] > torch.tensor([[1, 5], [4, 7]])
-        grains = grains.long() if len(factors) > 1 else torch.zeros(8, 2, 2, dtype=torch.long)
+        grains = torch.arange(9)[:, None, None] > torch.tensor([[1, 5], [4, 7]])
+        grains = grains.long() if len(factors) > 1 else torch.zeros(9, 2, 2, dtype=torch.long)
         side = factors[-1] // factors[0]
         ids = grains.repeat_interleave(side, 1).repeat_interleave(side, 2) * 3
         return PriorTraining(prior).train(), Codes.from_code_map(ids, grains, CodeSpec(8, factors, (2, 2)))
@@ -128,6 +132,8 @@ CASES |= {
     "raster-scan": _prior(RasterScan, (4, 8), position_layers=1, content_layers=1),
     "fixed-raster": _prior(FixedRaster, (4,), layers=1),
 }
+#: Of these, those that Lightning's own trainer runs.
+FITTED = ("discriminator", "raster-scan")
 #: One that draws, so that the two need only agree.
 RESTARTS = _tokenizer("feature", "ratio, batch", "ema-vq, restart")
 
@@ -139,15 +145,48 @@ def train(build: Callable[[], Case], share: slice = slice(None)) -> dict[str, Te
         global_step=0, log_every_n_steps=1, optimizers=[SimpleNamespace(param_groups=[{"lr": 1.0}])]
     )
     training.log = training.log_dict = lambda *_, **__: None
-    images = isinstance(batch, ImageBatch)
-    part = ImageBatch(batch.images[share], None, batch.keys[share]) if images else batch[share]
-    training.training_step(part, 0).backward()
+    training.training_step(_part(batch, share), 0).backward()
     processes = distributed.get_world_size() if distributed.is_initialized() else 1
     found = {f"buffer {name}": value.clone() for name, value in training.named_buffers()}
     for name, parameter in training.named_parameters():
         gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         found[f"gradient {name}"] = sum_over_processes(gradient) / processes
     return {name: value for name, value in found.items() if "usage" not in name}
+
+
+def _part(batch: ImageBatch | Codes, share: slice) -> ImageBatch | Codes:
+    if isinstance(batch, Codes):
+        return batch[share]
+    return ImageBatch(batch.images[share], None, batch.keys[share])
+
+
+class Gradients(Callback):
+    """Keeps the gradient of the last step."""
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        self.found = {name: parameter.grad.clone() for name, parameter in pl_module.named_parameters()}
+
+
+def fit(build: Callable[[], Case], share: slice = slice(None), processes: int = 1) -> dict[str, Tensor]:
+    """What Lightning's own trainer logs when it validates a share of the batch, and the gradient when it trains."""
+    training, batch = build()
+    gradients = Gradients()
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=processes,
+        strategy="ddp" if processes > 1 else "auto",
+        max_steps=1,
+        callbacks=[gradients],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    loader = DataLoader([_part(batch, share)], batch_size=None)
+    (logged,) = trainer.validate(training, loader, verbose=False)
+    trainer.fit(training, loader)
+    return {**{name: torch.tensor(value) for name, value in logged.items()}, **gradients.found}
 
 
 def one_of_two(rank: int, folder: str) -> None:
@@ -157,6 +196,10 @@ def one_of_two(rank: int, folder: str) -> None:
     found: dict[str, object] = {name: train(build, SHARES[rank]) for name, build in CASES.items()}
     torch.manual_seed(rank)
     found["restarts"] = train(RESTARTS, SHARES[rank])
+    # as torchrun does
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", GROUP_RANK="0")
+    os.environ.update(TORCHELASTIC_RUN_ID="shared", MASTER_ADDR="127.0.0.1", MASTER_PORT="1")
+    found |= {f"{name}, fitted": fit(CASES[name], SHARES[rank], 2) for name in FITTED}
     # one has all its regions fine, the other none: the batch has what was asked for
     assignment = torch.zeros(1, 2, 3, 3)
     assignment[:, rank] = 1

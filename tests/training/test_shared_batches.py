@@ -5,7 +5,7 @@ import torch
 
 from vltok.registry import components
 
-from .shared_batches import BUDGETS, CASES, GATES, QUANTIZERS, one_of_two, train
+from .shared_batches import BUDGETS, CASES, FITTED, GATES, QUANTIZERS, fit, one_of_two, train
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +23,17 @@ def test_two_processes_train_as_one(found: list[dict], case: str) -> None:
     for shared in found:
         assert shared[case].keys() == whole.keys()
         torch.testing.assert_close(shared[case], whole, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", FITTED)
+def test_lightning_trains_and_validates_them_as_one(found: list[dict], case: str) -> None:
+    whole = fit(CASES[case])
+    if case == "discriminator":  # losses that are no means over images
+        for name in ("val_loss", "val_quantization", "val_budget"):
+            del whole[name]
+    for shared in found:
+        shared = {name: shared[f"{case}, fitted"][name] for name in whole}
+        torch.testing.assert_close(shared, whole, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "cases"), [("gate", GATES), ("budget", BUDGETS), ("quantizer", QUANTIZERS)])

@@ -204,9 +204,11 @@ class TokenizerTraining(LightningModule):
         distances, distance = self._distances(output.reconstruction, images)
         self.validation_usage.update(output.codes.ids)
         watched = {"loss": distance + _sum(output.losses), **self._figures(output, images)}
+        # Lightning rounds the images of an average process down to a whole number, which these are
+        weight = len(images) * self.trainer.world_size
         for figures, in_bar in ((watched, True), ({**distances, **output.losses}, False)):
             named = {f"val_{name}": figure for name, figure in figures.items()}
-            self.log_dict(named, prog_bar=in_bar, batch_size=len(images), sync_dist=True)
+            self.log_dict(named, prog_bar=in_bar, batch_size=weight, sync_dist=True)
         self.log("val_codebook_usage", self.validation_usage, prog_bar=True, batch_size=len(images))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
