@@ -31,7 +31,7 @@ def failing_together(trainer: Trainer) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        started = getattr(trainer.strategy.launcher, "procs", [])
+        started = _let_go(trainer)
         # once the line is printed
         atexit.register(_kill, started)
         if trainer.world_size > 1 and _another_is_gone(error):
@@ -41,6 +41,14 @@ def failing_together(trainer: Trainer) -> Iterator[None]:
             # before, Lightning would kill the first unheard.
             time.sleep(PATIENCE)
         raise
+
+
+def _let_go(trainer: Trainer) -> list[subprocess.Popen]:
+    """The processes that this one has started; Lightning, which would kill this one with the first of them, forgets."""
+    watched = getattr(trainer.strategy.launcher, "procs", [])
+    started = list(watched)
+    watched.clear()
+    return started
 
 
 def _another_is_gone(error: Exception) -> bool:
