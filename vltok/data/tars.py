@@ -181,8 +181,9 @@ def _ends_whole(shard: str) -> bool:
         start = file.read(tarfile.BLOCKSIZE)
         if start[257:262] != b"ustar":  # compressed, where a cut is an error of its own
             return True
-        file.seek(-min(2 * tarfile.BLOCKSIZE, len(start)), os.SEEK_END)
-        return not any(file.read())
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 2 * tarfile.BLOCKSIZE, 0))
+        return size % tarfile.BLOCKSIZE == 0 and not any(file.read())
 
 
 def _unreadable(shard: str, error: Exception) -> UserError:
