@@ -119,10 +119,22 @@ def test_wrong_arguments(
         ("a/./b.png", "a/b"),
         ("..", "000000007"),
         ("", "000000007"),
+        ("a/CON/nul.jpg", "a/_CON/_nul"),
+        ("a\0b/c\nd.png", "a_b/c_d"),
+        ("C:\\Users\\x.png", "C_/Users/x"),
+        ("a.png/b.jpg", "a_png/b"),
+        (".ssh/.config", "ssh/config"),
+        ("x/" * 40 + "y", "x/" * 16 + "y"),
     ],
 )
 def test_names_stay_within_their_folder(key: str, name: str) -> None:
     assert picture_name(key, 7, set()) == name
+
+
+def test_a_long_name_is_one_that_systems_take(tmp_path: Path) -> None:
+    path = tmp_path / f"{picture_name('é' * 300 + '/' + 'b' * 300, 7, set())}.png"
+    path.parent.mkdir()
+    path.write_bytes(b"")
 
 
 def test_no_picture_takes_the_name_of_another() -> None:

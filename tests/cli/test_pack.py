@@ -137,7 +137,7 @@ def test_an_error_leaves_nothing_behind(tree: Tree, tmp_path: Path) -> None:
         path.write_bytes(b"broken")
     with pytest.raises(UserError, match=r"past --max-corrupt 0\.01"):
         pack(root, tmp_path / "out", "--keep-order", "--count", 2)
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
     pack(root, tmp_path / "out", "--max-corrupt", 0.6)
     assert len(shards_in(tmp_path / "out")) == 1
 
@@ -207,3 +207,40 @@ def test_a_worker_that_is_killed_ends_the_packing(tree: Tree, tmp_path: Path, mo
     with pytest.raises(UserError, match="was killed, as happens where memory runs out: lower --workers"):
         run([str(tree()), str(tmp_path / "out"), "--workers=2"])
     assert not list((tmp_path / "out").glob("*"))
+
+
+@pytest.mark.parametrize("step", range(3))
+def test_killed_while_shards_take_their_places_nothing_is_lost(
+    step: int, tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack(tree(name="old", each=6), tmp_path / "out", "--count", 2)
+    new = [tree(name="new", each=2), tmp_path / "out", "--count", 2, "--overwrite"]
+    pack(new[0], tmp_path / "undisturbed", "--count", 2)
+    moves: list[str] = []
+    replace = Path.replace
+
+    def killed(self: Path, target: Path) -> Path:
+        if target.parent == tmp_path / "out":
+            if len(moves) == step:
+                raise KeyboardInterrupt  # stands for a kill
+            moves.append(target.name)
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pack(*new)
+    assert (tmp_path / "out" / ".packed").is_dir()
+    pack(*new)
+    found = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert found == {path.name: path.read_bytes() for path in (tmp_path / "undisturbed").iterdir()}
+
+
+def test_a_hostile_folder_of_packed_shards_moves_nothing_out(tree: Tree, tmp_path: Path) -> None:
+    (tmp_path / "mine.tar").write_bytes(b"mine")
+    (tmp_path / "out" / ".packed").mkdir(parents=True)
+    for plan in ({"names": ["../evil.tar"], "earlier": []}, {"names": [], "earlier": ["../mine.tar"]}, {}):
+        (tmp_path / "out" / ".packed" / "plan.json").write_text(json.dumps({"given": {}, **plan}))
+        with pytest.raises(UserError, match="is none of vltok pack's"):
+            pack(tree(), tmp_path / "out")
+    assert (tmp_path / "mine.tar").read_bytes() == b"mine"

@@ -254,7 +254,7 @@ def test_finding_pictures(photograph: Image.Image, tmp_path: Path) -> None:
         (["empty"], "folder holds no picture"),
         (["a.png", "--tile", "0"], "--tile must be at least 1"),
         (["a.png", "--device", "warp"], "--device 'warp' is not on this machine"),
-        (["a.png", "--out", "a.png"], "--out 'a.png' cannot be made a folder"),
+        (["a.png", "--out", "a.png"], "--out 'a.png' is a file: name a folder"),
         (["a.png", "--tokenizer", "missing"], "there is no bundle 'missing'"),
     ],
 )

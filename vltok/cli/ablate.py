@@ -32,6 +32,7 @@ from vltok.cli.progress import format_seconds
 from vltok.errors import UserError, check_seed
 from vltok.evaluation.ablations import AblationResults, AblationRun, AblationTable
 from vltok.evaluation.differences import differences
+from vltok.files import check_folder
 from vltok.io.recipes import translate_arguments
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ def run(arguments: list[str]) -> None:
             raise UserError(f"{argument.partition('=')[0]} is set by the table itself: leave it out")
     if not options.out:
         raise UserError("name the folder that receives the runs and the table, with --out DIR")
-    if Path(options.out).exists() and not Path(options.out).is_dir():
-        raise UserError(f"--out '{options.out}' is a file: name a folder")
+    check_folder("--out", options.out)
     if options.jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {options.jobs}")
     for seed in options.seeds:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from vltok.errors import UserError
+from vltok.files import alone_in, check_folder, safe_name
 from vltok.io.recipes import parse_options
 
 _DESCRIPTION = """\
@@ -39,9 +39,7 @@ def run(arguments: list[str]) -> None:
         UserError: A run cannot be read, or two were measured under different protocols.
     """
     options = parse_options(_parser(), arguments)
-    out = Path(options.out)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out '{out}' is a file: name a folder")
+    out = check_folder("--out", options.out)
     from vltok.evaluation.comparison import Comparison, check_distinct, named
     from vltok.evaluation.training_logs import TrainingLog, is_run
     from vltok.figures.curves import length_histograms, rate_distortion, training_curves
@@ -60,20 +58,21 @@ def run(arguments: list[str]) -> None:
     comparison = Comparison(named(kept))
     for note in comparison.notes:
         print(f"vltok: {note}", file=sys.stderr)
-    written = comparison.write(out) if kept else []
     qualities = [name for name in comparison.columns if name.partition("/")[0] in _QUALITIES]
     figures = {
-        f"{quality.replace('/', '-').replace(':', '-')}_{rate}": rate_distortion(comparison, rate, quality)
+        f"{safe_name(quality.replace('/', '-').replace(':', '-'))}_{rate}": rate_distortion(comparison, rate, quality)
         for quality in qualities
         for rate in _RATES
     }
     figures["lengths"] = length_histograms(comparison.records)
     figures |= {f"training_{name}": figure for name, figure in training_curves(logs).items()}
-    for name, figure in figures.items():
-        if figure is not None:
-            with written_whole(out / f"{name}.png") as path:
-                figure.savefig(path, dpi=150)
-            written.append(out / f"{name}.png")
+    with alone_in(out):
+        written = comparison.write(out) if kept else []
+        for name, figure in figures.items():
+            if figure is not None:
+                with written_whole(out / f"{name}.png") as path:
+                    figure.savefig(path, dpi=150)
+                written.append(out / f"{name}.png")
     table = f"{comparison.markdown()}\n" if kept else ""
     print(f"{table}written: {', '.join(map(str, written))}")
 

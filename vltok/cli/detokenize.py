@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from jsonargparse import ArgumentParser, Namespace
 
 from vltok.cli.tokenize import TRUST
 from vltok.errors import UserError
+from vltok.files import alone_in, check_folder, safe_name
 from vltok.io.recipes import parse_options
 
 _DESCRIPTION = """\
 Decode the code sequences in a folder that 'vltok tokenize' wrote. Each becomes a PNG under its source's key, with its
 place in the input added where two keys differ in nothing but their ending.
 """
+#: Folders of a key that are kept: paths must not be longer than systems take.
+_DEEPEST = 16
 
 
 def run(arguments: list[str]) -> None:
@@ -28,9 +32,9 @@ def run(arguments: list[str]) -> None:
     options = parse_options(_parser(), arguments)
     if options.batch_size is not None and options.batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, not {options.batch_size}")
-    out = Path(options.out)
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out '{out}' is a file: name a folder")
+    out, codes = check_folder("--out", options.out), Path(options.codes).resolve()
+    if codes in (out.resolve(), *out.resolve().parents):
+        raise UserError(f"--out '{out}' lies in the folder of the codes: name another folder")
     _detokenize(options, out)
 
 
@@ -42,11 +46,13 @@ def picture_name(key: str, index: int, taken: set[str]) -> str:
         index: The place in the input.
         taken: The names that others have, to which this one is added.
     """
-    parts = [part for part in key.replace("\\", "/").split("/") if part.strip() not in ("", ".", "..")]
-    folder, stem = parts[:-1], Path(parts[-1]).stem if parts else ""
-    name = "/".join([*folder, stem]) if stem else f"{index:09d}"
+    *folders, last = key.replace("\\", "/").split("/")
+    # a folder never has the name that a picture may have
+    names = [re.sub(r"\.png$", "_png", safe, flags=re.IGNORECASE) for part in folders if (safe := safe_name(part))]
+    stem = safe_name(PurePosixPath(last).stem)
+    name = "/".join([*names[-_DEEPEST:], stem]) if stem else f"{index:09d}"
     # some file systems do not tell capital letters from small ones
-    if name.lower() in taken:
+    while name.lower() in taken:
         name = f"{name}-{index:09d}"
     taken.add(name.lower())
     return name
@@ -89,16 +95,15 @@ def _detokenize(options: Namespace, out: Path) -> None:
             start += manifest.settings.shard_size
 
     taken: set[str] = set()
-    with progress("detokenize", manifest.statistics["samples"]) as report:
+    with alone_in(out), progress("detokenize", manifest.statistics["samples"]) as report:
         for samples in batches():
             images = to_bytes(decode(tokenizer, samples, device))
             for sample, pixels in zip(samples, images.cpu(), strict=True):
                 path = out / f"{picture_name(sample.key, sample.index, taken)}.png"
-                try:
-                    with written_whole(path) as file:
-                        to_picture(pixels).save(file)
-                except OSError as error:
-                    raise UserError(f"cannot write '{path}': {error.strerror or error}") from error
+                if out.resolve() not in path.parent.resolve().parents and path.parent.resolve() != out.resolve():
+                    raise UserError(f"'{path.parent}' is a link that leads out of --out '{out}': remove it")
+                with written_whole(path) as file:
+                    to_picture(pixels).save(file)
             report(len(samples))
     print(f"{manifest.statistics['samples']} pictures written to {out}")
 

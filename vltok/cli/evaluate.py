@@ -22,6 +22,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from vltok.cli.tokenize import TRUST, with_bundle_path, with_default_data
 from vltok.errors import UserError, check_seed
+from vltok.files import check_folder
 
 _DESCRIPTION = """\
 Measure a tokenizer or a codec on held-out pictures, or a prior on their codes and on what it draws. Every figure
@@ -99,8 +100,11 @@ def evaluate_options(arguments: list[str]) -> EvaluateOptions:
     check_seed("--seed", options.seed)
     if options.examples < 0:
         raise UserError(f"--examples must be at least 0, not {options.examples}")
-    if Path(options.out).exists() and not Path(options.out).is_dir():
-        raise UserError(f"--out '{options.out}' is a file: name a folder")
+    out = check_folder("--out", options.out).resolve()
+    for name in ("root", "val_root"):
+        root = options.data.init_args.get(name)
+        if isinstance(root, str) and Path(root).resolve() in (out, *out.parents):
+            raise UserError(f"--out '{options.out}' lies in data.{name} '{root}', whose pictures it would join")
     return EvaluateOptions(given[0], parser, options)
 
 

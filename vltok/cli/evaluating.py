@@ -32,7 +32,7 @@ from vltok.evaluation.records import Record, environment, package_version
 from vltok.figures.grids import example_grid
 from vltok.figures.report import report_html
 from vltok.figures.unfolding import save_unfolding
-from vltok.files import written_whole
+from vltok.files import alone_in, written_whole
 from vltok.interfaces import Ordered, Tokenizer
 from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fingerprint
 from vltok.io.places import find_tokenizer
@@ -92,22 +92,28 @@ def evaluate(kind: Literal["tokenizer", "prior", "codec"], options: Namespace, t
         UserError: Pictures, a bundle or weights are not to be had.
     """
     rank, world_size, local_rank = find_rank(os.environ)
-    device = choose_device(options.device, local_rank)
+    with alone_in(Path(options.out)) if rank == 0 else contextlib.nullcontext():
+        _evaluate(kind, options, text, Share(rank, world_size), choose_device(options.device, local_rank))
+
+
+def _evaluate(
+    kind: Literal["tokenizer", "prior", "codec"], options: Namespace, text: str, share: Share, device: str
+) -> None:
     source = options.data.export_source(options.split)
     if options.features is not None:
         check_images(min(source.pictures, options.count) if kind == "prior" else source.pictures)
     network = None if options.features is None else feature_network(options.features).to(device)
     measure = {"tokenizer": _tokenizer, "codec": _codec, "prior": _prior}[kind]
-    share = Share(rank, world_size, options.batch_size or options.data.batch_size, options.data.workers)
+    share = replace(share, batch_size=options.batch_size or options.data.batch_size, workers=options.data.workers)
     total = len(share.of(source.pictures)) + (len(share.of(options.count)) if kind == "prior" else 0)
-    with joined(rank, world_size, device), full_float32(), warnings.catch_warnings():
+    with joined(share.rank, share.world_size, device), full_float32(), warnings.catch_warnings():
         # the kernel distance needs all features; their memory is what the user pays for it
         warnings.filterwarnings("ignore", message="Metric `.*` will save all extracted features")
         with progress("evaluate", total) as report:
             setting = Setting(options, source, replace(share, report=report), network, device)
             found = measure(setting)
         skipped = gather(options.data.skipped)
-    if rank == 0:
+    if share.rank == 0:
         _write(kind, setting, found, skipped, text)
 
 

@@ -8,12 +8,14 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import webdataset
 
@@ -22,9 +24,10 @@ from vltok.data.folder import class_of, classes_of, list_pictures
 from vltok.data.skipping import Skipped, SkippedPictures
 from vltok.data.tars import CLASSES_FILE, class_names
 from vltok.errors import UserError, check_seed
-from vltok.files import written_whole
+from vltok.files import alone_in, check_folder
 
 _DEFAULT_NAME = "shard-%06d.tar"
+_UNFINISHED, _WHOLE, _PLAN = ".packing", ".packed", "plan.json"
 _NUMBER = re.compile(r"%0?\d*d")
 
 
@@ -40,6 +43,16 @@ def run(arguments: list[str]) -> None:
             raise UserError(f"{option} must be at least {0 if option == '--workers' else 1}, not {value}")
     check_seed("--seed", given.seed)
     pattern = _pattern(given.shards)
+    check_folder("SHARDS", pattern.parent)
+    with alone_in(pattern.parent):
+        _pack(given, pattern)
+
+
+def _pack(given: argparse.Namespace, pattern: Path) -> None:
+    place = _Place(pattern)
+    if place.finish() == vars(given):
+        print(f"put in place what the same command had packed when it was killed, at {pattern}")
+        return
     earlier = _shards_there(pattern)
     if earlier and not given.overwrite:
         raise UserError(f"{earlier[0]} is already there: give another place, or --overwrite")
@@ -51,19 +64,78 @@ def run(arguments: list[str]) -> None:
         samples = random.Random(given.seed).sample(samples, len(samples))
 
     # no shard takes its place before all are written: an error leaves nothing behind
-    with contextlib.ExitStack() as unfinished:
+    with place.unfinished() as folder:
         readable = _readable(given.folder, samples, corrupt, given.workers)
-        shards, packed = _write(unfinished, pattern, readable, given.count, given.size_limit * 1_000_000)
+        shards, packed = _write(folder, pattern.name, readable, given.count, given.size_limit * 1_000_000)
         if classes is not None:
-            manifest = unfinished.enter_context(written_whole(pattern.parent / CLASSES_FILE))
-            manifest.write_text(json.dumps(classes, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    for path in set(earlier) - set(shards):
-        path.unlink()
+            text = json.dumps(classes, indent=1, ensure_ascii=False) + "\n"
+            (folder / CLASSES_FILE).write_text(text, encoding="utf-8")
+        size = sum((folder / name).stat().st_size for name in shards) / 1e6
+        place.commit([path.name for path in earlier], vars(given))
+    place.finish()
 
     labels = "without classes" if classes is None else f"of {len({class_of(path) for path in paths})} classes"
     skipped = f"; skipped {len(corrupt.keys)} corrupt" if corrupt.keys else ""
-    size = sum(path.stat().st_size for path in shards) / 1e6
     print(f"packed {packed} pictures {labels} into {len(shards)} shards ({size:.1f} MB) at {pattern}{skipped}")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where shards go all at once: a process that is killed in between leaves what the next one puts in place.
+
+    Attributes:
+        pattern: That of the shards.
+    """
+
+    pattern: Path
+
+    @contextlib.contextmanager
+    def unfinished(self) -> Iterator[Path]:
+        """A folder for shards that are not yet all whole; it is gone afterwards."""
+        folder = self.pattern.parent / _UNFINISHED
+        shutil.rmtree(folder, ignore_errors=True)  # what a killed process has left
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def commit(self, earlier: Sequence[str], given: Mapping[str, Any]) -> None:
+        """Say that all is whole, and which shards it replaces."""
+        folder = self.pattern.parent / _UNFINISHED
+        names = sorted(path.name for path in folder.iterdir())
+        for name in names:
+            with (folder / name).open("rb") as file:
+                os.fsync(file.fileno())
+        plan = {"earlier": list(earlier), "names": names, "given": given}
+        (folder / _PLAN).write_text(json.dumps(plan), encoding="utf-8")
+        folder.rename(self.pattern.parent / _WHOLE)
+
+    def finish(self) -> dict[str, Any] | None:
+        """Put what is whole in its place; what was given for it, or None where there is nothing.
+
+        Raises:
+            UserError: The folder of what is whole is none of `vltok pack`.
+        """
+        folder = self.pattern.parent / _WHOLE
+        if not folder.is_dir():
+            return None
+        try:
+            plan = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
+            given, names, earlier = plan["given"], list(plan["names"]), list(plan["earlier"])
+            if not all(name == CLASSES_FILE or (Path(name).name == name and name.endswith(".tar")) for name in names):
+                raise ValueError("it names other files than shards")
+            if not all(Path(name).name == name and name.endswith(".tar") for name in earlier):
+                raise ValueError("it names other files than shards")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"'{folder}' is none of vltok pack's ({error}): remove it") from error
+        for name in set(earlier) - set(names):
+            (folder.parent / name).unlink(missing_ok=True)
+        for name in names:
+            if (folder / name).is_file():
+                (folder / name).replace(folder.parent / name)
+        shutil.rmtree(folder)
+        return given
 
 
 @dataclass(frozen=True)
@@ -183,30 +255,29 @@ def _readable(
 
 
 def _write(
-    unfinished: contextlib.ExitStack, pattern: Path, readable: Iterable[tuple[_Sample, bytes]], count: int, limit: int
-) -> tuple[list[Path], int]:
-    """Write shards that take their places when `unfinished` ends; returns them, and how many pictures they hold."""
-    paths: list[Path] = []
+    folder: Path, pattern: str, readable: Iterable[tuple[_Sample, bytes]], count: int, limit: int
+) -> tuple[list[str], int]:
+    """Write shards to a folder; their names, and how many pictures they hold."""
+    names: list[str] = []
     packed = room = size = 0
-    for sample, file in readable:
-        if room == 0 or size + len(file) > limit:
-            if paths:
-                writer.close()
-            paths.append(pattern.with_name(pattern.name % len(paths)))
-            temporary = unfinished.enter_context(written_whole(paths[-1]))
-            # names, times and owners that are always the same: so are the bytes
-            writer = unfinished.enter_context(
-                webdataset.TarWriter(str(temporary), user="", group="", mode=0o644, mtime=0, encoder=False)
-            )
-            room, size = count, 0
-        extension = os.path.splitext(sample.path)[1].removeprefix(".").lower()
-        label = {} if sample.label is None else {"cls": str(sample.label).encode()}
-        size += writer.write({"__key__": sample.key, extension: file, **label})
-        room -= 1
-        packed += 1
-    if not paths:
+    with contextlib.ExitStack() as writers:
+        for sample, file in readable:
+            if room == 0 or size + len(file) > limit:
+                writers.close()
+                names.append(pattern % len(names))
+                path = str(folder / names[-1])
+                # names, times and owners that are always the same: so are the bytes
+                writer = webdataset.TarWriter(path, user="", group="", mode=0o644, mtime=0, encoder=False)
+                writers.enter_context(writer)
+                room, size = count, 0
+            extension = os.path.splitext(sample.path)[1].removeprefix(".").lower()
+            label = {} if sample.label is None else {"cls": str(sample.label).encode()}
+            size += writer.write({"__key__": sample.key, extension: file, **label})
+            room -= 1
+            packed += 1
+    if not names:
         raise UserError("FOLDER holds no picture that can be read, so there is nothing to pack")
-    return paths, packed
+    return names, packed
 
 
 def _what_is_wrong(path: str) -> str | None:

@@ -14,7 +14,7 @@ from PIL import Image
 from vltok.cli.tokenize import TRUST
 from vltok.data.decoding import EXTENSIONS, CorruptPicture, decode
 from vltok.errors import UserError, one_line
-from vltok.files import written_whole
+from vltok.files import alone_in, check_folder, safe_name, written_whole
 from vltok.io.recipes import parse_options
 
 _DESCRIPTION = """\
@@ -34,11 +34,12 @@ def run(arguments: list[str]) -> None:
         UserError: An argument is wrong, or some pictures could not be reconstructed; the others then are.
     """
     options = parse_options(_parser(), arguments)
-    out = Path(options.out)
+    out = check_folder("--out", options.out)
     if options.tile < 1:
         raise UserError(f"--tile must be at least 1 pixel, not {options.tile}")
     names = name_outputs(find_pictures(options.images, out), out)
-    _reconstruct(names, options, out)
+    with alone_in(out):
+        _reconstruct(names, options, out)
 
 
 def find_pictures(given: Sequence[str], out: Path) -> list[Path]:
@@ -80,7 +81,8 @@ def name_outputs(pictures: Sequence[Path], out: Path) -> dict[str, Path]:
     names: dict[str, Path] = {}
     for path in pictures:
         for number in itertools.count(1):
-            name = path.stem if number == 1 else f"{path.stem}-{number}"
+            stem = safe_name(path.stem) or "picture"
+            name = stem if number == 1 else f"{stem}-{number}"
             # some file systems do not tell capital letters from small ones
             files = {file.name.lower() for file in _outputs(out, name)}
             if taken.isdisjoint(files):
@@ -108,10 +110,6 @@ def _reconstruct(names: dict[str, Path], options: Namespace, out: Path) -> None:
     device = choose_device(options.device)
     tokenizer = load_tokenizer(options.tokenizer, device, trust=options.trust)
     origin = {"path": options.tokenizer, "fingerprint": fingerprint(options.tokenizer)}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out '{out}' cannot be made a folder: {error.strerror}") from error
     records: list[dict] = []
     failures: list[dict[str, str]] = []
     crops: list[Crops] = []
