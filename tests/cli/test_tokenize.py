@@ -177,7 +177,9 @@ def test_two_processes_write_what_one_writes(
     rank: str, world_size: str, bundle: Path, pictures: Path, exported: Path, tmp_path: Path
 ) -> None:
     command = arguments(bundle, pictures, tmp_path / "codes", "--batch-size=3")
-    processes = [start_process(command, **{rank: str(number), world_size: "2"}) for number in range(2)]
+    processes = [
+        start_process(command, **{rank: str(number), world_size: "2", "SLURM_STEP_ID": "0"}) for number in range(2)
+    ]
     for process in processes:
         process.join()
         assert process.exitcode == 0
