@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import zlib
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -49,3 +52,20 @@ class RaisingFolder(Folder):
 
 def _fail(samples: list[int]) -> None:
     raise ZeroDivisionError("a loader of my own fails")
+
+
+class KeyLog(Callback):
+    """Writes down what each batch holds, in a file for each rank.
+
+    Args:
+        path: The file, to which the rank is added.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        held = batch.keys if hasattr(batch, "keys") else [zlib.crc32(codes.ids.numpy().tobytes()) for codes in batch]
+        line = json.dumps([trainer.current_epoch, batch_idx, trainer.global_step, held])
+        with open(f"{self._path}.{trainer.global_rank}", "a") as file:
+            file.write(line + "\n")
