@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from vltok.training.last_checkpoint import LastCheckpoint
 
 from tests.faults.conftest import Start
 from tests.faults.processes import Ended, Running
+from vltok.training.last_checkpoint import LastCheckpoint
 
 _TOKENIZER = """
 seed_everything: 3
@@ -179,14 +179,16 @@ def here(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return Path(shutil.copytree(request.getfixturevalue("project"), tmp_path / "project"))
 
 
+pytestmark = pytest.mark.faults
+
 _KILLS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]
 
 
-def test_of_photographs(here: Path, start: Start) -> None:
+def test_killed_twice_photographs(here: Path, start: Start, row) -> None:
+    row("killed twice and resumed, photographs", "fit (tokenizer)")
     check_resumed(start, here, _TOKENIZER, "photographs", [signal.SIGKILL, signal.SIGTERM], processes=1)
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("data", list(_DATA))
 def test_killed_again_and_again(data: str, processes: int, here: Path, start: Start, row) -> None:

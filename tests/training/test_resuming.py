@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ from torch import Tensor
 
 from vltok.data.photos import Photos
 from vltok.training import ExponentialMovingAverage, TokenizerTraining
+from vltok.training.last_checkpoint import LastCheckpoint
 from vltok.training.resuming import validation_follows
+from vltok.training.stopping import StopSignals
 
 from .conftest import TinyTokenizer
 
@@ -63,6 +67,17 @@ class SaveEverywhere(Checkpoint):
         self.save(trainer)
 
 
+def save_as_fit_does(folder: Path, noted: Noted) -> tuple[Checkpoint, list[tuple[Path, int, int]]]:
+    """What `vltok fit` saves with, after each step; and a copy of all that it saves."""
+    saved: list[tuple[Path, int, int]] = []
+
+    def copy() -> None:
+        path = folder / f"{len(saved)}.ckpt"
+        saved.append((Path(shutil.copy(folder / "last.ckpt", path)), len(noted.batches), len(noted.validations)))
+
+    return LastCheckpoint(folder / "last.ckpt", StopSignals(), interval=timedelta(0), on_saved=copy), saved
+
+
 @dataclass
 class Trained:
     """What a training came to."""
@@ -74,10 +89,13 @@ class Trained:
     counters: list = field(default_factory=list)
 
 
-def train(folder: Path, save: bool, **options: Any) -> tuple[Trained, list]:
+def train(folder: Path, save: bool, as_fit_does: bool = False, **options: Any) -> tuple[Trained, list]:
     torch.manual_seed(1)
     trained = Trained()
     saves = SaveEverywhere(folder, trained.noted)
+    saved = saves.saved
+    if as_fit_does:
+        saves, saved = save_as_fit_does(folder, trained.noted)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     checkpoint = options.pop("ckpt_path", None)
     callbacks = [ExponentialMovingAverage(0.5), trained.noted, *([saves] if save else [])]
@@ -99,7 +117,7 @@ def train(folder: Path, save: bool, **options: Any) -> tuple[Trained, list]:
         loop.epoch_loop.automatic_optimization.optim_progress,
     )
     trained.counters = [counter.state_dict() for counter in counters]
-    return trained, saves.saved
+    return trained, saved
 
 
 @pytest.mark.parametrize("end", [{"max_epochs": 2}, {"max_epochs": -1, "max_steps": 5}], ids=["epochs", "steps"])
@@ -117,6 +135,29 @@ def test_from_each_checkpoint(end: dict, validation: dict, tmp_path: Path) -> No
         for name, value in undisturbed.state.items():
             assert torch.equal(value, resumed.state[name]), name
         assert all(map(torch.equal, undisturbed.optimizer, resumed.optimizer))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_from_what_fit_saves_where_validations_fall_between_accumulated_batches(tmp_path: Path) -> None:
+    options = {"max_epochs": 2, "val_check_interval": 3}
+    undisturbed, saved = train(tmp_path, save=True, as_fit_does=True, **options)
+    # steps end with batches 2, 4 and 6, and validations follow batches 3 and 6
+    assert [batches for _, batches, _ in saved] == [2, 4, 6, 8, 10, 12]
+    for path, batches, validations in saved[:-1]:
+        resumed, _ = train(tmp_path, save=False, ckpt_path=path, **options)
+        assert resumed.noted.batches == undisturbed.noted.batches[batches:]
+        assert resumed.noted.validations == undisturbed.noted.validations[validations:]
+        assert resumed.counters == undisturbed.counters and resumed.drawn == undisturbed.drawn
+        assert all(torch.equal(value, resumed.state[name]) for name, value in undisturbed.state.items())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_fit_saves_after_a_validation_where_one_follows_each_step(tmp_path: Path) -> None:
+    undisturbed, saved = train(tmp_path, save=True, as_fit_does=True, max_epochs=1, val_check_interval=2)
+    assert [each[1:] for each in saved] == [(2, 1), (4, 2), (6, 3)]
+    resumed, _ = train(tmp_path, save=False, ckpt_path=saved[0][0], max_epochs=1, val_check_interval=2)
+    assert resumed.noted.batches == undisturbed.noted.batches[2:]
+    assert resumed.noted.validations == undisturbed.noted.validations[1:]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -49,6 +49,7 @@ class LastCheckpoint(Checkpoint):
         self.on_saved = on_saved
         self.begun = False
         self._step = 0
+        self._stepped = False
         self._saved_at = 0.0
         self._seconds_before = 0.0
         self._started_at: float | None = None
@@ -76,11 +77,10 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         """Save if it is time, and stop if that is asked for, where a step is done and the epoch is not."""
         # gradients that wait for more batches are in no checkpoint
-        stepped, self._step = trainer.global_step != self._step, trainer.global_step
-        if not stepped or trainer.is_last_batch or validation_follows(trainer):
+        self._stepped, self._step = trainer.global_step != self._step, trainer.global_step
+        if not self._stepped or trainer.is_last_batch or validation_follows(trainer):
             return
-        due = time.monotonic() - self._saved_at >= self.interval
-        if self._any(trainer, due or self.stop.asked):
+        if self._any(trainer, self._due or self.stop.asked):
             stopping = self._any(trainer, self.stop.asked)
             self._save(trainer)
             if stopping:
@@ -95,9 +95,15 @@ class LastCheckpoint(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop if that is asked for; the rest of this validation is left out."""
-        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+        """Stop if that is asked for; this validation is run again when training goes on."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and self._stepped:
             self._stop_if_asked(trainer, save=True)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if it is time, which is not done before a validation."""
+        within = self._stepped and not trainer.is_last_batch and not trainer.sanity_checking
+        if trainer.state.fn == TrainerFn.FITTING and within and self._any(trainer, self._due):
+            self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, and stop if that is asked for."""
@@ -133,6 +139,10 @@ class LastCheckpoint(Checkpoint):
             if save:
                 self._save(trainer)
             raise KeyboardInterrupt
+
+    @property
+    def _due(self) -> bool:
+        return time.monotonic() - self._saved_at >= self.interval
 
     def _any(self, trainer: Trainer, wish: bool) -> bool:
         """Whether any process wishes it."""
