@@ -40,6 +40,11 @@ from vltok.training.last_checkpoint import LastCheckpoint
 from vltok.training.stopping import StopSignals
 from vltok.training.strategies import check_strategy
 
+_RESUME = (
+    "go on with the run in the folder: max_steps and max_epochs may be given anew; where and how it is computed, "
+    "watched and validated counts for this time; what would train something else is refused"
+)
+_OVERWRITE = "replace the run in the folder, which comes back if the new one fails before its first checkpoint"
 #: The workers of a process that was killed see that within so long; until then the folder is theirs.
 _SECONDS_TO_WAIT = 8.0
 #: Beginnings of warnings that are no news to the user.
@@ -77,7 +82,13 @@ def fit(arguments: Sequence[str]) -> None:
         seed_everything(config.seed_everything, workers=True, verbose=False)
         built = instantiate(parser, config)
         _check_data(built.model, built.data)
-        last = LastCheckpoint(folder.last_checkpoint, stop, on_saved=folder.forget_replaced)
+
+        def saved() -> None:
+            folder.forget_replaced()
+            if config.resume:  # a new length is the run's own once something has come of it
+                _write_recipe(folder, text)
+
+        last = LastCheckpoint(folder.last_checkpoint, stop, on_saved=saved)
         trainer = _trainer(built.trainer, built.model, folder, last)
         if not leads:
             torch.manual_seed(config.seed_everything + rank_zero_only.rank)  # equal weights, but noise of its own
@@ -90,7 +101,7 @@ def fit(arguments: Sequence[str]) -> None:
             if config.overwrite:
                 folder.set_aside()
         with keeping(folder, trainer, last, config.resume):
-            if leads:
+            if leads and not config.resume:
                 _write_recipe(folder, text)
             checkpoint = folder.last_checkpoint if config.resume else None
             # no pickle is loaded from a file
@@ -115,8 +126,8 @@ def fit_parser() -> ArgumentParser:
     # a key of recipe files alone: without a help text, no dump of the whole recipe has it
     parser.add_argument(f"--{BASE}", type=str | None, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=str | None, help="the run folder; runs/NAME of the recipe by default")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
-    parser.add_argument("--overwrite", action="store_true", help="replace the run in the folder")
+    parser.add_argument("--resume", action="store_true", help=_RESUME)
+    parser.add_argument("--overwrite", action="store_true", help=_OVERWRITE)
     parser.add_argument("--trust", action="store_true", help=TRUST)
     parser.add_argument("--seed_everything", type=int, default=0, help="sets the random numbers")
     parser.add_subclass_arguments(LightningModule, "model", required=True)

@@ -163,6 +163,9 @@ def require_fitting(checkpoint: Mapping[str, Any], module: LightningModule, trai
     step, end = checkpoint["global_step"], trainer.max_steps
     if 0 <= end < step:
         raise UserError(f"trainer.max_steps is {end}, but the run is at step {step} already: give that, or more")
+    epoch, end = checkpoint["epoch"], trainer.max_epochs
+    if end is not None and 0 <= end < epoch:
+        raise UserError(f"trainer.max_epochs is {end}, but the run is in epoch {epoch} already: give that, or more")
 
 
 def _by(value: torch.Tensor) -> str:
