@@ -139,8 +139,8 @@ def test_a_run_that_another_process_trains_is_left_alone(
             ready.set()
             done.wait()
 
-    monkeypatch.setattr(fitting, "_SECONDS_TO_WAIT", 0)
-    process = context.Process(target=train)
+    monkeypatch.setattr(fitting, "_SECONDS_TO_WAIT", 0.0)
+    process = context.Process(target=train, daemon=True)
     process.start()
     ready.wait()
     before = contents(run)
