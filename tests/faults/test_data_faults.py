@@ -31,7 +31,9 @@ def of_shards(command: tuple[str, ...]) -> list[str]:
     """A command that reads tar shards where it read a folder."""
     if command == FIT:
         return [*FIT, *_SHARDS, "--data.batch_size=4"]
-    return [word for word in command if word not in DATA] + _SHARDS
+    # whole shards are held out, of which the harmed one may be none
+    split = ["--split=all"] if command == EVALUATE else []
+    return [word for word in command if word not in DATA] + _SHARDS + split
 
 
 @pytest.mark.parametrize("harm", ["vanished", "cut"])
