@@ -16,7 +16,7 @@ from jaxtyping import Int64
 from vltok.codes import CodeSpec
 from vltok.data.code_shards import CodeSample, shard_format
 from vltok.data.plain import from_plain
-from vltok.errors import UserError
+from vltok.errors import UserError, one_line
 from vltok.files import sha256_of, written_whole
 
 MANIFEST = "codes.json"
@@ -306,7 +306,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def damaged(path: Path, reason: Exception) -> UserError:
     """The error for a file that says something else than it should."""
-    return UserError(f"{path} is damaged: {reason}; copy it again, or write it again to another folder")
+    return UserError(f"{path} is damaged: {one_line(reason)}; copy it again, or write it again to another folder")
 
 
 def _missing(path: Path) -> UserError:
