@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
+import os
 import signal
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ import pytest
 from tests.faults.commands import DATA, DETOKENIZE, EVALUATE, FIT, FIT_PRIOR, TOKENIZE, to, verb
 from tests.faults.conftest import Start, Vltok, way_on, whole
 from tests.faults.injected import remove_at, small_shared_memory
+from tests.faults.processes import Running
 
 pytestmark = pytest.mark.faults
 
@@ -92,12 +96,13 @@ def test_duplicate_keys(command: tuple[str, ...], here: Path, vltok: Vltok, row)
     row("duplicate keys in a shard", verb(command), vltok(*of_shards(command), "--out=out").line(shard.name))
 
 
-def _kill_a_worker(process, name: str | None = None) -> None:
-    """Kill the first process that has been started."""
+def _kill_a_worker(process: Running) -> None:
+    """Kill what it has started until one is missed: a worker may have sent its last batch."""
     process.wait_until(process.children)
-    import os
-
-    os.kill(process.children()[-1], signal.SIGKILL)
+    while process.alive and (children := process.children()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(children[-1], signal.SIGKILL)
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("command", [FIT, FIT_PRIOR, TOKENIZE, EVALUATE], ids=verb)
