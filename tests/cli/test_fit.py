@@ -14,6 +14,7 @@ from PIL import Image
 import vltok
 from vltok.cli.fit import with_resumed_config
 from vltok.cli.main import main
+from vltok.errors import UserError
 from vltok.io.bundles import fingerprint
 
 from .runs import one_line
@@ -266,7 +267,8 @@ def test_a_run_needs_a_folder(recipe: Path, capsys: pytest.CaptureFixture) -> No
 
 def test_the_recipe_of_a_resumed_run_is_its_own(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert with_resumed_config(["--resume", "--out", str(run)]) == ["--resume", "--out", str(run)]
+    with pytest.raises(UserError, match=r"--resume: there is no .*config.yaml, which says what is trained"):
+        with_resumed_config(["--resume", "--out", str(run)])
     _holding(run, "config.yaml")
     own = ["--config", str(run / "config.yaml")]
     assert with_resumed_config(["--resume", "--out", str(run)]) == [*own, "--resume", "--out", str(run)]

@@ -16,6 +16,8 @@ SEEDS = "must lie between 0 and 4294967295, not "
         ("sample --prior a --out b --batch-size 1.5", "--batch-size must be int, not '1.5'"),
         ("compare a --out b --strange", "no option is called '--strange'; 'vltok compare --help' lists them"),
         ("plugins --jsn", "no option is called '--jsn'; did you mean '--json'?"),
+        ("pack a b --seed two", "--seed must be int, not 'two'"),
+        ("pack a", "SHARDS must be given"),
         ("new gate", "NAME must be given"),
     ],
 )

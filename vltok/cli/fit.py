@@ -179,13 +179,19 @@ def run(arguments: list[str]) -> None:
 
 
 def with_resumed_config(arguments: Sequence[str]) -> list[str]:
-    """The arguments, where a run is resumed by its folder alone with that folder's own recipe."""
+    """The arguments, where a run is resumed by its folder alone with that folder's own recipe.
+
+    Raises:
+        UserError: The folder holds no run.
+    """
     following = [*arguments[1:], ""]
     options = dict(_option(argument, after) for argument, after in zip(arguments, following, strict=False))
     if "--resume" not in options or "--out" not in options or "--config" in options:
         return list(arguments)
     config = RunFolder(Path(options["--out"])).kept_config
-    return ["--config", str(config), *arguments] if config.is_file() else list(arguments)
+    if not config.is_file():
+        raise UserError(f"--resume: there is no {config}, which says what is trained: is --out the folder of a run?")
+    return ["--config", str(config), *arguments]
 
 
 def _option(argument: str, following: str) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import webdataset
+from jsonargparse import ArgumentParser
 
 from vltok.data.decoding import CorruptPicture, decode
 from vltok.data.folder import class_of, classes_of, list_pictures
@@ -25,6 +25,7 @@ from vltok.data.skipping import Skipped, SkippedPictures
 from vltok.data.tars import CLASSES_FILE, class_names
 from vltok.errors import UserError, check_seed
 from vltok.files import alone_in, check_folder
+from vltok.io.recipes import parse_options
 
 _DEFAULT_NAME = "shard-%06d.tar"
 _UNFINISHED, _WHOLE, _PLAN = ".packing", ".packed", "plan.json"
@@ -37,7 +38,7 @@ def run(arguments: list[str]) -> None:
     Raises:
         UserError: The folder holds no pictures, too many are corrupt, or the shards cannot be written where asked.
     """
-    given = _parser().parse_args(arguments)
+    given = parse_options(_parser(), arguments)
     for option, value in (("--count", given.count), ("--size-limit", given.size_limit), ("--workers", given.workers)):
         if value < (0 if option == "--workers" else 1):
             raise UserError(f"{option} must be at least {0 if option == '--workers' else 1}, not {value}")
@@ -145,36 +146,39 @@ class _Sample:
     label: int | None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="vltok pack",
+        exit_on_error=False,
         description="Write a folder of images as webdataset tar shards. The sub-folders of its first level are the "
         "classes, if every image lies in one. Files are stored as they are. The same folder gives the same bytes.",
     )
     parser.add_argument("folder", metavar="FOLDER", help="any tree of images")
     parser.add_argument(
-        "shards", metavar="SHARDS", help="a folder for the shards, or a pattern such as out/train-%%06d.tar"
+        "shards",
+        metavar="SHARDS",
+        help="a folder for the shards, or a pattern that ends in .tar, with a number as printf has it",
     )
-    parser.add_argument("--count", type=int, default=10_000, help="most pictures in a shard (default: %(default)s)")
-    parser.add_argument("--size-limit", type=int, default=1000, help="most megabytes in a shard (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=10_000, help="most pictures in a shard")
+    parser.add_argument("--size-limit", type=int, default=1000, help="most megabytes in a shard")
     parser.add_argument(
         "--keep-order",
         action="store_true",
         help="keep the order of the folder; otherwise pictures are shuffled, as training wants its shards",
     )
-    parser.add_argument("--seed", type=int, default=0, help="sets the shuffled order (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="sets the shuffled order")
     parser.add_argument(
         "--max-corrupt",
         type=float,
         default=0.01,
-        help="share of pictures that may be corrupt; they are left out (default: %(default)s)",
+        help="share of pictures that may be corrupt; they are left out",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace shards that are already there")
     parser.add_argument(
         "--workers",
         type=int,
         default=min(os.cpu_count() or 1, 16),
-        help="processes that look for corrupt pictures (default: %(default)s)",
+        help="processes that look for corrupt pictures",
     )
     return parser
 
