@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import webdataset
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from vltok.data.decoding import CorruptPicture, decode
 from vltok.data.folder import class_of, classes_of, list_pictures
@@ -49,7 +49,7 @@ def run(arguments: list[str]) -> None:
         _pack(given, pattern)
 
 
-def _pack(given: argparse.Namespace, pattern: Path) -> None:
+def _pack(given: Namespace, pattern: Path) -> None:
     place = _Place(pattern)
     if place.finish() == vars(given):
         print(f"put in place what the same command had packed when it was killed, at {pattern}")
