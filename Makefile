@@ -4,17 +4,16 @@ PYTHON ?= python3
 VENV ?= .venv
 
 INSTALLED = $(VENV)/installed
-QUICKSTART_TOKENIZE = $(VENV)/bin/vltok tokenize --tokenizer runs/quickstart/bundle --precision bfloat16
+QUICKSTART_TOKENIZE = $(VENV)/bin/vltok tokenize --tokenizer runs/quickstart/bundle --precision bfloat16 --overwrite
 
 .PHONY: quickstart test faults soak check plugins lint clean
 
 quickstart: $(INSTALLED)
 	$(VENV)/bin/vltok fit --config recipes/quickstart.yaml --overwrite
-	rm -rf runs/quickstart_codes runs/quickstart_samples
 	$(QUICKSTART_TOKENIZE) --split train --data.train_crops 6400 --out runs/quickstart_codes/train
 	$(QUICKSTART_TOKENIZE) --split val --data.val_crops 300 --out runs/quickstart_codes/val
 	$(VENV)/bin/vltok fit --config recipes/quickstart_prior.yaml --overwrite
-	$(VENV)/bin/vltok sample --prior runs/quickstart_prior/bundle --count 64 --out runs/quickstart_samples
+	$(VENV)/bin/vltok sample --prior runs/quickstart_prior/bundle --count 64 --overwrite --out runs/quickstart_samples
 	$(VENV)/bin/vltok evaluate --tokenizer runs/quickstart/bundle --features efficientnet-lite0 --out runs/quickstart_evaluation
 
 test: lint
