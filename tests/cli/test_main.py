@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -18,17 +17,12 @@ HEAVY = ("torch", "lightning", "jsonargparse", "timm", "numpy", "rich", "yaml")
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_and_version_load_nothing_heavy(option: str) -> None:
     program = (
-        "import sys, time; start = time.perf_counter(); from vltok.cli.main import main; "
-        f"code = main([{option!r}]); print(time.perf_counter() - start, *sorted(sys.modules)); sys.exit(code)"
+        "import sys; from vltok.cli.main import main; "
+        f"code = main([{option!r}]); print(*sorted(sys.modules)); sys.exit(code)"
     )
-    # the best of three, since other programs may hold the machine up
-    runs = [
-        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True) for _ in range(3)
-    ]
-    seconds = [float(run.stdout.splitlines()[-1].split()[0]) for run in runs]
-    loaded = set(runs[0].stdout.splitlines()[-1].split()[1:])
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(shown.stdout.splitlines()[-1].split())
     assert not loaded & set(HEAVY)
-    assert min(seconds) < 0.4
 
 
 def test_help_lists_every_verb_in_a_line(capsys: pytest.CaptureFixture) -> None:
@@ -109,14 +103,11 @@ def test_wrong_arguments_are_one_line_without_usage(capsys: pytest.CaptureFixtur
     assert shown.count("\n") == 1 and "--nothing" in shown
 
 
-def test_errors_come_quickly() -> None:
-    """A misspelt component is found before torch is loaded."""
+def test_a_misspelt_name_is_told_before_torch_is_loaded() -> None:
     program = (
         "import sys; from vltok.cli.main import main; "
         "code = main(['fit', '--model.tokenizer.gate', 'entropi']); print(code, 'torch' in sys.modules)"
     )
-    start = time.perf_counter()
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout == "1 False\n"
     assert "did you mean 'entropy'?" in run.stderr
-    assert time.perf_counter() - start < 5

@@ -35,6 +35,13 @@ def _raised(call) -> BaseException:
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "evaluate", "lower --batch-size"),
         (UserError("data cannot be loaded: can't allocate memory"), "fit", "lower data.batch_size"),
         (MemoryError(), "reconstruct", "lower --tile"),
+        (
+            RuntimeError(
+                "CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported"
+            ),
+            "fit",
+            "error: the GPU stopped (CUDA error: device-side assert triggered): go on",
+        ),
         (KeyboardInterrupt("by SIGTERM"), "pack", "interrupted: by SIGTERM"),
     ],
 )

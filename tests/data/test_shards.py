@@ -158,6 +158,18 @@ def test_labels_in_json_and_none(write: Write) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "member", [{"cls": b"-9223372036854775809"}, {"json": b'{"label": 1e3, "a": 9}'}, {"json": b'{"label": true}'}]
+)
+def test_only_whole_numbers_of_64_bits_are_labels(write: Write, member: dict[str, bytes]) -> None:
+    data = images(write(4, change=lambda _, files: {"jpg": files["jpg"], **member}))
+    if "json" in member:
+        assert next(iter(data.export_dataloader())).labels is None
+    else:
+        with pytest.raises(UserError, match="more than 64 bits"):
+            list(data.export_dataloader())
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_bad_label_is_one_clear_error(write: Write, workers: int) -> None:
     data = images(write(4, change=lambda _, files: files | {"cls": b"cat"}), workers=workers)

@@ -9,7 +9,12 @@ from vltok.training.strategies import check_strategy
 ALLOWED = {"auto", "single_device", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false"}
 
 
-@pytest.mark.parametrize("strategy", [*sorted(ALLOWED), DDPStrategy(), SingleDeviceStrategy("cpu")], ids=str)
+def _name(strategy: object) -> str:
+    """A name that every process of the tests gives it."""
+    return strategy if isinstance(strategy, str) else type(strategy).__name__
+
+
+@pytest.mark.parametrize("strategy", [*sorted(ALLOWED), DDPStrategy(), SingleDeviceStrategy("cpu")], ids=_name)
 def test_what_trains_as_one_process_does(strategy) -> None:
     check_strategy(strategy)
 
@@ -22,9 +27,10 @@ def test_what_trains_as_one_process_does(strategy) -> None:
         ModelParallelStrategy(),
         DDPStrategy(start_method="fork"),
     ],
-    ids=str,
+    ids=_name,
 )
 def test_what_does_not_is_refused(strategy) -> None:
-    name = strategy if isinstance(strategy, str) else type(strategy).__name__
-    with pytest.raises(UserError, match=rf"trainer\.strategy is {name}, .*choose among auto, single_device, ddp,"):
+    with pytest.raises(
+        UserError, match=rf"trainer\.strategy is {_name(strategy)}, .*choose among auto, single_device, ddp,"
+    ):
         check_strategy(strategy)

@@ -45,7 +45,7 @@ def verdict(error: BaseException, verb: str) -> tuple[str, int]:
     found = _of_memory(error, text, verb)
     if found is None and isinstance(error, UserError):
         found = text
-    found = found or _of_system(error, text) or _of_other_code(error, text)
+    found = found or _of_system(error, text) or _of_device(text) or _of_other_code(error, text)
     if found is not None:
         return f"error: {found}", 1
     return f"unexpected: {type(error).__name__}: {text} (run again with --debug for the traceback)", 1
@@ -73,6 +73,17 @@ def _of_system(error: BaseException, text: str) -> str | None:
     if isinstance(error, OSError):
         return f"'{path}': {error.strerror}" if path else f"the system refused to read or write: {text}"
     return None
+
+
+def _of_device(text: str) -> str | None:
+    """Of what a GPU or its driver says; all that CUDA adds for programmers is left out."""
+    said = text.partition(" CUDA kernel errors might be")[0].partition(" Search for ")[0]
+    if not said.startswith(("CUDA error:", "CUDA driver", "NCCL", "cuDNN error", "CUBLAS", "HIP error:")):
+        return None
+    return (
+        f"the GPU stopped ({said.rstrip('.')}): go on from what is finished; where it happens again, set "
+        "CUDA_LAUNCH_BLOCKING=1 and give --debug to see at which call"
+    )
 
 
 def _of_other_code(error: BaseException, text: str) -> str | None:

@@ -25,6 +25,7 @@ from vltok.errors import UserError
 CLASSES_FILE = "classes.json"
 
 _PICTURES = frozenset(extension.removeprefix(".") for extension in EXTENSIONS)
+_MOST_LABEL = 2**63 - 1
 _CUT = "it was cut short: the mark at the end of a tar file is missing"
 _ADDRESS = re.compile(r"pipe:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
@@ -154,21 +155,28 @@ def label_of(sample: dict) -> int | None:
     """The class of a sample: the number in `.cls`, or a whole number under `label` in `.json`; None without.
 
     Raises:
-        UserError: `.cls` holds no number, or `.json` is none.
+        UserError: `.cls` holds no number, `.json` is none, or the number has more than 64 bits.
     """
+    label = None
     try:
         if "cls" in sample:
-            return int(sample["cls"])
-        if "json" in sample:
+            label = int(sample["cls"])
+        elif "json" in sample:
             record = json.loads(sample["json"])
             label = record.get("label") if isinstance(record, dict) else None
-            return label if isinstance(label, int) else None
     except (ValueError, RecursionError) as error:
         raise UserError(
             f"sample {sample['__key__']} of shard '{sample['__url__']}' has no readable label ({error}): "
             "'.cls' must hold a whole number, '.json' valid JSON"
         ) from error
-    return None
+    if not isinstance(label, int) or isinstance(label, bool):
+        return None
+    if abs(label) > _MOST_LABEL:
+        raise UserError(
+            f"sample {sample['__key__']} of shard '{sample['__url__']}' has a label of more than 64 bits: number the "
+            "classes from 0 on"
+        )
+    return label
 
 
 def _is_picture(extension: str) -> bool:
