@@ -38,9 +38,9 @@ def _overwrite(recipe: Path, run: Path, *options: str) -> int:
 @pytest.fixture
 def fail_at(monkeypatch: pytest.MonkeyPatch, recipe: Path) -> str:
     """The option that lets a training of 20 steps, 8 an epoch, fail at some step."""
-    Path("failing.py").write_text(FAIL)
+    Path("fails_at_a_step.py").write_text(FAIL)
     monkeypatch.syspath_prepend(Path.cwd())
-    return "--trainer.max_steps=20 --trainer.callbacks=[{{class_path: failing.Fail, init_args: {{step: {}}}}}]"
+    return "--trainer.max_steps=20 --trainer.callbacks=[{{class_path: fails_at_a_step.Fail, init_args: {{step: {}}}}}]"
 
 
 def test_a_failure_before_the_first_checkpoint_brings_the_old_run_back(
@@ -49,7 +49,10 @@ def test_a_failure_before_the_first_checkpoint_brings_the_old_run_back(
     before = contents(run)
     assert _overwrite(recipe, run, *fail_at.format(5).split(" ", 1)) == 1
     line = one_line(capsys)
-    assert "failing.py, line 10, raised RuntimeError: a callback" in line and "the run that was there is back" in line
+    assert (
+        "fails_at_a_step.py, line 10, raised RuntimeError: a callback" in line
+        and "the run that was there is back" in line
+    )
     assert contents(run) == before
 
 

@@ -11,9 +11,11 @@ import yaml
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from vltok.cli.fitting import fit_parser
 from vltok.codes import Codes
 from vltok.errors import UserError
 from vltok.interfaces import Prior, SamplingConfig
+from vltok.io.recipes import parse
 from vltok.priors.dq_transformer import DQTransformer
 from vltok.priors.drawing import Steps, draw
 from vltok.priors.fixed_raster import FixedRaster, FixedRasterSteps
@@ -195,8 +197,11 @@ def test_the_global_transformer_sees_a_region_as_a_sum():
     ],
 )
 def test_recipes_match_the_dq_transformers_parameters(recipe, base):
+    parser = fit_parser()
+
     def parameters(name: str) -> int:
-        config = yaml.safe_load((RECIPES / f"{name}.yaml").read_text(encoding="utf-8"))["model"]["init_args"]["prior"]
+        recipe = yaml.safe_load(parser.dump(parse(parser, ["--config", str(RECIPES / f"{name}.yaml")])))
+        config = recipe["model"]["init_args"]["prior"]
         with torch.device("meta"):
             prior = find("prior", config["class_path"]).load()(**config["init_args"])
         return sum(parameter.numel() for parameter in prior.parameters())

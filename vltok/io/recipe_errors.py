@@ -159,7 +159,10 @@ class _Explanation:
     def missing(self, names: str) -> str:
         if not self.reads_recipes:
             given = [name.strip() for name in names.split(",")]
-            return f"{' and '.join(self.option(name) or name.upper() for name in given)} must be given"
+            # an argument without an option is shown in capitals, a key as it is written
+            alone = {action.dest for action in self.parser._actions if not action.option_strings}
+            shown = [self.option(name) or (name.upper() if name in alone else name) for name in given]
+            return f"{' and '.join(shown)} must be given"
         option = ".".join([*self.finding.keys, names.split(",")[0]])
         return f"{self.owner} needs {names}: give it in the recipe, or as --{option} on the command line"
 
