@@ -1,9 +1,11 @@
 """Every mode and depth of picture becomes the same RGB."""
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -203,3 +205,12 @@ def test_corrupt(break_it: Callable[[bytes], bytes], reason: str, form: str, ast
 def test_missing_file_is_corrupt(tmp_path) -> None:
     with pytest.raises(CorruptPicture, match="No such file"):
         decode(tmp_path / "gone.jpg")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "device.png").symlink_to("/dev/zero")
+    (tmp_path / "folder.png").mkdir()
+    for name in ("pipe.png", "device.png", "folder.png"):
+        with pytest.raises(CorruptPicture, match="no file"):
+            decode(tmp_path / name)

@@ -13,6 +13,7 @@ import yaml
 import vltok
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
+from vltok.files import sha256_of
 from vltok.interfaces import Prior, PriorLoss, Standalone, Tokenizer
 from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fingerprint, save_prior, save_tokenizer
 from vltok.io.places import find_tokenizer
@@ -325,3 +326,13 @@ def test_a_plugins_prior_is_asked_for_where_it_is_missing(tmp_path: Path) -> Non
 def test_a_name_that_a_plugin_takes_later_means_what_it_meant(bundle: Path, tmp_path: Path) -> None:
     with installed(tmp_path, "outsider", {"quantizer": {"ema-vq": "outsider_module:Quantizer"}}, PLUGIN):
         assert type(load_tokenizer(bundle).quantizer).__name__ == "EMAVectorQuantizer"
+
+
+def test_weights_that_are_not_finite_are_no_model(bundle: Path, change: Callable[[str, Any], None]) -> None:
+    weights = bundle / "model.safetensors"
+    tensors = safetensors.torch.load_file(weights)
+    tensors["project_in.weight"].fill_(float("nan"))
+    safetensors.torch.save_file(tensors, weights)
+    change("weights", {"sha256": sha256_of(weights), "size": weights.stat().st_size})
+    with pytest.raises(UserError, match=r"is damaged: project_in\.weight holds numbers that are not finite"):
+        load_tokenizer(bundle)

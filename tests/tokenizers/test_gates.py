@@ -351,7 +351,7 @@ def test_with_one_granularity_there_is_nothing_to_calibrate() -> None:
     ("make", "message"),
     [
         (lambda: FeatureGate(48, 2, norm_groups=32), r"gate\.norm_groups must divide gate\.channels = 48"),
-        (lambda: FeatureGate(32, 0), r"gate\.granularities must be at least 1"),
+        (lambda: FeatureGate(32, 0), r"gate\.granularities must lie between 1 and 64"),
         (lambda: FeatureGate(32, 2, temperature=0.0), r"gate\.temperature must be positive"),
         (lambda: FeatureGate(32, 2, final_temperature=0.0, anneal_steps=9), r"gate\.final_temperature must be pos"),
         (lambda: FeatureGate(32, 2, final_temperature=0.5), r"final_temperature and gate\.anneal_steps go together"),
@@ -368,3 +368,9 @@ def test_with_one_granularity_there_is_nothing_to_calibrate() -> None:
 def test_bad_arguments(make, message) -> None:
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_so_many_granularities_are_a_mistake():
+    """A count without bounds would be built until the memory is full."""
+    with pytest.raises(UserError, match=r"gate.granularities must lie between 1 and 64, not 18446744073709551616"):
+        FeatureGate(8, 2**64)

@@ -127,6 +127,8 @@ def _fail_in_lines() -> None:
 
 def _quieten() -> None:
     """Silence what libraries say at start-up that a user can do nothing about."""
+    # with it, jsonargparse's errors are tracebacks, and values that it does not know are another one: --debug is ours
+    os.environ.pop("JSONARGPARSE_DEBUG", None)
     # xformers' compiled kernels are not needed: its operators written with PyTorch serve
     logging.getLogger("xformers").setLevel(logging.ERROR)
     # where in the code a warning arose is no news to a user

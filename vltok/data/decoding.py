@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import warnings
 
 import numpy as np
@@ -66,6 +67,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _decode(source: bytes | str | os.PathLike, least_side: int | None) -> Image.Image:
+    if not isinstance(source, bytes) and not stat.S_ISREG(os.stat(source).st_mode):
+        raise ValueError("it is a folder, a pipe or a device, and no file")  # a pipe would be waited for
     try:
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     except Image.UnidentifiedImageError:

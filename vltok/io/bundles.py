@@ -180,11 +180,10 @@ def _save(
     path = Path(path)
     if path.exists() and not (path / CONFIG).is_file() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"'{path}' exists and is no bundle; it is left as it is: choose another folder")
-    for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
-            raise UserError(
-                f"weight {name} holds numbers that are not finite: training has diverged; nothing is written"
-            )
+    if (strange := _not_finite(model)) is not None:
+        raise UserError(
+            f"weight {strange} holds numbers that are not finite: training has diverged; nothing is written"
+        )
     if isinstance(model, Standalone):
         config = {**config, "init_args": {**config.get("init_args", {}), **model.standalone_arguments}}
     tree = _without_downloads(with_names(dict(config), kind))
@@ -223,7 +222,14 @@ def _load(
             f"the weights of bundle '{folder}' do not fit what {CONFIG} describes ({problem}): undo changes to "
             f"{CONFIG}, or copy the bundle again; it was written by vltok {content['vltok']!r}, this is {__version__}"
         ) from error
+    if (strange := _not_finite(model)) is not None:
+        raise UserError(f"'{folder / WEIGHTS}' is damaged: {strange} holds numbers that are not finite")
     return model.eval().to(device)
+
+
+def _not_finite(model: nn.Module) -> str | None:
+    """The first parameter that holds a number that is not finite, if one does."""
+    return next((name for name, value in model.named_parameters() if not value.isfinite().all()), None)
 
 
 def _build(name: str, content: Mapping[str, Any], kind: Kind, interface: type, trust: bool) -> nn.Module:

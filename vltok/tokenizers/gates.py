@@ -20,6 +20,9 @@ from vltok.tokenizers.entropy import calibrated_thresholds, entropy_map
 from vltok.tokenizers.estimators import ESTIMATORS
 from vltok.tokenizers.straight_through import straight_through
 
+#: Factors double or more from each to the next: no picture has as many.
+_MOST_GRANULARITIES = 64
+
 
 class FeatureGate(Gate):
     """Chooses from the encoder's features, and learns to (eq. 3–6).
@@ -67,8 +70,8 @@ class FeatureGate(Gate):
         noise: float = 1.0,
     ) -> None:
         super().__init__()
-        if granularities < 1:
-            raise UserError(f"gate.granularities must be at least 1, not {granularities}")
+        if not 1 <= granularities <= _MOST_GRANULARITIES:
+            raise UserError(f"gate.granularities must lie between 1 and {_MOST_GRANULARITIES}, not {granularities}")
         if norm_groups is not None and (norm_groups < 1 or channels % norm_groups):
             raise UserError(f"gate.norm_groups must divide gate.channels = {channels} (or be null), not {norm_groups}")
         if temperature <= 0:

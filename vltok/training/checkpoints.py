@@ -123,7 +123,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"checkpoint '{path}' is damaged: it is cut short, or no checkpoint at all") from error
     except pickle.UnpicklingError as error:
         raise UserError(f"checkpoint '{path}' holds more than tensors and plain values: it is not loaded") from error
-    except (OSError, RuntimeError) as error:
+    # what zip archives, pickle and torch make of damaged bytes can be an error of nearly any kind
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it holds no tensors as torch writes them"
         raise UserError(f"checkpoint '{path}' cannot be read: {reason}") from error
     missing = [part for part in _PARTS if part not in content] if isinstance(content, dict) else list(_PARTS)

@@ -75,7 +75,7 @@ def test_damaged_checkpoints_are_refused(tmp_path, name, cut) -> None:
 def test_files_without_tensors_are_refused(tmp_path) -> None:
     with pytest.raises(UserError, match="there is no checkpoint"):
         load_tensors(tmp_path / "none.ckpt")
-    for content in ({"epoch": 3}, [1, 2], {"state_dict": {}}):
+    for content in ({"epoch": 3}, [1, 2], {"state_dict": {}}, {"state_dict": 3}):
         torch.save(content, tmp_path / "last.ckpt")
         with pytest.raises(UserError, match="holds no tensors"):
             load_tensors(tmp_path / "last.ckpt")

@@ -39,6 +39,7 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"checkpoint '{path}' is damaged or no checkpoint: {reason}") from error
     content = content.get("state_dict", content) if isinstance(content, Mapping) else {}
+    content = content if isinstance(content, Mapping) else {}
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f"checkpoint '{path}' holds no tensors, neither at its top nor under 'state_dict'")
