@@ -133,6 +133,18 @@ def test_other_workers_are_refused_where_the_order_follows_from_them(write: Call
         loader(1).load_state_dict(loader(2).state_dict())
 
 
+def test_the_end_of_an_epoch_is_stored_as_that() -> None:
+    position = Position(5, {})
+    for _ in range(5):
+        position.take()
+    state = position.state_dict()
+    assert (state["epoch"], state["batch"]) == (0, 5)
+    position.load_state_dict(state)
+    position.set_epoch(0)
+    assert position.state_dict() == state  # as where only a validation is left of the epoch
+    assert (position.start(), position.epoch) == (0, 1)  # a plain loop goes on with the next
+
+
 def test_a_position_holds_for_its_epoch_alone() -> None:
     position = Position(5, {})
     position.load_state_dict({"epoch": 2, "batch": 3})

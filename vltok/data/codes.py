@@ -143,7 +143,8 @@ class CodeLoader:
 
     def __iter__(self) -> Iterator[Codes]:
         """An epoch; or, after `load_state_dict`, the rest of the one that was left."""
-        left = self.plan(self.sampler.epoch)[self.sampler.start() :]
+        taken = self.sampler.start()
+        left = self.plan(self.sampler.epoch)[taken:]
         loader = worker_loader(_Read(self._dataset), self._workers, sampler=left, batch_size=None)
         for codes in load(loader):
             self.sampler.take()

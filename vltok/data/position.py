@@ -31,7 +31,9 @@ class Position:
 
     def start(self) -> int:
         """Start a pass over the epoch: returns how many of its batches were taken before training was resumed."""
-        if not self._loaded:
+        if self._loaded and self._taken == self._batches:  # nothing is left of the epoch that was left
+            self.set_epoch(self.epoch + 1)
+        elif not self._loaded:
             self._taken = 0
         self._loaded = False
         return self._taken
@@ -42,8 +44,7 @@ class Position:
 
     def state_dict(self) -> dict[str, int]:
         """Where the next batch stands, and what the batches follow from."""
-        over = self._taken == self._batches
-        return {"epoch": self.epoch + over, "batch": 0 if over else self._taken, **self._order}
+        return {"epoch": self.epoch, "batch": self._taken, **self._order}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Stand where another position stood.
