@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 _PRELOADED = [
     *(f"vltok.cli.{name}" for name in ("ablate", "evaluating", "fitting", "reconstruct", "sample", "tokenize")),
@@ -172,6 +173,7 @@ def _run(
     os.chdir(cwd)
     torch.set_num_threads(1)
     multiprocessing.set_start_method(None, force=True)  # as in a process that no server has forked
+    rank_zero_only.rank = int(os.environ.get("RANK", 0))  # the server has imported Lightning, which asks once
     sys.argv = ["vltok", *arguments]
     for fault in faults:
         fault()
