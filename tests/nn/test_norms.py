@@ -11,3 +11,9 @@ def test_norm_has_32_groups_or_as_many_as_divide(channels, groups) -> None:
     expected = F.group_norm(x, groups, eps=1e-6)
     torch.testing.assert_close(group_norm(channels)(x), expected)
     torch.testing.assert_close(group_norm_silu(channels)(x), expected * expected.sigmoid())
+
+
+def test_the_norm_of_a_single_value_is_its_bias() -> None:
+    norm = group_norm(8)
+    torch.nn.init.normal_(norm.bias)
+    torch.testing.assert_close(norm(torch.randn(1, 8, 1, 1)), norm.bias.view(1, 8, 1, 1), atol=1e-3, rtol=0)

@@ -5,7 +5,6 @@ import math
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from timm.layers import GroupNorm, GroupNormAct
 from torch import Tensor, nn
 
 from vltok.processes import sum_over_processes, world
@@ -15,14 +14,35 @@ GROUPS = 32
 EPSILON = 1e-6
 
 
-def group_norm(channels: int) -> GroupNorm:
+def group_norm(channels: int) -> "GroupNorm":
     """Group norm with 32 groups, or with as many as divide both 32 and the width."""
-    return GroupNorm(channels, math.gcd(channels, GROUPS), eps=EPSILON)
+    return GroupNorm(math.gcd(channels, GROUPS), channels, nn.Identity())
 
 
-def group_norm_silu(channels: int) -> GroupNormAct:
+def group_norm_silu(channels: int) -> "GroupNorm":
     """The same, followed by SiLU."""
-    return GroupNormAct(channels, math.gcd(channels, GROUPS), eps=EPSILON, act_layer="silu", inplace=False)
+    return GroupNorm(math.gcd(channels, GROUPS), channels, nn.SiLU())
+
+
+class GroupNorm(nn.Module):
+    """Group norm, also of groups of a single value, as a small image's coarsest code has; torch's own refuses those.
+
+    Args:
+        groups: How many groups the channels form.
+        channels: Width of what is normalised.
+        activation: Applied to the result.
+    """
+
+    def __init__(self, groups: int, channels: int, activation: nn.Module) -> None:
+        super().__init__()
+        self.groups = groups
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.activation = activation
+
+    def forward(self, features: Float[Tensor, "b c H W"]) -> Float[Tensor, "b c H W"]:
+        """Normalise each group of channels of each image."""
+        return self.activation(torch.group_norm(features, self.groups, self.weight, self.bias, EPSILON))
 
 
 class BatchNorm(nn.Module):

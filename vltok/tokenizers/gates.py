@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vltok.codes import Ratios
 from vltok.errors import UserError, check_seed
 from vltok.interfaces import Calibrated, Gate, GateDecision
+from vltok.nn.norms import GroupNorm
 from vltok.tokenizers.entropy import calibrated_thresholds, entropy_map
 from vltok.tokenizers.estimators import ESTIMATORS
 from vltok.tokenizers.straight_through import straight_through
@@ -96,7 +97,7 @@ class FeatureGate(Gate):
         # without a schedule there is nothing to go on with
         self.register_buffer("steps", torch.zeros(()), persistent=anneal_steps + soft_steps > 0)
         self.norms = nn.ModuleList(
-            nn.Identity() if norm_groups is None else nn.GroupNorm(norm_groups, channels, eps=1e-6)
+            nn.Identity() if norm_groups is None else GroupNorm(norm_groups, channels, nn.Identity())
             for _ in range(granularities)
         )
         width = granularities * channels
