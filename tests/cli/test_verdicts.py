@@ -36,6 +36,11 @@ def _raised(call) -> BaseException:
         (UserError("data cannot be loaded: can't allocate memory"), "fit", "lower data.batch_size"),
         (MemoryError(), "reconstruct", "lower --tile"),
         (
+            RuntimeError("Caught KeyError in DataLoader worker process 0.\nOriginal:\n  File\nKeyError: 'a'\n"),
+            "fit",
+            "error: a process that loads data failed: KeyError: 'a';",
+        ),
+        (
             RuntimeError(
                 "CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported"
             ),

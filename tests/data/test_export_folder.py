@@ -1,5 +1,6 @@
 """How an export claims its folder, grows, and takes another's place."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from vltok.data.code_export import CodeExport
 from vltok.data.code_manifest import CodeManifest
 from vltok.data.export_folder import ExportFolder
+from vltok.data.export_records import ShardRecord
 from vltok.errors import UserError
 
 from .code_exports import SPEC, random_codes, settings, write_shards
@@ -41,6 +43,16 @@ def test_what_was_refused_before_anything_was_finished_leaves_nothing(tmp_path: 
     (kinds["pictures"]).mkdir()
     (kinds["pictures"] / "000000.png").write_bytes(b"of a shard that was not finished")
     export.close()
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_shard_that_could_not_be_noted_any_more_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(record: ShardRecord, path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ShardRecord, "write", full)
+    with pytest.raises(UserError, match="is full"):
+        written(tmp_path / "codes", shards=[0])
     assert not any(tmp_path.iterdir())
 
 

@@ -1,5 +1,7 @@
 """Places of crops, split between processes; and Lightning's view of a loader."""
 
+import random
+
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from vltok.data import loading
 from vltok.data.images import ImageBatch
-from vltok.data.loading import Places
+from vltok.data.loading import Places, crop_generator
 from vltok.data.photos import Photos
 
 
@@ -89,3 +91,10 @@ def test_lightning_trains_on_it(tmp_path) -> None:
     first, second = module.batches[:3], module.batches[3:]
     assert not any(torch.equal(one.images, other.images) for one in first for other in second)
     assert torch.equal(module.held_out[0].images, module.held_out[2].images)
+
+
+def test_a_name_that_is_no_text_gives_a_crop_like_any_other() -> None:
+    draws = {key: crop_generator(0, "training", 1, key).random() for key in ("caf\udce9.png", "cafe.png")}
+    assert len(set(draws.values())) == 2
+    # those of text are what they always were
+    assert draws["cafe.png"] == random.Random("0/training/1/cafe.png").random()

@@ -37,8 +37,8 @@ _FIRST = {  # what is there when the signal comes
     SAMPLE: "codes/codes-000000.tar",
     DETOKENIZE: "cat/001.png",
     RECONSTRUCT: "001.png",
-    EVALUATE: "",
-    PACK: ".shard-000000*",
+    EVALUATE: ".*",  # its lock
+    PACK: ".packing/*.tar",
     ABLATE: "*/seed-0/checkpoints/last.ckpt",
 }
 
@@ -50,8 +50,7 @@ def test_signal(command: tuple[str, ...], name: str, here: Path, undisturbed, st
     command_of = (*command, "--trainer.max_steps=200") if command[0] in ("fit", "ablate") else command
     out = here / "out"
     process = start(*to(out, command_of))
-    if _FIRST[command]:
-        process.wait_until(lambda: list(out.glob(_FIRST[command])))
+    process.wait_until(lambda: list(out.glob(_FIRST[command])))
     time.sleep(random.random() * 0.05)
     with contextlib.suppress(ProcessLookupError):
         process.signal(getattr(signal, name))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import random
 import re
 import shutil
 import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -239,15 +240,15 @@ def _readable(
     """The samples whose pictures can be read, with their files."""
     paths = [os.path.join(folder, sample.path) for sample in samples]
     with contextlib.ExitStack() as stack:
-        reasons: Iterable[str | None] = map(_what_is_wrong, paths)
+        look: Callable[..., Iterable[str | None]] = map
         if workers > 1:
             # unlike a pool of multiprocessing, it does not wait for a process that was killed
             # Ctrl-C reaches them, too, but it is this process that ends them
             pool = ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
             stack.callback(pool.shutdown, cancel_futures=True)
-            reasons = pool.map(_what_is_wrong, paths, chunksize=16)
+            look = functools.partial(pool.map, chunksize=16)
         try:
-            for sample, path, reason in zip(samples, paths, reasons, strict=True):
+            for sample, path, reason in zip(samples, paths, look(_what_is_wrong, paths), strict=True):
                 if reason is None:
                     yield sample, Path(path).read_bytes()
                 else:

@@ -45,7 +45,9 @@ def verdict(error: BaseException, verb: str) -> tuple[str, int]:
     found = _of_memory(error, text, verb)
     if found is None and isinstance(error, UserError):
         found = text
-    found = found or _of_system(error, text) or _of_device(text) or _of_other_code(error, text)
+    found = (
+        found or _of_system(error, text) or _of_device(text) or _of_worker(str(error)) or _of_other_code(error, text)
+    )
     if found is not None:
         return f"error: {found}", 1
     return f"unexpected: {type(error).__name__}: {text} (run again with --debug for the traceback)", 1
@@ -84,6 +86,13 @@ def _of_device(text: str) -> str | None:
         f"the GPU stopped ({said.rstrip('.')}): go on from what is finished; where it happens again, set "
         "CUDA_LAUNCH_BLOCKING=1 and give --debug to see at which call"
     )
+
+
+def _of_worker(said: str) -> str | None:
+    """Of an error in a worker of a data module that uses PyTorch's loader: it gives the whole traceback as its text."""
+    if "in DataLoader worker process" not in said:
+        return None
+    return f"a process that loads data failed: {said.strip().splitlines()[-1].strip()}; --debug shows the traceback"
 
 
 def _of_other_code(error: BaseException, text: str) -> str | None:

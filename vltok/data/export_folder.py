@@ -285,6 +285,10 @@ class ExportFolder:
         if work.name == _UNFINISHED and readable_run(work) is not None:
             for place in self._pictures.values():
                 shutil.rmtree(place, ignore_errors=True)
+            if not (self.folder / MANIFEST).exists():
+                for path in self.folder.iterdir():  # one that was put in place, and not noted any more
+                    if _SHARD.fullmatch(path.name):
+                        path.unlink()
         if work.is_dir():
             shutil.rmtree(work)
 

@@ -74,7 +74,8 @@ class Pictures(ABC):
 
 def crop_generator(seed: int, purpose: str, epoch: int, key: str) -> random.Random:
     """The randomness of one crop: it depends on these alone, not on the order or the process that makes it."""
-    return random.Random(f"{seed}/{purpose}/{epoch}/{key}")
+    # a file's name need not be text in any encoding
+    return random.Random(f"{seed}/{purpose}/{epoch}/{key}".encode("utf-8", "surrogateescape"))
 
 
 class Crops(Dataset[Draw]):
