@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 #: NumPy's older generators, and Lightning with them, take no larger one.
 LARGEST_SEED = 2**32 - 1
+#: What libraries say of memory that ran out, where they raise no error of its kind.
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory", "Cannot allocate memory")
 _LONGEST_WORD = 160
 _LONGEST_LINE = 400
 
@@ -16,6 +18,11 @@ class UserError(Exception):
 
 class SaidElsewhere(UserError):
     """An error that another process of the same training tells the user: here the command line prints nothing."""
+
+
+def of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out."""
+    return isinstance(error, MemoryError) or any(said in str(error) for said in _OUT_OF_MEMORY)
 
 
 def unknown(what: str, given: object, allowed: Iterable[object]) -> UserError:

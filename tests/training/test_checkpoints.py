@@ -1,5 +1,6 @@
 """Checkpoints are written whole or not at all, and a damaged one is known for what it is."""
 
+import errno
 import multiprocessing
 import os
 import resource
@@ -179,3 +180,25 @@ def test_where_all_are_damaged_it_is_said_in_one_line(
         heal_checkpoint(last)
     assert "\n" not in str(raised.value)
     assert sorted(last.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "message"),
+    [
+        ("pathlib.Path.open", PermissionError(errno.EACCES, "Permission denied"), "cannot be read: Permission denied"),
+        ("pathlib.Path.open", OSError(errno.EMFILE, "Too many open files"), "cannot be read: Too many open files"),
+        ("torch.load", RuntimeError("DefaultCPUAllocator: can't allocate memory"), "can't allocate memory"),
+        ("torch.load", MemoryError("too little"), "too little"),
+    ],
+)
+def test_one_that_is_whole_but_cannot_be_read_now_is_left_where_it_is(
+    last: Path, where: str, error: Exception, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, fail)
+        with pytest.raises((UserError, RuntimeError, MemoryError), match=message):
+            heal_checkpoint(last)
+    assert (step_of(last), step_of(previous_of(last))) == (2, 1)

@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 from types import FrameType
 
-from vltok.errors import UserError
+from vltok.errors import UserError, of_memory
 
 #: For each verb, the settings that its memory follows from.
 _SETTINGS = {
@@ -22,8 +22,6 @@ _SETTINGS = {
     "sample": "--batch-size",
     "pack": "--workers",
 }
-#: What libraries say of memory that ran out, where they raise no error of its kind.
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory", "Cannot allocate memory")
 #: What libraries written in other languages say of a full disk.
 _DISK_FULL = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed writing")
 _LIBRARIES = ("site-packages", "dist-packages")
@@ -42,7 +40,7 @@ def verdict(error: BaseException, verb: str) -> tuple[str, int]:
         return f"error: {text}", 2
     if isinstance(error, KeyboardInterrupt):
         return f"interrupted{f': {text}' if text else ''}", 130
-    found = _of_memory(error, text, verb)
+    found = _of_memory(error, verb)
     if found is None and isinstance(error, UserError):
         found = text
     found = (
@@ -53,10 +51,10 @@ def verdict(error: BaseException, verb: str) -> tuple[str, int]:
     return f"unexpected: {type(error).__name__}: {text} (run again with --debug for the traceback)", 1
 
 
-def _of_memory(error: BaseException, text: str, verb: str) -> str | None:
+def _of_memory(error: BaseException, verb: str) -> str | None:
     torch = sys.modules.get("torch")
     on_device = torch is not None and isinstance(error, torch.OutOfMemoryError)
-    if not (on_device or isinstance(error, MemoryError) or any(said in text for said in _OUT_OF_MEMORY)):
+    if not (on_device or of_memory(error)):
         return None
     where = "the device has no memory left" if on_device else "there is no memory left"
     return f"{where}: lower {_SETTINGS.get(verb, 'what is done at once')}; what was finished stays"

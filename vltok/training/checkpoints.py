@@ -16,12 +16,16 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 
-from vltok.errors import UserError
+from vltok.errors import UserError, of_memory
 from vltok.files import written_whole
 from vltok.version import __version__
 
 #: What Lightning needs to go on.
 _PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step", "epoch")
+
+
+class DamagedCheckpoint(UserError):
+    """A checkpoint whose bytes are not those that were written."""
 
 
 class WholeCheckpoints(CheckpointIO):
@@ -85,7 +89,8 @@ def heal_checkpoint(path: Path) -> dict[str, Any]:
     What a killed process left half-written is removed. Only one process may call it, and none that writes.
 
     Raises:
-        UserError: There is no whole checkpoint.
+        UserError: There is no whole checkpoint, or the newest, which is left where it is, may not be read.
+        RuntimeError: There is too little memory to read it.
     """
     for unfinished in path.parent.glob(f".{path.name}.*"):
         unfinished.unlink()
@@ -93,7 +98,7 @@ def heal_checkpoint(path: Path) -> dict[str, Any]:
     if path.is_file():
         try:
             return read_checkpoint(path)
-        except UserError as error:
+        except DamagedCheckpoint as error:
             if not previous.is_file():
                 raise
             reason = str(error)
@@ -111,25 +116,35 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint to the host's memory, and see that every byte is as it was written.
 
     Raises:
-        UserError: It is damaged, or none of `vltok fit`.
+        DamagedCheckpoint: It is damaged, or none of `vltok fit`.
+        UserError: It may not be read, or not loaded.
+        RuntimeError: There is too little memory.
     """
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UserError(f"checkpoint '{path}' cannot be read: {error.strerror}") from error
     try:
         with zipfile.ZipFile(path) as archive:  # torch itself does not look at the checksums
             broken = archive.testzip()
         if broken is not None:
-            raise UserError(f"checkpoint '{path}' is damaged: {broken} is not what was written")
+            raise DamagedCheckpoint(f"checkpoint '{path}' is damaged: {broken} is not what was written")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise UserError(f"checkpoint '{path}' is damaged: it is cut short, or no checkpoint at all") from error
+        raise DamagedCheckpoint(f"checkpoint '{path}' is damaged: it is cut short, or no checkpoint at all") from error
     except pickle.UnpicklingError as error:
-        raise UserError(f"checkpoint '{path}' holds more than tensors and plain values: it is not loaded") from error
+        raise DamagedCheckpoint(
+            f"checkpoint '{path}' holds more than tensors and plain values: it is not loaded"
+        ) from error
     # what zip archives, pickle and torch make of damaged bytes can be an error of nearly any kind
     except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        if of_memory(error):  # another time there is enough
+            raise
         reason = error.strerror if isinstance(error, OSError) else "it holds no tensors as torch writes them"
-        raise UserError(f"checkpoint '{path}' cannot be read: {reason}") from error
+        raise DamagedCheckpoint(f"checkpoint '{path}' cannot be read: {reason}") from error
     missing = [part for part in _PARTS if part not in content] if isinstance(content, dict) else list(_PARTS)
     if missing:
-        raise UserError(f"'{path}' is no checkpoint of a training: it lacks {', '.join(missing)}")
+        raise DamagedCheckpoint(f"'{path}' is no checkpoint of a training: it lacks {', '.join(missing)}")
     return content
 
 
