@@ -13,6 +13,7 @@ import torch
 from vltok.cli import fitting
 from vltok.cli.fit import RunFolder
 from vltok.cli.main import main
+from vltok.errors import UserError
 from vltok.files import alone_in
 
 from .exports import contents
@@ -64,6 +65,23 @@ def test_a_failure_after_the_first_checkpoint_keeps_the_new_run(
     assert "a callback of my own fails" in line and f"go on with 'vltok fit --resume --out {run}'" in line
     assert {path.name for path in run.iterdir()} == {"config.yaml", "logs", "checkpoints"}
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 8
+
+
+def test_without_checkpoints_the_old_run_stays_until_the_new_one_is_measured(
+    run: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    before = contents(run)
+
+    def fail(*_: object) -> None:
+        raise UserError("the figures fail")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "report_tokenizer", fail)
+        assert _overwrite(recipe, run, "--trainer.enable_checkpointing=false") == 1
+        assert one_line(capsys).endswith("the figures fail; the run that was there is back")
+        assert contents(run) == before
+    assert _overwrite(recipe, run, "--trainer.enable_checkpointing=false") == 0
+    assert not (run / "checkpoints").exists() and (run / "bundle").is_dir() and not (run / ".replaced").exists()
 
 
 def _write(folder: RunFolder, text: str, checkpoint: bool = True) -> None:

@@ -107,16 +107,20 @@ def fit(arguments: Sequence[str]) -> None:
             # no pickle is loaded from a file
             with failing_together(trainer):
                 trainer.fit(built.model, datamodule=built.data, ckpt_path=checkpoint, weights_only=True)
-        if leads:
+        resumable = folder.resumable  # without a checkpoint, the figures and the bundle are all that comes of it
+        if leads and resumable:
             folder.forget_replaced()
         recipe = yaml.safe_load(text)
-        with measuring(folder), failing_together(trainer):
+        kept = measuring(folder) if resumable else keeping(folder, trainer, last, config.resume)
+        with kept, failing_together(trainer):
             if isinstance(built.model, PriorTraining):
                 report_prior(built.model, built.data, trainer, recipe, folder, last.seconds, config.trust)
             if isinstance(built.model, TokenizerTraining):
                 _part()
                 if trainer.is_global_zero:
                     report_tokenizer(built.model, built.data, trainer, recipe, folder, last.seconds)
+        if leads:
+            folder.forget_replaced()
 
 
 def fit_parser() -> ArgumentParser:
