@@ -79,6 +79,15 @@ def test_the_lists_name_options_that_exist(finished: tuple[Path, str]) -> None:
             resumed_recipe(own, {**own, "trainer": {**own["trainer"], key: "other"}})
 
 
+def test_a_function_that_makes_a_callback_is_compared(finished: tuple[Path, str]) -> None:
+    own = yaml.safe_load((finished[0] / "config.yaml").read_text())
+    made = [*own["trainer"]["callbacks"], {"class_path": "tests.cli.test_fit_resume.one_line"}]
+    changed = {**own, "trainer": {**own["trainer"], "callbacks": made}}
+    with pytest.raises(UserError, match=r"trainer\.callbacks"):
+        resumed_recipe(own, changed)
+    assert resumed_recipe(changed, changed) == changed
+
+
 def test_callbacks_that_keep_nothing_come_and_go(finished: tuple[Path, str]) -> None:
     own = yaml.safe_load((finished[0] / "config.yaml").read_text())
     watching = {"class_path": "vltok.training.PictureLogger", "init_args": {"count": 2}}

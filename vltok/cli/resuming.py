@@ -57,7 +57,12 @@ def _compared(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe without the callbacks that keep nothing in a checkpoint: they watch, and may come and go."""
     callbacks = recipe["trainer"]["callbacks"] or []
     callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
-    lasting = [entry for entry in callbacks if pydoc.locate(entry["class_path"]).state_dict is not Callback.state_dict]
+    # a function that makes one does not say what it keeps
+    lasting = [
+        entry
+        for entry in callbacks
+        if getattr(pydoc.locate(entry["class_path"]), "state_dict", None) is not Callback.state_dict
+    ]
     return {**recipe, "trainer": {**recipe["trainer"], "callbacks": lasting}}
 
 
