@@ -1,6 +1,6 @@
 """`python -m tests.soak`: how memory, open files and threads grow while tiny jobs run for long. Linux only.
 
-Each job is a process, at which this one looks from outside a few times a second. After the first third, which warms up,
+Each job is a process, at which this one looks from outside many times a second. After the first third, which warms up,
 a line is fitted to what was seen over the progress. The slopes are printed, and one that is above its limit fails.
 """
 
@@ -23,7 +23,7 @@ from tests.faults.project import make_project
 #: The most that each may grow: kB of memory, files, threads; in 1,000 steps or pictures.
 _LIMITS = {"memory": 1000.0, "of a worker": 1000.0, "files": 0.5, "threads": 0.5, "processes": 0.5}
 _WARM_UP = 1 / 3
-_SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_BETWEEN_LOOKS = 0.02
 
 
 @dataclass(frozen=True)
