@@ -23,7 +23,7 @@ def installed(
     Args:
         folder: Where to write it.
         name: Its name.
-        entry_points: For each kind of component, names and targets.
+        entry_points: For each kind of component, or ``part``, names and targets.
         source: The module's text.
         requires: What it depends on.
     """
@@ -32,7 +32,7 @@ def installed(
     lines = ["Metadata-Version: 2.1", f"Name: {name}", "Version: 1.5", *(f"Requires-Dist: {each}" for each in requires)]
     (information / "METADATA").write_text("\n".join(lines) + "\n")
     sections = [
-        "\n".join([f"[{registry.KINDS[kind][0]}]", *(f"{key} = {target}" for key, target in points.items())])
+        "\n".join([f"[{_group(kind)}]", *(f"{key} = {target}" for key, target in points.items())])
         for kind, points in entry_points.items()
     ]
     (information / "entry_points.txt").write_text("\n".join(sections) + "\n")
@@ -42,3 +42,7 @@ def installed(
         yield
     sys.modules.pop(f"{name}_module", None)
     registry._import.cache_clear()
+
+
+def _group(kind: str) -> str:
+    return registry.PARTS if kind == "part" else registry.KINDS[kind][0]

@@ -42,6 +42,9 @@ KINDS = {
 }
 
 
+#: The group in which a plug-in declares classes of a kind of its own, so that bundles may name them.
+PARTS = "vltok.parts"
+
 #: The distribution whose interfaces components implement.
 OWN = "vltok"
 
@@ -128,7 +131,7 @@ def components(kind: str) -> tuple[Component, ...]:
 
 
 def registered(class_path: str, kind: str | None = None) -> type | None:
-    """The class that a dotted path means, where it is exactly that of a registered component; else None.
+    """The class that a dotted path means, where it is that of a registered component or part of a plug-in; else None.
 
     Nothing but registered components is imported: a path that is none of theirs is not followed.
 
@@ -150,6 +153,10 @@ def registered(class_path: str, kind: str | None = None) -> type | None:
             found = component.load()
             if getattr(sys.modules.get(module), name, None) is found:
                 return found
+    for point in _entry_points(PARTS):
+        if point.value.replace(":", ".") == class_path:
+            found = _import(point.value)
+            return found if isinstance(found, type) else None
     return None
 
 

@@ -179,6 +179,40 @@ def test_a_plugins_own_defaults_need_no_trust(bundle: Path, change, tmp_path: Pa
             load_tokenizer(".", trust=True)
 
 
+#: A component with a part of a kind of its own, and settings in a class of its own.
+WITH_PARTS = """
+from dataclasses import dataclass
+from vltok.tokenizers.quantizers import VectorQuantizer
+class Part:
+    def __init__(self, x: int) -> None:
+        self.x = x
+class Declared(Part): pass
+class Undeclared(Part): pass
+@dataclass
+class Settings:
+    rank: int = 1
+class Quantizer(VectorQuantizer):
+    def __init__(self, size: int, dimension: int, part: Part, settings: Settings | None = None) -> None:
+        super().__init__(size, dimension)
+"""
+
+
+def test_a_plugin_declares_the_parts_that_bundles_may_name(bundle: Path, change, tmp_path: Path) -> None:
+    points = {
+        "quantizer": {"with-parts": "outsider_module:Quantizer"},
+        "part": {"declared": "outsider_module:Declared"},
+    }
+    part = {"class_path": "outsider_module.Declared", "init_args": {"x": 3}}
+    arguments = {"size": 8, "dimension": 2, "part": part, "settings": {"rank": 4}}
+    with installed(tmp_path, "outsider", points, WITH_PARTS):
+        change(("quantizer",), {"class_path": "with-parts", "init_args": arguments})
+        with pytest.raises(UserError, match="do not fit what"):  # it is built; the weights are of another quantizer
+            load_tokenizer(".")
+        change(("quantizer", "init_args", "part", "class_path"), "outsider_module.Undeclared")
+        with pytest.raises(UserError, match="trust=True"):
+            load_tokenizer(".")
+
+
 def test_what_lies_in_the_current_folder_is_not_installed(bundle: Path, change) -> None:
     information = bundle / "outsider-1.0.dist-info"
     information.mkdir()

@@ -6,10 +6,12 @@ classes that `check` has found, whatever form such a value takes.
 """
 
 import contextlib
+import dataclasses
 import inspect
 import re
 import sys
 import threading
+import typing
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -47,7 +49,7 @@ def only_imports(classes: Collection[type] | None) -> Iterator[None]:
     with _SETTINGS:
         before = {name: settings.parsing_settings[name] for name in _IMPORTS}
         if classes is not None:
-            named = [*classes, *(default for each in classes for default in _defaults(each))]
+            named = [*classes, *(part for each in classes for part in _declared(each))]
             allowed = dict.fromkeys((path for each in named for path in _paths(each)), True)
             settings.parsing_settings.update(import_path_verdicts={"*": False, **allowed}, import_paths_enforced=True)
         try:
@@ -89,12 +91,15 @@ def _classes(tree: Any, keys: tuple[str, ...]) -> Iterator[type]:
         raise distrusted(place, f"{tree!r}: it names a place outside of the bundle")
 
 
-def _defaults(component: type) -> Iterator[Any]:
-    """The classes and functions that a class takes where its arguments are left out."""
+def _declared(component: type) -> Iterator[Any]:
+    """The classes and functions that a class's own arguments name: as their types, or where they are left out."""
     for constructor in {owner.__init__ for owner in component.__mro__ if inspect.isfunction(owner.__init__)}:
         for parameter in inspect.signature(constructor).parameters.values():
             if parameter.default is not parameter.empty and hasattr(parameter.default, "__qualname__"):
                 yield parameter.default
+        with contextlib.suppress(NameError, TypeError):  # a type that cannot be resolved names nothing
+            for hint in typing.get_type_hints(constructor).values():
+                yield from (part for part in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(part))
 
 
 def _paths(named: Any) -> Iterator[str]:
