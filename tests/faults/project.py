@@ -5,28 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.cli.exports import write_bundle, write_pictures
+from tests.cli.runs import dq_vae
 from tests.faults.commands import DATA, EVALUATE, FIT, FIT_PRIOR, PACK, to
 from tests.faults.processes import Running
 
-_MODEL = """
-  class_path: vltok.training.TokenizerTraining
-  init_args:
-    tokenizer:
-      class_path: dq-vae
-      init_args:
-        encoder: {class_path: patch, init_args: {factors: [4, 8], width: 8, blocks: 1, channels: 8}}
-        gate: {class_path: feature, init_args: {channels: 8, granularities: 2, norm_groups: 4}}
-        quantizer: {class_path: ema-vq, init_args: {size: 300, dimension: 4}}
-        decoder: {class_path: pixel-shuffle, init_args: {factor: 4, channels: 8, width: 8, blocks: 1}}
+TOKENIZER = (
+    "\nseed_everything: 3\n"
+    + dq_vae("feature, init_args: {channels: 8, granularities: 2, norm_groups: 4}", codes=300)
+    + """\
         budget: {class_path: ratio, init_args: {ratios: {4: 0.5, 8: 0.5}}}
     perceptual: {class_path: none}
+data: {class_path: folder, init_args: {root: pictures, size: 16, batch_size: 4, val_share: 0.3, workers: 0}}
+trainer: {accelerator: cpu, max_steps: 20, num_sanity_val_steps: 0}
 """
-TOKENIZER = f"""
-seed_everything: 3
-model:{_MODEL}
-data: {{class_path: folder, init_args: {{root: pictures, size: 16, batch_size: 4, val_share: 0.3, workers: 0}}}}
-trainer: {{accelerator: cpu, max_steps: 20, num_sanity_val_steps: 0}}
-"""
+)
 PRIOR = """
 seed_everything: 5
 model:

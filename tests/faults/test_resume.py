@@ -19,22 +19,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.cli.runs import dq_vae
 from tests.faults.conftest import Start
 from tests.faults.processes import Ended, Running
 from vltok.training.last_checkpoint import LastCheckpoint
 
-_TOKENIZER = """
-seed_everything: 3
-model:
-  class_path: vltok.training.TokenizerTraining
-  init_args:
-    tokenizer:
-      class_path: dq-vae
-      init_args:
-        encoder: {class_path: patch, init_args: {factors: [4, 8], width: 8, blocks: 1, channels: 8, dropout: 0.1}}
-        gate: {class_path: gain, init_args: {channels: 8, ratios: {4: 0.5, 8: 0.5}}}
-        quantizer: {class_path: ema-vq, init_args: {size: 24, dimension: 4}}
-        decoder: {class_path: pixel-shuffle, init_args: {factor: 4, channels: 8, width: 8, blocks: 1}}
+_TOKENIZER = (
+    "\nseed_everything: 3\n"
+    + dq_vae("gain, init_args: {channels: 8, ratios: {4: 0.5, 8: 0.5}}", codes=24, encoder=", dropout: 0.1")
+    + """\
     perceptual: {class_path: none}
     discriminator: {class_path: patchgan, init_args: {width: 8, layers: 1}}
     calibration_batches: 2
@@ -48,6 +41,7 @@ trainer:
   callbacks:
   - {class_path: vltok.training.ExponentialMovingAverage, init_args: {decay: 0.5}}
 """
+)
 _PRIOR = """
 seed_everything: 5
 model:

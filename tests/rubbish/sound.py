@@ -3,25 +3,19 @@
 from pathlib import Path
 
 from ..cli.exports import write_pictures
+from ..cli.runs import dq_vae
 from .warm import WarmProcess
 
-TOKENIZER = """\
-seed_everything: 3
-model:
-  class_path: vltok.training.TokenizerTraining
-  init_args:
-    tokenizer:
-      class_path: dq-vae
-      init_args:
-        encoder: {class_path: patch, init_args: {factors: [4, 8], width: 8, blocks: 1, channels: 8}}
-        gate: {class_path: feature, init_args: {channels: 8, granularities: 2, norm_groups: 4}}
-        quantizer: {class_path: ema-vq, init_args: {size: 16, dimension: 4}}
-        decoder: {class_path: pixel-shuffle, init_args: {factor: 4, channels: 8, width: 8, blocks: 1}}
+TOKENIZER = (
+    "seed_everything: 3\n"
+    + dq_vae("feature, init_args: {channels: 8, granularities: 2, norm_groups: 4}")
+    + """\
         budget: {class_path: ratio, init_args: {ratios: {4: 0.5, 8: 0.5}}}
     perceptual: {class_path: none}
 data: {class_path: folder, init_args: {root: pictures, size: 16, batch_size: 4, workers: 0, val_share: 0.2}}
 trainer: {accelerator: cpu, max_steps: 2}
 """
+)
 PRIOR = """\
 seed_everything: 5
 model:

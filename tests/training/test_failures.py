@@ -8,20 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-RECIPE = """
-model:
-  class_path: vltok.training.TokenizerTraining
-  init_args:
-    tokenizer:
-      class_path: dq-vae
-      init_args:
-        encoder: {class_path: patch, init_args: {factors: [4, 8], width: 8, blocks: 1, channels: 8}}
-        gate: {class_path: random, init_args: {ratios: {4: 0.5, 8: 0.5}}}
-        quantizer: {class_path: ema-vq, init_args: {size: 16, dimension: 4}}
-        decoder: {class_path: pixel-shuffle, init_args: {factor: 4, channels: 8, width: 8, blocks: 1}}
+from ..cli.runs import dq_vae
+
+RECIPE = (
+    "\n"
+    + dq_vae("random, init_args: {ratios: {4: 0.5, 8: 0.5}}")
+    + """\
 data: {class_path: photos, init_args: {size: 16, batch_size: 4, train_crops: 32, val_crops: 2}}
 trainer: {accelerator: cpu, devices: 2, strategy: ddp, max_steps: 8, enable_progress_bar: false}
 """
+)
 
 FAULT = """
 import os
