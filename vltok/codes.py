@@ -19,6 +19,9 @@ from torch import Tensor
 
 from vltok.errors import UserError, whole_number
 
+#: Labels are numbers of 64 bits.
+LARGEST_LABEL = torch.iinfo(torch.int64).max
+
 
 @dataclass(frozen=True)
 class CodeSpec:

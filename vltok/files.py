@@ -152,13 +152,18 @@ def alone_in(folder: Path, seconds: float = 0) -> Iterator[None]:
                 place.rmdir()
 
 
+def is_device(name: str) -> bool:
+    """Whether Windows keeps a name for a device, so that no file can have it."""
+    return _DEVICES.fullmatch(name) is not None
+
+
 def safe_name(name: str) -> str:
     """A text as the name of a file or a folder on any system: short, without separators, no device, not hidden.
 
     Names that differ may become the same. It is empty where nothing of the text can be kept.
     """
     name = _UNSAFE.sub("_", name).strip(" ").rstrip(". ").lstrip(".")
-    if _DEVICES.fullmatch(name):
+    if is_device(name):
         name = f"_{name}"
     if len(name.encode()) > _LONGEST_NAME:
         # which of two long names it is must not be lost

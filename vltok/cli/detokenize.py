@@ -33,7 +33,7 @@ def run(arguments: list[str]) -> None:
     if options.batch_size is not None and options.batch_size < 1:
         raise UserError(f"--batch-size must be at least 1, not {options.batch_size}")
     out, codes = check_folder("--out", options.out), Path(options.codes).resolve()
-    if codes in (out.resolve(), *out.resolve().parents):
+    if out.resolve().is_relative_to(codes):
         raise UserError(f"--out '{out}' lies in the folder of the codes: name another folder")
     _detokenize(options, out)
 
@@ -95,12 +95,13 @@ def _detokenize(options: Namespace, out: Path) -> None:
             start += manifest.settings.shard_size
 
     taken: set[str] = set()
+    inside = out.resolve()
     with alone_in(out), progress("detokenize", manifest.statistics["samples"]) as report:
         for samples in batches():
             images = to_bytes(decode(tokenizer, samples, device))
             for sample, pixels in zip(samples, images.cpu(), strict=True):
                 path = out / f"{picture_name(sample.key, sample.index, taken)}.png"
-                if out.resolve() not in path.parent.resolve().parents and path.parent.resolve() != out.resolve():
+                if not path.parent.resolve().is_relative_to(inside):
                     raise UserError(f"'{path.parent}' is a link that leads out of --out '{out}': remove it")
                 with written_whole(path) as file:
                     to_picture(pixels).save(file)

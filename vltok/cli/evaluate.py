@@ -103,7 +103,7 @@ def evaluate_options(arguments: list[str]) -> EvaluateOptions:
     out = check_folder("--out", options.out).resolve()
     for name in ("root", "val_root"):
         root = options.data.init_args.get(name)
-        if isinstance(root, str) and Path(root).resolve() in (out, *out.parents):
+        if isinstance(root, str) and out.is_relative_to(Path(root).resolve()):
             raise UserError(f"--out '{options.out}' lies in data.{name} '{root}', whose pictures it would join")
     return EvaluateOptions(given[0], parser, options)
 

@@ -23,7 +23,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from vltok.errors import UserError, unknown
-from vltok.files import folder_written_whole
+from vltok.files import folder_written_whole, is_device
 from vltok.io.recipes import parse_options
 from vltok.registry import KINDS, components
 from vltok.version import __version__
@@ -74,8 +74,6 @@ _RECIPES: dict[str, dict[str, Any]] = {
     "importer": {},
 }
 _LONGEST_NAME = 64
-#: No file can have such a name on Windows.
-_RESERVED = ("con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)))
 _TRAIN = """Train with it:
 
 ```sh
@@ -168,7 +166,7 @@ def _check_name(kind: str, name: str) -> None:
         raise UserError(f"{kind} '{name}' is {taken[0].distribution}'s already: choose another name, such as my-{name}")
     if len(name) > _LONGEST_NAME:
         raise UserError(f"name '{name[:20]}…' must have at most {_LONGEST_NAME} letters, not {len(name)}")
-    if name in _RESERVED:
+    if is_device(name):
         raise UserError(f"name '{name}' is that of a device on Windows: choose another, such as my-{name}")
     module = name.replace("-", "_")
     if (

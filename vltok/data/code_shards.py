@@ -27,10 +27,9 @@ import numpy as np
 import torch
 from jaxtyping import Int64, Integer
 
-from vltok.codes import Codes
+from vltok.codes import LARGEST_LABEL, Codes
 from vltok.errors import UserError, unknown
 
-_MOST_LABEL = 2**63 - 1
 _BLOCK = 512  # a tar file is made of blocks of so many bytes
 
 
@@ -78,7 +77,7 @@ def codes_of(samples: Sequence[CodeSample], labelled: bool = False) -> Codes:
 
 
 def _checked_label(sample: CodeSample) -> int:
-    if sample.label is None or not -_MOST_LABEL <= sample.label <= _MOST_LABEL:
+    if sample.label is None or not -LARGEST_LABEL <= sample.label <= LARGEST_LABEL:
         raise UserError(
             f"the codes of '{sample.key}' have label {sample.label}, where all samples must have a whole number: "
             "tokenize their pictures again"

@@ -17,6 +17,7 @@ import webdataset
 from jaxtyping import Float
 from PIL import Image
 
+from vltok.codes import LARGEST_LABEL
 from vltok.data.decoding import EXTENSIONS, decode
 from vltok.data.splits import unit_hash
 from vltok.errors import UserError
@@ -25,7 +26,6 @@ from vltok.errors import UserError
 CLASSES_FILE = "classes.json"
 
 _PICTURES = frozenset(extension.removeprefix(".") for extension in EXTENSIONS)
-_MOST_LABEL = 2**63 - 1
 _CUT = "it was cut short: the mark at the end of a tar file is missing"
 _ADDRESS = re.compile(r"pipe:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
@@ -171,7 +171,7 @@ def label_of(sample: dict) -> int | None:
         ) from error
     if not isinstance(label, int) or isinstance(label, bool):
         return None
-    if abs(label) > _MOST_LABEL:
+    if abs(label) > LARGEST_LABEL:
         raise UserError(
             f"sample {sample['__key__']} of shard '{sample['__url__']}' has a label of more than 64 bits: number the "
             "classes from 0 on"

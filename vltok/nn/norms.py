@@ -14,16 +14,6 @@ GROUPS = 32
 EPSILON = 1e-6
 
 
-def group_norm(channels: int) -> "GroupNorm":
-    """Group norm with 32 groups, or with as many as divide both 32 and the width."""
-    return GroupNorm(math.gcd(channels, GROUPS), channels, nn.Identity())
-
-
-def group_norm_silu(channels: int) -> "GroupNorm":
-    """The same, followed by SiLU."""
-    return GroupNorm(math.gcd(channels, GROUPS), channels, nn.SiLU())
-
-
 class GroupNorm(nn.Module):
     """Group norm, also of groups of a single value, as a small image's coarsest code has; torch's own refuses those.
 
@@ -43,6 +33,16 @@ class GroupNorm(nn.Module):
     def forward(self, features: Float[Tensor, "b c H W"]) -> Float[Tensor, "b c H W"]:
         """Normalise each group of channels of each image."""
         return self.activation(torch.group_norm(features, self.groups, self.weight, self.bias, EPSILON))
+
+
+def group_norm(channels: int) -> GroupNorm:
+    """Group norm with 32 groups, or with as many as divide both 32 and the width."""
+    return GroupNorm(math.gcd(channels, GROUPS), channels, nn.Identity())
+
+
+def group_norm_silu(channels: int) -> GroupNorm:
+    """The same, followed by SiLU."""
+    return GroupNorm(math.gcd(channels, GROUPS), channels, nn.SiLU())
 
 
 class BatchNorm(nn.Module):
