@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from tests.faults.injected import NOT_PERMITTED, small_shared_memory
@@ -47,6 +48,37 @@ class Broken(Pictures):
         raise ZeroDivisionError("a loader of my own\nfails")
 
 
+class Threaded(Broken):
+    """Its processes have a thread that blocks no signal, as those of some libraries do."""
+
+    def read(self, index: int) -> Image.Image:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        return Image.new("RGB", (8, 8))
+
+
+class Wedged(Broken):
+    """Waits for a disk that never answers."""
+
+    def read(self, index: int) -> Image.Image:
+        if index > 3:
+            while True:
+                time.sleep(60)
+        return Image.new("RGB", (8, 8))
+
+
+def loader_of(pictures: Pictures, workers: int) -> Loader:
+    crops = Crops(pictures, CentreCrop(8), seed=0, purpose="val")
+    return Loader(
+        crops,
+        SkippedPictures(max_corrupt=0.0),
+        total=8,
+        batch_size=4,
+        workers=workers,
+        places=Places(8),
+        training=False,
+    )
+
+
 def children() -> set[int]:
     found = set()
     for task in Path(f"/proc/{os.getpid()}/task").iterdir():
@@ -77,6 +109,17 @@ def test_a_killed_worker_is_one_clear_error(computing: bool) -> None:
         list(batches)
 
 
+def running(workers: set[int]) -> set[int]:
+    return {process.pid for process in multiprocessing.active_children()} & workers
+
+
+def ended(workers: set[int]) -> bool:
+    deadline = time.monotonic() + 30
+    while running(workers) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not running(workers)
+
+
 @pytest.mark.parametrize("number", [int(signal.SIGTERM), int(signal.SIGINT)])
 def test_what_stops_a_training_does_not_stop_its_workers(number: int) -> None:
     loader = photographs()
@@ -84,13 +127,33 @@ def test_what_stops_a_training_does_not_stop_its_workers(number: int) -> None:
     workers = workers_of(batches)
     assert len(workers) == 2
     next(batches)  # of the other worker, which has begun by then, too
-    subprocess.run(["kill", f"-{number}", *map(str, workers)], check=True)  # not by their parent
+    subprocess.run(["kill", f"-{number}", *map(str, workers)], check=True)
     assert len(list(batches)) == len(loader) - 2
     del batches, loader
-    deadline = time.monotonic() + 30
-    while children() & workers and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not children() & workers  # but their parent does
+    assert ended(workers)
+
+
+def test_threads_that_block_no_signal_stop_no_worker() -> None:
+    batches = iter(loader_of(Threaded(), 1))
+    workers = workers_of(batches)
+    for worker in workers:
+        os.kill(worker, signal.SIGTERM)
+    time.sleep(0.1)
+    assert len(list(batches)) == 1
+
+
+def test_a_worker_that_has_not_begun_ignores_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = torch.set_num_threads  # what a worker does before anything of ours
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: (os.kill(os.getpid(), signal.SIGTERM), begin(number)))
+    assert len(list(loader_of(Threaded(), 1))) == 2
+
+
+def test_a_worker_that_waits_for_ever_ends_with_the_training() -> None:
+    batches = iter(loader_of(Wedged(), 1))
+    workers = workers_of(batches)
+    assert workers
+    del batches
+    assert ended(workers)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

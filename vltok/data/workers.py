@@ -7,6 +7,8 @@ takes batches until it has finished its step and saved, so that its workers go o
 from __future__ import annotations
 
 import contextlib
+import functools
+import multiprocessing
 import os
 import shutil
 import signal
@@ -14,6 +16,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.util import Finalize
 from types import FrameType
 from typing import Any
 
@@ -24,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from vltok.errors import UserError
 
 _SHARED_MEMORY = "/dev/shm"  # nosec B108
+_IGNORED = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,14 @@ def worker_loader(dataset: Dataset, workers: int, **options: Any) -> DataLoader:
         options: More arguments of `DataLoader`.
     """
     # without a generator, each pass would draw a seed from the numbers of the training
-    return DataLoader(dataset, num_workers=workers, generator=torch.Generator(), worker_init_fn=_stay, **options)
+    options |= {"num_workers": workers, "generator": torch.Generator()}
+    if not workers:
+        return DataLoader(dataset, **options)
+    leash, end = multiprocessing.Pipe(duplex=False)
+    loader = DataLoader(dataset, worker_init_fn=functools.partial(_stay, leash), **options)
+    # also where Python ends first, before it waits for the processes that are left
+    Finalize(loader, end.send_bytes, (b"end",), exitpriority=0)
+    return loader
 
 
 def load(loader: DataLoader) -> Iterator[Any]:
@@ -51,7 +63,7 @@ def load(loader: DataLoader) -> Iterator[Any]:
     Raises:
         UserError: A worker sent a `Failure`, or raised an error, or ended.
     """
-    with _explained():
+    with _explained(), _signals_held():
         batches = iter(loader)
     _explain_deaths()
     while True:
@@ -143,16 +155,30 @@ def _explain_deaths() -> None:
         signal.signal(signal.SIGCHLD, _Deaths(handler))
 
 
-def _stay(worker: int) -> None:
-    """Let this worker be ended by its parent alone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform != "linux":  # elsewhere a signal does not tell who sent it
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let signals wait, in this process and in those that it starts, which may not have come to ignore them."""
+    if sys.platform == "win32":
+        yield
         return
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_obey_parent, args=(os.getppid(),), daemon=True).start()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _IGNORED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _obey_parent(parent: int) -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
+def _stay(leash: Connection, worker: int) -> None:
+    """Ignore signals, in all threads: a library may have some that no mask of this one concerns.
+
+    PyTorch tells its workers to end by a message, then by SIGTERM. One that waits for a disk reads no message: it ends
+    by the leash.
+    """
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_by, args=(leash,), daemon=True).start()
+
+
+def _end_by(leash: Connection) -> None:
+    leash.poll(None)  # reads nothing, so that all workers are told
     os._exit(0)
