@@ -1,6 +1,8 @@
 """What every test may ask for. Shapes in vltok's signatures are checked here, and only here."""
 
+import io
 import json
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,10 +10,13 @@ import jaxtyping
 
 jaxtyping.install_import_hook("vltok", "beartype.beartype")
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
+from skimage import data
 
 PARITY = Path(__file__).parents[2] / "shared" / "parity"
 
@@ -43,3 +48,54 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> Image.Image:
+    """A colour photograph, small, and neither square nor symmetric."""
+    return Image.fromarray(data.astronaut()).resize((96, 72), box=(100, 0, 420, 240))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Callable[..., Path]:
+    """Make a folder of JPEGs: crops of photographs that differ, in classes or flat."""
+
+    def make(classes: int = 3, each: int = 4, name: str = "pictures") -> Path:
+        photograph = data.chelsea()
+        root = tmp_path / name
+        for index in range(max(classes, 1) * each):
+            folder = root / f"class{index // each}" if classes else root
+            folder.mkdir(parents=True, exist_ok=True)
+            crop = np.roll(photograph, 37 * index, axis=1)[40 : 40 + 48 + index, 60:130]
+            Image.fromarray(crop).save(folder / f"picture {index:02d}.v1.jpg", quality=92)
+        return root
+
+    return make
+
+
+def jpeg(index: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.roll(data.coffee(), 31 * index, axis=1)[:40, :56]).save(file, "JPEG", quality=92)
+    return file.getvalue()
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., str]:
+    """Write shards of so many pictures each; returns the pattern that they match."""
+
+    def write(
+        *counts: int, name: str = "train", change: Callable[[int, dict], dict] = lambda index, files: files
+    ) -> str:
+        index = 0
+        for shard, count in enumerate(counts):
+            with tarfile.open(tmp_path / f"{name}-{shard:03d}.tar", "w") as tar:
+                for _ in range(count):
+                    files = change(index, {"jpg": jpeg(index), "cls": str(index % 3).encode()})
+                    for extension, content in files.items():
+                        header = tarfile.TarInfo(f"{name}/{index:04d}.{extension}")
+                        header.size = len(content)
+                        tar.addfile(header, io.BytesIO(content))
+                    index += 1
+        return str(tmp_path / f"{name}-*.tar")
+
+    return write

@@ -11,7 +11,7 @@ from vltok.cli.main import main
 from vltok.codes import CodeSpec
 from vltok.io.recipes import parse
 
-from .data.code_exports import export_codes, random_codes
+from .sequences.code_exports import export_codes, random_codes
 
 ROOT = Path(__file__).parents[1]
 #: Beside a table.yaml stand rows, which change a recipe and are none (tests/evaluation/test_ablations.py).

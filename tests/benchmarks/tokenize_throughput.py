@@ -17,12 +17,12 @@ import yaml
 from PIL import Image
 from skimage import data as photographs
 
-from vltok.data.code_export import CodeExport
-from vltok.data.code_manifest import ExportSettings
-from vltok.data.folder import Folder
-from vltok.data.tokenizing import encode, write_codes
 from vltok.interfaces import Calibrated, Tokenizer
 from vltok.io.recipes import instantiate, parse_tree, recipe_parser
+from vltok.pictures.folder import Folder
+from vltok.sequences.export import CodeExport
+from vltok.sequences.manifest import ExportSettings
+from vltok.verbs.tokenizing import encode, write_codes
 
 ROOT = Path(__file__).parents[2]
 

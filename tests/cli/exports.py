@@ -39,9 +39,9 @@ PRIOR = {
 
 _PRELOADED = [
     "vltok.cli.tokenize",
-    "vltok.data.folder",
-    "vltok.data.photos",
-    "vltok.data.tokenizing",
+    "vltok.pictures.folder",
+    "vltok.pictures.photos",
+    "vltok.verbs.tokenizing",
     "vltok.io.bundles",
     "vltok.tokenizers.budgets",
     "vltok.tokenizers.decoders",

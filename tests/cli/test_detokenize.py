@@ -7,10 +7,10 @@ from PIL import Image
 
 from vltok.cli.detokenize import picture_name
 from vltok.cli.main import main
-from vltok.data.folder import Folder
-from vltok.data.photos import Photos
-from vltok.evaluation.pixels import to_bytes
 from vltok.io.bundles import load_tokenizer
+from vltok.measures.pixels import to_bytes
+from vltok.pictures.folder import Folder
+from vltok.pictures.photos import Photos
 
 from .exports import contents, write_bundle, write_pictures
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from vltok.cli.main import main
-from vltok.data.code_manifest import CodeManifest
 from vltok.io.bundles import fingerprint, load_tokenizer
+from vltok.sequences.manifest import CodeManifest
 
 from .exports import CONFIG, PRIOR, start_process, write_bundle, write_pictures, write_prior
 

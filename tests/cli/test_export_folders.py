@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from vltok.cli.main import main
-from vltok.data.code_manifest import CodeManifest
 from vltok.io.bundles import fingerprint
+from vltok.sequences.manifest import CodeManifest
 
 from .exports import PRIOR, contents, write_bundle, write_pictures, write_prior
 

@@ -16,7 +16,7 @@ from vltok.cli.main import main
 from vltok.cli.new import write
 from vltok.codes import CodeSpec
 
-from ..data.code_exports import export_codes, random_codes
+from ..sequences.code_exports import export_codes, random_codes
 
 
 @pytest.fixture(scope="module")

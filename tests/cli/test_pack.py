@@ -15,9 +15,9 @@ from PIL import Image
 from skimage import data as skimage_data
 
 from vltok.cli.pack import run
-from vltok.data.folder import Folder
-from vltok.data.shards import WebDataset
 from vltok.errors import UserError
+from vltok.pictures.folder import Folder
+from vltok.pictures.shards import WebDataset
 
 Tree = Callable[..., Path]
 

@@ -6,12 +6,12 @@ import pytest
 
 from vltok.cli.prior_report import check_codes
 from vltok.codes import CodeSpec
-from vltok.data.codes import CodeData
 from vltok.errors import UserError
 from vltok.priors.raster_scan import RasterScan
+from vltok.sequences.data import CodeData
 from vltok.testing.priors import random_codes
 
-from ..data.code_exports import export_codes
+from ..sequences.code_exports import export_codes
 
 
 def test_a_prior_of_a_grid_is_not_trained_on_plain_sequences(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from PIL import Image
 
 from vltok.cli.main import main
 from vltok.cli.reconstruct import find_pictures, name_outputs, run
-from vltok.data.decoding import decode
 from vltok.errors import UserError
 from vltok.io.bundles import fingerprint, load_tokenizer, save_tokenizer
+from vltok.pictures.decoding import decode
 from vltok.tokenizers.decoders import PixelShuffleDecoder
 from vltok.tokenizers.dqvae import DQVAE
 from vltok.tokenizers.encoders import PatchEncoder

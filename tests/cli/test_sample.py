@@ -14,9 +14,9 @@ from PIL import Image
 import vltok
 from vltok.cli.main import main
 from vltok.cli.sample import choose_labels
-from vltok.data.code_manifest import CodeManifest
 from vltok.errors import UserError
 from vltok.io.bundles import fingerprint
+from vltok.sequences.manifest import CodeManifest
 
 from .exports import contents, write_bundle, write_pictures
 
@@ -167,7 +167,7 @@ def test_a_killed_run_goes_on(prior: str, tmp_path: Path) -> None:
     assert main([*command, str(tmp_path / "whole")]) == 0
     interrupted = tmp_path / "interrupted"
     with pytest.MonkeyPatch.context() as patch:
-        from vltok.data.code_export import CodeExport
+        from vltok.sequences.export import CodeExport
 
         write = CodeExport.write
 

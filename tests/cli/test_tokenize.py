@@ -14,12 +14,12 @@ import torch
 
 from vltok.cli.main import main
 from vltok.cli.tokenize import choose_device, with_bundle_path, with_default_data
-from vltok.data.code_manifest import CodeManifest
-from vltok.data.codes import CodeData
-from vltok.data.folder import Folder
-from vltok.data.images import ImageBatch
-from vltok.data.photos import Photos
 from vltok.io.bundles import fingerprint, load_tokenizer
+from vltok.pictures.folder import Folder
+from vltok.pictures.images import ImageBatch
+from vltok.pictures.photos import Photos
+from vltok.sequences.data import CodeData
+from vltok.sequences.manifest import CodeManifest
 
 from .exports import contents, start_process, write_bundle, write_pictures
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from vltok.data.photos import Photos
 from vltok.errors import UserError
 from vltok.evaluation.codec_rates import find_quality
 from vltok.evaluation.coders import HIGHEST_QUALITY, CodecCoder
 from vltok.evaluation.measuring import Share
-from vltok.evaluation.pixels import to_bytes
+from vltok.measures.pixels import to_bytes
+from vltok.pictures.photos import Photos
 
 SHARE = Share(batch_size=4)
 

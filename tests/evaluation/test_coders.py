@@ -9,10 +9,10 @@ import skimage.data
 import torch
 from PIL import Image
 
-from vltok.data.code_statistics import CodeCounts
 from vltok.errors import UserError
 from vltok.evaluation.coders import CoarsestCoder, CodecCoder, TokenizerCoder
-from vltok.evaluation.pixels import to_bytes
+from vltok.measures.pixels import to_bytes
+from vltok.sequences.statistics import CodeCounts
 
 from ..cli.exports import write_bundle
 

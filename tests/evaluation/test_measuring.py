@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from vltok.codes import Codes, CodeSpec
-from vltok.data.code_statistics import CodeCounts
 from vltok.evaluation.measuring import describe_codes
+from vltok.sequences.statistics import CodeCounts
 
 
 def test_a_granularity_that_nothing_uses_has_no_perplexity() -> None:

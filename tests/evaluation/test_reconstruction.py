@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec, Ratios
 from vltok.errors import UserError
-from vltok.evaluation.contrast import local_contrast
 from vltok.evaluation.reconstruction import measure
 from vltok.interfaces import Tokenizer, TokenizerOutput
+from vltok.measures.contrast import local_contrast
 
 
 @dataclass(frozen=True)

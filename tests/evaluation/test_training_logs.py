@@ -7,8 +7,8 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from vltok.errors import UserError
+from vltok.evaluation.curves import training_curves
 from vltok.evaluation.training_logs import TrainingLog, is_run
-from vltok.figures.curves import training_curves
 
 CONFIG = """
 model:

@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vltok.data.codes import CodeDataset
 from vltok.evaluation.unigram import unigram_loss
+from vltok.sequences.data import CodeDataset
 
-from ..data.code_exports import export_codes, random_codes
+from ..sequences.code_exports import export_codes, random_codes
 
 
 def test_it_is_the_cross_entropy_of_the_frequencies(tmp_path: Path) -> None:

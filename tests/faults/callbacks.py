@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from vltok.data.folder import Folder
+from vltok.pictures.folder import Folder
 
 
 class NaNGradients(Callback):

@@ -17,7 +17,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 _PRELOADED = [
     *(f"vltok.cli.{name}" for name in ("ablate", "evaluating", "fitting", "reconstruct", "sample", "tokenize")),
-    *(f"vltok.data.{name}" for name in ("codes", "folder", "photos", "shards", "tokenizing")),
+    *(f"vltok.pictures.{name}" for name in ("folder", "photos", "shards")),
+    "vltok.sequences.data",
+    "vltok.verbs.tokenizing",
     "vltok.io.bundles",
     "vltok.priors.dq_transformer",
     *(f"vltok.tokenizers.{name}" for name in ("budgets", "decoders", "dqvae", "encoders", "gates", "quantizers")),

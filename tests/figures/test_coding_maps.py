@@ -8,9 +8,7 @@ import torch
 from skimage.color import rgb2lab
 
 from vltok.codes import CodeSpec
-from vltok.data.transforms import to_unit_range
 from vltok.errors import UserError
-from vltok.evaluation.pixels import to_bytes
 from vltok.figures.coding_maps import (
     draw_coding_map,
     draw_picture_coding_map,
@@ -18,6 +16,8 @@ from vltok.figures.coding_maps import (
     error_map,
     granularity_colors,
 )
+from vltok.measures.pixels import to_bytes
+from vltok.pictures.transforms import to_unit_range
 
 
 @pytest.mark.parametrize("granularities", [2, 3, 4])

@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 
 from vltok.codes import Codes, CodeSpec
-from vltok.evaluation.pixels import to_bytes
 from vltok.figures.coding_maps import draw_coding_map, error_map
 from vltok.figures.grids import reconstruction_grid
+from vltok.measures.pixels import to_bytes
 
 SPEC = CodeSpec(16, (8, 4))
 

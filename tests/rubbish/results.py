@@ -9,10 +9,10 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from vltok.data.code_manifest import CodeManifest
-from vltok.data.code_shards import codes_of
 from vltok.errors import UserError
 from vltok.io.bundles import load_prior, load_tokenizer
+from vltok.sequences.manifest import CodeManifest
+from vltok.sequences.shards import codes_of
 
 
 def invalid(folder: Path, new: Sequence[str]) -> str | None:

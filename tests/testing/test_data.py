@@ -10,19 +10,19 @@ from PIL import Image
 from skimage import data as skimage_data
 from torch.utils.data import DataLoader, RandomSampler
 
-from vltok.data.codes import CodeData
-from vltok.data.exporting import CroppedPictures
-from vltok.data.folder import Folder
-from vltok.data.images import ImageData, collate
-from vltok.data.loading import Crops, Loader, Pictures, Places
-from vltok.data.photos import Photos
-from vltok.data.shards import WebDataset
-from vltok.data.skipping import SkippedPictures
-from vltok.data.transforms import CentreCrop, RandomCrop
+from vltok.loading.skipping import SkippedPictures
+from vltok.pictures.batches import Crops, Loader, Pictures, Places
+from vltok.pictures.exporting import CroppedPictures
+from vltok.pictures.folder import Folder
+from vltok.pictures.images import ImageData, collate
+from vltok.pictures.photos import Photos
+from vltok.pictures.shards import WebDataset
+from vltok.pictures.transforms import CentreCrop, RandomCrop
 from vltok.registry import components
+from vltok.sequences.data import CodeData
 from vltok.testing import CodeDataContract, ImageDataContract
 
-from ..data.code_exports import export_codes, random_codes
+from ..sequences.code_exports import export_codes, random_codes
 from .broken import assert_found
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vltok.codes import Codes, CodeSpec, Ratios
-from vltok.data.images import ImageBatch
 from vltok.interfaces import Calibrated, Tokenizer, TokenizerOutput
+from vltok.pictures.images import ImageBatch
 from vltok.training import TokenizerTraining
 
 

@@ -15,9 +15,9 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from vltok.codes import Codes, CodeSpec
-from vltok.data.images import ImageBatch
 from vltok.interfaces import Budget, Gate, Perceptual, Quantizer
 from vltok.losses.adversarial import PatchGAN
+from vltok.pictures.images import ImageBatch
 from vltok.priors.dq_transformer import DQTransformer
 from vltok.priors.fixed_raster import FixedRaster
 from vltok.priors.global_local import GlobalLocal

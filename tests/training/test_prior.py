@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
 from vltok.interfaces import Prior, PriorLoss, SamplingConfig
+from vltok.measures.likelihood import Likelihood
 from vltok.priors.dq_transformer import DQTransformer
 from vltok.priors.raster_scan import RasterScan
 from vltok.training import PriorTraining
-from vltok.training.likelihood import Likelihood
 from vltok.training.prior import split_by_decay
 
 SPEC = CodeSpec(8, (4, 8), (2, 2))

@@ -14,7 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from torch import Tensor
 
-from vltok.data.photos import Photos
+from vltok.pictures.photos import Photos
 from vltok.training import ExponentialMovingAverage, TokenizerTraining
 from vltok.training.last_checkpoint import LastCheckpoint
 from vltok.training.resuming import validation_follows

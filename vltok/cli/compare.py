@@ -41,8 +41,8 @@ def run(arguments: list[str]) -> None:
     options = parse_options(_parser(), arguments)
     out = check_folder("--out", options.out)
     from vltok.evaluation.comparison import Comparison, check_distinct, named
+    from vltok.evaluation.curves import length_histograms, rate_distortion, training_curves
     from vltok.evaluation.training_logs import TrainingLog, is_run
-    from vltok.figures.curves import length_histograms, rate_distortion, training_curves
     from vltok.files import written_whole
 
     folders = [Path(folder) for folder in options.runs]

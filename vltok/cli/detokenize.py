@@ -62,12 +62,12 @@ def _detokenize(options: Namespace, out: Path) -> None:
     # --help and wrong arguments are answered without waiting for torch
     from vltok.cli.progress import progress
     from vltok.cli.tokenize import choose_device
-    from vltok.data.code_manifest import CodeManifest
-    from vltok.data.code_shards import CodeSample
-    from vltok.data.tokenizing import decode
-    from vltok.evaluation.pixels import to_bytes, to_picture
     from vltok.files import written_whole
     from vltok.io.bundles import fingerprint, load_tokenizer
+    from vltok.measures.pixels import to_bytes, to_picture
+    from vltok.sequences.manifest import CodeManifest
+    from vltok.sequences.shards import CodeSample
+    from vltok.verbs.tokenizing import decode
 
     folder = Path(options.codes)
     manifest = CodeManifest.read(folder)

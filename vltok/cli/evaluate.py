@@ -129,9 +129,9 @@ def _refuse_ignored(kind: Literal["tokenizer", "prior", "codec"], options: Names
 
 
 def _parser() -> ArgumentParser:
-    from vltok.data.images import ImageData
     from vltok.interfaces import SamplingConfig
     from vltok.io.recipes import recipe_parser
+    from vltok.pictures.images import ImageData
 
     parser = recipe_parser("vltok evaluate", _DESCRIPTION)
     parser.add_argument("--config", action="config", help="a YAML file with any of these options")

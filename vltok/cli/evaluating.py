@@ -19,26 +19,26 @@ from vltok.cli.launchers import find_rank
 from vltok.cli.progress import progress
 from vltok.cli.tokenize import choose_device
 from vltok.codes import CodeSpec
-from vltok.data.images import ExportSource
 from vltok.errors import UserError
 from vltok.evaluation.adaptation import adaptive
 from vltok.evaluation.codec_rates import find_quality
 from vltok.evaluation.coders import CoarsestCoder, CodecCoder, Coder, TokenizerCoder
-from vltok.evaluation.distances import check_images
-from vltok.evaluation.features import FeatureNetwork, feature_network, weights_hash
 from vltok.evaluation.measuring import Measured, Share, measure_prior, measure_reconstruction
-from vltok.evaluation.processes import gather, joined
-from vltok.evaluation.quality import Quality
 from vltok.evaluation.records import Record, environment, package_version
+from vltok.evaluation.report import report_html
 from vltok.figures.grids import example_grid
-from vltok.figures.report import report_html
 from vltok.figures.unfolding import save_unfolding
 from vltok.files import alone_in, written_whole
 from vltok.interfaces import Ordered, Tokenizer
 from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fingerprint
 from vltok.io.places import find_tokenizer
 from vltok.losses.perceptual import LPIPS
+from vltok.measures.distances import check_images
+from vltok.measures.features import FeatureNetwork, feature_network, weights_hash
+from vltok.measures.gathering import gather, joined
+from vltok.measures.quality import Quality
 from vltok.nn.precision import full_float32
+from vltok.pictures.images import ExportSource
 
 _PICTURES = 8
 

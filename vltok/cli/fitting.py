@@ -26,12 +26,12 @@ from vltok.cli.prior_report import check_codes, report_prior
 from vltok.cli.resuming import resumed_recipe
 from vltok.cli.tokenize import TRUST
 from vltok.cli.tokenizer_report import report_tokenizer
-from vltok.data.images import ImageData
 from vltok.errors import UserError, check_seed
 from vltok.files import alone_in, written_whole
 from vltok.interfaces import Prior, Tokenizer
 from vltok.io.recipe_files import BASE
 from vltok.io.recipes import dump, instantiate, parse, recipe_parser
+from vltok.pictures.images import ImageData
 from vltok.processes import world
 from vltok.training import PictureLogger, PlainProgress, PriorTraining, TokenizerTraining
 from vltok.training.checkpoints import WholeCheckpoints, heal_checkpoint, require_fitting

@@ -20,13 +20,13 @@ from typing import Any
 import webdataset
 from jsonargparse import ArgumentParser, Namespace
 
-from vltok.data.decoding import CorruptPicture, decode
-from vltok.data.folder import class_of, classes_of, list_pictures
-from vltok.data.skipping import Skipped, SkippedPictures
-from vltok.data.tars import CLASSES_FILE, class_names
 from vltok.errors import UserError, check_seed
 from vltok.files import alone_in, check_folder
 from vltok.io.recipes import parse_options
+from vltok.loading.skipping import Skipped, SkippedPictures
+from vltok.pictures.decoding import CorruptPicture, decode
+from vltok.pictures.folder import class_of, classes_of, list_pictures
+from vltok.pictures.tars import CLASSES_FILE, class_names
 
 _DEFAULT_NAME = "shard-%06d.tar"
 _UNFINISHED, _WHOLE, _PLAN = ".packing", ".packed", "plan.json"

@@ -9,7 +9,6 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 
 from vltok.cli.fit import RunFolder
-from vltok.data.codes import CodeData
 from vltok.errors import UserError
 from vltok.evaluation.unigram import unigram_loss
 from vltok.figures.grids import sample_grid
@@ -17,6 +16,7 @@ from vltok.files import written_whole
 from vltok.interfaces import Prior, SamplingConfig
 from vltok.io.bundles import load_tokenizer, save_prior
 from vltok.io.places import matching, places_of, resolve
+from vltok.sequences.data import CodeData
 from vltok.training import PriorTraining
 from vltok.version import __version__
 

@@ -12,10 +12,10 @@ from jsonargparse import ArgumentParser, Namespace
 from PIL import Image
 
 from vltok.cli.tokenize import TRUST
-from vltok.data.decoding import EXTENSIONS, CorruptPicture, decode
 from vltok.errors import UserError, one_line
 from vltok.files import alone_in, check_folder, safe_name, written_whole
 from vltok.io.recipes import parse_options
+from vltok.pictures.decoding import EXTENSIONS, CorruptPicture, decode
 
 _DESCRIPTION = """\
 Encode and decode pictures of any size. For each, the folder receives NAME.png, the reconstruction, and NAME.coding.png,
@@ -100,12 +100,12 @@ def _reconstruct(names: dict[str, Path], options: Namespace, out: Path) -> None:
     import torch
 
     from vltok.cli.tokenize import choose_device
-    from vltok.data.transforms import to_bytes_tensor
     from vltok.evaluation.adaptation import Crops, adaptation_line, adaptive, measure_adaptation
     from vltok.evaluation.pictures import code_picture, picture_figures
-    from vltok.evaluation.pixels import to_picture
     from vltok.figures.coding_maps import draw_picture_coding_map
     from vltok.io.bundles import fingerprint, load_tokenizer
+    from vltok.measures.pixels import to_picture
+    from vltok.pictures.transforms import to_bytes_tensor
 
     device = choose_device(options.device)
     tokenizer = load_tokenizer(options.tokenizer, device, trust=options.trust)

@@ -34,12 +34,7 @@ from vltok.cli.launchers import find_rank
 from vltok.cli.progress import progress
 from vltok.cli.tokenize import OVERWRITE, TRUST, choose_device
 from vltok.codes import Codes
-from vltok.data.code_export import CodeExport
-from vltok.data.code_manifest import CodeManifest, ExportSettings
-from vltok.data.code_shards import CodeSample, codes_of
-from vltok.data.code_statistics import CodeCounts
 from vltok.errors import UserError, check_seed
-from vltok.evaluation.pixels import to_bytes, to_picture
 from vltok.figures.coding_maps import draw_coding_map
 from vltok.figures.grids import sample_grid
 from vltok.files import check_folder, written_whole
@@ -47,7 +42,12 @@ from vltok.interfaces import SamplingConfig, Tokenizer
 from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fingerprint
 from vltok.io.places import find_tokenizer, places_of
 from vltok.io.recipes import parse_options
+from vltok.measures.pixels import to_bytes, to_picture
 from vltok.nn.precision import computing
+from vltok.sequences.export import CodeExport
+from vltok.sequences.manifest import CodeManifest, ExportSettings
+from vltok.sequences.shards import CodeSample, codes_of
+from vltok.sequences.statistics import CodeCounts
 
 _DESCRIPTION = """\
 Draw pictures: a prior draws code sequences, its tokenizer decodes them. Killed at any moment and given again, the same

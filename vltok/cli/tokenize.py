@@ -84,11 +84,11 @@ def _described(options: Namespace) -> dict[str, Any]:
 
 def _tokenize(options: Namespace, described: dict[str, Any]) -> None:
     from vltok.cli.progress import progress
-    from vltok.data.code_export import CodeExport
-    from vltok.data.code_manifest import ExportSettings
-    from vltok.data.tokenizing import write_codes
     from vltok.io.bundles import fingerprint, load_tokenizer
     from vltok.io.places import places_of
+    from vltok.sequences.export import CodeExport
+    from vltok.sequences.manifest import ExportSettings
+    from vltok.verbs.tokenizing import write_codes
 
     rank, world_size, local_rank = find_rank(os.environ)
     device = choose_device(options.device, local_rank)
@@ -172,8 +172,8 @@ def _digest(parts: Sequence[str]) -> str:
 
 
 def _parser() -> ArgumentParser:
-    from vltok.data.images import ImageData
     from vltok.io.recipes import recipe_parser
+    from vltok.pictures.images import ImageData
 
     parser = recipe_parser("vltok tokenize", _DESCRIPTION)
     parser.add_argument("--config", action="config", help="a YAML file with any of these options")

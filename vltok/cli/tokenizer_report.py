@@ -10,13 +10,13 @@ import torch
 from lightning.pytorch import Trainer
 
 from vltok.cli.fit import RunFolder
-from vltok.data.images import ImageBatch, ImageData
 from vltok.evaluation.adaptation import AdaptationFigures, adaptation_line, adaptive, measure_adaptation
 from vltok.evaluation.reconstruction import ReconstructionFigures, measure
 from vltok.figures.grids import reconstruction_grid
 from vltok.files import written_whole
 from vltok.interfaces import Tokenizer
 from vltok.io.bundles import save_tokenizer
+from vltok.pictures.images import ImageBatch, ImageData
 from vltok.training import TokenizerTraining
 from vltok.version import __version__
 

@@ -18,13 +18,13 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from vltok.codes import Codes, CodeSpec
-from vltok.data.transforms import to_unit_range
 from vltok.errors import UserError
 from vltok.evaluation.reconstruction import HasImages
 from vltok.interfaces import Adaptive, Alternatives, Tokenizer
 from vltok.nn.modes import evaluating
 from vltok.nn.precision import full_float32
 from vltok.nn.regions import region_errors
+from vltok.pictures.transforms import to_unit_range
 
 #: How many pixels are decoded at once; a single image may have more.
 MOST_PIXELS = 2**19

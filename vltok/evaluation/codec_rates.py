@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from vltok.data.images import ExportSource
 from vltok.errors import UserError
 from vltok.evaluation.coders import HIGHEST_QUALITY, Codec, CodecCoder
 from vltok.evaluation.measuring import Share
-from vltok.evaluation.pixels import to_bytes
-from vltok.evaluation.processes import gather
+from vltok.measures.gathering import gather
+from vltok.measures.pixels import to_bytes
+from vltok.pictures.images import ExportSource
 
 _QUALITIES_ABOVE = 3
 

@@ -15,10 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from vltok.codes import Codes
-from vltok.data.transforms import to_unit_range
 from vltok.errors import UserError
-from vltok.evaluation.pixels import to_bytes, to_picture
 from vltok.interfaces import Tokenizer
+from vltok.measures.pixels import to_bytes, to_picture
+from vltok.pictures.transforms import to_unit_range
 
 Codec = Literal["jpeg", "webp"]
 HIGHEST_QUALITY = {"jpeg": 95, "webp": 100}

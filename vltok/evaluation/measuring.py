@@ -14,43 +14,23 @@ from jaxtyping import Float, Int, UInt8
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
-from vltok.codes import Codes, CodeSpec
-from vltok.data.code_statistics import CodeCounts
-from vltok.data.exporting import ExportLoader
-from vltok.data.images import ExportSource, ImageBatch
+from vltok.codes import CodeSpec
 from vltok.errors import UserError
 from vltok.evaluation.coders import Coder
-from vltok.evaluation.distances import SetDistances
-from vltok.evaluation.feature_distance import feature_distance
-from vltok.evaluation.features import FeatureNetwork
-from vltok.evaluation.pixels import to_bytes
-from vltok.evaluation.processes import gather
-from vltok.evaluation.quality import Quality
-from vltok.evaluation.region_errors import RegionErrors
-from vltok.evaluation.values import Value, mean_value, pooled_psnr
+from vltok.figures.examples import Example
 from vltok.interfaces import Prior, SamplingConfig, Tokenizer
-from vltok.training.likelihood import Likelihood
-
-
-@dataclass(frozen=True, eq=False)
-class Example:
-    """A picture to look at.
-
-    Attributes:
-        key: What its source calls it, or the number of a drawn one.
-        image: The picture; None where it was drawn.
-        result: What was decoded: its reconstruction, or what was drawn.
-        codes: Its codes, a batch of one; None for a codec.
-        figures: What was measured on it.
-        fixed: What a code of fixed length made of it, where there is one to compare with.
-    """
-
-    key: str
-    image: UInt8[Tensor, "3 H W"] | None
-    result: UInt8[Tensor, "3 H W"]
-    codes: Codes | None
-    figures: Mapping[str, float]
-    fixed: UInt8[Tensor, "3 H W"] | None = None
+from vltok.measures.distances import SetDistances
+from vltok.measures.feature_distance import feature_distance
+from vltok.measures.features import FeatureNetwork
+from vltok.measures.gathering import gather
+from vltok.measures.likelihood import Likelihood
+from vltok.measures.pixels import to_bytes
+from vltok.measures.quality import Quality
+from vltok.measures.region_errors import RegionErrors
+from vltok.measures.values import Value, mean_value, pooled_psnr
+from vltok.pictures.exporting import ExportLoader
+from vltok.pictures.images import ExportSource, ImageBatch
+from vltok.sequences.statistics import CodeCounts
 
 
 @dataclass(frozen=True, eq=False)

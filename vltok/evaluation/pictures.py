@@ -8,11 +8,11 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from vltok.codes import CodeSpec
-from vltok.data.transforms import to_unit_range
 from vltok.errors import UserError
-from vltok.evaluation.pixels import psnr, to_bytes
 from vltok.interfaces import Tokenizer
+from vltok.measures.pixels import psnr, to_bytes
 from vltok.nn.precision import computing
+from vltok.pictures.transforms import to_unit_range
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class PictureFigures:
     Attributes:
         width: In pixels.
         height: In pixels.
-        psnr: Peak signal-to-noise ratio in dB of the reconstruction's 8-bit pixels (see `vltok.evaluation.pixels`).
+        psnr: Peak signal-to-noise ratio in dB of the reconstruction's 8-bit pixels (see `vltok.measures.pixels`).
         code_length: The number of codes.
         bits: What the codes take at a fixed rate: log2 of the codebook's size for each code and log2 of the number of
             granularities for each region.

@@ -10,9 +10,9 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from vltok.errors import UserError
-from vltok.evaluation.contrast import local_contrast
-from vltok.evaluation.pixels import psnr
 from vltok.interfaces import Tokenizer
+from vltok.measures.contrast import local_contrast
+from vltok.measures.pixels import psnr
 from vltok.nn.modes import evaluating
 from vltok.nn.precision import full_float32
 
@@ -31,7 +31,7 @@ class ReconstructionFigures:
     Attributes:
         images: How many images were measured.
         psnr: Mean over the images of their peak signal-to-noise ratio in dB, of reconstructions that are clamped and
-            rounded to 8 bits, as `vltok.evaluation.pixels.psnr` says.
+            rounded to 8 bits, as `vltok.measures.pixels.psnr` says.
         codebook_usage: The share of the codebook that occurs among the codes of all images.
         mean_length: The mean code length.
         length_std: The standard deviation of the code lengths over the images (divided by n), in codes.

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from vltok.errors import UserError
-from vltok.evaluation.values import Value
 from vltok.files import written_whole
+from vltok.measures.values import Value
 from vltok.version import __version__
 
 Kind = Literal["tokenizer", "codec", "prior"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int64
 
-from vltok.data.codes import CodeDataset
+from vltok.sequences.data import CodeDataset
 
 _CHUNK = 256
 

@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vltok.codes import CodeSpec
-from vltok.data.transforms import to_unit_range
 from vltok.errors import UserError
-from vltok.evaluation.contrast import luminance, split_regions
-from vltok.evaluation.pixels import to_bytes
+from vltok.measures.contrast import luminance, split_regions
+from vltok.measures.pixels import to_bytes
+from vltok.pictures.transforms import to_unit_range
 
 #: From few codes (blue) to many (red), as in Figure 5; told apart with every common kind of colour blindness.
 GRANULARITY_COLORMAP = "RdYlBu_r"

@@ -14,8 +14,8 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from vltok.codes import Codes
-from vltok.data.images import ImageBatch, ImageData, Sample
-from vltok.data.skipping import Skipped
+from vltok.loading.skipping import Skipped
+from vltok.pictures.images import ImageBatch, ImageData, Sample
 
 
 class DataContract(ABC):

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from vltok.cli.plugins import inspect_component
 from vltok.interfaces import Tokenizer
 from vltok.io.bundles import load_prior, load_tokenizer, save_prior, save_tokenizer
+from vltok.io.inspection import inspect_component
 from vltok.io.recipes import instantiate, parse_tree, recipe_parser
 from vltok.registry import KINDS, find, interface_of
 

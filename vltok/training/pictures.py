@@ -12,10 +12,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from vltok.data.images import ImageBatch
 from vltok.errors import UserError
 from vltok.figures.coding_maps import draw_coding_map, error_map
 from vltok.interfaces import Tokenizer
+from vltok.pictures.images import ImageBatch
 from vltok.training.tokenizer import TokenizerTraining
 
 

@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 from vltok.codes import Codes
 from vltok.errors import UserError
 from vltok.interfaces import Prior
+from vltok.measures.likelihood import Likelihood
 from vltok.processes import mean_over_processes
 from vltok.training.finiteness import FiniteWatch, require_finite_weights
-from vltok.training.likelihood import Likelihood
 from vltok.training.random_state import RandomStates
 from vltok.training.resuming import go_on
 from vltok.training.schedules import LearningRateSchedule, SchedulePlan

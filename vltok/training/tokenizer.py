@@ -13,12 +13,12 @@ from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from vltok.data.images import ImageBatch, ImageData
 from vltok.errors import UserError
-from vltok.evaluation.pixels import psnr
 from vltok.interfaces import Discriminator, Perceptual, Tokenizer, TokenizerOutput
 from vltok.losses.adversarial import adaptive_weight, hinge_discriminator_loss, hinge_generator_loss
 from vltok.losses.perceptual import NoPerceptual
+from vltok.measures.pixels import psnr
+from vltok.pictures.images import ImageBatch, ImageData
 from vltok.processes import mean_over_processes
 from vltok.training.calibration import calibrate
 from vltok.training.compilation import compile_tokenizer

@@ -1,0 +1,159 @@
+"""The report in a real browser: pictures are picked, the slider slides, and what is shown is checked."""
+
+import contextlib
+import dataclasses
+import html
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import skimage.data
+import torch
+from playwright.sync_api import Page
+
+from vltok.codes import Codes, CodeSpec
+from vltok.evaluation.records import Record
+from vltok.evaluation.report import report_html
+from vltok.figures.examples import Example
+from vltok.measures.values import Value
+
+from .browser import NoBrowser, open_page
+
+SPEC = CodeSpec(codebook_size=300, factors=(4, 8))
+
+
+def examples() -> list[Example]:
+    """Three photographs, each with more fine regions than the one before."""
+    found = []
+    for place, name in enumerate(("astronaut", "coffee", "chelsea")):
+        image = torch.from_numpy(getattr(skimage.data, name)()[100:116, 150:166].copy()).movedim(-1, 0)
+        grains = torch.tensor([0] * (3 - place) + [1] * (1 + place)).view(1, 2, 2)
+        code_map = torch.arange(16).view(1, 4, 4) + 20 * place
+        codes = Codes.from_code_map(code_map, grains, SPEC)
+        figures = {"psnr": 20.5 + place, "length": float(codes.lengths)}
+        found.append(Example(f"<{name}>", image, image // 2, codes, figures, fixed=image // 3))
+    return found
+
+
+def record(kind: str = "tokenizer") -> Record:
+    codes = {"length": {"histogram": {"7": 2, "13": 1}}}
+    protocol = {"data": {"pixels": "a", "split": "val", "size": 16, "images": 3}}
+    return Record(kind, {"path": "my/bundle"}, {"psnr": Value(21.5, 21.0, 22.0)}, codes, protocol, {"vltok": "0"})
+
+
+def test_the_file_needs_nothing_else() -> None:
+    page = report_html(record(), examples(), SPEC)
+    assert "{{" not in page
+    assert not re.search(r"https?://", page)
+    for source in re.findall(r'(?:src|href)="([^"]*)"', page):
+        assert source.startswith("data:"), source
+    assert "21.5 (21 to 22)" in page and "my/bundle" in page and "<th>data.split</th><td>val</td>" in page
+    # keys are text, whatever stands in them
+    assert "<astronaut>" not in page and page.count("</script>") == 2
+
+
+@pytest.mark.parametrize("path", ["{{data}}", "{{values}}", "<script>alert(1)</script>", '" onload="a', "\udcff.png"])
+def test_names_are_text_whatever_they_hold(path: str) -> None:
+    hostile = dataclasses.replace(
+        record(),
+        subject={"path": path},
+        protocol={**record().protocol, path: path},
+        values={"psnr": Value(1.0), path: Value(2.0)},
+    )
+    shown = [dataclasses.replace(example, key=path) for example in examples()]
+    page = report_html(hostile, shown, SPEC)
+    page.encode("utf-8")
+    text = html.escape(path).replace("\udcff", "\\udcff")
+    assert f"<title>tokenizer {text}</title>" in page and f"<h1>tokenizer {text}</h1>" in page
+    assert f"<th>{text}</th><td>2</td>" in page
+    assert page.count("<script") == 2 and page.count("</script>") == 2
+    data = page.partition('id="data">')[2].partition("</script>")[0]
+    assert [picture["key"] for picture in json.loads(data)] == [path] * 3
+
+
+@pytest.fixture(scope="module")
+def browser_page() -> Iterator[Page]:
+    with contextlib.ExitStack() as stack:
+        try:
+            opened = stack.enter_context(open_page())
+        except NoBrowser as error:
+            pytest.skip(str(error))
+        yield opened
+
+
+@pytest.fixture
+def page(browser_page: Page, tmp_path: Path) -> Page:
+    (tmp_path / "report.html").write_text(report_html(record(), examples(), SPEC), encoding="utf-8")
+    browser_page.goto(f"file://{tmp_path / 'report.html'}")
+    return browser_page
+
+
+def shown(page: Page, element: str) -> str:
+    """The source of a picture that has loaded."""
+    picture = page.locator(f"#{element}")
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    return picture.get_attribute("src")
+
+
+def test_the_first_picture_is_shown(page: Page) -> None:
+    assert page.locator("#key").inner_text() == "<astronaut>"
+    assert page.locator("#place").inner_text() == "1 of 3"
+    assert "psnr 20.5" in page.locator("#figures").inner_text()
+    assert page.locator("#length").inner_text() == "7"
+    assert len(page.locator("#codes").inner_text().split()) == 7
+    assert len({shown(page, element) for element in ("image", "result", "map", "fixed", "error")}) == 5
+    assert shown(page, "overlay") == shown(page, "map")
+
+
+def test_a_picture_is_picked(page: Page) -> None:
+    before = [shown(page, element) for element in ("image", "result", "map", "fixed", "error")]
+    page.locator("#thumbnails button").nth(2).click()
+    assert page.locator("#key").inner_text() == "<chelsea>"
+    assert page.locator("#length").inner_text() == "13"
+    assert page.locator("#codes").inner_text().split()[0] == str(examples()[2].codes.ids[0].item())
+    after = [shown(page, element) for element in ("image", "result", "map", "fixed", "error")]
+    assert all(first != second for first, second in zip(before, after, strict=True))
+    assert page.locator("#thumbnails button[aria-pressed=true]").count() == 1
+
+
+def test_arrow_keys_move_between_pictures(page: Page) -> None:
+    for key, expected in (
+        ("Right", "<coffee>"),
+        ("Right", "<chelsea>"),
+        ("Right", "<astronaut>"),
+        ("Left", "<chelsea>"),
+    ):
+        page.keyboard.press(f"Arrow{key}")
+        assert page.locator("#key").inner_text() == expected
+
+
+def test_the_slider_fades_the_coding_map(page: Page) -> None:
+    overlay = page.locator("#overlay")
+    assert overlay.evaluate("image => getComputedStyle(image).opacity") == "0.5"
+    with_map = page.locator("#pane-image .pane").screenshot()
+    page.locator("#opacity").fill("0")
+    assert overlay.evaluate("image => getComputedStyle(image).opacity") == "0"
+    assert page.locator("#pane-image .pane").screenshot() != with_map
+    # on the slider, the arrows slide
+    page.locator("#opacity").press("ArrowRight")
+    assert overlay.evaluate("image => getComputedStyle(image).opacity") == "0.01"
+    assert page.locator("#key").inner_text() == "<astronaut>"
+
+
+@pytest.mark.parametrize(
+    ("kind", "hidden"),
+    [("codec", {"pane-map", "pane-fixed", "code-part"}), ("prior", {"pane-result", "pane-fixed", "pane-error"})],
+)
+def test_what_there_is_not_is_not_shown(browser_page: Page, tmp_path: Path, kind: str, hidden: set[str]) -> None:
+    bare = []
+    for example in examples():
+        image = None if kind == "prior" else example.image
+        codes = None if kind == "codec" else example.codes
+        bare.append(Example(example.key, image, example.result, codes, example.figures))
+    page = report_html(record("tokenizer"), bare, None if kind == "codec" else SPEC)
+    (tmp_path / "report.html").write_text(page, encoding="utf-8")
+    browser_page.goto(f"file://{tmp_path / 'report.html'}")
+    parts = ("pane-image", "pane-result", "pane-map", "pane-fixed", "pane-error", "code-part")
+    assert {part for part in parts if not browser_page.locator(f"#{part}").is_visible()} == hidden

@@ -1,0 +1,97 @@
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.sequences.code_exports import settings
+from vltok.errors import UserError
+from vltok.loading.skipping import Skipped, SkippedPictures
+from vltok.pictures.images import ExportSource, Sample
+from vltok.pictures.photos import Photos
+from vltok.sequences.data import CodeDataset
+from vltok.sequences.export import CodeExport
+from vltok.sequences.manifest import CodeManifest
+from vltok.tokenizers.decoders import PixelShuffleDecoder
+from vltok.tokenizers.dqvae import DQVAE
+from vltok.tokenizers.encoders import PatchEncoder
+from vltok.tokenizers.gates import FeatureGate
+from vltok.tokenizers.quantizers import EMAVectorQuantizer
+from vltok.verbs.tokenizing import decode, encode, write_codes
+
+
+@pytest.fixture
+def tokenizer() -> DQVAE:
+    return DQVAE(
+        encoder=PatchEncoder([4, 8], width=8, blocks=1, channels=8),
+        gate=FeatureGate(channels=8, granularities=2, norm_groups=4),
+        quantizer=EMAVectorQuantizer(size=50, dimension=4),
+        decoder=PixelShuffleDecoder(factor=4, channels=8, width=8, blocks=1),
+    ).eval()
+
+
+@pytest.fixture
+def source() -> ExportSource:
+    return Photos(size=32, val_crops=10, batch_size=4).export_source("val")
+
+
+class Breaking(ExportSource):
+    """A source that breaks down at some place."""
+
+    def __init__(self, source: ExportSource, place: int) -> None:
+        self._source, self._place = source, place
+
+    @property
+    def pictures(self) -> int:
+        return self._source.pictures
+
+    @property
+    def skipped(self) -> SkippedPictures:
+        return self._source.skipped
+
+    @property
+    def described(self) -> str:
+        return self._source.described
+
+    def keys(self) -> Iterable[str]:
+        return self._source.keys()
+
+    def read(self, places: Iterable[int]) -> Iterator[Sample | Skipped]:
+        for item, place in zip(self._source.read(range(self.pictures)), range(self.pictures), strict=True):
+            if place == self._place:
+                raise UserError("the disk went away")
+            yield item
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_codes_are_written_and_reported(tokenizer: DQVAE, source: ExportSource, precision: str, tmp_path: Path) -> None:
+    export = CodeExport(tmp_path, tokenizer.spec, settings(10, 6, precision=precision))
+    reported: list[int] = []
+    write_codes(tokenizer, source, export, workers=0, report=reported.append)
+    export.finish()
+    assert reported == [4, 2, 4]
+    images = torch.cat([batch.images for batch in Photos(size=32, val_crops=10).val_dataloader()])
+    # in the batches of the export: arithmetic may depend on them
+    parts = [encode(tokenizer, part, precision, "cpu") for part in images.split([4, 2, 4])]
+    found = CodeDataset(tmp_path)[torch.arange(10).numpy()]
+    assert found.ids.tolist() == [code for part in parts for code in part.ids.tolist()]
+
+
+def test_what_was_finished_before_a_failure_stays(tokenizer: DQVAE, source: ExportSource, tmp_path: Path) -> None:
+    export = CodeExport(tmp_path, tokenizer.spec, settings(10, 3))
+    with pytest.raises(UserError, match="the disk went away"):
+        write_codes(tokenizer, Breaking(source, 7), export, workers=0)
+    assert export.pending() == [2, 3]
+    write_codes(tokenizer, source, export, workers=0)
+    assert export.finish() is not None
+
+
+def test_samples_are_decoded_as_their_codes_are(tokenizer: DQVAE, source: ExportSource, tmp_path: Path) -> None:
+    export = CodeExport(tmp_path, tokenizer.spec, settings(10, 10))
+    write_codes(tokenizer, source, export, workers=0)
+    export.finish()
+    manifest = CodeManifest.read(tmp_path)
+    samples = list(manifest.read_samples(tmp_path, manifest.shards[0]))[4:8]
+    images = torch.cat([batch.images for batch in Photos(size=32, val_crops=10).val_dataloader()])[4:8]
+    with torch.inference_mode():
+        assert torch.equal(decode(tokenizer, samples, "cpu"), tokenizer.decode(tokenizer.encode(images)))

@@ -1,0 +1,148 @@
+"""Curves over records and logs: what quality costs, how code lengths are spread, and how training met its budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from vltok.evaluation.comparison import Comparison
+from vltok.evaluation.records import Record
+from vltok.evaluation.training_logs import Curve, TrainingLog
+from vltok.measures.values import Value
+
+#: What is better when it is higher; all other figures are better when they are lower.
+_HIGHER = ("psnr", "psnr_pooled", "ssim")
+_MARKS = {"tokenizer": "o", "codec": "s", "prior": "^"}
+_NAMES = {
+    "psnr": "PSNR [dB]",
+    "psnr_pooled": "PSNR of all images together [dB]",
+    "lpips": "LPIPS",
+    "rfid": "rFID",
+    "fid": "FID",
+    "ssim": "SSIM",
+    "length": "codes an image",
+    "length_of_samples": "codes a drawn image",
+    "bits_per_pixel": "bits per pixel",
+}
+_SHARE = "share of regions"
+_BINS = 32
+
+
+def rate_distortion(comparison: Comparison, rate: str, quality: str) -> Figure | None:
+    """Quality over rate, one point a record, with the line of those that no other beats at both (Figure 6, left).
+
+    Args:
+        comparison: The records.
+        rate: The figure of the horizontal axis: `length`, `length_of_samples` (of a prior) or `bits_per_pixel`.
+        quality: That of the vertical one.
+
+    Returns:
+        The figure, or None where fewer than two records have both.
+    """
+    rates, qualities = comparison.column(rate), comparison.column(quality)
+    rows = [row for row in rates if row in qualities]
+    if len(rows) < 2:
+        return None
+    figure, axes = _axes()
+    for row in rows:
+        x, y = rates[row], qualities[row]
+        mark = _MARKS[comparison.records[row].kind]
+        axes.errorbar(x.value, y.value, xerr=_errors(x), yerr=_errors(y), fmt=mark, capsize=2, label=row)
+    points = [(rates[row].value, qualities[row].value) for row in rows]
+    front = pareto_front(points, higher=quality in _HIGHER)
+    if len(front) > 1:
+        axes.plot(*zip(*front, strict=True), color="grey", linewidth=1, zorder=0, label="none is better at both")
+    axes.set_xlabel(_NAMES.get(rate, rate))
+    axes.set_ylabel(_NAMES.get(quality, quality.replace("_", " ").replace("/", ", ")))
+    axes.legend(fontsize="small")
+    return figure
+
+
+def pareto_front(points: Sequence[tuple[float, float]], higher: bool) -> list[tuple[float, float]]:
+    """The points that no other beats, by rising rate.
+
+    Args:
+        points: Rate, which is better lower, and quality.
+        higher: Whether a higher quality is better.
+    """
+    sign = -1 if higher else 1
+    front: list[tuple[float, float]] = []
+    for rate, quality in sorted(points, key=lambda point: (point[0], sign * point[1])):
+        if not front or sign * quality < sign * front[-1][1]:
+            front.append((rate, quality))
+    return front
+
+
+def length_histograms(records: Mapping[str, Record]) -> Figure | None:
+    """How many images have which code length, for each record that has codes; None where none has."""
+    found = {}
+    for row, record in records.items():
+        parts = {"": record.codes} if "length" in record.codes else record.codes
+        for part, codes in parts.items():
+            histogram = codes["length"]["histogram"]
+            found[f"{row} {part}".strip()] = ([int(length) for length in histogram], list(histogram.values()))
+    if not found:
+        return None
+    figure, axes = _axes()
+    every = np.concatenate([lengths for lengths, _ in found.values()])
+    bins = np.histogram_bin_edges(every, bins=_BINS)
+    for name, (lengths, counts) in found.items():
+        shares = np.array(counts) / sum(counts)
+        axes.hist(lengths, bins=bins, weights=shares, histtype="step", linewidth=1.5, label=name)
+    axes.set_xlabel(_NAMES["length"])
+    axes.set_ylabel("share of images")
+    axes.legend(fontsize="small")
+    return figure
+
+
+def training_curves(logs: Mapping[str, TrainingLog]) -> dict[str, Figure]:
+    """What runs logged over their steps (supplementary Figure 1), by name; nothing of what none has logged.
+
+    Returns:
+        `length`: the mean code length of the training batches. `ratios`: the share of each granularity but the
+        coarsest, with the shares that were asked for as dotted lines. `budget`: the budget loss, weighted.
+    """
+    lines: dict[str, dict[str, Curve]] = {"length": {}, "ratios": {}, "budget": {}}
+    targets = set()
+    for row, log in logs.items():
+        for name, curve in {"length": log.length, "budget": log.budget}.items():
+            if curve is not None:
+                lines[name][row] = curve
+        for factor in sorted(log.ratios)[: max(len(log.ratios) - 1, 1)]:
+            lines["ratios"][f"{row}, factor {factor}"] = log.ratios[factor]
+            targets |= {log.targets[factor]} if factor in log.targets else set()
+    labels = {"length": _NAMES["length"], "ratios": _SHARE, "budget": "budget loss, weighted"}
+    return {
+        name: _over_steps(found, labels[name], targets if name == "ratios" else ())
+        for name, found in lines.items()
+        if found
+    }
+
+
+def _over_steps(curves: Mapping[str, Curve], label: str, targets: Iterable[float]) -> Figure:
+    figure, axes = _axes()
+    for name, (steps, values) in curves.items():
+        axes.plot(steps, values, linewidth=1.5, label=name)
+    for target in targets:
+        axes.axhline(target, color="grey", linewidth=1, linestyle=":", zorder=0)
+    if label == _SHARE:
+        axes.set_ylim(0, 1)
+    axes.set_xlabel("training steps")
+    axes.set_ylabel(label)
+    axes.legend(fontsize="small")
+    return figure
+
+
+def _axes() -> tuple:
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _errors(value: Value) -> list[list[float]] | None:
+    if value.low is None or value.high is None:
+        return None
+    return [[value.value - value.low], [value.high - value.value]]

@@ -1,0 +1,133 @@
+"""Reading pictures for an export: chosen places of a source, in batches that do not depend on who reads them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from vltok.errors import UserError
+from vltok.loading.skipping import Skipped, SkippedPicture, SkippedPictures
+from vltok.loading.workers import Failure, load, share, worker_loader
+from vltok.pictures.batches import Crops
+from vltok.pictures.images import ExportSource, ImageBatch, Sample, collate
+
+
+@dataclass(frozen=True, eq=False)
+class ExportBatch:
+    """What came of some consecutive places of a source.
+
+    Attributes:
+        places: Those of the images.
+        images: The pictures that could be read, or None where none could.
+        skipped: The others.
+    """
+
+    places: list[int]
+    images: ImageBatch | None
+    skipped: list[SkippedPicture]
+
+    def pin_memory(self) -> ExportBatch:
+        """The same in page-locked memory."""
+        return self if self.images is None else replace(self, images=self.images.pin_memory())
+
+
+@final
+class CroppedPictures(ExportSource):
+    """Pictures that can be read in any order.
+
+    Args:
+        crops: Their crops.
+        skipped: Counts the pictures that cannot be read.
+        described: What the crops follow from.
+    """
+
+    def __init__(self, crops: Crops, skipped: SkippedPictures, described: str) -> None:
+        self._crops, self._skipped, self._described = crops, skipped, described
+
+    @property
+    def pictures(self) -> int:
+        return len(self._crops)
+
+    @property
+    def skipped(self) -> SkippedPictures:
+        return self._skipped
+
+    @property
+    def described(self) -> str:
+        return self._described
+
+    def keys(self) -> Iterator[str]:
+        return map(self._crops.pictures.key, range(len(self._crops)))
+
+    def read(self, places: Iterable[int]) -> Iterator[Sample | Skipped]:
+        for place in places:
+            draw = self._crops[place, 0]
+            yield draw.skipped[0] if draw.sample is None else draw.sample
+
+
+@final
+class ExportLoader:
+    """Loads parts of a source: each in batches of consecutive places, so that no batch spans two parts.
+
+    Iterating raises a `UserError` when too many pictures are corrupt, or the source cannot be read, or a worker ends.
+
+    Args:
+        source: The pictures.
+        parts: The places to load, in order.
+        batch_size: Places of a batch; the last one of a part may have fewer.
+        workers: Subprocesses that decode, batch by batch in turn; 0 decodes in this one.
+    """
+
+    def __init__(self, source: ExportSource, parts: Sequence[range], batch_size: int, workers: int) -> None:
+        self._source = source
+        self._loader = worker_loader(
+            _Batches(source, parts, batch_size), workers, batch_size=None, pin_memory=torch.cuda.is_available()
+        )
+
+    def __iter__(self) -> Iterator[ExportBatch]:
+        for batch in load(self._loader):
+            skipped = [Skipped(picture.key, picture.reason) for picture in batch.skipped]
+            self._source.skipped.add(skipped, self._source.pictures)
+            yield batch
+
+
+class _Batches(IterableDataset):
+    """Every so many-th batch, for each worker; or an error, which must not be lost on the way."""
+
+    def __init__(self, source: ExportSource, parts: Sequence[range], batch_size: int) -> None:
+        super().__init__()
+        self._source, self._parts, self._batch_size = source, parts, batch_size
+
+    def __iter__(self) -> Iterator[ExportBatch | Failure]:
+        try:
+            read = self._source.read(itertools.chain.from_iterable(self._mine()))
+            for places in self._mine():
+                found = dict(zip(places, read, strict=False))
+                samples = {place: item for place, item in found.items() if isinstance(item, Sample)}
+                images = collate(list(samples.values())) if samples else None
+                if images is not None:
+                    share(images.images, images.labels)
+                yield ExportBatch(
+                    places=list(samples),
+                    images=images,
+                    skipped=[
+                        SkippedPicture(place, item.key, item.reason)
+                        for place, item in found.items()
+                        if isinstance(item, Skipped)
+                    ],
+                )
+        except UserError as error:
+            yield Failure(str(error))
+
+    def _mine(self) -> Iterator[range]:
+        worker = get_worker_info()
+        batches = (part[start : start + self._batch_size] for part in self._parts for start in self._starts(part))
+        return batches if worker is None else itertools.islice(batches, worker.id, None, worker.num_workers)
+
+    def _starts(self, part: range) -> range:
+        return range(0, len(part), self._batch_size)

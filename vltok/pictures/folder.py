@@ -1,0 +1,240 @@
+"""A folder of images."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from vltok.errors import UserError
+from vltok.loading.checks import check_loading, default_workers
+from vltok.loading.skipping import SkippedPictures
+from vltok.pictures.batches import Crops, Loader, Pictures, Places
+from vltok.pictures.decoding import EXTENSIONS, decode
+from vltok.pictures.exporting import CroppedPictures
+from vltok.pictures.images import ImageData
+from vltok.pictures.splits import held_out_below, unit_hash
+from vltok.pictures.transforms import CentreCrop, Crop, RandomCrop
+
+
+def list_pictures(root: str | os.PathLike, key: str) -> list[str]:
+    """The relative paths of the pictures under a folder, with forward slashes, sorted; hidden ones are left out.
+
+    Args:
+        root: The folder; links to folders are followed.
+        key: What the user names the folder by.
+
+    Raises:
+        UserError: There is no such folder, or it holds no picture.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise UserError(f"{key} '{root}' {what}: give a folder of pictures")
+    found = []
+    visited = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in visited:  # a link to a folder above
+            subfolders.clear()
+            continue
+        visited.add(real)
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        relative = Path(folder).relative_to(root)
+        for name in files:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:
+                found.append((relative / name).as_posix())
+    if not found:
+        endings = " ".join(sorted(EXTENSIONS))
+        raise UserError(f"{key} '{root}' holds no picture: give a folder with files that end in one of {endings}")
+    return sorted(found)
+
+
+def class_of(path: str) -> str | None:
+    """The class of a picture: the first folder of its relative path, or None where it has none."""
+    first, slash, _ = path.partition("/")
+    return first if slash else None
+
+
+def classes_of(paths: Sequence[str]) -> list[str] | None:
+    """The names of the classes, sorted; None unless every picture lies in a sub-folder."""
+    names = {class_of(path) for path in paths}
+    return None if None in names else sorted(names)
+
+
+class Folder(ImageData):
+    """Any tree of images; the sub-folders of its first level are the classes, if every image lies in one.
+
+    Args:
+        root: The folder.
+        val_root: A folder of held-out pictures, with the same classes or none. None holds out some of `root`.
+        val_share: The share of pictures of `root` to hold out, where `val_root` is None: those whose relative paths
+            have the lowest hashes, at least one. Pictures that show the same thing may so fall on both sides; give
+            `val_root` where that matters.
+        size: Side of a crop in pixels: the shorter side is resized to it.
+        batch_size: Images of a batch.
+        workers: Processes that decode in the background; 0 decodes in the main one. None: as
+            many as there are cores, up to eight.
+        flip: Mirror half of the training crops left to right.
+        max_corrupt: The share of pictures that may be corrupt: they are skipped, and named in a warning. In small
+            sets up to three are borne (at most a quarter), unless it is 0.
+        seed: Sets the crops and their order.
+
+    Raises:
+        UserError: A folder that does not exist or holds no picture, or a number out of its range.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        val_root: str | None = None,
+        val_share: float = 0.05,
+        size: int = 256,
+        batch_size: int = 32,
+        workers: int | None = None,
+        flip: bool = True,
+        max_corrupt: float = 0.01,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        workers = default_workers() if workers is None else workers
+        check_loading(size, batch_size, workers, seed)
+        self.root = root
+        self.val_root = val_root
+        self.val_share = val_share
+        self.size = size
+        self.batch_size = batch_size
+        self.workers = workers
+        self.flip = flip
+        self.seed = seed
+        self._skipped = SkippedPictures(max_corrupt)
+        self._paths = list_pictures(root, "data.root")
+        self.classes = classes_of(self._paths)
+        outside = sum(class_of(path) is None for path in self._paths)
+        if self.classes is None and outside < len(self._paths):
+            warnings.warn(
+                f"the sub-folders of data.root '{root}' are no classes, for {outside} pictures lie outside of them",
+                stacklevel=2,
+            )
+        self._val_paths = None if val_root is None else list_pictures(val_root, "data.val_root")
+        if val_root is not None:
+            self._paths = _without_held_out(self._paths, root, val_root)
+            self.classes = classes_of(self._paths)
+        if val_root is not None and self.classes is not None:
+            others = sorted(set(classes_of(self._val_paths) or ()) - set(self.classes))
+            if others:
+                raise UserError(
+                    f"data.val_root '{val_root}' has classes that data.root '{root}' has not: "
+                    f"{', '.join(others[:5])}{' …' if len(others) > 5 else ''}; name its sub-folders as in data.root"
+                )
+        if val_root is None and not 0 < val_share < 1:
+            raise UserError(f"data.val_share must lie between 0 and 1, both excluded, not {val_share}")
+
+    def train_dataloader(self) -> Loader:
+        train, _ = self._split()
+        places = Places(len(train), seed=self.seed, split="drop")
+        return self._loader(train, RandomCrop(self.size, self.flip), "train", places, training=True)
+
+    def val_dataloader(self) -> Loader:
+        _, held_out = self._split()
+        return self._loader(held_out, CentreCrop(self.size), "val", Places(len(held_out), split="pad"))
+
+    def training_crops_dataloader(self) -> Loader:
+        train, _ = self._split()
+        return self._loader(train, RandomCrop(self.size, self.flip), "measure", Places(len(train), seed=self.seed))
+
+    def export_dataloader(self) -> Loader:
+        every = self._files(self.root, self._paths)
+        return self._loader(every, CentreCrop(self.size), "export", Places(len(every)))
+
+    def export_source(self, split: Literal["all", "train", "val"]) -> CroppedPictures:
+        if split == "all":
+            pictures = self._files(self.root, self._paths)
+        else:
+            pictures = self._split()[0 if split == "train" else 1]
+        crops = Crops(pictures, CentreCrop(self.size), seed=self.seed, purpose="export")
+        return CroppedPictures(crops, self._skipped, f"centre {self.size}")
+
+    @property
+    def skipped(self) -> list[str]:
+        return self._skipped.keys
+
+    def description(self) -> dict[str, Any]:
+        held_out = f"by hash of the relative path, {self.val_share:g}" if self.val_root is None else self.val_root
+        return {
+            "kind": "folder",
+            "root": self.root,
+            "pictures": len(self._paths),
+            "classes": None if self.classes is None else len(self.classes),
+            "split": {"held_out": held_out},
+            "size": self.size,
+            "crops": "shorter side resized to the size, random square for training, the middle otherwise",
+            "flip": self.flip,
+            "skipped": self.skipped,
+            "seed": self.seed,
+        }
+
+    def _split(self) -> tuple[_Files, _Files]:
+        """The training and the held-out pictures."""
+        if self.val_root is not None:
+            return self._files(self.root, self._paths), self._files(self.val_root, self._val_paths)
+        hashes = [unit_hash(path) for path in self._paths]
+        below = held_out_below(hashes, self.val_share)
+        train = [path for path, place in zip(self._paths, hashes, strict=True) if place > below]
+        held_out = [path for path, place in zip(self._paths, hashes, strict=True) if place <= below]
+        return self._files(self.root, train), self._files(self.root, held_out)
+
+    def _files(self, root: str, paths: list[str]) -> _Files:
+        return _Files(root, paths, self.classes, self.size)
+
+    def _loader(self, pictures: _Files, crop: Crop, purpose: str, places: Places, training: bool = False) -> Loader:
+        return Loader(
+            Crops(pictures, crop, seed=self.seed, purpose=purpose, replace=training or purpose == "measure"),
+            self._skipped,
+            total=len(self._paths) + len(self._val_paths or ()),
+            batch_size=self.batch_size,
+            workers=self.workers,
+            places=places,
+            training=training,
+        )
+
+
+class _Files(Pictures):
+    """Picture files under a folder."""
+
+    def __init__(self, root: str, paths: list[str], classes: list[str] | None, size: int) -> None:
+        self._root = root
+        self._paths = paths
+        self._least_side = 2 * size  # twice what is needed, so that resizing still has pixels to average
+        # a folder without classes, beside one that has them, has none
+        self._labels = None if classes is None or classes_of(paths) is None else {n: i for i, n in enumerate(classes)}
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def key(self, index: int) -> str:
+        return self._paths[index]
+
+    def label(self, index: int) -> int | None:
+        return None if self._labels is None else self._labels[class_of(self._paths[index])]
+
+    def read(self, index: int) -> Image.Image:
+        return decode(os.path.join(self._root, self._paths[index]), self._least_side)
+
+
+def _without_held_out(paths: list[str], root: str, val_root: str) -> list[str]:
+    """The pictures of `root` that do not lie in `val_root`: held-out pictures are never trained on."""
+    outer, inner = Path(root).resolve(), Path(val_root).resolve()
+    if outer == inner or inner in outer.parents:
+        raise UserError(f"data.root '{root}' lies in data.val_root '{val_root}': no picture may be on both sides")
+    if outer not in inner.parents:
+        return paths
+    prefix = f"{inner.relative_to(outer).as_posix()}/"
+    left = [path for path in paths if not path.startswith(prefix)]
+    if not left:
+        raise UserError(f"data.root '{root}' holds no picture but those of data.val_root '{val_root}'")
+    return left

@@ -1,0 +1,197 @@
+"""The embedded photographs: those in scikit-image's and scikit-learn's wheels."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from vltok.errors import UserError
+from vltok.loading.checks import check_at_least, check_loading
+from vltok.loading.skipping import SkippedPictures
+from vltok.pictures.batches import Crops, Loader, Pictures, Places
+from vltok.pictures.decoding import CorruptPicture, decode
+from vltok.pictures.exporting import CroppedPictures
+from vltok.pictures.images import ImageData
+from vltok.pictures.transforms import CentreCrop, Crop, ScaledCrop
+
+_SKIMAGE = ("skimage", "data", "scikit-image")
+_SKLEARN = ("sklearn", "datasets/images", "scikit-learn")
+
+#: The photographs to train on, by file name. Neither wheel's drawings, patterns, holograms and pages of text are here.
+TRAINING = {
+    "astronaut.png": _SKIMAGE,
+    "brick.png": _SKIMAGE,
+    "camera.png": _SKIMAGE,
+    "clock_motion.png": _SKIMAGE,
+    "coins.png": _SKIMAGE,
+    "flower.jpg": _SKLEARN,
+    "grass.png": _SKIMAGE,
+    "gravel.png": _SKIMAGE,
+    "hubble_deep_field.jpg": _SKIMAGE,
+    "ihc.png": _SKIMAGE,
+    "moon.png": _SKIMAGE,
+    "motorcycle_left.png": _SKIMAGE,  # the two of a stereo pair must stay on one side
+    "motorcycle_right.png": _SKIMAGE,
+    "retina.jpg": _SKIMAGE,
+    "rocket.jpg": _SKIMAGE,
+}
+
+#: The photographs that training never sees: an animal, a building under a sky, a cup on a table.
+HELD_OUT = {
+    "chelsea.png": _SKIMAGE,
+    "china.jpg": _SKLEARN,
+    "coffee.png": _SKIMAGE,
+}
+
+
+class Photos(ImageData):
+    """Random crops of the real photographs inside scikit-image's and scikit-learn's wheels; held out by photograph.
+
+    Args:
+        size: Side of a crop in pixels.
+        batch_size: Images of a batch.
+        workers: Processes that crop in the background; 0 crops in the main one, which is fast enough for these.
+        scales: Smallest and largest side of a crop within its photograph, in multiples of `size`: crops are resized,
+            so that a few photographs give many different ones.
+        train_crops: Crops of an epoch, spread evenly over the training photographs.
+        val_crops: Crops of the held-out photographs, spread evenly over them.
+        seed: Sets the crops.
+
+    Raises:
+        UserError: A number out of its range.
+    """
+
+    def __init__(
+        self,
+        size: int = 64,
+        batch_size: int = 32,
+        workers: int = 0,
+        scales: tuple[float, float] = (1.0, 4.0),
+        train_crops: int = 3200,
+        val_crops: int = 192,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        check_loading(size, batch_size, workers, seed)
+        check_at_least("train_crops", train_crops, batch_size)
+        check_at_least("val_crops", val_crops, 1)
+        if not 0 < scales[0] <= scales[1]:
+            raise UserError(f"data.scales must be two positive numbers, the smaller first, not {list(scales)}")
+        self.size = size
+        self.batch_size = batch_size
+        self.workers = workers
+        self.classes = None
+        self.scales = (scales[0], scales[1])
+        self.train_crops = train_crops
+        self.val_crops = val_crops
+        self.seed = seed
+        self._skipped = SkippedPictures(max_corrupt=0.0)
+
+    def train_dataloader(self) -> Loader:
+        crop = ScaledCrop(self.size, self.scales)
+        places = Places(self.train_crops, seed=self.seed, split="drop")
+        return self._loader(TRAINING, self.train_crops, crop, "train", places, training=True)
+
+    def val_dataloader(self) -> Loader:
+        crop = ScaledCrop(self.size, self.scales, flip=False)
+        return self._loader(HELD_OUT, self.val_crops, crop, "val", Places(self.val_crops, split="pad"))
+
+    def training_crops_dataloader(self) -> Loader:
+        crop = ScaledCrop(self.size, self.scales)
+        return self._loader(TRAINING, self.train_crops, crop, "measure", Places(self.train_crops))
+
+    def export_dataloader(self) -> Loader:
+        every = TRAINING | HELD_OUT
+        return self._loader(every, len(every), CentreCrop(self.size), "export", Places(len(every)))
+
+    def export_source(self, split: Literal["all", "train", "val"]) -> CroppedPictures:
+        """Each photograph once, or the crops of a training epoch, or those of validation."""
+        if split == "all":
+            every = TRAINING | HELD_OUT
+            pictures, crop, described = _Photographs(every, len(every)), CentreCrop(self.size), "centre"
+        elif split == "train":
+            pictures = _Photographs(TRAINING, self.train_crops)
+            crop, described = ScaledCrop(self.size, self.scales), f"{self.scales} {self.seed}"
+        else:
+            pictures = _Photographs(HELD_OUT, self.val_crops)
+            crop, described = ScaledCrop(self.size, self.scales, flip=False), f"{self.scales} {self.seed}"
+        crops = Crops(pictures, crop, seed=self.seed, purpose="val" if split == "val" else "export")
+        return CroppedPictures(crops, self._skipped, f"{described} {self.size}")
+
+    @property
+    def skipped(self) -> list[str]:
+        return self._skipped.keys
+
+    def description(self) -> dict[str, Any]:
+        low, high = self.scales
+        return {
+            "kind": "photos",
+            "pictures": len(TRAINING) + len(HELD_OUT),
+            "split": {"train": list(TRAINING), "held_out": list(HELD_OUT)},
+            "size": self.size,
+            "crops": f"random squares of {low:g} to {high:g} times the size, resized to it; "
+            f"{self.train_crops} for training an epoch, {self.val_crops} held out",
+            "seed": self.seed,
+        }
+
+    def _loader(
+        self,
+        photographs: dict[str, tuple[str, str, str]],
+        count: int,
+        crop: Crop,
+        purpose: str,
+        places: Places,
+        training: bool = False,
+    ) -> Loader:
+        return Loader(
+            Crops(_Photographs(photographs, count), crop, seed=self.seed, purpose=purpose),
+            self._skipped,
+            total=len(photographs),
+            batch_size=self.batch_size,
+            workers=self.workers,
+            places=places,
+            training=training,
+        )
+
+
+class _Photographs(Pictures):
+    """The photographs in turn, as often as it takes to come to `count`."""
+
+    def __init__(self, photographs: dict[str, tuple[str, str, str]], count: int) -> None:
+        self._names = [Path(name).stem for name in photographs]
+        self._images = [_photograph(name, *source) for name, source in photographs.items()]
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def key(self, index: int) -> str:
+        turn, place = divmod(index, len(self._names))
+        return f"{self._names[place]}-{turn}" if turn else self._names[place]
+
+    def label(self, index: int) -> None:
+        return None
+
+    def read(self, index: int) -> Image.Image:
+        return self._images[index % len(self._images)]
+
+
+@functools.cache  # 25 MB in all; every loader shares them
+def _photograph(name: str, package: str, folder: str, distribution: str) -> Image.Image:
+    # finding a package does not import it: scikit-learn would take a second
+    spec = importlib.util.find_spec(package)
+    places = [] if spec is None else [Path(place) / folder / name for place in spec.submodule_search_locations]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise UserError(
+            f"the photograph {name} is not in the installed {distribution}: reinstall it "
+            f"(pip install --force-reinstall {distribution}), or give pictures of your own (--data folder)"
+        )
+    try:
+        return decode(path)
+    except CorruptPicture as error:
+        raise UserError(f"{path} is damaged ({error}): pip install --force-reinstall {distribution}") from error

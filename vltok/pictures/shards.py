@@ -1,0 +1,213 @@
+"""Images in tar shards, in WebDataset's layout."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from typing import Any, Literal
+
+import numpy as np
+
+from vltok.errors import UserError
+from vltok.loading.checks import check_at_least, check_loading, default_workers
+from vltok.loading.skipping import SkippedPictures
+from vltok.pictures.batches import Loader, Stream
+from vltok.pictures.images import ImageData
+from vltok.pictures.splits import held_out_below
+from vltok.pictures.streams import OrderedStream, SampleDecoder, TarPictures, TrainingStream
+from vltok.pictures.tars import Part, class_names, is_address, key_hashes, list_shards
+from vltok.pictures.transforms import CentreCrop, Crop, RandomCrop
+from vltok.processes import world
+
+# Stands for the size of a set that is not known, of which a share may be corrupt.
+_UNKNOWN_TOTAL = 1000
+
+
+class WebDataset(ImageData):
+    """Tar shards in WebDataset's layout: a picture each sample, and a label in `.cls` or `.json` (its key `label`).
+
+    Nodes and workers split the shards of the training pictures; where there are more of them than shards, they split
+    the samples. Shards should be shuffled, as `vltok pack` writes them. A file `classes.json` beside them names the
+    classes. The headers of local shards are read once, to count the pictures; give `samples_per_epoch` where that
+    takes long.
+
+    Args:
+        shards: The shards: paths or addresses, with braces or wildcards, such as `train-{000000..000146}.tar`.
+        val_shards: The shards of the held-out pictures. None holds out some of `shards`.
+        val_share: The share of `shards` to hold out, where `val_shards` is None: the last shards, if there are so
+            many that it comes to one; otherwise the pictures whose keys have the lowest hashes, at least one.
+        size: Side of a crop in pixels: the shorter side is resized to it.
+        batch_size: Images of a batch.
+        workers: Processes that read and decode in the background; 0 does so in the main one. None: as
+            many as there are cores, up to eight. Only the order of the training crops depends on it: elsewhere each
+            worker reads all the shards, and decodes its part.
+        samples_per_epoch: Training pictures of an epoch. None counts those in the shards, which must then be local.
+        shuffle_buffer: Encoded pictures that each worker keeps to draw from, so that neighbours in a shard part.
+        flip: Mirror half of the training crops left to right.
+        max_corrupt: The share of pictures that may be corrupt: they are skipped, and named in a warning. In small
+            sets up to three are borne (at most a quarter), unless it is 0.
+        seed: Sets the crops and their order.
+
+    Raises:
+        UserError: A shard that does not exist, or a number out of its range.
+    """
+
+    def __init__(
+        self,
+        shards: str,
+        val_shards: str | None = None,
+        val_share: float = 0.05,
+        size: int = 256,
+        batch_size: int = 32,
+        workers: int | None = None,
+        samples_per_epoch: int | None = None,
+        shuffle_buffer: int = 1000,
+        flip: bool = True,
+        max_corrupt: float = 0.01,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        workers = default_workers() if workers is None else workers
+        check_loading(size, batch_size, workers, seed)
+        check_at_least("shuffle_buffer", shuffle_buffer, 1)
+        if samples_per_epoch is not None:
+            check_at_least("samples_per_epoch", samples_per_epoch, batch_size)
+        if val_shards is None and not 0 < val_share < 1:
+            raise UserError(f"data.val_share must lie between 0 and 1, both excluded, not {val_share}")
+        self.shards = shards
+        self.val_shards = val_shards
+        self.val_share = val_share
+        self.size = size
+        self.batch_size = batch_size
+        self.workers = workers
+        self.samples_per_epoch = samples_per_epoch
+        self.shuffle_buffer = shuffle_buffer
+        self.flip = flip
+        self.seed = seed
+        self._skipped = SkippedPictures(max_corrupt)
+        held_out = () if val_shards is None else tuple(list_shards(val_shards, "data.val_shards"))
+        # a pattern for all shards may take in those that are held out
+        training = tuple(shard for shard in list_shards(shards, "data.shards") if shard not in set(held_out))
+        if not training:
+            raise UserError(f"data.shards '{shards}' names no shard but those of data.val_shards '{val_shards}'")
+        self._all = Part(training)
+        self._given = None if val_shards is None else Part(held_out)
+        self._hashes: dict[str, np.ndarray] = {}
+        self.classes = class_names(self._all.shards[0])
+
+    def train_dataloader(self) -> Loader:
+        train, _ = self._split()
+        pictures = self.samples_per_epoch or self._count(train)
+        if pictures is None:
+            raise UserError(
+                f"data.samples_per_epoch must be given for data.shards '{self.shards}', which are no local files: "
+                "the number of training pictures in them"
+            )
+        batches = pictures // (self.batch_size * world()[1])
+        if batches == 0:
+            raise UserError(
+                f"data.batch_size {self.batch_size} (in each of {world()[1]} processes) is more than the {pictures} "
+                f"training pictures of data.shards '{self.shards}': lower it, or add pictures"
+            )
+        decoder = SampleDecoder(RandomCrop(self.size, self.flip), 2 * self.size, self.seed, "train")
+        stream = TrainingStream(decoder, train, batches, self.batch_size, self.shuffle_buffer)
+        return self._loader(stream, batches, training=True)
+
+    def val_dataloader(self) -> Loader:
+        _, held_out = self._split()
+        return self._ordered(held_out, CentreCrop(self.size), "val", split=True)
+
+    def training_crops_dataloader(self) -> Loader:
+        train, _ = self._split()
+        shards = random.Random(self.seed).sample(train.shards, len(train.shards))
+        mixed = dataclasses.replace(train, shards=tuple(shards))
+        return self._ordered(mixed, RandomCrop(self.size, self.flip), "measure", buffer=self.shuffle_buffer)
+
+    def export_dataloader(self) -> Loader:
+        return self._ordered(self._all, CentreCrop(self.size), "export")
+
+    def export_source(self, split: Literal["all", "train", "val"]) -> TarPictures:
+        part = self._all if split == "all" else self._split()[0 if split == "train" else 1]
+        if self._count(part) is None:
+            raise UserError(
+                "an export must know how many pictures there are, which takes local shards: "
+                "fetch those of data.shards (or data.val_shards) first"
+            )
+        hashes = [self._hashes_of(shard) for shard in part.shards]
+        decoder = SampleDecoder(CentreCrop(self.size), 2 * self.size, self.seed, "export")
+        return TarPictures(decoder, part, hashes, self._skipped, f"centre {self.size}")
+
+    @property
+    def skipped(self) -> list[str]:
+        return self._skipped.keys
+
+    def description(self) -> dict[str, Any]:
+        how = "the last shards" if self._held_out_shards() else "pictures by hash of the key"
+        counted = all(shard in self._hashes for shard in self._all.shards)
+        return {
+            "kind": "webdataset",
+            "shards": self.shards,
+            "pictures": self._count(self._all) if counted else None,
+            "classes": None if self.classes is None else len(self.classes),
+            "split": {"held_out": self.val_shards or f"{how}, {self.val_share:g}"},
+            "size": self.size,
+            "crops": "shorter side resized to the size, random square for training, the middle otherwise",
+            "flip": self.flip,
+            "skipped": self.skipped,
+            "seed": self.seed,
+        }
+
+    def _held_out_shards(self) -> int:
+        """How many whole shards are held out."""
+        return int(self.val_share * len(self._all.shards) + 1e-9)
+
+    def _split(self) -> tuple[Part, Part]:
+        """The training and the held-out pictures."""
+        if self._given is not None:
+            return self._all, self._given
+        shards = self._all.shards
+        last = self._held_out_shards()
+        if last and last < len(shards):
+            return Part(shards[:-last]), Part(shards[-last:])
+        below = self.val_share
+        if not any(map(is_address, shards)):
+            below = held_out_below(np.concatenate([self._hashes_of(shard) for shard in shards]), self.val_share)
+        return Part(shards, above=below), Part(shards, up_to=below)
+
+    def _hashes_of(self, shard: str) -> np.ndarray:
+        if shard not in self._hashes:
+            self._hashes[shard] = key_hashes(shard)
+        return self._hashes[shard]
+
+    def _count(self, part: Part) -> int | None:
+        """How many pictures it has; None where shards are not local."""
+        if any(map(is_address, part.shards)):
+            return None
+        count = sum(part.count(self._hashes_of(shard)) for shard in part.shards)
+        if count == 0:
+            raise UserError(f"no sample of shard '{part.shards[0]}' (or those after it) holds a picture: pack others")
+        return count
+
+    def _count_unless_costly(self, part: Part) -> int | None:
+        return self._count(part) if self.samples_per_epoch is None else None
+
+    def _ordered(self, part: Part, crop: Crop, purpose: str, split: bool = False, buffer: int = 0) -> Loader:
+        rank, processes = world() if split else (0, 1)
+        count = self._count_unless_costly(part)
+        length = None if count is None else math.ceil(math.ceil(count / processes) / self.batch_size)
+        decoder = SampleDecoder(crop, 2 * self.size, self.seed, purpose)
+        return self._loader(OrderedStream(decoder, part, rank, processes, self.batch_size, buffer), length)
+
+    def _loader(self, stream: Stream, length: int | None, training: bool = False) -> Loader:
+        parts = [self._all] if self._given is None else [self._all, self._given]
+        counts = [self._count_unless_costly(part) for part in parts]
+        return Loader(
+            stream,
+            self._skipped,
+            total=(self.samples_per_epoch or _UNKNOWN_TOTAL) if None in counts else sum(counts),
+            batch_size=self.batch_size,
+            workers=self.workers,
+            training=training,
+            length=length,
+        )

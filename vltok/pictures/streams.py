@@ -1,0 +1,288 @@
+"""Crops from tar shards, which are read from start to end."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import random
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import webdataset
+from torch.utils.data import get_worker_info
+
+from vltok.errors import UserError
+from vltok.loading.skipping import Skipped, SkippedPictures
+from vltok.loading.workers import Failure
+from vltok.pictures.batches import REPLACEMENTS, Draw, Stream, crop_generator
+from vltok.pictures.decoding import CorruptPicture
+from vltok.pictures.images import ExportSource, Sample
+from vltok.pictures.tars import Part, decode_sample, label_of
+from vltok.pictures.transforms import Crop, to_bytes_tensor
+from vltok.processes import world
+
+
+@dataclass(frozen=True)
+class SampleDecoder:
+    """Makes crops of encoded samples.
+
+    Attributes:
+        crop: How to crop.
+        least_side: The picture's sides may be decoded as small as this.
+        seed: Sets the random crops.
+        purpose: What the crops are for: crops for different purposes differ.
+    """
+
+    crop: Crop
+    least_side: int
+    seed: int
+    purpose: str
+
+    def __call__(self, sample: dict, epoch: int) -> Draw:
+        key = sample["__key__"]
+        try:
+            image = decode_sample(sample, self.least_side)
+        except CorruptPicture as error:
+            return Draw(None, (Skipped(key, str(error)),))
+        pixels = to_bytes_tensor(self.crop(image, crop_generator(self.seed, self.purpose, epoch, key)))
+        return Draw(Sample(key, pixels, label_of(sample)))
+
+
+class TrainingStream(Stream):
+    """Endless passes over the shards, of which each worker of each process takes its part of an epoch.
+
+    Where there are at least as many shards as readers (the workers of all processes), these split the shards, and
+    a pass of one may end before another's. Otherwise all read the same shuffled samples. A reader's batches are so
+    many consecutive samples of what it reads, or every so many-th of those, so that a training which goes on in the
+    middle of an epoch need not decode what lies before.
+
+    Args:
+        decoder: Makes the crops.
+        part: The training pictures.
+        batches: The batches of an epoch, in each process: the same in all, or distributed training would wait forever.
+        batch_size: Images of a batch.
+        buffer: Samples that each worker keeps to draw from.
+    """
+
+    def __init__(self, decoder: SampleDecoder, part: Part, batches: int, batch_size: int, buffer: int) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.part = part
+        self.batches = batches
+        self.batch_size = batch_size
+        self.buffer = buffer
+        self.rank, self.processes = world()  # asked here, for a worker may not know
+        self._epoch = 0
+        self._taken = 0
+
+    @property
+    def order(self) -> dict[str, int]:
+        return {
+            "data.seed": self.decoder.seed,
+            "data.shuffle_buffer": self.buffer,
+            "shards of data.shards": len(self.part.shards),
+        }
+
+    def start(self, epoch: int, taken: int = 0) -> None:
+        self._epoch, self._taken = epoch, taken
+
+    def __iter__(self) -> Iterator[Draw | Failure]:
+        worker, workers = _worker()
+        workers = min(workers, self.batches)
+        if worker >= workers:
+            return
+        # batches are taken from the workers in turn, from the first worker on: so the first is who would be next
+        worker = (worker + self._taken) % workers
+        batches = range(worker, self.batches, workers)
+        left = [turn for turn, batch in enumerate(batches) if batch >= self._taken]
+        try:
+            for turn in left[:1]:
+                draws = self._draws(worker * self.processes + self.rank, workers * self.processes, turn)
+                yield from itertools.islice(draws, len(left) * self.batch_size)
+        except UserError as error:
+            yield Failure(str(error))
+
+    def _draws(self, reader: int, readers: int, turn: int) -> Iterator[Draw]:
+        """The crops of one reader's batches from its `turn`-th on."""
+        if len(self.part.shards) >= readers:
+            source, first, step = self._samples(reader, readers), turn, 1
+        else:
+            source, first, step = self._samples(0, 1), reader + turn * readers, readers
+        samples = _Ahead(source)
+        position = 0
+        for batch in itertools.count(first, step):
+            samples.skip(batch * self.batch_size - position)
+            position = (batch + 1) * self.batch_size
+            draws = [self.decoder(sample, self._epoch) for sample in samples.take(self.batch_size)]
+            missing = sum(draw.sample is None for draw in draws)
+            if missing:
+                draws += self._replacements(samples, missing)
+            yield from self._filled(draws)
+
+    def _replacements(self, samples: _Ahead, missing: int) -> list[Draw]:
+        """Crops for the places of corrupt pictures: of the next readable ones, which keep their own places."""
+        draws = []
+        for sample in samples.ahead(REPLACEMENTS * missing):
+            draws.append(self.decoder(sample, self._epoch))
+            missing -= draws[-1].sample is not None
+            if not missing:
+                break
+        return draws
+
+    def _filled(self, draws: list[Draw]) -> Iterator[Draw]:
+        """As many draws as a batch has, with all that was skipped for them."""
+        good = [draw for draw in draws if draw.sample is not None]
+        skipped = tuple(picture for draw in draws for picture in draw.skipped)
+        good += [Draw(None)] * (self.batch_size - len(good))
+        yield dataclasses.replace(good[0], skipped=skipped)
+        yield from good[1:]
+
+    def _samples(self, reader: int, readers: int) -> Iterator[dict]:
+        """Endless passes over a reader's shards, which are others each time."""
+        for turn in itertools.count():
+            name = f"{self.decoder.seed}/{self._epoch}/{turn}"
+            shards = tuple(random.Random(name).sample(self.part.shards, len(self.part.shards)))
+            empty = True
+            # where the pictures of its own shards all belong to another part, it reads the rest too
+            for some in (shards[reader::readers], shards):
+                for sample in _shuffled(self.part.samples(some), self.buffer, f"{name}/{reader}"):
+                    empty = False
+                    yield sample
+                if not empty:
+                    break
+            if empty:
+                raise UserError(f"no training picture is in '{self.part.shards[0]}' and the others")
+
+
+class _Ahead:
+    """Samples that can be looked at before their turn."""
+
+    def __init__(self, samples: Iterator[dict]) -> None:
+        self._samples = samples
+        self._waiting: deque[dict] = deque()
+
+    def take(self, count: int) -> Iterator[dict]:
+        """The next ones."""
+        for _ in range(count):
+            yield self._waiting.popleft() if self._waiting else next(self._samples)
+
+    def skip(self, count: int) -> None:
+        """Leave out the next ones."""
+        deque(self.take(count), maxlen=0)
+
+    def ahead(self, count: int) -> Iterator[dict]:
+        """The next ones, which are still to come."""
+        for place in range(count):
+            if place == len(self._waiting):
+                self._waiting.append(next(self._samples))
+            yield self._waiting[place]
+
+
+class OrderedStream(Stream):
+    """One pass, in the same order with any number of workers: these take the batches in turn.
+
+    Args:
+        decoder: Makes the crops.
+        part: The pictures.
+        rank: The number of this process among those that share the pictures.
+        processes: How many those are.
+        batch_size: Images of a batch.
+        buffer: Samples to draw from, which mixes them; 0 keeps their order.
+    """
+
+    def __init__(
+        self, decoder: SampleDecoder, part: Part, rank: int, processes: int, batch_size: int, buffer: int
+    ) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.part = part
+        self.rank = rank
+        self.processes = processes
+        self.batch_size = batch_size
+        self.buffer = buffer
+
+    @property
+    def order(self) -> dict[str, int]:
+        return {}
+
+    def start(self, epoch: int, taken: int = 0) -> None:
+        """Every pass is the same."""
+
+    def __iter__(self) -> Iterator[Draw | Failure]:
+        worker, workers = _worker()
+        try:
+            samples = _shuffled(self.part.samples(self.part.shards), self.buffer, str(self.decoder.seed))
+            for index, sample in enumerate(self._share(samples)):
+                if index // self.batch_size % workers == worker:
+                    yield self.decoder(sample, 0)
+        except UserError as error:
+            yield Failure(str(error))
+
+    def _share(self, samples: Iterator[dict]) -> Iterator[dict]:
+        """This process's samples: as many as any other's, for which the last one may stand in several."""
+        while dealt := list(itertools.islice(samples, self.processes)):
+            yield dealt[min(self.rank, len(dealt) - 1)]
+
+
+class TarPictures(ExportSource):
+    """Pictures in local tar shards.
+
+    Args:
+        decoder: Makes the crops.
+        part: The pictures.
+        hashes: The hashes of all keys of each shard.
+        skipped: Counts the pictures that cannot be read.
+        described: What the crops follow from.
+    """
+
+    def __init__(
+        self, decoder: SampleDecoder, part: Part, hashes: list[np.ndarray], skipped: SkippedPictures, described: str
+    ) -> None:
+        self._decoder, self._part, self._hashes = decoder, part, hashes
+        self._ends = np.cumsum([part.count(each) for each in hashes]).tolist()
+        self._skipped, self._described = skipped, described
+
+    @property
+    def pictures(self) -> int:
+        return self._ends[-1]
+
+    @property
+    def skipped(self) -> SkippedPictures:
+        return self._skipped
+
+    @property
+    def described(self) -> str:
+        return f"{self._described} {self._part.above} {self._part.up_to}"
+
+    def keys(self) -> Iterator[str]:
+        return (repr(float(place)) for each in self._hashes for place in each)  # their hashes serve as well
+
+    def read(self, places: Iterable[int]) -> Iterator[Sample | Skipped]:
+        wanted = iter(places)
+        place = next(wanted, None)
+        for shard, start, end in zip(self._part.shards, [0, *self._ends], self._ends, strict=False):
+            if place is None or place >= end:
+                continue
+            for here, sample in enumerate(self._part.samples((shard,)), start):
+                if here == place:
+                    draw = self._decoder(sample, 0)
+                    yield draw.skipped[0] if draw.sample is None else draw.sample
+                    place = next(wanted, None)
+                    if place is None or place >= end:
+                        break
+        if place is not None:
+            raise UserError(f"data.shards hold fewer pictures than when they were counted ({self.pictures})")
+
+
+def _worker() -> tuple[int, int]:
+    """This worker's number among the workers of its process, and how many those are."""
+    worker = get_worker_info()
+    return (0, 1) if worker is None else (worker.id, worker.num_workers)
+
+
+def _shuffled(samples: Iterable[dict], buffer: int, seed: str) -> Iterator[dict]:
+    if buffer <= 1:
+        return iter(samples)
+    return iter(webdataset.shuffle(buffer, initial=buffer, rng=random.Random(seed))(iter(samples)))

@@ -1,0 +1,189 @@
+"""Write a folder of code shards so that nothing finished is ever lost: shard by shard, by any number of processes.
+
+While it is being filled, the folder holds `.unfinished/`: what is being written (`run.json`), and for each finished
+shard what the manifest will need of it. A shard appears under its name only when it is whole; the manifest appears
+last. Processes need not speak to each other: each takes every n-th shard, and whichever sees all of them writes the
+manifest. What takes the place of another export stands in `.replacing/` until all of it is whole: see `ExportFolder`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import final
+
+import filelock
+import numpy as np
+
+from vltok.codes import CodeSpec
+from vltok.errors import UserError
+from vltok.files import sha256_of
+from vltok.loading.skipping import SkippedPicture
+from vltok.sequences.export_folder import ExportFolder, clear_errors
+from vltok.sequences.export_records import ShardRecord
+from vltok.sequences.export_run import Run
+from vltok.sequences.manifest import CodeManifest, ExportSettings, Shard
+from vltok.sequences.shards import CodeSample, codes_of, shard_format
+from vltok.sequences.statistics import CodeCounts
+
+
+@final
+class CodeExport:
+    """A folder of code shards that is being written.
+
+    Args:
+        folder: Where; it is made, or goes on from what a process that was killed has left.
+        spec: What the codes may be.
+        settings: What the export follows from.
+        classes: The names of the labels, or None where they have none.
+        rank: Which of the processes that write the folder this is.
+        world_size: How many processes write it.
+        tokenizer_places: Where the tokenizer's bundle is: see `CodeManifest`.
+        overwrite: Whether it takes the place of another export in the folder, which stays until this one is whole.
+        grows: Whether it may take in an export of fewer pictures that is the same in all else.
+        pictures: Folders of numbered pictures that are written with the shards, by name.
+
+    Raises:
+        UserError: The folder cannot be written, holds something else, or another process of this rank writes it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        spec: CodeSpec,
+        settings: ExportSettings,
+        classes: Sequence[str] | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        tokenizer_places: Sequence[str] = (),
+        *,
+        overwrite: bool = False,
+        grows: bool = False,
+        pictures: Mapping[str, Path] | None = None,
+    ) -> None:
+        self._run = Run(spec, settings, None if classes is None else tuple(classes))
+        self._rank, self._world_size = rank, world_size
+        self._tokenizer_places = tuple(tokenizer_places)
+        self._format = shard_format(settings.format)
+        with clear_errors(folder):
+            self._place = ExportFolder(folder, self._run, rank, pictures or {}, overwrite, grows)
+
+    @property
+    def settings(self) -> ExportSettings:
+        """What the export follows from."""
+        return self._run.settings
+
+    @property
+    def shards(self) -> range:
+        """The numbers of all shards."""
+        return self.settings.shards
+
+    def pictures(self, shard: int) -> range:
+        """The places in the input of the pictures of a shard."""
+        return self.settings.places(shard)
+
+    def folder_of(self, name: str) -> Path:
+        """Where the pictures of a kind go: to their place, or where they wait until all is whole."""
+        return self._place.pictures(name)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the manifest is there: nothing is left to do."""
+        return self._place.finished
+
+    def pending(self) -> list[int]:
+        """The shards of this process that are not yet whole."""
+        if self.finished:
+            return []
+        return [shard for shard in self.shards[self._rank :: self._world_size] if not self._place.whole(shard)]
+
+    def kept(self, shard: int) -> tuple[list[CodeSample], CodeCounts]:
+        """The first samples of a shard, which an export of fewer pictures has already, and what is counted over them.
+
+        Raises:
+            UserError: The shard that holds them is damaged.
+        """
+        samples, pixels = self._place.grown_from(shard)
+        if not samples:
+            return [], CodeCounts.none(self._run.spec)
+        return samples, CodeCounts.of(codes_of(samples), self._run.spec, pixels)
+
+    def write(
+        self, shard: int, samples: Sequence[CodeSample], counts: CodeCounts, skipped: Sequence[SkippedPicture] = ()
+    ) -> None:
+        """Write a shard: it is there whole, or not at all.
+
+        Args:
+            shard: Its number.
+            samples: The codes of its pictures, in the order of the input.
+            counts: What is counted over them.
+            skipped: Those of its pictures that could not be read.
+
+        Raises:
+            UserError: The disk is full, or the folder cannot be written.
+        """
+        unfinished = self._place.work / self.settings.name(shard)
+        with clear_errors(self._place.folder):
+            try:
+                places = self._format.write(unfinished, samples, self._run.spec.codebook_size)
+                with unfinished.open("rb") as file:
+                    os.fsync(file.fileno())
+            except OSError:
+                unfinished.unlink(missing_ok=True)
+                raise
+            lengths = [len(sample.ids) for sample in samples]
+            size, digest = unfinished.stat().st_size, sha256_of(unfinished)
+            record = ShardRecord(
+                shard=Shard(unfinished.name, len(samples), sum(lengths), size, digest),
+                skipped=tuple(skipped),
+                labelled=all(sample.label is not None for sample in samples),
+                grids=tuple(sorted({sample.grains.shape for sample in samples if sample.grains is not None})),
+                counts=counts.to_json(),
+                index=None if places is None else tuple(map(tuple, np.column_stack([places, lengths]).tolist())),
+            )
+            self._place.add(shard, record)
+
+    def finish(self) -> CodeManifest | None:
+        """Write the manifest once all shards are whole; None while other processes still write theirs.
+
+        Raises:
+            UserError: No picture could be read, the disk is full, or the folder cannot be written.
+        """
+        with clear_errors(self._place.folder):
+            if not self.finished:
+                with filelock.FileLock(self._place.work / "finish.lock"):
+                    if not self.finished:  # another process may have, in the meantime
+                        if not all(map(self._place.whole, self.shards)):
+                            return None
+                        manifest, index = self._gather()
+                        self._place.put_in_place(manifest, index)
+            self._place.clean_up()
+            return CodeManifest.read(self._place.folder)
+
+    def close(self) -> None:
+        """Let another process go on; where nothing was finished, nothing is left."""
+        self._place.leave()
+
+    def _gather(self) -> tuple[CodeManifest, np.ndarray | None]:
+        """Put together what is known of each shard: the manifest, its index's checksum apart, and the index."""
+        spec = self._run.spec
+        records = [self._place.record(shard) for shard in self.shards]
+        counts = CodeCounts.total((CodeCounts.from_json(record.counts, spec) for record in records), spec)
+        if not any(record.shard.samples for record in records):
+            raise UserError(f"none of the {self.settings.pictures} pictures could be read: there are no codes")
+        grids = {grid for record in records for grid in record.grids}
+        rows = [np.array(record.index, dtype=np.int64).reshape(-1, 3) for record in records if record.index is not None]
+        manifest = CodeManifest(
+            spec=dataclasses.replace(spec, regions=grids.pop()) if len(grids) == 1 else spec,
+            settings=self.settings,
+            shards=tuple(record.shard for record in records),
+            skipped=tuple(picture for record in records for picture in record.skipped),
+            labelled=all(record.labelled for record in records),
+            classes=self._run.classes,
+            statistics=counts.statistics(spec),
+            index_sha256=None,
+            tokenizer_places=self._tokenizer_places,
+        )
+        return manifest, np.concatenate(rows) if rows else None
