@@ -10,10 +10,10 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from vltok.cli.fitting import fit_parser
 from vltok.cli.main import VERBS, main
 from vltok.evaluation.ablations import AblationTable
 from vltok.io.recipes import parse
+from vltok.verbs.fitting import fit_parser
 
 from .cli.exports import write_bundle
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vltok.cli.fitting import fit_parser
 from vltok.cli.main import main
 from vltok.codes import CodeSpec
 from vltok.io.recipes import parse
+from vltok.verbs.fitting import fit_parser
 
 from .sequences.code_exports import export_codes, random_codes
 

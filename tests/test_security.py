@@ -36,7 +36,7 @@ ALLOWED = {
     ("vltok/cli/main.py", "importlib.import_module"): "a verb, which is looked up first",
     ("vltok/cli/ablate.py", "subprocess.Popen"): "this Python itself, without a shell",
     ("vltok/io/recipes.py", "pydoc.locate"): "the user's own recipe, while a bundle is written",
-    ("vltok/cli/resuming.py", "pydoc.locate"): "the recipe of the user's own run, whose classes fit builds",
+    ("vltok/verbs/resume_rules.py", "pydoc.locate"): "the recipe of the user's own run, whose classes fit builds",
 }
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from vltok.cli import fitting
-from vltok.cli.fit import RunFolder
 from vltok.cli.main import main
 from vltok.errors import UserError
 from vltok.files import alone_in
+from vltok.verbs import fitting
+from vltok.verbs.run_folder import RunFolder
 
 from .exports import contents
 from .runs import one_line

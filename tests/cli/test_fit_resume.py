@@ -7,11 +7,11 @@ import pytest
 import torch
 import yaml
 
-from vltok.cli.fit import RunFolder
 from vltok.cli.main import main
-from vltok.cli.resuming import LENGTH, THIS_TIME, resumed_recipe
 from vltok.errors import UserError
 from vltok.training.checkpoints import previous_of, read_checkpoint
+from vltok.verbs.resume_rules import LENGTH, THIS_TIME, resumed_recipe
+from vltok.verbs.run_folder import RunFolder
 
 from .exports import contents
 from .runs import one_line

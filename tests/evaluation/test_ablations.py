@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vltok.cli.fitting import fit_parser
 from vltok.errors import UserError
 from vltok.evaluation.ablations import AblationResults, AblationRun, AblationTable, Spread
 from vltok.io.recipes import parse
+from vltok.verbs.fitting import fit_parser
 
 ROOT = Path(__file__).parents[2]
 TABLES = sorted(path.parent for path in ROOT.glob("recipes/ablations/**/table.yaml"))

@@ -16,9 +16,10 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 _PRELOADED = [
-    *(f"vltok.cli.{name}" for name in ("ablate", "evaluating", "fitting", "reconstruct", "sample", "tokenize")),
+    *(f"vltok.cli.{name}" for name in ("ablate", "evaluating", "reconstruct", "sample", "tokenize")),
     *(f"vltok.pictures.{name}" for name in ("folder", "photos", "shards")),
     "vltok.sequences.data",
+    "vltok.verbs.fitting",
     "vltok.verbs.tokenizing",
     "vltok.io.bundles",
     "vltok.priors.dq_transformer",

@@ -11,7 +11,6 @@ import yaml
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from vltok.cli.fitting import fit_parser
 from vltok.codes import Codes
 from vltok.errors import UserError
 from vltok.interfaces import Prior, SamplingConfig
@@ -23,6 +22,7 @@ from vltok.priors.global_local import GlobalLocal, GlobalLocalSteps
 from vltok.priors.raster_scan import RasterScan, RasterScanSteps
 from vltok.registry import find
 from vltok.testing import random_codes
+from vltok.verbs.fitting import fit_parser
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 STEPS: dict[type[Prior], Callable[..., Steps]] = {

@@ -27,13 +27,13 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from vltok.cli.fit import RunFolder
 from vltok.cli.progress import format_seconds
 from vltok.errors import UserError, check_seed
 from vltok.evaluation.ablations import AblationResults, AblationRun, AblationTable
 from vltok.evaluation.differences import differences
 from vltok.files import check_folder
 from vltok.io.recipes import translate_arguments
+from vltok.verbs.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from vltok.cli.ablation_evaluation import RunEvaluation
@@ -146,8 +146,8 @@ def _planned(table: AblationTable, seeds: Sequence[int], overrides: Sequence[str
         UserError: A row is wrong, or a folder holds the run of another recipe.
     """
     from vltok.cli.ablation_evaluation import plan_evaluation
-    from vltok.cli.fitting import fit_parser, resolved_recipe
     from vltok.io.recipes import parse
+    from vltok.verbs.fitting import fit_parser, resolved_recipe
 
     jobs = []
     for row, path in table.rows.items():

@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 
 from vltok.cli.evaluate import evaluate_options
-from vltok.cli.fit import RunFolder
 from vltok.errors import UserError
 from vltok.evaluation.differences import differences
 from vltok.io.bundles import fingerprint, prior_fingerprint
+from vltok.verbs.run_folder import RunFolder
 
 _OWN = ("tokenizer", "prior", "codec", "quality", "out", "config", "trust")
 

@@ -15,7 +15,6 @@ from jaxtyping import Int
 from jsonargparse import Namespace
 from torch import Tensor, nn
 
-from vltok.cli.launchers import find_rank
 from vltok.cli.progress import progress
 from vltok.cli.tokenize import choose_device
 from vltok.codes import CodeSpec
@@ -32,6 +31,7 @@ from vltok.files import alone_in, written_whole
 from vltok.interfaces import Ordered, Tokenizer
 from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fingerprint
 from vltok.io.places import find_tokenizer
+from vltok.launchers import find_rank
 from vltok.losses.perceptual import LPIPS
 from vltok.measures.distances import check_images
 from vltok.measures.features import FeatureNetwork, feature_network, weights_hash

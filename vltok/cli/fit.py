@@ -1,166 +1,11 @@
-"""`vltok fit`: trains what a recipe describes, and leaves a run folder.
+"""`vltok fit`: trains what a recipe describes, and leaves a run folder: see `vltok.verbs.run_folder`."""
 
-```
-runs/quickstart/
-  config.yaml           the recipe with every default and override: 'vltok fit --config' reads it again
-  logs/                 TensorBoard
-  checkpoints/last.ckpt where --resume goes on, and beside it the checkpoint before it, in case that one is damaged
-  bundle/               the trained tokenizer or prior, for vltok.load_tokenizer or vltok.load_prior
-  metrics.json          what was measured at the end
-  reconstructions.png   of a tokenizer: held-out pictures, their reconstructions and coding maps
-  samples.png           of a prior: pictures that it drew, and their coding maps
-```
-"""
-
-import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from vltok.errors import UserError
-from vltok.files import LOCK
 from vltok.io.recipes import translate_arguments
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """The places of a run."""
-
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def last_checkpoint(self) -> Path:
-        return self.checkpoints / "last.ckpt"
-
-    @property
-    def previous_checkpoint(self) -> Path:
-        return self.checkpoints / "last.previous.ckpt"
-
-    @property
-    def resumable(self) -> bool:
-        """Whether there is a checkpoint; a process that was killed may have left only the one before the last."""
-        return self.last_checkpoint.is_file() or self.previous_checkpoint.is_file()
-
-    @property
-    def bundle(self) -> Path:
-        return self.path / "bundle"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.json"
-
-    @property
-    def picture(self) -> Path:
-        return self.path / "reconstructions.png"
-
-    @property
-    def samples(self) -> Path:
-        return self.path / "samples.png"
-
-    def check(self, resume: bool, overwrite: bool) -> None:
-        """See that a run may start here, or go on; changes nothing.
-
-        Raises:
-            UserError: The folder holds a run or something else, or there is nothing to go on with.
-        """
-        if resume and overwrite:
-            raise UserError("--resume goes on with a run and --overwrite starts it anew: give one of them")
-        if resume and not self.resumable:
-            raise UserError(f"--resume: there is no {self.last_checkpoint} to go on with")
-        if resume and not self.config.is_file():
-            raise UserError(f"--resume: there is no {self.config}, which says what is trained")
-        if resume or not self.path.exists() or (self.path.is_dir() and self._empty()):
-            return
-        if not self.begun:
-            raise UserError(f"--out '{self.path}' holds something else than a run; it is left as it is: name another")
-        if not overwrite:
-            state = "a finished run" if self.metrics.is_file() else "a run that was started"
-            choices = "go on with it by --resume, or replace it by --overwrite"
-            if not self.resumable:
-                choices = "it has no checkpoint for --resume; replace it by --overwrite"
-            raise UserError(f"'{self.path}' holds {state}: {choices}")
-
-    @property
-    def replaced(self) -> Path:
-        """Where an earlier run waits until the new one has a checkpoint."""
-        return self.path / ".replaced"
-
-    @property
-    def replacing(self) -> Path:
-        """The same while the earlier run is moved there, or back."""
-        return self.path / ".replacing"
-
-    @property
-    def begun(self) -> bool:
-        """Whether a run has been started here, even if it was killed while it took the place of another."""
-        return self.config.is_file() or self.replaced.exists() or self.replacing.exists()
-
-    @property
-    def kept_config(self) -> Path:
-        """The `config.yaml` of the run that `settle` keeps."""
-        replaced = self.replaced if self.replaced.exists() and not self.resumable else self.replacing
-        return replaced / self.config.name if (replaced / self.config.name).is_file() else self.config
-
-    def set_aside(self) -> None:
-        """Put away what an earlier run left."""
-        places = [place for place in self._places() if place.exists()]
-        if places:
-            try:
-                self.replacing.mkdir()
-                for place in places:
-                    place.rename(self.replacing / place.name)
-                self.replacing.rename(self.replaced)
-            except OSError:
-                self.settle()
-                raise
-
-    def settle(self) -> bool:
-        """Of an earlier run and the one that shall replace it, keep one, wherever a process was killed between them.
-
-        The new one is kept once it has a checkpoint. Until then the earlier one comes back.
-
-        Returns:
-            Whether the earlier one has come back.
-        """
-        if self.replaced.exists():
-            if self.resumable:
-                self.forget_replaced()
-                return False
-            self.remove()
-            self.replaced.rename(self.replacing)
-        if not self.replacing.exists():
-            return False
-        for place in self.replacing.iterdir():
-            place.rename(self.path / place.name)
-        self.replacing.rmdir()
-        return True
-
-    def remove(self) -> None:
-        """Take away what this run left."""
-        for place in self._places():
-            if place.is_dir():
-                shutil.rmtree(place, ignore_errors=True)
-            else:
-                place.unlink(missing_ok=True)
-
-    def forget_replaced(self) -> None:
-        """Remove the earlier run."""
-        shutil.rmtree(self.replaced, ignore_errors=True)
-
-    def _empty(self) -> bool:
-        return {path.name for path in self.path.iterdir()} <= {LOCK}
-
-    def _places(self) -> tuple[Path, ...]:
-        logs = self.path / "logs"
-        return logs, self.checkpoints, self.bundle, self.config, self.metrics, self.picture, self.samples
+from vltok.verbs.run_folder import RunFolder
 
 
 def run(arguments: list[str]) -> None:
@@ -173,7 +18,7 @@ def run(arguments: list[str]) -> None:
         raise UserError("give a recipe, as in: vltok fit --config recipes/quickstart.yaml")
     arguments = with_resumed_config(arguments)
     translate_arguments(arguments)  # a misspelt name is found before torch is loaded
-    from vltok.cli.fitting import fit
+    from vltok.verbs.fitting import fit
 
     fit(arguments)
 

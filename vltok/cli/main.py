@@ -11,10 +11,10 @@ import warnings
 from types import FrameType
 from typing import Any
 
-from vltok.cli.launchers import check_numbers
 from vltok.cli.streams import print_leniently
 from vltok.cli.verdicts import verdict
 from vltok.errors import SaidElsewhere, one_line, unknown
+from vltok.launchers import check_numbers
 from vltok.version import __version__
 
 #: Every verb, which is a module `vltok.cli.<verb>` with a function `run(arguments)`, and what it does.

@@ -30,7 +30,6 @@ from jsonargparse import ArgumentParser, Namespace
 from PIL import Image
 from torch import Tensor
 
-from vltok.cli.launchers import find_rank
 from vltok.cli.progress import progress
 from vltok.cli.tokenize import OVERWRITE, TRUST, choose_device
 from vltok.codes import Codes
@@ -42,6 +41,7 @@ from vltok.interfaces import SamplingConfig, Tokenizer
 from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fingerprint
 from vltok.io.places import find_tokenizer, places_of
 from vltok.io.recipes import parse_options
+from vltok.launchers import find_rank
 from vltok.measures.pixels import to_bytes, to_picture
 from vltok.nn.precision import computing
 from vltok.sequences.export import CodeExport

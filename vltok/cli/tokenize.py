@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from vltok.cli.launchers import find_rank
 from vltok.errors import UserError
 from vltok.files import check_folder
+from vltok.launchers import find_rank
 
 _DESCRIPTION = """\
 Write the code sequences of pictures as shards. Killed at any moment and given again, the same command goes on from the

@@ -4,10 +4,10 @@ import pytest
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch import Trainer
 
-from vltok.cli.clusters import check_processes, cluster_plugins
 from vltok.errors import UserError
+from vltok.training.clusters import check_processes, cluster_plugins
 
-from .test_launchers import SBATCH, SRUN, TORCHRUN
+from ..test_launchers import SBATCH, SRUN, TORCHRUN
 
 
 def _set(patch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:

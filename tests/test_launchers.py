@@ -2,8 +2,8 @@
 
 import pytest
 
-from vltok.cli.launchers import check_numbers, find_rank
 from vltok.errors import UserError
+from vltok.launchers import check_numbers, find_rank
 
 TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_PORT": "29500"}
 #: What `sbatch --ntasks=4` sets for its script.

@@ -19,13 +19,6 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import distributed, nn
 
-from vltok.cli.clusters import check_processes, cluster_plugins
-from vltok.cli.early_ends import keeping, measuring
-from vltok.cli.fit import RunFolder
-from vltok.cli.prior_report import check_codes, report_prior
-from vltok.cli.resuming import resumed_recipe
-from vltok.cli.tokenize import TRUST
-from vltok.cli.tokenizer_report import report_tokenizer
 from vltok.errors import UserError, check_seed
 from vltok.files import alone_in, written_whole
 from vltok.interfaces import Prior, Tokenizer
@@ -35,15 +28,22 @@ from vltok.pictures.images import ImageData
 from vltok.processes import world
 from vltok.training import PictureLogger, PlainProgress, PriorTraining, TokenizerTraining
 from vltok.training.checkpoints import WholeCheckpoints, heal_checkpoint, require_fitting
+from vltok.training.clusters import check_processes, cluster_plugins
 from vltok.training.failures import failing_together
 from vltok.training.last_checkpoint import LastCheckpoint
 from vltok.training.stopping import StopSignals
 from vltok.training.strategies import check_strategy
+from vltok.verbs.early_ends import keeping, measuring
+from vltok.verbs.prior_report import check_codes, report_prior
+from vltok.verbs.resume_rules import resumed_recipe
+from vltok.verbs.run_folder import RunFolder
+from vltok.verbs.tokenizer_report import report_tokenizer
 
 _RESUME = (
     "go on with the run in the folder: max_steps and max_epochs may be given anew; where and how it is computed, "
     "watched and validated counts for this time; what would train something else is refused"
 )
+_TRUST = "let the bundle of the tokenizer whose codes are modelled run any Python code that it names, and download it"
 _OVERWRITE = "replace the run in the folder, which comes back if the new one fails before its first checkpoint"
 #: The workers of a process that was killed see that within so long; until then the folder is theirs.
 _SECONDS_TO_WAIT = 8.0
@@ -132,7 +132,7 @@ def fit_parser() -> ArgumentParser:
     parser.add_argument("--out", type=str | None, help="the run folder; runs/NAME of the recipe by default")
     parser.add_argument("--resume", action="store_true", help=_RESUME)
     parser.add_argument("--overwrite", action="store_true", help=_OVERWRITE)
-    parser.add_argument("--trust", action="store_true", help=TRUST)
+    parser.add_argument("--trust", action="store_true", help=_TRUST)
     parser.add_argument("--seed_everything", type=int, default=0, help="sets the random numbers")
     parser.add_subclass_arguments(LightningModule, "model", required=True)
     # no default: jsonargparse would carry its arguments, such as the number of workers, over to every other class

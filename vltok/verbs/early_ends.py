@@ -10,11 +10,11 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from vltok.cli.fit import RunFolder
-from vltok.cli.verdicts import verdict
 from vltok.errors import SaidElsewhere, UserError
 from vltok.training.finiteness import Diverged
 from vltok.training.last_checkpoint import LastCheckpoint
+from vltok.verbs.explanations import explanation
+from vltok.verbs.run_folder import RunFolder
 
 
 @contextlib.contextmanager
@@ -81,7 +81,5 @@ def _explained(error: BaseException, remedy: str) -> BaseException:
         return error
     if isinstance(error, MisconfigurationException):
         return UserError(f"trainer: {error}")
-    line = verdict(error, "fit")[0]
-    if not line.startswith("error: "):
-        return error
-    return UserError(f"{line.removeprefix('error: ')}; {remedy}".rstrip("; "))
+    found = None if isinstance(error, KeyboardInterrupt | SystemExit) else explanation(error, "fit")
+    return error if found is None else UserError(f"{found}; {remedy}".rstrip("; "))

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
-from vltok.cli.fit import RunFolder
 from vltok.evaluation.adaptation import AdaptationFigures, adaptation_line, adaptive, measure_adaptation
 from vltok.evaluation.reconstruction import ReconstructionFigures, measure
 from vltok.figures.grids import reconstruction_grid
@@ -18,6 +17,7 @@ from vltok.interfaces import Tokenizer
 from vltok.io.bundles import save_tokenizer
 from vltok.pictures.images import ImageBatch, ImageData
 from vltok.training import TokenizerTraining
+from vltok.verbs.run_folder import RunFolder
 from vltok.version import __version__
 
 #: How many crops of the training pictures are measured.

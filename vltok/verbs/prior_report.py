@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 
-from vltok.cli.fit import RunFolder
 from vltok.errors import UserError
 from vltok.evaluation.unigram import unigram_loss
 from vltok.figures.grids import sample_grid
@@ -18,6 +17,7 @@ from vltok.io.bundles import load_tokenizer, save_prior
 from vltok.io.places import matching, places_of, resolve
 from vltok.sequences.data import CodeData
 from vltok.training import PriorTraining
+from vltok.verbs.run_folder import RunFolder
 from vltok.version import __version__
 
 _PICTURES = 16

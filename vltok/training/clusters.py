@@ -9,8 +9,8 @@ from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnv
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch import Trainer
 
-from vltok.cli.launchers import find_rank, started_by_srun
 from vltok.errors import UserError
+from vltok.launchers import find_rank, started_by_srun
 
 
 def cluster_plugins(given: Sequence[object]) -> list[ClusterEnvironment]:
