@@ -13,7 +13,7 @@ from PIL import Image
 from vltok.cli.main import VERBS, main
 from vltok.evaluation.ablations import AblationTable
 from vltok.io.recipes import parse
-from vltok.verbs.fitting import fit_parser
+from vltok.verbs.training_recipe import fit_parser
 
 from .cli.exports import write_bundle
 

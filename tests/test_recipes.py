@@ -9,7 +9,7 @@ import yaml
 from vltok.cli.main import main
 from vltok.codes import CodeSpec
 from vltok.io.recipes import parse
-from vltok.verbs.fitting import fit_parser
+from vltok.verbs.training_recipe import fit_parser
 
 from .sequences.code_exports import export_codes, random_codes
 

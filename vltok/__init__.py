@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.io.bundles import save_prior as save_prior
     from vltok.io.bundles import save_tokenizer as save_tokenizer
     from vltok.io.places import find_tokenizer as find_tokenizer
+    from vltok.verbs.build import build as build
 
 # Imported on first use (PEP 562): `vltok --help` must not pay for torch.
 _LAZY = {
@@ -28,6 +29,7 @@ _LAZY = {
     "SamplingConfig": "vltok.interfaces",
     "Tokenizer": "vltok.interfaces",
     "TokenizerOutput": "vltok.interfaces",
+    "build": "vltok.verbs.build",
     "find_tokenizer": "vltok.io.places",
     "load_prior": "vltok.io.bundles",
     "load_tokenizer": "vltok.io.bundles",

@@ -12,7 +12,7 @@ import yaml
 from vltok.errors import UserError
 from vltok.evaluation.ablations import AblationResults, AblationRun, AblationTable, Spread
 from vltok.io.recipes import parse
-from vltok.verbs.fitting import fit_parser
+from vltok.verbs.training_recipe import fit_parser
 
 ROOT = Path(__file__).parents[2]
 TABLES = sorted(path.parent for path in ROOT.glob("recipes/ablations/**/table.yaml"))

@@ -7,7 +7,7 @@ import pytest
 from vltok.errors import UserError
 from vltok.io.recipe_files import recipe_text, recipes_folder, shipped_recipes, with_bases
 from vltok.io.recipes import parse, read
-from vltok.verbs.fitting import fit_parser
+from vltok.verbs.training_recipe import fit_parser
 
 ROOT = Path(__file__).parents[2]
 

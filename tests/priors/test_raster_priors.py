@@ -22,7 +22,7 @@ from vltok.priors.global_local import GlobalLocal, GlobalLocalSteps
 from vltok.priors.raster_scan import RasterScan, RasterScanSteps
 from vltok.registry import find
 from vltok.testing import random_codes
-from vltok.verbs.fitting import fit_parser
+from vltok.verbs.training_recipe import fit_parser
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 STEPS: dict[type[Prior], Callable[..., Steps]] = {

@@ -146,24 +146,22 @@ def _planned(table: AblationTable, seeds: Sequence[int], overrides: Sequence[str
         UserError: A row is wrong, or a folder holds the run of another recipe.
     """
     from vltok.cli.ablation_evaluation import plan_evaluation
-    from vltok.io.recipes import parse
-    from vltok.verbs.fitting import fit_parser, resolved_recipe
+    from vltok.verbs.training_recipe import TrainingRecipe
 
     jobs = []
     for row, path in table.rows.items():
         given = ["--config", str(table.base), "--config", str(path), *overrides]
-        parser = fit_parser()
         try:
-            config = parse(parser, given)
+            parsed = TrainingRecipe.of_arguments(given)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         for seed in seeds:
             folder = RunFolder(out / row / f"seed-{seed}")
-            config.seed_everything = seed
-            recipe = yaml.safe_load(resolved_recipe(parser, config, folder))
+            parsed.config.seed_everything = seed
+            recipe = yaml.safe_load(parsed.text(folder))
             _check_same(folder, recipe)
             evaluation = (
-                None if table.evaluate is None else plan_evaluation(table.evaluate, recipe, folder, config.trust)
+                None if table.evaluate is None else plan_evaluation(table.evaluate, recipe, folder, parsed.config.trust)
             )
             jobs.append(_Job(row, seed, folder, (*given, "--seed_everything", str(seed)), evaluation))
     return sorted(jobs, key=lambda job: seeds.index(job.seed))

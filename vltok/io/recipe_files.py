@@ -9,6 +9,7 @@ data.shards: ffhq-train-{000000..000069}.tar
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,20 @@ def recipe_text(name: str) -> str:
     if stem not in shipped_recipes():
         raise unknown("recipe", stem, shipped_recipes())
     return (recipes_folder() / f"{stem}.yaml").read_text(encoding="utf-8")
+
+
+def find_recipe(place: str | os.PathLike) -> Path:
+    """The file of a recipe: its path, or the name of one that comes with vltok.
+
+    Raises:
+        UserError: There is neither.
+    """
+    path = Path(place)
+    if not path.exists() and path.parent == Path():
+        if path.stem not in shipped_recipes():
+            raise unknown("recipe", place, shipped_recipes())
+        return recipes_folder() / f"{path.stem}.yaml"
+    return path
 
 
 def with_bases(path: Path, read: Callable[[Path], Mapping[str, Any]]) -> list[Path]:

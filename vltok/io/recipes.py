@@ -108,6 +108,27 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     return _explained(parser, lambda: parser.parse_args(translated))
 
 
+def parse_layers(parser: ArgumentParser, layers: Sequence[Path | Mapping[str, Any]]) -> Namespace:
+    """Parse recipes, each laid over those before it.
+
+    Args:
+        parser: One with the option `--config`.
+        layers: Files, or what such files hold.
+
+    Raises:
+        UserError: Anything that is wrong with them, in one line.
+    """
+    here = Path()
+    arguments: list[str] = []
+    for layer in layers:
+        if isinstance(layer, Mapping):
+            bases = with_bases(here, lambda path, layer=layer: layer if path == here else read(path))[:-1]
+            arguments += [*map(str, bases), _written(layer)]
+        else:
+            arguments += map(str, with_bases(layer, read))
+    return _explained(parser, lambda: parser.parse_args([f"--config={argument}" for argument in arguments]))
+
+
 def parse_options(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     """Parse the command line of a verb that reads no recipe.
 
@@ -155,6 +176,20 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
         if isinstance(cause, UserError):
             raise cause from error
         raise UserError(f"{component.__qualname__} cannot be built: {type(cause).__name__}: {cause}") from error
+
+
+def _written(tree: Mapping[str, Any]) -> str:
+    """A recipe as the text of a file.
+
+    Raises:
+        UserError: It holds what no file can.
+    """
+    try:
+        return dump(tree)
+    except yaml.representer.RepresenterError as error:
+        raise UserError(
+            f"a recipe holds numbers, texts, lists and mappings alone, but here stands a {type(error.args[1]).__name__}"
+        ) from error
 
 
 def _load(text: str) -> Any:

@@ -1,16 +1,14 @@
 """What `vltok fit` does once torch is needed: parse, build, train, and measure."""
 
-import argparse
 import contextlib
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentParser, Namespace
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, ProgressBar
@@ -22,8 +20,7 @@ from torch import distributed, nn
 from vltok.errors import UserError, check_seed
 from vltok.files import alone_in, written_whole
 from vltok.interfaces import Prior, Tokenizer
-from vltok.io.recipe_files import BASE
-from vltok.io.recipes import dump, instantiate, parse, recipe_parser
+from vltok.io.recipes import dump
 from vltok.pictures.images import ImageData
 from vltok.processes import world
 from vltok.training import PictureLogger, PlainProgress, PriorTraining, TokenizerTraining
@@ -38,13 +35,8 @@ from vltok.verbs.prior_report import check_codes, report_prior
 from vltok.verbs.resume_rules import resumed_recipe
 from vltok.verbs.run_folder import RunFolder
 from vltok.verbs.tokenizer_report import report_tokenizer
+from vltok.verbs.training_recipe import TrainingRecipe
 
-_RESUME = (
-    "go on with the run in the folder: max_steps and max_epochs may be given anew; where and how it is computed, "
-    "watched and validated counts for this time; what would train something else is refused"
-)
-_TRUST = "let the bundle of the tokenizer whose codes are modelled run any Python code that it names, and download it"
-_OVERWRITE = "replace the run in the folder, which comes back if the new one fails before its first checkpoint"
 #: The workers of a process that was killed see that within so long; until then the folder is theirs.
 _SECONDS_TO_WAIT = 8.0
 #: Beginnings of warnings that are no news to the user.
@@ -65,10 +57,10 @@ def fit(arguments: Sequence[str]) -> None:
         KeyboardInterrupt: A signal stopped the training; it says how to go on.
     """
     _quieten()
-    parser = fit_parser()
-    config = parse(parser, arguments)
+    given = TrainingRecipe.of_arguments(arguments)
+    config = given.config
     check_seed("seed_everything", config.seed_everything)
-    folder = _run_folder(config)
+    folder = given.run_folder()
     leads = rank_zero_only.rank == 0
     with contextlib.ExitStack() as lock, StopSignals() as stop:
         begun = folder.begun
@@ -76,11 +68,11 @@ def fit(arguments: Sequence[str]) -> None:
             if begun:
                 lock.enter_context(alone_in(folder.path, _SECONDS_TO_WAIT))
             _check_folder(folder, config.resume, config.overwrite)
-        text = resolved_recipe(parser, config, folder)
+        text = given.text(folder)
         if config.resume:
-            text = _resumed(parser, text, folder)
+            text = _resumed(text, folder)
         seed_everything(config.seed_everything, workers=True, verbose=False)
-        built = instantiate(parser, config)
+        built = given.build()
         _check_data(built.model, built.data)
 
         def saved() -> None:
@@ -123,41 +115,6 @@ def fit(arguments: Sequence[str]) -> None:
             folder.forget_replaced()
 
 
-def fit_parser() -> ArgumentParser:
-    """The parser of `vltok fit`, which is what a recipe may hold."""
-    parser = recipe_parser("vltok fit", "Train what a recipe describes. Every key of a recipe is an option, too.")
-    parser.add_argument("--config", action="config", help="a recipe; options after it override what it says")
-    # a key of recipe files alone: without a help text, no dump of the whole recipe has it
-    parser.add_argument(f"--{BASE}", type=str | None, help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=str | None, help="the run folder; runs/NAME of the recipe by default")
-    parser.add_argument("--resume", action="store_true", help=_RESUME)
-    parser.add_argument("--overwrite", action="store_true", help=_OVERWRITE)
-    parser.add_argument("--trust", action="store_true", help=_TRUST)
-    parser.add_argument("--seed_everything", type=int, default=0, help="sets the random numbers")
-    parser.add_subclass_arguments(LightningModule, "model", required=True)
-    # no default: jsonargparse would carry its arguments, such as the number of workers, over to every other class
-    parser.add_subclass_arguments(LightningDataModule, "data", required=True)
-    parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip={"default_root_dir"})
-    return parser
-
-
-def resolved_recipe(parser: ArgumentParser, config: Namespace, folder: RunFolder) -> str:
-    """The recipe with every default and override, as YAML: the `config.yaml` of a run folder."""
-    kept = config.clone()
-    kept.out = str(folder.path)
-    for option in ("config", "resume", "overwrite", "trust"):
-        kept.pop(option, None)
-    return parser.dump(kept, skip_unset=False)
-
-
-def _run_folder(config: Namespace) -> RunFolder:
-    if config.out:
-        return RunFolder(Path(config.out))
-    if not config.config:
-        raise UserError("name the run folder with --out DIR, or give a recipe with --config FILE")
-    return RunFolder(Path("runs") / Path(str(config.config[-1])).stem)
-
-
 def _check_data(model: LightningModule, data: LightningDataModule) -> None:
     if isinstance(model, PriorTraining):
         check_codes(model.prior, data)
@@ -176,9 +133,9 @@ def _check_data(model: LightningModule, data: LightningDataModule) -> None:
         )
 
 
-def _trainer(given: Namespace, model: LightningModule, folder: RunFolder, last: LastCheckpoint) -> Trainer:
+def _trainer(given: Mapping[str, Any], model: LightningModule, folder: RunFolder, last: LastCheckpoint) -> Trainer:
     """Lightning's trainer as the recipe wants it, with the run folder's logs and checkpoints."""
-    options = dict(vars(given))
+    options = dict(given)
     check_strategy(options["strategy"])
     if str(options["precision"]) in ("bf16-true", "16-true", "64-true", "64"):
         mixed = "16-mixed" if str(options["precision"]) == "16-true" else "bf16-mixed"
@@ -223,15 +180,14 @@ def _check_folder(folder: RunFolder, resume: bool, overwrite: bool) -> None:
     folder.check(resume, overwrite)
 
 
-def _resumed(parser: ArgumentParser, given: str, folder: RunFolder) -> str:
+def _resumed(given: str, folder: RunFolder) -> str:
     """The `config.yaml` of a run that goes on.
 
     Raises:
         UserError: Something is given that would train something else.
     """
     text = folder.config.read_text(encoding="utf-8")
-    config = parse(parser, ["--config", str(folder.config)])
-    own = yaml.safe_load(resolved_recipe(parser, config, folder))
+    own = yaml.safe_load(TrainingRecipe.of(folder.config).text(folder))
     recipe = resumed_recipe(own, yaml.safe_load(given))
     return text if recipe == own else dump({**recipe, "out": yaml.safe_load(text)["out"]})
 

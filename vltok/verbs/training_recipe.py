@@ -1,0 +1,128 @@
+"""What a recipe of a training says: parsed, written in full, and built."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+
+from vltok.errors import UserError
+from vltok.io.recipe_files import BASE, find_recipe
+from vltok.io.recipes import instantiate, parse, parse_layers, recipe_parser
+from vltok.verbs.run_folder import RunFolder
+
+_RESUME = (
+    "go on with the run in the folder: max_steps and max_epochs may be given anew; where and how it is computed, "
+    "watched and validated counts for this time; what would train something else is refused"
+)
+_TRUST = "let the bundle of the tokenizer whose codes are modelled run any Python code that it names, and download it"
+_OVERWRITE = "replace the run in the folder, which comes back if the new one fails before its first checkpoint"
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a recipe of a training describes, built.
+
+    Attributes:
+        model: What is trained, and how: its `tokenizer` or `prior` is the part that becomes a bundle.
+        data: What it is trained on.
+        trainer: The arguments of Lightning's trainer, of which callbacks, loggers and plugins are built.
+    """
+
+    model: LightningModule
+    data: LightningDataModule
+    trainer: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainingRecipe:
+    """A recipe of a training, in which every key has been checked and nothing is built yet.
+
+    Attributes:
+        parser: Which has parsed it.
+        config: Every key with its value.
+    """
+
+    parser: ArgumentParser
+    config: Namespace
+
+    @classmethod
+    def of(
+        cls, recipe: str | PathLike | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+    ) -> TrainingRecipe:
+        """The recipe of a file, of the name of one that comes with vltok, or what such a file holds.
+
+        Args:
+            recipe: Which.
+            overrides: What is laid over it: keys with dots, as options have them, or nested, as recipes do.
+
+        Raises:
+            UserError: There is none, or something in it is wrong.
+        """
+        parser = fit_parser()
+        first = recipe if isinstance(recipe, Mapping) else find_recipe(recipe)
+        return cls(parser, parse_layers(parser, [first, *([overrides] if overrides else [])]))
+
+    @classmethod
+    def of_arguments(cls, arguments: Sequence[str]) -> TrainingRecipe:
+        """That of a command line.
+
+        Raises:
+            UserError: Something in it is wrong.
+        """
+        parser = fit_parser()
+        return cls(parser, parse(parser, arguments))
+
+    def run_folder(self) -> RunFolder:
+        """The folder that it names, or else the one that goes by its file's name.
+
+        Raises:
+            UserError: There is neither.
+        """
+        if self.config.out:
+            return RunFolder(Path(self.config.out))
+        files = [path for path in self.config.config or () if path is not None]
+        if not files:
+            raise UserError("name the run folder with --out DIR, or give a recipe with --config FILE")
+        return RunFolder(Path("runs") / Path(str(files[-1])).stem)
+
+    def text(self, folder: RunFolder) -> str:
+        """The recipe with every default and override, as YAML: the `config.yaml` of a run folder."""
+        kept = self.config.clone()
+        kept.out = str(folder.path)
+        for option in ("config", "resume", "overwrite", "trust"):
+            kept.pop(option, None)
+        return self.parser.dump(kept, skip_unset=False)
+
+    def build(self) -> Training:
+        """Build what it describes.
+
+        Raises:
+            UserError: A constructor refuses what it was given.
+        """
+        built = instantiate(self.parser, self.config)
+        return Training(built.model, built.data, dict(vars(built.trainer)))
+
+
+def fit_parser() -> ArgumentParser:
+    """The parser of `vltok fit`, which is what a recipe may hold."""
+    parser = recipe_parser("vltok fit", "Train what a recipe describes. Every key of a recipe is an option, too.")
+    parser.add_argument("--config", action="config", help="a recipe; options after it override what it says")
+    # a key of recipe files alone: without a help text, no dump of the whole recipe has it
+    parser.add_argument(f"--{BASE}", type=str | None, help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=str | None, help="the run folder; runs/NAME of the recipe by default")
+    parser.add_argument("--resume", action="store_true", help=_RESUME)
+    parser.add_argument("--overwrite", action="store_true", help=_OVERWRITE)
+    parser.add_argument("--trust", action="store_true", help=_TRUST)
+    parser.add_argument("--seed_everything", type=int, default=0, help="sets the random numbers")
+    parser.add_subclass_arguments(LightningModule, "model", required=True)
+    # no default: jsonargparse would carry its arguments, such as the number of workers, over to every other class
+    parser.add_subclass_arguments(LightningDataModule, "data", required=True)
+    parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip={"default_root_dir"})
+    return parser
