@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import vltok
 from vltok.errors import UserError, unknown
 
 #: The key that names the recipe which the others change.
@@ -23,7 +22,7 @@ BASE = "base"
 
 def recipes_folder() -> Path:
     """The folder of the recipes that come with vltok: inside the package, or beside it where it is a clone."""
-    package = Path(vltok.__file__).parent
+    package = Path(__file__).parents[1]
     inside = package / "recipes"
     return inside if inside.is_dir() else package.parent / "recipes"
 
