@@ -43,7 +43,15 @@ __all__ = ["__version__", *_LAZY]
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'vltok' has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    try:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    except ModuleNotFoundError as error:
+        from vltok.errors import UserError
+        from vltok.extras import remedy
+
+        if missing := remedy(error):
+            raise UserError(f"vltok.{name}: {missing}") from error
+        raise
 
 
 def __dir__() -> list[str]:

@@ -23,6 +23,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from vltok.errors import UserError, unknown
+from vltok.extras import remedy
 from vltok.version import __version__
 
 #: Each kind of component, which is also the name of the recipe key that holds one: its entry-point group and the
@@ -90,9 +91,9 @@ class Component:
         try:
             loaded = _import(self.target)
         except (Exception, SystemExit) as error:  # a plugin may raise anything while it is imported
-            raise UserError(
-                f"{what} cannot be imported from {self.target}: {type(error).__name__}: {' '.join(str(error).split())}"
-            ) from error
+            reason = remedy(error) if isinstance(error, ModuleNotFoundError) else None
+            reason = reason or f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise UserError(f"{what} cannot be imported from {self.target}: {reason}") from error
         interface = interface_of(self.kind)
         described = f"{interface.__module__}.{interface.__qualname__}"
         if not (isinstance(loaded, type) and issubclass(loaded, interface)):

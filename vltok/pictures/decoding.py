@@ -14,7 +14,6 @@ import stat
 import warnings
 
 import numpy as np
-import tifffile
 from PIL import Image, ImageCms, ImageOps
 
 #: The file name extensions that count as pictures: the raster formats of photographs and scans that Pillow reads.
@@ -99,6 +98,8 @@ def _is_deep_and_planar(image: Image.Image) -> bool:
 
 def _decode_tiff(source: bytes | str | os.PathLike) -> Image.Image:
     """A TIFF of a kind that Pillow does not read: channels of floats, of 64 bits, or deep ones stored as planes."""
+    import tifffile  # of the extra [data], while pictures that Pillow reads need it not
+
     with tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
         page = file.pages[0]
         array = page.asarray()

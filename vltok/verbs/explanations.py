@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from vltok.errors import UserError, of_memory
+from vltok.extras import remedy
 
 #: For each verb, the settings that its memory follows from.
 _SETTINGS = {
@@ -21,6 +22,8 @@ _SETTINGS = {
     "sample": "--batch-size",
     "pack": "--workers",
 }
+#: The extra of vltok that brings all that a verb needs; of the others, the one that brings what is missing is named.
+_EXTRAS = dict.fromkeys(("fit", "ablate"), "train") | dict.fromkeys(("evaluate", "compare"), "evaluate")
 #: What libraries written in other languages say of a full disk.
 _DISK_FULL = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed writing")
 _LIBRARIES = ("site-packages", "dist-packages")
@@ -35,6 +38,8 @@ def explanation(error: BaseException, verb: str) -> str | None:
     """
     text = printable(error)
     found = _of_memory(error, verb)
+    if isinstance(error, ModuleNotFoundError) and (missing := remedy(error, _EXTRAS.get(verb))):
+        found = f"vltok {verb}: {missing}"
     if found is None and isinstance(error, UserError):
         found = text
     return found or _of_system(error, text) or _of_device(text) or _of_worker(str(error)) or _of_other_code(error, text)

