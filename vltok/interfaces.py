@@ -11,18 +11,21 @@ Axis letters: b image, c channel, h w grid of regions, H W pixels or the finest 
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec, Ratios
-from vltok.errors import UserError, unknown, whole_number
+from vltok.drawing.batches import Drawing, WantedImages
+from vltok.drawing.conditioning import Conditioning
+from vltok.drawing.config import SamplingConfig
+from vltok.drawing.sampling import seed_of, streams
+from vltok.errors import whole_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -357,76 +360,20 @@ class PriorLoss:
     weight: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class SamplingConfig:
-    """How tokens are drawn. At most one of `max_codes`, `codes` and `ratios` may be given.
-
-    Attributes:
-        temperature: Divides the logits of contents; positive. Near 0 the likeliest is drawn.
-        top_k: Draw among the k most likely contents; None for all, 1 for the most likely.
-        top_p: Draw among the most likely contents whose probabilities reach p, in (0, 1].
-        position_temperature: The same for positions.
-        position_top_k: The same for positions.
-        position_top_p: The same for positions.
-        positions: Whether the last granularity's positions are drawn (``sampled``), or filled in order, since they are
-            what is left (``implied``).
-        guidance: Classifier-free guidance scale; 1 is none.
-        max_codes: The most codes that an image may have.
-        codes: The number of codes that every image has.
-        ratios: The shares of regions that every image has, keyed by factor: ``{8: 0.5, 16: 0.5}``; met to the nearest
-            whole region.
-        precision: What matrices are multiplied in: ``float32``, or ``bfloat16``, which halves the memory that is read.
-
-    Raises:
-        UserError: A value outside its range, or more than one control of the length.
-    """
-
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float = 1.0
-    position_temperature: float = 1.0
-    position_top_k: int | None = None
-    position_top_p: float = 1.0
-    positions: Literal["sampled", "implied"] = "sampled"
-    guidance: float = 1.0
-    max_codes: int | None = None
-    codes: int | None = None
-    ratios: dict[int, float] | None = None
-    precision: Literal["float32", "bfloat16"] = "float32"
-
-    def __post_init__(self) -> None:
-        for name in ("temperature", "position_temperature"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(
-                    f"{name} must be a positive number, not {getattr(self, name)}; for the likeliest use top_k 1"
-                )
-        for name in ("top_p", "position_top_p"):
-            if not 0 < getattr(self, name) <= 1:
-                raise UserError(f"{name} must lie in (0, 1], not {getattr(self, name)}")
-        if not math.isfinite(self.guidance):
-            raise UserError(f"guidance must be a finite number, not {self.guidance}; 1 is none")
-        for name, least in (("top_k", 1), ("position_top_k", 1), ("max_codes", None), ("codes", None)):
-            if getattr(self, name) is not None:
-                number = whole_number(name, getattr(self, name), least, "; leave it out to draw among all")
-                object.__setattr__(self, name, number)
-        if self.ratios is not None:
-            Ratios.of(self.ratios)
-        for name, choices in (("positions", ("sampled", "implied")), ("precision", ("float32", "bfloat16"))):
-            if getattr(self, name) not in choices:
-                raise unknown(name, getattr(self, name), choices)
-        controls = [name for name in ("max_codes", "codes", "ratios") if getattr(self, name) is not None]
-        if len(controls) > 1:
-            raise UserError(f"{' and '.join(controls)} all set the length of an image: give one of them")
-
-
 class Prior(nn.Module, ABC):
     """A distribution over codes.
 
     Attributes:
-        classes: The number of classes whose images it can draw, or None where it knows none.
+        conditioning: The classes whose images it can draw; `Conditioning()` where it knows none.
     """
 
-    classes: int | None
+    conditioning: Conditioning
+
+    @property
+    @final
+    def classes(self) -> int | None:
+        """The number of classes whose images it can draw, or None where it knows none."""
+        return self.conditioning.classes
 
     @property
     @abstractmethod
@@ -442,6 +389,16 @@ class Prior(nn.Module, ABC):
         """
 
     @abstractmethod
+    def drawing(self, sampling: SamplingConfig) -> Drawing:
+        """How images are drawn: a whole batch at once (`BatchDrawing`), or a step of all of them after the other
+        (`vltok.priors.stepwise.StepwiseDrawing`).
+
+        Raises:
+            UserError: A length that no image can have, or an option that the prior does not have.
+        """
+
+    @final
+    @torch.no_grad()
     def sample(
         self,
         labels_or_count: Int[Tensor, " b"] | int,
@@ -465,9 +422,26 @@ class Prior(nn.Module, ABC):
             progress: Called with the number of images that have been finished since the last call.
 
         Raises:
-            UserError: Labels where the prior knows no classes, labels that it does not know, or a length that no image
-                can have.
+            UserError: Labels where the prior knows no classes, labels that it does not know, or what `drawing` refuses.
         """
+        drawing = self.drawing(sampling)
+        if batch_size is not None:
+            batch_size = whole_number("batch_size", batch_size, 1)
+        first_image = whole_number("first_image", first_image)
+        device = next(self.parameters()).device
+        labels = self.conditioning.to_draw(labels_or_count, sampling.guidance, device)
+        count = len(labels)
+        numbers = torch.arange(count, device=device) + first_image
+        images = WantedImages(numbers, streams(seed_of(generator), numbers), labels)
+        order: list[int] = []
+        parts: list[Codes] = []
+        for places, codes in drawing.finished(images, min(batch_size or count, count)):
+            order += places
+            parts.append(codes)
+            if progress is not None:
+                progress(len(places))
+        codes = Codes.concatenate(parts)[torch.tensor(order, device=device).argsort()]
+        return replace(codes, labels=labels) if isinstance(labels_or_count, Tensor) else codes
 
 
 class Ordered(ABC):

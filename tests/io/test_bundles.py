@@ -12,9 +12,11 @@ import yaml
 
 import vltok
 from vltok.codes import Codes, CodeSpec
+from vltok.drawing.batches import Drawing
+from vltok.drawing.conditioning import Conditioning
 from vltok.errors import UserError
 from vltok.files import sha256_of
-from vltok.interfaces import Prior, PriorLoss, Standalone, Tokenizer
+from vltok.interfaces import Prior, PriorLoss, SamplingConfig, Standalone, Tokenizer
 from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fingerprint, save_prior, save_tokenizer
 from vltok.io.places import find_tokenizer
 from vltok.io.recipes import instantiate, parse_tree, recipe_parser
@@ -126,7 +128,7 @@ class PointingPrior(Prior, Standalone):
 
     def __init__(self, width: int = 1, file: str | None = None) -> None:
         super().__init__()
-        self.classes = None
+        self.conditioning = Conditioning()
         self.weight = torch.nn.Parameter(torch.zeros(len(Path(file).read_text()) if file else width))
 
     @property
@@ -140,7 +142,7 @@ class PointingPrior(Prior, Standalone):
     def loss(self, codes: Codes) -> PriorLoss:
         raise AssertionError("nobody trains it")
 
-    def sample(self, *arguments: Any) -> Codes:
+    def drawing(self, sampling: SamplingConfig) -> Drawing:
         raise AssertionError("nobody asks it")
 
 

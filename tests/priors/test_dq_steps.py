@@ -1,4 +1,7 @@
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import torch
@@ -8,14 +11,14 @@ from torch.testing import assert_close
 
 from tests.priors.test_dq_transformer import small
 from vltok.codes import Codes
+from vltok.drawing.sampling import drawn, seed_of, streams, uniforms
 from vltok.errors import UserError
 from vltok.interfaces import SamplingConfig
 from vltok.nn.attention import Packing
 from vltok.priors.dq_steps import CoarseToFineSteps
 from vltok.priors.dq_transformer import DQTransformer
-from vltok.priors.drawing import draw
 from vltok.priors.orderings import Sequences
-from vltok.priors.sampling import drawn, seed_of, streams, uniforms
+from vltok.priors.stepwise import StepwiseDrawing
 
 # granularity, position, content
 Token = tuple[int, int, int]
@@ -171,26 +174,28 @@ def test_draws_have_the_distribution_of_algorithm_1():
     assert statistic < len(frequent) + 4 * (2 * len(frequent)) ** 0.5
 
 
+@contextmanager
+def observed(prior: DQTransformer, observe) -> Iterator[None]:
+    """While a function sees every step of drawing."""
+    with pytest.MonkeyPatch.context() as patch:
+        steps = partial(CoarseToFineSteps, prior)
+        patch.setattr(prior, "drawing", lambda sampling: StepwiseDrawing(steps(sampling), observe), raising=False)
+        yield
+
+
 def traced(prior: DQTransformer, images: int, sampling: SamplingConfig, seed: int = 0, **options):
     """What is drawn, and each image's tokens."""
     rows: dict[int, list[Token]] = defaultdict(lambda: [start(prior, 0)])
 
-    def observe(under_way, state) -> None:
-        columns = (under_way.number, state.granularity, state.position, state.content)
+    def observe(numbers, state) -> None:
+        columns = (numbers, state.granularity, state.position, state.content)
         for image, *token in zip(*(column.tolist() for column in columns), strict=True):
             if token[1] == prior.spec.position_start(token[0]):
                 token[2] = prior.spec.content_start
             rows[image].append(tuple(token))
 
-    options = {"batch_size": None, "first_image": 0, "progress": None, **options}
-    codes = draw(
-        CoarseToFineSteps(prior, sampling),
-        prior.conditioning,
-        images,
-        seeded(seed),
-        observe=observe,
-        **options,
-    )
+    with observed(prior, observe):
+        codes = prior.sample(images, sampling, seeded(seed), **options)
     # what is drawn after an image is finished does not count
     for image, length in enumerate(codes.lengths.tolist()):
         ends = [n for n, token in enumerate(rows[image]) if token[2] < prior.spec.codebook_size]
@@ -207,16 +212,8 @@ def test_cached_logits_equal_those_of_the_whole_model(factors, batch_size):
     hooks = [head.register_forward_hook(lambda module, inputs, output: seen.append(output)) for head in heads]
     order: list[list[int]] = []
     images = 5
-    draw(
-        CoarseToFineSteps(prior, SamplingConfig()),
-        prior.conditioning,
-        images,
-        seeded(),
-        batch_size,
-        0,
-        None,
-        lambda under_way, state: order.append(under_way.number.tolist()),
-    )
+    with observed(prior, lambda numbers, state: order.append(numbers.tolist())):
+        prior.sample(images, SamplingConfig(), seeded(), batch_size)
     for hook in hooks:
         hook.remove()
     _, rows = traced(prior, images, SamplingConfig(), batch_size=batch_size)

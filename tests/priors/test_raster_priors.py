@@ -16,10 +16,10 @@ from vltok.errors import UserError
 from vltok.interfaces import Prior, SamplingConfig
 from vltok.io.recipes import parse
 from vltok.priors.dq_transformer import DQTransformer
-from vltok.priors.drawing import Steps, draw
 from vltok.priors.fixed_raster import FixedRaster, FixedRasterSteps
 from vltok.priors.global_local import GlobalLocal, GlobalLocalSteps
 from vltok.priors.raster_scan import RasterScan, RasterScanSteps
+from vltok.priors.stepwise import Steps, StepwiseDrawing
 from vltok.registry import find
 from vltok.testing import random_codes
 from vltok.verbs.training_recipe import fit_parser
@@ -74,14 +74,16 @@ def recorded(
     heads = [module for name, module in prior.named_children() if name.endswith("_head")]
     hooks = [head.register_forward_hook(lambda head, _, logits: step.append((head, logits))) for head in heads]
 
-    def observe(under_way, state) -> None:
+    def observe(numbers, state) -> None:
         for head, logits in step:
-            for number, row in zip(under_way.number.tolist(), logits, strict=True):
+            for number, row in zip(numbers.tolist(), logits, strict=True):
                 said[number][head].append(row)
         step.clear()
 
     steps = STEPS[type(prior)](prior, SamplingConfig())
-    codes = draw(steps, prior.conditioning, images, seeded(), batch_size, 0, None, observe)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prior, "drawing", lambda _: StepwiseDrawing(steps, observe))
+        codes = prior.sample(images, SamplingConfig(), seeded(), batch_size)
     for hook in hooks:
         hook.remove()
     return codes, said

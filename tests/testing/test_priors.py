@@ -1,6 +1,7 @@
 """Every registered prior holds the contract, and the contract finds what is broken."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,13 +10,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from vltok.codes import Codes, CodeSpec
-from vltok.errors import UserError
-from vltok.interfaces import Prior, PriorLoss
+from vltok.drawing.batches import BatchDrawing, WantedImages
+from vltok.drawing.conditioning import Conditioning
+from vltok.drawing.sampling import LogitWatch, drawn, filtered, refuse
+from vltok.interfaces import Prior, PriorLoss, SamplingConfig
 from vltok.priors.dq_transformer import DQTransformer
 from vltok.priors.fixed_raster import FixedRaster
 from vltok.priors.global_local import GlobalLocal
 from vltok.priors.raster_scan import RasterScan
-from vltok.priors.sampling import LogitWatch, drawn, filtered, seed_of, streams, uniforms
 from vltok.registry import components
 from vltok.testing import ConditionalPriorContract, PriorContract
 
@@ -113,7 +115,7 @@ class Bag(Prior):
         self, looks_ahead: bool = False, mixes: bool = False, ignores_seed: bool = False, forgets: bool = False
     ) -> None:
         super().__init__()
-        self.classes = None
+        self.conditioning = Conditioning()
         self.looks_ahead, self.mixes, self.ignores_seed, self.forgets = looks_ahead, mixes, ignores_seed, forgets
         self.lengths = nn.Parameter(torch.zeros(3))
         self.contents = nn.Parameter(torch.zeros(2))
@@ -139,31 +141,23 @@ class Bag(Prior):
             {"length": torch.tensor(len(codes))},
         )
 
-    @torch.no_grad()
-    def sample(self, labels_or_count, sampling, generator=None, batch_size=None, first_image=0, progress=None) -> Codes:
-        if not isinstance(labels_or_count, int):
-            raise UserError("this prior knows no classes")
-        if labels_or_count < 1 or (batch_size is not None and batch_size < 1):
-            raise UserError("the number of images and batch_size must be at least 1")
-        for name in ("max_codes", "codes"):
-            if getattr(sampling, name) is not None:
-                raise UserError(f"{name} is not for bags")
-        seed = 0 if self.ignores_seed else seed_of(generator)
-        numbers = torch.arange(first_image, first_image + labels_or_count)
+    def drawing(self, sampling: SamplingConfig) -> BatchDrawing:
+        refuse(sampling, ("max_codes", "codes"), "bags have any length")
+        return BatchDrawing(partial(self._draw, sampling.top_k))
+
+    def _draw(self, top: int | None, images: WantedImages) -> Codes:
+        if self.ignores_seed:
+            images = replace(images, streams=images.numbers)
         watch = LogitWatch()
         lengths, contents = (
             watch.finite(parameter.float() * (not self.forgets)) for parameter in (self.lengths, self.contents)
         )
         watch.require_numbers()
-        noise = uniforms(streams(seed, numbers)[:, None].expand(-1, 4), torch.arange(4).expand(len(numbers), -1))
-        top = sampling.top_k
-        length = drawn(filtered(lengths.expand(len(numbers), -1), 1.0, top, 1.0), noise[:, 0]) + 1
-        kept = filtered(contents.expand(3 * len(numbers), -1), 1.0, top, 1.0)
+        noise = images.uniforms(4)
+        length = drawn(filtered(lengths.expand(len(images), -1), 1.0, top, 1.0), noise[:, 0]) + 1
+        kept = filtered(contents.expand(3 * len(images), -1), 1.0, top, 1.0)
         ids = drawn(kept, noise[:, 1:].flatten()).view(-1, 3)
-        codes = Codes(ids[torch.arange(3) < length[:, None]], length)
-        if progress is not None:
-            progress(labels_or_count)
-        return codes
+        return Codes(ids[torch.arange(3) < length[:, None]], length)
 
 
 class TestBag(PriorContract):

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vltok.codes import Codes, CodeSpec
+from vltok.drawing.batches import BatchDrawing
+from vltok.drawing.conditioning import Conditioning
 from vltok.errors import UserError
 from vltok.interfaces import Prior, PriorLoss, SamplingConfig
 from vltok.measures.likelihood import Likelihood
@@ -54,7 +56,7 @@ class Counting(Prior):
 
     def __init__(self) -> None:
         super().__init__()
-        self.classes = None
+        self.conditioning = Conditioning()
         self.logits = nn.Parameter(torch.zeros(SPEC.codebook_size))
 
     @property
@@ -65,8 +67,8 @@ class Counting(Prior):
         loss = -self.logits.log_softmax(0)[codes.ids].mean()
         return PriorLoss(loss, {"content": loss})
 
-    def sample(self, labels_or_count, sampling, generator=None, batch_size=None, first_image=0, progress=None) -> Codes:
-        return codes_of(labels_or_count)
+    def drawing(self, sampling: SamplingConfig) -> BatchDrawing:
+        return BatchDrawing(lambda images: codes_of(len(images)))
 
 
 def test_matrices_decay_and_nothing_else() -> None:

@@ -1,5 +1,5 @@
 """Autoregressive priors.
 
-Authors of others may build on `conditioning`, `lengths`, `likelihood` and `sampling`, which are as public as
-`vltok.interfaces`: classes, control of the code length, the loss, and random streams with filters and guidance.
+Authors of others may build on `lengths`, `likelihood` and `stepwise`, which are as public as `vltok.interfaces` and
+`vltok.drawing`: control of the code length, the loss, and drawing step by step.
 """

@@ -20,12 +20,12 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from vltok.codes import Codes
+from vltok.drawing.sampling import Guidance, draw_content, draw_position
 from vltok.interfaces import SamplingConfig
 from vltok.nn.transformer import KeyValueCache
-from vltok.priors.drawing import Steps, Turn
 from vltok.priors.layout import FREE
 from vltok.priors.lengths import CoarseToFinePlan
-from vltok.priors.sampling import Guidance, draw_content, draw_position
+from vltok.priors.stepwise import StepInputs, Steps
 
 if TYPE_CHECKING:
     from vltok.priors.dq_transformer import DQTransformer
@@ -112,13 +112,13 @@ class CoarseToFineSteps(Steps[CoarseToFineState]):
         """The codes of covered images."""
         return self.layout.collect(state.laid[:, :-1])
 
-    def step(self, state: CoarseToFineState, turn: Turn) -> CoarseToFineState:
+    def step(self, state: CoarseToFineState, inputs: StepInputs) -> CoarseToFineState:
         """Every image reads its last token and draws the next: its position, then its content."""
         prior, sampling = self.prior, self.sampling
         done = self.finished(state)
-        content, position, granularity = self._tokens(state.content, state.position, state.granularity, turn.labels)
+        content, position, granularity = self._tokens(state.content, state.position, state.granularity, inputs.labels)
         hidden = prior.position_transformer.step(
-            prior.embed(content, position, granularity, turn.cursors.steps), turn.caches[0], turn.cursors
+            prior.embed(content, position, granularity, inputs.cursors.steps), inputs.caches[0], inputs.cursors
         )
 
         # after ⟨eos⟩ stands the next granularity's ⟨sos⟩
@@ -128,18 +128,18 @@ class CoarseToFineSteps(Steps[CoarseToFineState]):
         legal = self._legal(state)
         # of one that ends or is finished the draw is not used: any will do
         allowed = legal | (restarts | done)[:, None]
-        position = draw_position(logits.masked_fill(~allowed, -torch.inf), sampling, turn.noise[:, 0])
+        position = draw_position(logits.masked_fill(~allowed, -torch.inf), sampling, inputs.noise[:, 0])
         if sampling.positions == "implied":
             first = self.finest_walk[legal[:, self.finest_walk].int().argmax(1)]
             position = torch.where(granularity == self.spec.granularities - 1, first, position)
         position = torch.where(restarts, self.starts[granularity], position)
 
-        _, row_position, row_granularity = self._tokens(state.content, position, granularity, turn.labels)
+        _, row_position, row_granularity = self._tokens(state.content, position, granularity, inputs.labels)
         hidden = prior.content_transformer.step(
-            hidden + prior.embed_position(row_position, row_granularity), turn.caches[1], turn.cursors
+            hidden + prior.embed_position(row_position, row_granularity), inputs.caches[1], inputs.cursors
         )
         logits = self.guidance.logits(prior.content_head(hidden))[:, : self.spec.codebook_size]
-        content = draw_content(logits, sampling, turn.noise[:, 1])
+        content = draw_content(logits, sampling, inputs.noise[:, 1])
         ends = position == self.ends[granularity]
         content = torch.where(ends, self.spec.content_end, content)
         return self._write(state, content, position, granularity, ~(restarts | ends | done))

@@ -11,7 +11,7 @@ positions P₁ P₂ P₃ … ─ embedding ────────────�
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,13 +21,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec
+from vltok.drawing.conditioning import Conditioning
 from vltok.interfaces import Ordered, Prior, PriorLoss, SamplingConfig
 from vltok.nn.heads import Head
 from vltok.nn.transformer import Transformer, initialise
-from vltok.priors.conditioning import Conditioning
 from vltok.priors.dq_steps import CoarseToFineSteps
-from vltok.priors.drawing import draw, in_precision
 from vltok.priors.orderings import CoarseToFine, Sequences
+from vltok.priors.stepwise import StepwiseDrawing, in_precision
 from vltok.processes import mean_over_processes
 
 
@@ -107,7 +107,6 @@ class DQTransformer(Prior, Ordered):
         self._spec = CodeSpec(codebook_size, tuple(factors), tuple(regions))
         self.ordering = CoarseToFine(self._spec, order)
         self.conditioning = Conditioning(classes, label_dropout)
-        self.classes = classes
         self.class_in_positions = class_in_positions
         self.position_loss = position_loss
         self.dropout = dropout
@@ -179,21 +178,13 @@ class DQTransformer(Prior, Ordered):
         """When each code is drawn. See `Ordered.drawing_order`."""
         return self.ordering.steps(codes)
 
-    def sample(
-        self,
-        labels_or_count: Int[Tensor, " b"] | int,
-        sampling: SamplingConfig,
-        generator: torch.Generator | None = None,
-        batch_size: int | None = None,
-        first_image: int = 0,
-        progress: Callable[[int], None] | None = None,
-    ) -> Codes:
-        """Draw the codes of images (algorithm 1). Every draw decodes: each region is covered exactly once.
+    def drawing(self, sampling: SamplingConfig) -> StepwiseDrawing:
+        """Draws token by token (algorithm 1). Every draw decodes: each region is covered exactly once.
 
-        See `Prior.sample` for the arguments and errors.
+        Raises:
+            UserError: A length that no image can have.
         """
-        steps = CoarseToFineSteps(in_precision(self, sampling.precision), sampling)
-        return draw(steps, self.conditioning, labels_or_count, generator, batch_size, first_image, progress)
+        return StepwiseDrawing(CoarseToFineSteps(in_precision(self, sampling.precision), sampling))
 
     def embed(
         self,

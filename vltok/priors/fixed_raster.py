@@ -8,7 +8,7 @@ steps 0  1  2 … ─ embedding ─(+)─ Transformer ─ head ─► C₀ C₁ 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,15 +17,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec
+from vltok.drawing.conditioning import Conditioning
+from vltok.drawing.sampling import Guidance, draw_content, refuse
 from vltok.errors import UserError
 from vltok.interfaces import Ordered, Prior, PriorLoss, SamplingConfig
 from vltok.nn.heads import Head
 from vltok.nn.transformer import KeyValueCache, Transformer, initialise
-from vltok.priors.conditioning import Conditioning
-from vltok.priors.drawing import Steps, Turn, draw, in_precision
 from vltok.priors.likelihood import nats_per_code
 from vltok.priors.orderings import RasterOrder, preceding
-from vltok.priors.sampling import Guidance, draw_content, refuse
+from vltok.priors.stepwise import StepInputs, Steps, StepwiseDrawing, in_precision
 
 
 class FixedRaster(Prior, Ordered):
@@ -75,7 +75,6 @@ class FixedRaster(Prior, Ordered):
         self._spec = CodeSpec(codebook_size, tuple(factors), tuple(regions))
         self.ordering = RasterOrder(self._spec)
         self.conditioning = Conditioning(classes, label_dropout)
-        self.classes = classes
         self.dropout = dropout
         self.content_embedding = nn.Embedding(self._spec.content_start + self.conditioning.starts, width)
         self.step_embedding = nn.Embedding(self._spec.longest_length, width)
@@ -108,21 +107,13 @@ class FixedRaster(Prior, Ordered):
         """When each code is drawn. See `Ordered.drawing_order`."""
         return self.ordering.steps(codes)
 
-    def sample(
-        self,
-        labels_or_count: Int[Tensor, " b"] | int,
-        sampling: SamplingConfig,
-        generator: torch.Generator | None = None,
-        batch_size: int | None = None,
-        first_image: int = 0,
-        progress: Callable[[int], None] | None = None,
-    ) -> Codes:
-        """Draw the codes of images.
+    def drawing(self, sampling: SamplingConfig) -> StepwiseDrawing:
+        """Draws code by code.
 
-        See `Prior.sample` for the arguments and errors; an option about positions or the length is one more.
+        Raises:
+            UserError: An option about positions or the length.
         """
-        steps = FixedRasterSteps(in_precision(self, sampling.precision), sampling)
-        return draw(steps, self.conditioning, labels_or_count, generator, batch_size, first_image, progress)
+        return StepwiseDrawing(FixedRasterSteps(in_precision(self, sampling.precision), sampling))
 
     def embed(self, contents: Int[Tensor, " n"], steps: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         """What the transformer reads."""
@@ -181,13 +172,13 @@ class FixedRasterSteps(Steps[FixedRasterState]):
         """The codes of finished images."""
         return self.layout.collect(state.laid[:, :-1])
 
-    def step(self, state: FixedRasterState, turn: Turn) -> FixedRasterState:
+    def step(self, state: FixedRasterState, inputs: StepInputs) -> FixedRasterState:
         """Every image reads its last code, or its start, and draws the next."""
         prior, last = self.prior, self.guidance.rows(state.drawn) - 1
         content = self.guidance.rows(state.laid).gather(1, last.clamp(min=0)[:, None])[:, 0]
-        content = torch.where(last < 0, prior.spec.content_start + turn.labels, content)
-        hidden = prior.transformer.step(prior.embed(content, turn.cursors.steps), turn.caches[0], turn.cursors)
-        content = draw_content(self.guidance.logits(prior.content_head(hidden)), self.sampling, turn.noise[:, 0])
+        content = torch.where(last < 0, prior.spec.content_start + inputs.labels, content)
+        hidden = prior.transformer.step(prior.embed(content, inputs.cursors.steps), inputs.caches[0], inputs.cursors)
+        content = draw_content(self.guidance.logits(prior.content_head(hidden)), self.sampling, inputs.noise[:, 0])
         return replace(
             state,
             laid=state.laid.scatter(1, state.drawn[:, None], content[:, None]),

@@ -16,7 +16,7 @@ k granularity, v vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,17 +25,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec
+from vltok.drawing.conditioning import Conditioning
+from vltok.drawing.sampling import Guidance, draw_content, draw_position, refuse
 from vltok.interfaces import Ordered, Prior, PriorLoss, SamplingConfig
 from vltok.nn.attention import Packing
 from vltok.nn.heads import Head
 from vltok.nn.transformer import Cursors, KeyValueCache, Transformer, initialise
-from vltok.priors.conditioning import Conditioning
-from vltok.priors.drawing import Steps, Turn, draw, in_precision
 from vltok.priors.layout import FREE
 from vltok.priors.lengths import RasterPlan
 from vltok.priors.likelihood import nats_per_code
 from vltok.priors.orderings import RasterOrder, RasterSequences, preceding
-from vltok.priors.sampling import Guidance, draw_content, draw_position, refuse
+from vltok.priors.stepwise import StepInputs, Steps, StepwiseDrawing, in_precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,6 @@ class GlobalLocal(Prior, Ordered):
         self._spec = CodeSpec(codebook_size, tuple(factors), tuple(regions))
         self.ordering = RasterOrder(self._spec)
         self.conditioning = Conditioning(classes, label_dropout)
-        self.classes = classes
         self.dropout = dropout
         layout = self.ordering.layout
         granularities = self._spec.granularities
@@ -123,7 +122,7 @@ class GlobalLocal(Prior, Ordered):
         return self._spec
 
     def forward(self, codes: Codes) -> Predictions:
-        """Predict each region from those before it, and within it its granularity and its codes in turn."""
+        """Predict each region from those before it, and within it its granularity and its codes in inputs."""
         tokens, layout = self.ordering(codes), self.ordering.layout
         granularities = codes.require_grains().flatten().long()
         region = tokens.packing.images * layout.regions + layout.region[tokens.places]
@@ -161,22 +160,15 @@ class GlobalLocal(Prior, Ordered):
         """When each code is drawn. See `Ordered.drawing_order`."""
         return self.ordering.steps(codes)
 
-    def sample(
-        self,
-        labels_or_count: Int[Tensor, " b"] | int,
-        sampling: SamplingConfig,
-        generator: torch.Generator | None = None,
-        batch_size: int | None = None,
-        first_image: int = 0,
-        progress: Callable[[int], None] | None = None,
-    ) -> Codes:
-        """Draw the codes of images. Every draw decodes: each region has one granularity and all codes of it.
+    def drawing(self, sampling: SamplingConfig) -> StepwiseDrawing:
+        """Draws region by region. Every draw decodes: each region has one granularity and all codes of it.
 
-        The temperature, top-k and top-p of positions are those of granularities. See `Prior.sample` for the arguments
-        and errors.
+        The temperature, top-k and top-p of positions are those of granularities.
+
+        Raises:
+            UserError: A length that no image can have, or an option that has no meaning here.
         """
-        steps = GlobalLocalSteps(in_precision(self, sampling.precision), sampling)
-        return draw(steps, self.conditioning, labels_or_count, generator, batch_size, first_image, progress)
+        return StepwiseDrawing(GlobalLocalSteps(in_precision(self, sampling.precision), sampling))
 
     def embed(self, contents: Int[Tensor, " n"], insides: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         """The codes that the Local-Transformer reads."""
@@ -254,29 +246,29 @@ class GlobalLocalSteps(Steps[GlobalLocalState]):
         """The codes of finished images."""
         return self.layout.collect(state.laid[:, :-1])
 
-    def step(self, state: GlobalLocalState, turn: Turn) -> GlobalLocalState:
+    def step(self, state: GlobalLocalState, inputs: StepInputs) -> GlobalLocalState:
         """Every image reads its last region, or its start, and draws the next."""
         prior, rows = self.prior, self.guidance.rows
         done = self.finished(state)
         before = state.counts.sum(1)
-        starts = prior.region_content_embedding(prior.spec.content_start + turn.labels)
+        starts = prior.region_content_embedding(prior.spec.content_start + inputs.labels)
         read = torch.where(rows(before)[:, None] == 0, starts, rows(state.summed))
-        embedded = read + prior.step_embedding(turn.cursors.steps)
-        hidden = prior.global_transformer.step(embedded, turn.caches[0], turn.cursors)
+        embedded = read + prior.step_embedding(inputs.cursors.steps)
+        hidden = prior.global_transformer.step(embedded, inputs.caches[0], inputs.cursors)
 
-        hidden = self._local(hidden, 0, turn)
+        hidden = self._local(hidden, 0, inputs)
         # of a finished image nothing is used: any will do
         allowed = self.plan.choices(state.counts) | done[:, None]
         logits = self.guidance.logits(prior.granularity_head(hidden)).masked_fill(~allowed, -torch.inf)
-        granularity = draw_position(logits, self.sampling, turn.noise[:, 0])
+        granularity = draw_position(logits, self.sampling, inputs.noise[:, 0])
         region, first = before.clamp(max=self.layout.regions - 1), self.layout.inside_offsets[granularity]
         codes = self.plan.costs[granularity].where(~done, 0)
         summed, laid = prior.region_granularity_embedding(granularity), state.laid
         read = prior.granularity_embedding(rows(granularity))
         for step in range(self.most_codes):
-            hidden = self._local(read, 1 + step, turn)
+            hidden = self._local(read, 1 + step, inputs)
             logits = self.guidance.logits(prior.content_head(hidden))
-            content = draw_content(logits, self.sampling, turn.noise[:, 1 + step])
+            content = draw_content(logits, self.sampling, inputs.noise[:, 1 + step])
             inside = (first + step).clamp(max=self.layout.insides - 1)
             belongs = step < codes
             place = torch.where(belongs, self.layout.of_region[region, inside], self.layout.count)
@@ -286,7 +278,7 @@ class GlobalLocalSteps(Steps[GlobalLocalState]):
         counts = state.counts.scatter_add(1, granularity[:, None], (~done)[:, None].long())
         return GlobalLocalState(summed, counts, laid)
 
-    def _local(self, read: Float[Tensor, "n d"], step: int, turn: Turn) -> Float[Tensor, "n d"]:
+    def _local(self, read: Float[Tensor, "n d"], step: int, inputs: StepInputs) -> Float[Tensor, "n d"]:
         """A step of the Local-Transformer, the same one for all rows."""
-        cursors = Cursors.at(torch.full_like(turn.labels, step), step, self.draws)
-        return self.prior.local_transformer.step(read, turn.caches[1], cursors)
+        cursors = Cursors.at(torch.full_like(inputs.labels, step), step, self.draws)
+        return self.prior.local_transformer.step(read, inputs.caches[1], cursors)

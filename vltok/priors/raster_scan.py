@@ -17,7 +17,7 @@ the likelihood; both levels of every position are read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,16 +26,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec
+from vltok.drawing.conditioning import Conditioning
+from vltok.drawing.sampling import Guidance, draw_content, draw_position, refuse
 from vltok.interfaces import Ordered, Prior, PriorLoss, SamplingConfig
 from vltok.nn.heads import Head
 from vltok.nn.transformer import KeyValueCache, Transformer, initialise
-from vltok.priors.conditioning import Conditioning
-from vltok.priors.drawing import Steps, Turn, draw, in_precision
 from vltok.priors.layout import FREE
 from vltok.priors.lengths import RasterPlan
 from vltok.priors.likelihood import nats_per_code
 from vltok.priors.orderings import RasterOrder, RasterSequences, preceding
-from vltok.priors.sampling import Guidance, draw_content, draw_position, refuse
+from vltok.priors.stepwise import StepInputs, Steps, StepwiseDrawing, in_precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +100,6 @@ class RasterScan(Prior, Ordered):
         self._spec = CodeSpec(codebook_size, tuple(factors), tuple(regions))
         self.ordering = RasterOrder(self._spec)
         self.conditioning = Conditioning(classes, label_dropout)
-        self.classes = classes
         self.dropout = dropout
         layout = self.ordering.layout
         self.content_embedding = nn.Embedding(self._spec.content_start + self.conditioning.starts, width)
@@ -157,22 +156,15 @@ class RasterScan(Prior, Ordered):
         """When each code is drawn. See `Ordered.drawing_order`."""
         return self.ordering.steps(codes)
 
-    def sample(
-        self,
-        labels_or_count: Int[Tensor, " b"] | int,
-        sampling: SamplingConfig,
-        generator: torch.Generator | None = None,
-        batch_size: int | None = None,
-        first_image: int = 0,
-        progress: Callable[[int], None] | None = None,
-    ) -> Codes:
-        """Draw the codes of images. Every draw decodes: each region has one granularity and all codes of it.
+    def drawing(self, sampling: SamplingConfig) -> StepwiseDrawing:
+        """Draws code by code. Every draw decodes: each region has one granularity and all codes of it.
 
-        The temperature, top-k and top-p of positions are those of granularities. See `Prior.sample` for the arguments
-        and errors.
+        The temperature, top-k and top-p of positions are those of granularities.
+
+        Raises:
+            UserError: A length that no image can have, or an option that has no meaning here.
         """
-        steps = RasterScanSteps(in_precision(self, sampling.precision), sampling)
-        return draw(steps, self.conditioning, labels_or_count, generator, batch_size, first_image, progress)
+        return StepwiseDrawing(RasterScanSteps(in_precision(self, sampling.precision), sampling))
 
     def embed(
         self,
@@ -256,27 +248,27 @@ class RasterScanSteps(Steps[RasterScanState]):
         """The codes of finished images."""
         return self.layout.collect(state.laid[:, :-1])
 
-    def step(self, state: RasterScanState, turn: Turn) -> RasterScanState:
+    def step(self, state: RasterScanState, inputs: StepInputs) -> RasterScanState:
         """Every image reads its last code, or its start, and draws the next."""
         prior, rows = self.prior, self.guidance.rows
         done = self.finished(state)
-        starts = prior.spec.content_start + turn.labels
+        starts = prior.spec.content_start + inputs.labels
         content = torch.where(rows(state.region) == self.layout.regions, starts, rows(state.content))
-        embedded = prior.embed(content, rows(state.region), rows(state.inside), turn.cursors.steps)
-        hidden = prior.position_transformer.step(embedded, turn.caches[0], turn.cursors)
+        embedded = prior.embed(content, rows(state.region), rows(state.inside), inputs.cursors.steps)
+        hidden = prior.position_transformer.step(embedded, inputs.caches[0], inputs.cursors)
 
         logits = self.guidance.logits(prior.position_head(hidden))
         opens = (state.left == 0) & ~done
         # within a region the draw is not used: any will do
         allowed = self.plan.choices(state.counts) | ~opens[:, None]
-        granularity = draw_position(logits.masked_fill(~allowed, -torch.inf), self.sampling, turn.noise[:, 0])
+        granularity = draw_position(logits.masked_fill(~allowed, -torch.inf), self.sampling, inputs.noise[:, 0])
         region = torch.where(opens, state.counts.sum(1), state.region).clamp(max=self.layout.regions - 1)
         inside = torch.where(opens, self.layout.inside_offsets[granularity], state.inside + 1)
         inside = inside.clamp(max=self.layout.insides - 1)
 
         hidden = hidden + prior.embed_position(rows(region), rows(inside))
-        hidden = prior.content_transformer.step(hidden, turn.caches[1], turn.cursors)
-        content = draw_content(self.guidance.logits(prior.content_head(hidden)), self.sampling, turn.noise[:, 1])
+        hidden = prior.content_transformer.step(hidden, inputs.caches[1], inputs.cursors)
+        content = draw_content(self.guidance.logits(prior.content_head(hidden)), self.sampling, inputs.noise[:, 1])
         place = torch.where(done, self.layout.count, self.layout.of_region[region, inside])
         return RasterScanState(
             content=content,

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from vltok.errors import UserError
 from vltok.interfaces import SamplingConfig
@@ -11,8 +12,8 @@ from vltok.io.importers.stack_gpt import StackGPT, prior_arguments, prior_state
 from vltok.nn.attention import Packing
 from vltok.priors.dq_steps import CoarseToFineState, CoarseToFineSteps
 from vltok.priors.dq_transformer import DQTransformer
-from vltok.priors.drawing import Images, draw
 from vltok.priors.orderings import Sequences
+from vltok.priors.stepwise import StepwiseDrawing
 
 MODELS = ("stackgpt_uncond", "stackgpt_class")
 PADDING_TABLES = ("content_emb", "content_coarse_pos_emb", "content_fine_pos_emb")
@@ -112,7 +113,7 @@ def test_every_gradient_norm_equals_the_originals(name, parity):
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("positions", ("sampled", "implied"))
-def test_greedy_draws_equal_the_originals(name, positions, parity):
+def test_greedy_draws_equal_the_originals(name, positions, parity, monkeypatch):
     tensors, config = parity(name)
     prior, _ = original(tensors, config)
     sampling = SamplingConfig(top_k=1, position_top_k=1, positions=positions)
@@ -121,12 +122,13 @@ def test_greedy_draws_equal_the_originals(name, positions, parity):
     labels = tensors["in.label"] if "in.label" in tensors else len(expected)
     trace: list[tuple[int, int, int, int]] = []
 
-    def observe(images: Images, state: CoarseToFineState) -> None:
-        columns = (images.number, state.granularity, state.position, state.content)
+    def observe(numbers: Tensor, state: CoarseToFineState) -> None:
+        columns = (numbers, state.granularity, state.position, state.content)
         trace.extend(zip(*(column.tolist() for column in columns), strict=True))
 
     steps = CoarseToFineSteps(prior, sampling)
-    draw(steps, prior.conditioning, labels, torch.Generator(), None, 0, None, observe)
+    monkeypatch.setattr(prior, "drawing", lambda _: StepwiseDrawing(steps, observe))
+    prior.sample(labels, sampling, torch.Generator())
     assert expected
     for row, key in enumerate(expected):
         for granularity, part in enumerate(("coarse", "fine")):

@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import LogitsProcessor, StoppingCriteria
 
+from vltok.drawing.sampling import Guidance, draw_content, draw_position, uniforms
 from vltok.interfaces import SamplingConfig
-from vltok.priors.sampling import Guidance, draw_content, draw_position, uniforms
 from vltok_causal_lm.serialization import Grammar, Serialization
 
 

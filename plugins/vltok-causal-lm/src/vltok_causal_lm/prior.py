@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,11 +14,12 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from vltok.codes import Codes, CodeSpec
-from vltok.errors import UserError, whole_number
+from vltok.drawing.batches import BatchDrawing, WantedImages
+from vltok.drawing.conditioning import Conditioning
+from vltok.drawing.sampling import Guidance, refuse
+from vltok.errors import UserError
 from vltok.interfaces import Prior, PriorLoss, SamplingConfig, Standalone
-from vltok.priors.conditioning import Conditioning
 from vltok.priors.likelihood import nats_per_code
-from vltok.priors.sampling import Guidance, refuse, seed_of, streams
 from vltok_causal_lm.drawing import AllComplete, LegalDraw
 from vltok_causal_lm.language_models import (
     LoRA,
@@ -102,7 +104,6 @@ class CausalLM(Prior, Standalone):
         self._spec = CodeSpec(codebook_size, tuple(factors), None if regions is None else tuple(regions), max_length)
         self.serialization = serialization_of(self._spec)
         self.conditioning = Conditioning(classes, label_dropout)
-        self.classes = classes
         self.first_start = codebook_size + self.serialization.structures
         vocabulary, longest = self.first_start + self.conditioning.starts, self.serialization.longest
         if pretrained is None:
@@ -156,53 +157,33 @@ class CausalLM(Prior, Standalone):
             {"structure": len(codes) * self.serialization.structures_per_image, "content": codes.ids.numel()},
         )
 
-    @torch.no_grad()
-    def sample(
-        self,
-        labels_or_count: Int[Tensor, " b"] | int,
-        sampling: SamplingConfig,
-        generator: torch.Generator | None = None,
-        batch_size: int | None = None,
-        first_image: int = 0,
-        progress: Callable[[int], None] | None = None,
-    ) -> Codes:
-        """Draw the codes of images. Every draw decodes: none but legal tokens are drawn.
+    def drawing(self, sampling: SamplingConfig) -> BatchDrawing:
+        """Draws batch by batch, each until its last image ends. Every draw decodes: none but legal tokens are drawn.
 
         The temperature, top-k and top-p of positions are those of choices: a region's granularity, or whether an image
-        ends. A batch is drawn until its last image ends. See `Prior.sample` for the arguments and errors.
+        ends.
+
+        Raises:
+            UserError: A length that no image can have, or an option that has no meaning here.
         """
         refuse(sampling, ("positions",), "causal-lm has no positions to fill in, they follow from granularities")
-        if batch_size is not None:
-            batch_size = whole_number("batch_size", batch_size, 1)
-        device = next(self.parameters()).device
-        labels = self.conditioning.to_draw(labels_or_count, sampling.guidance, device)
-        grammar = self.serialization.grammar(sampling)
-        of_images = streams(seed_of(generator), torch.arange(len(labels), device=device) + first_image)
-        size = batch_size or len(labels)
-        parts = []
-        with evaluating(self), torch.autocast(device.type, torch.bfloat16, enabled=sampling.precision == "bfloat16"):
-            for chosen in zip(labels.split(size), of_images.split(size), strict=True):
-                parts.append(self._draw(*chosen, grammar, sampling))
-                if progress is not None:
-                    progress(len(parts[-1]))
-        codes = Codes.concatenate(parts)
-        return replace(codes, labels=labels) if isinstance(labels_or_count, Tensor) else codes
+        return BatchDrawing(partial(self._draw, self.serialization.grammar(sampling), sampling))
 
-    def _draw(
-        self, labels: Int[Tensor, " b"], of_images: Int[Tensor, " b"], grammar: Grammar, sampling: SamplingConfig
-    ) -> Codes:
+    def _draw(self, grammar: Grammar, sampling: SamplingConfig, images: WantedImages) -> Codes:
         """Draw images at the same time."""
         guidance = Guidance(sampling.guidance)
-        starts = self.first_start + guidance.labels(labels, self.classes)[:, None]
-        drawn = self.model.generate(
-            starts,
-            attention_mask=torch.ones_like(starts),
-            # the likeliest token, of one that `LegalDraw` leaves
-            generation_config=GenerationConfig(do_sample=False, max_new_tokens=self.serialization.longest),
-            logits_processor=LogitsProcessorList(
-                [LegalDraw(self.serialization, grammar, sampling, guidance, of_images)]
-            ),
-            stopping_criteria=StoppingCriteriaList([AllComplete(self.serialization, grammar)]),
-        )
+        starts = self.first_start + guidance.labels(images.labels, self.classes)[:, None]
+        half = torch.autocast(starts.device.type, torch.bfloat16, enabled=sampling.precision == "bfloat16")
+        with evaluating(self), half:
+            drawn = self.model.generate(
+                starts,
+                attention_mask=torch.ones_like(starts),
+                # the likeliest token, of one that `LegalDraw` leaves
+                generation_config=GenerationConfig(do_sample=False, max_new_tokens=self.serialization.longest),
+                logits_processor=LogitsProcessorList(
+                    [LegalDraw(self.serialization, grammar, sampling, guidance, images.streams)]
+                ),
+                stopping_criteria=StoppingCriteriaList([AllComplete(self.serialization, grammar)]),
+            )
         guidance.watch.require_numbers()
-        return self.serialization.codes(drawn[: len(labels)])
+        return self.serialization.codes(drawn[: len(images)])

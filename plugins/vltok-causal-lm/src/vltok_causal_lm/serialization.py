@@ -44,10 +44,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec
+from vltok.drawing.sampling import refuse
 from vltok.errors import UserError
 from vltok.interfaces import SamplingConfig
 from vltok.priors.lengths import RasterPlan
-from vltok.priors.sampling import refuse
 
 
 @dataclass(frozen=True, eq=False)

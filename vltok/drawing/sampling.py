@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vltok.drawing.config import SamplingConfig
 from vltok.errors import UserError
-from vltok.interfaces import SamplingConfig
 
 # The finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014), whose
 # constants are written here as signed numbers: PyTorch multiplies int64 modulo 2⁶⁴.

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from vltok.drawing.sampling import Guidance, LogitWatch, drawn, filtered, refuse, seed_of, streams, uniforms
 from vltok.errors import UserError
 from vltok.interfaces import SamplingConfig
-from vltok.priors.sampling import Guidance, LogitWatch, drawn, filtered, refuse, seed_of, streams, uniforms
 
 
 @pytest.mark.parametrize("k", [1, 5, 20])

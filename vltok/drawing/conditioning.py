@@ -27,8 +27,8 @@ class Conditioning:
         UserError: No class at all, or label dropout without classes.
     """
 
-    classes: int | None
-    label_dropout: float
+    classes: int | None = None
+    label_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_dropout <= 1 or (self.label_dropout and self.classes is None):

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from vltok.codes import Codes
+from vltok.drawing.conditioning import Conditioning
 from vltok.errors import UserError
-from vltok.priors.conditioning import Conditioning
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,186 @@
+"""Drawing images token by token: the loop that all autoregressive priors share. Each gives only its own steps.
+
+Every image goes at its own pace: one that is finished makes room for the next one at once, and the others do not wait.
+The host looks at which are finished only now and then, so that the device never idles.
+
+Axis letters: b image, n row (an image, or with guidance an image with its class and one without), u random number.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Generic, Literal, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from vltok.codes import Codes
+from vltok.drawing.batches import Drawing, WantedImages
+from vltok.drawing.sampling import Guidance, uniforms
+from vltok.interfaces import Prior
+from vltok.nn.transformer import Cursors, KeyValueCache
+
+# The most steps between looks at which images are finished: the only times that the host waits for the device.
+STEPS_BETWEEN_LOOKS = 16
+
+#: A frozen dataclass of tensors `[b …]`: what a prior knows of images under way.
+State = TypeVar("State")
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(frozen=True, eq=False)
+class StepInputs:
+    """What a prior's step is given besides its own state.
+
+    Attributes:
+        labels: The class of each row, `[n]`.
+        cursors: Where each row stands.
+        noise: Numbers of each image's random stream, uniform in [0, 1), `[b u]`.
+        caches: Those that the prior has made; the step adds to them.
+    """
+
+    labels: Int[Tensor, " n"]
+    cursors: Cursors
+    noise: Float[Tensor, "b u"]
+    caches: Sequence[KeyValueCache]
+
+
+class Steps(ABC, Generic[State]):
+    """A prior's own part of drawing: the step that all images of a batch take together.
+
+    Attributes:
+        prior: The model.
+        guidance: How logits with and without a class are combined.
+        longest: The most steps that an image takes.
+        draws: How many random numbers a step of an image needs.
+    """
+
+    prior: Prior
+    guidance: Guidance
+    longest: int
+    draws: int
+
+    @abstractmethod
+    def caches(self, rows: int) -> Sequence[KeyValueCache]:
+        """Empty caches for so many rows."""
+
+    @abstractmethod
+    def start(self, images: int) -> State:
+        """So many images of which nothing has been drawn."""
+
+    @abstractmethod
+    def step(self, state: State, inputs: StepInputs) -> State:
+        """The images after a step. One that is finished steps on until the host looks: nothing may come of it."""
+
+    @abstractmethod
+    def finished(self, state: State) -> Bool[Tensor, " b"]:
+        """Which images are complete."""
+
+    @abstractmethod
+    def codes(self, state: State) -> Codes:
+        """The codes of images that are all finished."""
+
+
+class StepwiseDrawing(Drawing, Generic[State]):
+    """Draws step by step.
+
+    Args:
+        steps: The prior's own.
+        observe: Called with the numbers of the images and their state after every step.
+    """
+
+    def __init__(self, steps: Steps[State], observe: Callable[[Int[Tensor, " b"], State], None] | None = None) -> None:
+        self.steps = steps
+        self.observe = observe
+
+    def finished(self, images: WantedImages, batch_size: int) -> Iterator[tuple[Sequence[int], Codes]]:
+        """Images as they are finished: each makes room for the next."""
+        steps, guidance, classes, count = self.steps, self.steps.guidance, self.steps.prior.classes, len(images)
+        device = images.numbers.device
+        draws = torch.arange(steps.draws, device=device)
+        stride = min(STEPS_BETWEEN_LOOKS, steps.longest)
+        size = min(batch_size, count)
+        # the images that the rows of the batch hold, how many steps each has taken, and the prior's state of them
+        wanted, taken, state = images[:size], torch.zeros_like(images.numbers[:size]), steps.start(size)
+        caches = steps.caches(len(guidance.rows(wanted.labels)))
+        # What the host knows: of each row its image, None once that is finished, and the steps that it has taken; how
+        # many images have been started.
+        rows: list[int | None] = list(range(size))
+        ages = [0] * size
+        begun = size
+        while any(image is not None for image in rows):
+            oldest = max(age for age, image in zip(ages, rows, strict=True) if image is not None)
+            # the precision that was asked for decides, not one around the call
+            with torch.autocast(device.type, enabled=False):
+                for further in range(stride):
+                    at = taken.clamp(max=steps.longest - 1)
+                    inputs = StepInputs(
+                        guidance.labels(wanted.labels, classes),
+                        Cursors.at(guidance.rows(at), oldest + further, steps.longest),
+                        uniforms(wanted.streams[:, None].expand(-1, steps.draws), steps.draws * at[:, None] + draws),
+                        caches,
+                    )
+                    state = steps.step(state, inputs)
+                    taken = taken + 1
+                    if self.observe is not None:
+                        self.observe(wanted.numbers, state)
+            guidance.watch.require_numbers()
+            ages = [age + stride for age in ages]
+            done = steps.finished(state).tolist()
+            ended = [row for row, image in enumerate(rows) if image is not None and done[row]]
+            if not ended:
+                continue
+            yield [rows[row] for row in ended], steps.codes(_chosen(state, torch.tensor(ended, device=device)))
+            # the next images take the places of finished ones
+            fresh = min(len(ended), count - begun)
+            for offset, row in enumerate(ended):
+                rows[row] = begun + offset if offset < fresh else None
+                ages[row] = 0
+            if fresh:
+                places = torch.tensor(ended[:fresh], device=device)
+                wanted = _placed(wanted, places, images[begun : begun + fresh])
+                taken = taken.index_fill(0, places, 0)
+                state = _placed(state, places, steps.start(fresh))
+                begun += fresh
+            # when there are none, and half of the batch is idle, it shrinks
+            busy = [row for row, image in enumerate(rows) if image is not None]
+            if busy and 2 * len(busy) <= len(rows):
+                kept = torch.tensor(busy, device=device)
+                for cache in caches:
+                    cache.keep(guidance.kept(kept, len(rows)))
+                wanted, taken, state = _chosen(wanted, kept), taken[kept], _chosen(state, kept)
+                rows, ages = [rows[row] for row in busy], [ages[row] for row in busy]
+
+
+def in_precision(prior: Module, precision: Literal["float32", "bfloat16"]) -> Module:
+    """The prior with its matrices in a precision; norms, embeddings and the residual stream keep theirs, or get
+    float32 where theirs is lower, as after training with bfloat16 weights."""
+    dtype = getattr(torch, precision)
+    matrices = [module for module in prior.modules() if isinstance(module, nn.Linear)]
+    if all(matrix.weight.dtype == dtype for matrix in matrices):
+        return prior
+    prior = copy.deepcopy(prior)
+    if any(parameter.dtype in (torch.bfloat16, torch.float16) for parameter in prior.parameters()):
+        prior.float()
+    for module in prior.modules():
+        if isinstance(module, nn.Linear):
+            module.to(dtype)
+    return prior
+
+
+def _chosen(state: State, rows: Int[Tensor, " m"]) -> State:
+    """Some images."""
+    return replace(state, **{field.name: getattr(state, field.name)[rows] for field in fields(state)})
+
+
+def _placed(state: State, rows: Int[Tensor, " m"], others: State) -> State:
+    """Other images in some rows."""
+    changed = {
+        field.name: getattr(state, field.name).index_copy(0, rows, getattr(others, field.name))
+        for field in fields(state)
+    }
+    return replace(state, **changed)
