@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vltok.evaluation.unigram import unigram_loss
-from vltok.sequences.data import CodeDataset
+from vltok.sequences.stored import stored_sequences
 
 from ..sequences.code_exports import export_codes, random_codes
 
@@ -14,7 +14,7 @@ def test_it_is_the_cross_entropy_of_the_frequencies(tmp_path: Path) -> None:
     seen, unseen = random_codes(12, seed=0), random_codes(7, seed=1)
     export_codes(tmp_path / "seen", seen)
     export_codes(tmp_path / "unseen", unseen)
-    found = unigram_loss(CodeDataset(tmp_path / "seen"), CodeDataset(tmp_path / "unseen"))
+    found = unigram_loss(stored_sequences(tmp_path / "seen"), stored_sequences(tmp_path / "unseen"))
     counts = np.bincount(seen.ids.numpy(), minlength=300) + 1
     expected = np.mean([-math.log(counts[code] / counts.sum()) for code in unseen.ids.tolist()])
     assert found == pytest.approx(expected)
@@ -22,6 +22,6 @@ def test_it_is_the_cross_entropy_of_the_frequencies(tmp_path: Path) -> None:
 
 def test_some_sequences_stand_for_all(tmp_path: Path) -> None:
     export_codes(tmp_path / "codes", random_codes(12))
-    dataset = CodeDataset(tmp_path / "codes")
-    assert unigram_loss(dataset, dataset, most=5) == unigram_loss(dataset, dataset, most=5)
-    assert unigram_loss(dataset, dataset, most=5) != unigram_loss(dataset, dataset)
+    sequences = stored_sequences(tmp_path / "codes")
+    assert unigram_loss(sequences, sequences, most=5) == unigram_loss(sequences, sequences, most=5)
+    assert unigram_loss(sequences, sequences, most=5) != unigram_loss(sequences, sequences)

@@ -25,8 +25,9 @@ from vltok.pictures.exporting import CroppedPictures, ExportLoader
 from vltok.pictures.images import ImageBatch
 from vltok.pictures.photos import Photos
 from vltok.pictures.transforms import CentreCrop
-from vltok.sequences.data import CodeDataset, CodeLoader
+from vltok.sequences.batches import CodeLoader
 from vltok.sequences.manifest import CodeManifest
+from vltok.sequences.stored import stored_sequences
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
 
@@ -172,7 +173,7 @@ def test_a_loader_that_raises_is_one_clear_error(workers: int) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_damaged_code_shard_is_one_clear_error(workers: int, tmp_path: Path) -> None:
     export_codes(tmp_path, random_codes(12))
-    dataset = CodeDataset(tmp_path)
+    dataset = stored_sequences(tmp_path)
     path = tmp_path / CodeManifest.read(tmp_path).shards[0].name
     path.write_bytes(bytes(path.stat().st_size))
     with pytest.raises(UserError, match="damaged") as error:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from vltok.errors import UserError
-from vltok.sequences.data import CodeDataset
 from vltok.sequences.manifest import CodeManifest
+from vltok.sequences.stored import stored_sequences
 
 from .code_exports import export_codes, random_codes
 
@@ -67,7 +67,7 @@ def test_every_field_missing_or_wrong_is_one_line(folder: Path) -> None:
                 path.write_text(json.dumps(tree))
                 tried += 1
                 try:
-                    CodeDataset(folder)
+                    stored_sequences(folder)
                 except UserError as error:
                     refused += 1
                     assert "\n" not in str(error) and len(str(error)) < 4000
@@ -97,10 +97,10 @@ def test_a_shard_whose_bytes_changed_is_not_trained_on(folder: Path, tmp_path: P
     copy.mkdir()
     for path in folder.iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
-    CodeDataset(copy)
+    stored_sequences(copy)
     shard = copy / "codes-000001.tar"
     content = bytearray(shard.read_bytes())
     content[512 + 128 + 2] ^= 1  # one bit of an id
     shard.write_bytes(content)
     with pytest.raises(UserError, match=r"codes-000001\.tar is missing or damaged"):
-        CodeDataset(copy)
+        stored_sequences(copy)

@@ -1,5 +1,6 @@
 """Every registered source of data holds the contract, and the contract finds what is broken."""
 
+import dataclasses
 import io
 import tarfile
 
@@ -10,6 +11,7 @@ from PIL import Image
 from skimage import data as skimage_data
 from torch.utils.data import DataLoader, RandomSampler
 
+from vltok.codes import CodeSpec
 from vltok.loading.skipping import SkippedPictures
 from vltok.pictures.batches import Crops, Loader, Pictures, Places
 from vltok.pictures.exporting import CroppedPictures
@@ -20,6 +22,7 @@ from vltok.pictures.shards import WebDataset
 from vltok.pictures.transforms import CentreCrop, RandomCrop
 from vltok.registry import components
 from vltok.sequences.data import CodeData
+from vltok.sequences.source import CodeSequences
 from vltok.testing import CodeDataContract, ImageDataContract
 
 from ..sequences.code_exports import export_codes, random_codes
@@ -155,7 +158,7 @@ def test_every_registered_source_is_held_to_a_contract(tmp_path):
         tests.folder = tmp_path / contract.__name__
         tests.folder.mkdir()
         held.add(type(tests.build()))
-    assert held - {Swatches} == registered
+    assert {source for source in held if source.__module__.startswith("vltok.")} == registered
 
 
 @pytest.mark.parametrize(
@@ -178,7 +181,7 @@ def test_the_contract_finds_a_source_that_is(fault, test):
 @pytest.mark.parametrize(
     ("fault", "test"),
     [
-        ("foreign", "test_batches_are_codes_of_its_spec"),
+        ("foreign", "test_batches_are_codes_as_it_says"),
         ("endless", "test_lengths_are_the_numbers_of_batches"),
         ("drifting", "test_held_out_batches_are_the_same_each_time"),
     ],
@@ -191,8 +194,8 @@ def test_the_contract_finds_codes_that_are(fault, test, tmp_path):
         tests = Fine()
         data = tests.build()
         if fault == "foreign":
-            manifest = data.dataset.manifest
-            object.__setattr__(manifest, "spec", type(manifest.spec)(10, (8, 16), regions=(2, 3)))
+            facts = dataclasses.replace(data.training.facts, spec=CodeSpec(10, (8, 16), regions=(2, 3)))
+            data.training = _Foreign(data.training, facts)
         if fault == "endless":
             data.val_dataloader = lambda: _Unsized(CodeData.val_dataloader(data))
         if fault == "drifting":
@@ -201,6 +204,28 @@ def test_the_contract_finds_codes_that_are(fault, test, tmp_path):
         return data
 
     assert_found(Fine, test, build)
+
+
+class _Foreign(CodeSequences):
+    """Sequences that are said to be something else."""
+
+    def __init__(self, sequences, facts) -> None:
+        self.sequences, self._facts = sequences, facts
+
+    @property
+    def facts(self):
+        return self._facts
+
+    @property
+    def lengths(self):
+        return self.sequences.lengths
+
+    @property
+    def shard_starts(self):
+        return self.sequences.shard_starts
+
+    def __getitem__(self, indices):
+        return self.sequences[indices]
 
 
 class _Unsized:

@@ -9,9 +9,9 @@ from vltok.errors import UserError
 from vltok.loading.skipping import Skipped, SkippedPictures
 from vltok.pictures.images import ExportSource, Sample
 from vltok.pictures.photos import Photos
-from vltok.sequences.data import CodeDataset
 from vltok.sequences.export import CodeExport
 from vltok.sequences.manifest import CodeManifest
+from vltok.sequences.stored import stored_sequences
 from vltok.tokenizers.decoders import PixelShuffleDecoder
 from vltok.tokenizers.dqvae import DQVAE
 from vltok.tokenizers.encoders import PatchEncoder
@@ -73,7 +73,7 @@ def test_codes_are_written_and_reported(tokenizer: DQVAE, source: ExportSource, 
     images = torch.cat([batch.images for batch in Photos(size=32, val_crops=10).val_dataloader()])
     # in the batches of the export: arithmetic may depend on them
     parts = [encode(tokenizer, part, precision, "cpu") for part in images.split([4, 2, 4])]
-    found = CodeDataset(tmp_path)[torch.arange(10).numpy()]
+    found = stored_sequences(tmp_path)[torch.arange(10).numpy()]
     assert found.ids.tolist() == [code for part in parts for code in part.ids.tolist()]
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int64
 
-from vltok.sequences.data import CodeDataset
+from vltok.sequences.source import CodeSequences
 
 _CHUNK = 256
 
 
-def unigram_loss(training: CodeDataset, held_out: CodeDataset, most: int = 20_000) -> float:
+def unigram_loss(training: CodeSequences, held_out: CodeSequences, most: int = 20_000) -> float:
     """The cross-entropy of held-out codes under the frequencies of training codes, in nats a code.
 
     Codes that training lacks count as if each code had occurred once more.
@@ -25,9 +25,9 @@ def unigram_loss(training: CodeDataset, held_out: CodeDataset, most: int = 20_00
     return float(-(unseen * np.log(frequencies)).sum() / unseen.sum())
 
 
-def _uses(dataset: CodeDataset, most: int) -> Int64[np.ndarray, " v"]:
-    chosen = np.sort(np.random.default_rng(0).permutation(len(dataset))[:most])
-    uses = np.zeros(dataset.manifest.spec.codebook_size, dtype=np.int64)
+def _uses(sequences: CodeSequences, most: int) -> Int64[np.ndarray, " v"]:
+    chosen = np.sort(np.random.default_rng(0).permutation(len(sequences))[:most])
+    uses = np.zeros(sequences.facts.spec.codebook_size, dtype=np.int64)
     for start in range(0, len(chosen), _CHUNK):
-        uses += np.bincount(dataset[chosen[start : start + _CHUNK]].ids.numpy(), minlength=len(uses))
+        uses += np.bincount(sequences[chosen[start : start + _CHUNK]].ids.numpy(), minlength=len(uses))
     return uses

@@ -154,6 +154,11 @@ class CodeManifest:
     index_sha256: str | None
     tokenizer_places: tuple[str, ...] = ()
 
+    @property
+    def indexed(self) -> bool:
+        """Whether a sample can be read by itself."""
+        return self.index_sha256 is not None
+
     def write(self, folder: Path, through: Path | None = None) -> None:
         """Write `codes.json`, whole; `through` is where it stands until then."""
         with written_whole(folder / MANIFEST, through) as path:
@@ -202,14 +207,9 @@ class CodeManifest:
         """For each sample, in order: its first byte in its shard, its size in bytes, its code length.
 
         Raises:
-            UserError: The shards have no index, or it is missing or not the one that was written.
+            UserError: The index is missing or not the one that was written.
         """
         path = folder / INDEX
-        if self.index_sha256 is None:
-            raise UserError(
-                f"{folder} holds {self.settings.format} shards, in which no sample can be looked up; "
-                "training reads those of vltok tokenize --format webdataset"
-            )
         if not path.is_file() or sha256_of(path) != self.index_sha256:
             raise _missing(path)
         try:

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule
@@ -16,6 +17,7 @@ from lightning.pytorch import LightningDataModule
 from vltok.codes import Codes
 from vltok.loading.skipping import Skipped
 from vltok.pictures.images import ImageBatch, ImageData, Sample
+from vltok.sequences.source import CodeSource
 
 
 class DataContract(ABC):
@@ -140,17 +142,37 @@ class ImageDataContract(DataContract):
 
 
 class CodeDataContract(DataContract):
-    """Tests of a source of codes, which a test class inherits: beside `build`, it says what the codes are."""
+    """Tests of a source of codes, which a test class inherits."""
 
-    def test_batches_are_codes_of_its_spec(self):
+    @abstractmethod
+    def build(self) -> CodeSource:
+        """A source of at least two training batches, with held-out sequences; the same arguments each time."""
+
+    def test_batches_are_codes_as_it_says(self):
         data = self.build()
-        for loader in (data.train_dataloader(), data.val_dataloader()):
+        assert data.held_out is not None
+        for loader, sequences in ((data.train_dataloader(), data.training), (data.val_dataloader(), data.held_out)):
+            facts = sequences.facts
             for batch in loader:
                 assert isinstance(batch, Codes) and len(batch) >= 1
-                batch.validate(data.spec)
-                assert data.spec.longest_length >= batch.lengths.max()
-                if data.classes is not None and batch.labels is not None:
-                    assert batch.labels.min() >= 0 and batch.labels.max() < len(data.classes)
+                batch.validate(facts.spec)
+                assert facts.spec.longest_length >= batch.lengths.max()
+                assert facts.labelled == (batch.labels is not None)
+                if facts.classes is not None and facts.labelled:
+                    assert batch.labels.min() >= 0 and batch.labels.max() < len(facts.classes)
+
+    def test_sequences_are_read_in_the_order_asked_for(self):
+        for sequences in (self.build().training, self.build().held_out):
+            chosen = np.arange(len(sequences))[::-1].copy()
+            codes = sequences[chosen]
+            assert codes.validate(sequences.facts.spec).lengths.tolist() == sequences.lengths[chosen].tolist()
+            assert sequences[chosen[-1:]].equal(codes[-1])
+            assert sequences.shard_starts[0] == 0 and sequences.shard_starts[-1] == len(sequences)
+
+    def test_both_parts_are_of_one_tokenizer(self):
+        data = self.build()
+        first, second = data.training.facts, data.held_out.facts
+        assert (first.tokenizer, first.spec) == (second.tokenizer, second.spec)
 
 
 def _keys(loader: Iterable[ImageBatch]) -> list[str]:

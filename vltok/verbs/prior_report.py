@@ -15,7 +15,7 @@ from vltok.files import written_whole
 from vltok.interfaces import Prior, SamplingConfig
 from vltok.io.bundles import load_tokenizer, save_prior
 from vltok.io.places import matching, places_of, resolve
-from vltok.sequences.data import CodeData
+from vltok.sequences.source import CodeSource
 from vltok.training import PriorTraining
 from vltok.verbs.run_folder import RunFolder
 from vltok.version import __version__
@@ -29,27 +29,28 @@ def check_codes(prior: Prior, data: LightningDataModule) -> None:
     Raises:
         UserError: It was not: names the argument and what it must be.
     """
-    if not isinstance(data, CodeData):
+    if not isinstance(data, CodeSource):
         raise UserError(
             f"data: a prior is trained on codes, which {type(data).__name__} does not give; write them with "
             "'vltok tokenize', and give --data codes --data.root DIR"
         )
-    manifest, root = data.dataset.manifest, data.dataset.root
-    if prior.spec.gridded and not manifest.spec.gridded:
+    facts = data.training.facts
+    root = facts.place
+    if prior.spec.gridded and not facts.spec.gridded:
         raise UserError(
             f"model.prior has factors {_plain(prior.spec.factors)}, but the codes in {root} lie on no grid: give a "
             "prior that models plain sequences, such as causal-lm of vltok-causal-lm"
         )
     for key in ("codebook_size", "factors", "regions", "max_length"):
-        wanted, found = getattr(prior.spec, key), getattr(manifest.spec, key)
+        wanted, found = getattr(prior.spec, key), getattr(facts.spec, key)
         # a prior may leave open what it does not need
         if wanted != found and wanted is not None:
             raise UserError(
                 f"model.prior has {key} {_plain(wanted)}, but the codes in {root} have {_plain(found)}: "
                 f"set --model.prior.{key} '{_plain(found)}'"
             )
-    names = manifest.classes
-    if prior.classes is not None and not manifest.labelled:
+    names = facts.classes
+    if prior.classes is not None and not facts.labelled:
         raise UserError(
             f"model.prior.classes is {prior.classes}, but the codes in {root} have no labels: set it to null, or "
             "tokenize pictures that have classes"
@@ -59,13 +60,13 @@ def check_codes(prior: Prior, data: LightningDataModule) -> None:
             f"model.prior.classes is {prior.classes}, but the codes in {root} have {len(names)}: "
             f"set --model.prior.classes {len(names)}"
         )
-    if data.held_out is not None and data.held_out.manifest.labelled < manifest.labelled:
-        raise UserError(f"the codes in {data.held_out.root} have no labels, but those in {root} have")
+    if data.held_out is not None and data.held_out.facts.labelled < facts.labelled:
+        raise UserError(f"the codes in {data.held_out.facts.place} have no labels, but those in {root} have")
 
 
 def report_prior(
     training: PriorTraining,
-    data: CodeData,
+    data: CodeSource,
     trainer: Trainer,
     config: Mapping[str, Any],
     folder: RunFolder,
@@ -88,33 +89,33 @@ def report_prior(
     measured = _measure(training, data, trainer)
     if not trainer.is_global_zero:
         return
-    manifest = data.dataset.manifest
+    facts = data.training.facts
     steps = trainer.global_step
     protocol = {
         "vltok": __version__,
         "sequences": {
-            "training": len(data.dataset),
+            "training": len(data.training),
             "unseen": 0 if data.held_out is None else len(data.held_out),
         },
-        "tokenizer": manifest.settings.tokenizer,
-        "mean_length": manifest.statistics["length"]["mean"],
+        "tokenizer": facts.tokenizer,
+        "mean_length": float(data.training.lengths.mean()),
         "seed": config["seed_everything"],
         "precision": str(trainer.precision),
         "steps": steps,
         "training_seconds": round(seconds, 1),
     }
-    places = resolve(manifest.tokenizer_places, data.dataset.root)
-    tokenizer = matching(manifest.settings.tokenizer, places, download=trust)
-    undrawn = f"the tokenizer of these codes ({manifest.settings.tokenizer[:12]}…) was not found"
+    places = resolve(facts.tokenizer_places, facts.place)
+    tokenizer = matching(facts.tokenizer, places, download=trust)
+    undrawn = f"the tokenizer of these codes ({facts.tokenizer[:12]}…) was not found"
     figures = {**measured, "codes_per_second": training.speed.per_second()}
     # first what took long to make: pictures that cannot be drawn or written must not cost it
     save_prior(
         training.prior.cpu(),
         config["model"]["init_args"]["prior"],
         folder.bundle,
-        manifest.settings.tokenizer,
-        manifest.tokenizer_places[-1:] if tokenizer is None else places_of(tokenizer, folder.bundle),
-        card=f"Trained for {steps} steps on {len(data.dataset)} code sequences with `vltok fit`.",
+        facts.tokenizer,
+        facts.tokenizer_places[-1:] if tokenizer is None else places_of(tokenizer, folder.bundle),
+        card=f"Trained for {steps} steps on {len(data.training)} code sequences with `vltok fit`.",
         metrics=figures,
     )
     try:
@@ -131,14 +132,14 @@ def report_prior(
         print(f"no pictures were drawn: {undrawn}; give its bundle to 'vltok sample' with --tokenizer")
 
 
-def _measure(training: PriorTraining, data: CodeData, trainer: Trainer) -> dict[str, float]:
+def _measure(training: PriorTraining, data: CodeSource, trainer: Trainer) -> dict[str, float]:
     """The likelihood of the held-out codes, over all devices, and that of a unigram model; nothing without them."""
     if data.held_out is None or not trainer.limit_val_batches:
         return {}
     (logged,) = trainer.validate(training, datamodule=data, verbose=False)
     figures = {name.removeprefix("val_"): float(value) for name, value in logged.items()}
     if figures and trainer.is_global_zero:
-        figures["unigram_per_code"] = unigram_loss(data.dataset, data.held_out)
+        figures["unigram_per_code"] = unigram_loss(data.training, data.held_out)
         if "content_per_code" in figures:
             figures["content_below_unigram"] = 1 - figures["content_per_code"] / figures["unigram_per_code"]
     return figures
@@ -160,7 +161,7 @@ def _draw(prior: Prior, bundle: str, device: torch.device, seed: int, folder: Ru
     return _PICTURES / seconds
 
 
-def _print(figures: Mapping[str, float], data: CodeData, folder: RunFolder) -> None:
+def _print(figures: Mapping[str, float], data: CodeSource, folder: RunFolder) -> None:
     if "unigram_per_code" in figures:
         print(f"on {len(data.held_out)} code sequences that training never saw:")
         parts = [name.removesuffix("_per_code") for name in figures if name.endswith("_per_code")]

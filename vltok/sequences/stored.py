@@ -1,0 +1,105 @@
+"""The code sequences of a folder that `vltok tokenize` wrote."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from jaxtyping import Int, Int64
+
+from vltok.codes import Codes
+from vltok.errors import UserError
+from vltok.sequences.manifest import CodeManifest
+from vltok.sequences.shards import codes_of, parse_tar_sample
+from vltok.sequences.source import CodeSequences, SequenceFacts, SequencesInMemory
+
+
+def stored_sequences(root: str | Path) -> CodeSequences:
+    """The sequences of a folder: of tar shards read as they are asked for, of Parquet shards all in memory.
+
+    Raises:
+        UserError: The folder holds no whole export, or codes of pictures of several sizes.
+    """
+    folder = Path(root)
+    manifest = CodeManifest.read(folder)
+    manifest.check_shards(folder)
+    if manifest.spec.gridded and manifest.spec.regions is None:
+        raise UserError(f"the codes of {root} are of pictures of several sizes, which do not go into one batch")
+    return IndexedSequences(folder, manifest) if manifest.indexed else _in_memory(folder, manifest)
+
+
+@final
+class IndexedSequences(CodeSequences):
+    """Sequences of tar shards, each read when it is asked for.
+
+    Args:
+        folder: Where the shards are.
+        manifest: What they hold.
+
+    Raises:
+        UserError: A shard or the index is not the one that was written.
+    """
+
+    def __init__(self, folder: Path, manifest: CodeManifest) -> None:
+        with ThreadPoolExecutor() as readers:  # a minute at the start is less than a training on damaged codes
+            list(readers.map(functools.partial(manifest.check_content, folder), manifest.shards))
+        self._folder, self._manifest = folder, manifest
+        index = manifest.read_index(folder)
+        self._places, self._lengths = index[:, :2], index[:, 2]
+        self._shard_starts = np.cumsum([0, *(shard.samples for shard in manifest.shards)])
+
+    @property
+    def facts(self) -> SequenceFacts:
+        return _facts(self._folder, self._manifest)
+
+    @property
+    def lengths(self) -> Int64[np.ndarray, " n"]:
+        return self._lengths
+
+    @property
+    def shard_starts(self) -> Int64[np.ndarray, " starts"]:
+        return self._shard_starts
+
+    def __getitem__(self, indices: Int[np.ndarray, " b"]) -> Codes:
+        samples: list[Any] = [None] * len(indices)
+        shards = np.searchsorted(self._shard_starts, indices, side="right") - 1
+        for shard in np.unique(shards):
+            path = self._folder / self._manifest.shards[shard].name
+            try:
+                with path.open("rb", buffering=0) as file:
+                    for place in np.flatnonzero(shards == shard):
+                        start, size = self._places[indices[place]]
+                        file.seek(start)
+                        samples[place] = parse_tar_sample(file.read(size))
+            except OSError as error:
+                raise UserError(f"{path} cannot be read any more: {error.strerror}") from error
+        return codes_of(samples, self._manifest.labelled).validate(self._manifest.spec)
+
+
+def _in_memory(folder: Path, manifest: CodeManifest) -> SequencesInMemory:
+    """Sequences of shards in which none can be looked up by itself."""
+    small = torch.int16 if manifest.spec.codebook_size <= torch.iinfo(torch.int16).max else torch.int32
+    parts = []
+    for shard in manifest.shards:
+        samples = list(manifest.read_samples(folder, shard))
+        if samples:
+            codes = codes_of(samples, manifest.labelled).validate(manifest.spec)
+            grains = None if codes.grains is None else codes.grains.to(torch.int8)
+            parts.append(dataclasses.replace(codes, ids=codes.ids.to(small), grains=grains))
+    return SequencesInMemory(Codes.concatenate(parts), _facts(folder, manifest))
+
+
+def _facts(folder: Path, manifest: CodeManifest) -> SequenceFacts:
+    return SequenceFacts(
+        place=str(folder),
+        spec=manifest.spec,
+        tokenizer=manifest.settings.tokenizer,
+        tokenizer_places=manifest.tokenizer_places,
+        labelled=manifest.labelled,
+        classes=manifest.classes,
+    )
