@@ -6,7 +6,7 @@ VENV ?= .venv
 INSTALLED = $(VENV)/installed
 QUICKSTART_TOKENIZE = $(VENV)/bin/vltok tokenize --tokenizer runs/quickstart/bundle --precision bfloat16 --overwrite
 
-.PHONY: quickstart test faults soak check plugins lint clean
+.PHONY: quickstart test test-versions faults soak check plugins lint clean
 
 quickstart: $(INSTALLED)
 	$(VENV)/bin/vltok fit --config recipes/quickstart.yaml --overwrite
@@ -18,6 +18,10 @@ quickstart: $(INSTALLED)
 
 test: lint
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
+
+# the quick tests on every Python and with the oldest and the newest libraries that pyproject.toml allows; takes uv
+test-versions:
+	.ci/versions
 
 # a table of what every fault comes to: a clear line, and nothing lost
 faults: $(INSTALLED)

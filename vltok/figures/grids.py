@@ -154,4 +154,5 @@ def _levels(colors: Tensor) -> list[list[int]]:
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
     # matplotlib carries this font, so that a figure looks the same on every machine
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(str(path), size)  # Pillow 10.1 takes no path
