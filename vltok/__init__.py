@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.io.bundles import save_tokenizer as save_tokenizer
     from vltok.io.places import find_tokenizer as find_tokenizer
     from vltok.verbs.build import build as build
+    from vltok.verbs.fitting import fit as fit
 
 # Imported on first use (PEP 562): `vltok --help` must not pay for torch.
 _LAZY = {
@@ -30,6 +31,7 @@ _LAZY = {
     "Tokenizer": "vltok.interfaces",
     "TokenizerOutput": "vltok.interfaces",
     "build": "vltok.verbs.build",
+    "fit": "vltok.verbs.fitting",
     "find_tokenizer": "vltok.io.places",
     "load_prior": "vltok.io.bundles",
     "load_tokenizer": "vltok.io.bundles",

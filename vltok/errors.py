@@ -20,6 +20,10 @@ class SaidElsewhere(UserError):
     """An error that another process of the same training tells the user: here the command line prints nothing."""
 
 
+class StoppedElsewhere(SaidElsewhere, KeyboardInterrupt):
+    """A signal stopped the training, and another process of it says how to go on."""
+
+
 def of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out."""
     return isinstance(error, MemoryError) or any(said in str(error) for said in _OUT_OF_MEMORY)

@@ -1,6 +1,8 @@
 """`vltok fit`: trains what a recipe describes, and leaves a run folder: see `vltok.verbs.run_folder`."""
 
+import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from vltok.errors import UserError
@@ -18,9 +20,12 @@ def run(arguments: list[str]) -> None:
         raise UserError("give a recipe, as in: vltok fit --config recipes/quickstart.yaml")
     arguments = with_resumed_config(arguments)
     translate_arguments(arguments)  # a misspelt name is found before torch is loaded
+    from vltok.training.stopping import SIGNALS
     from vltok.verbs.fitting import fit
+    from vltok.verbs.training_recipe import TrainingRecipe
 
-    fit(arguments)
+    recipe = TrainingRecipe.of_arguments(arguments)
+    fit(recipe, progress=partial(print, flush=True), bar=sys.stdout.isatty(), signals=SIGNALS)
 
 
 def with_resumed_config(arguments: Sequence[str]) -> list[str]:
@@ -33,10 +38,7 @@ def with_resumed_config(arguments: Sequence[str]) -> list[str]:
     options = dict(_option(argument, after) for argument, after in zip(arguments, following, strict=False))
     if "--resume" not in options or "--out" not in options or "--config" in options:
         return list(arguments)
-    config = RunFolder(Path(options["--out"])).kept_config
-    if not config.is_file():
-        raise UserError(f"--resume: there is no {config}, which says what is trained: is --out the folder of a run?")
-    return ["--config", str(config), *arguments]
+    return ["--config", str(RunFolder(Path(options["--out"])).own_recipe()), *arguments]
 
 
 def _option(argument: str, following: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from vltok.errors import UserError
 from vltok.figures.coding_maps import draw_coding_map, error_map
 from vltok.interfaces import Tokenizer
 from vltok.pictures.images import ImageBatch
-from vltok.training.tokenizer import TokenizerTraining
+from vltok.training.objective import Objective
 
 
 class PictureLogger(Callback):
@@ -64,10 +64,11 @@ class PictureLogger(Callback):
 
     def _log(self, trainer: Trainer, module: LightningModule, batch: ImageBatch, name: str) -> None:
         loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if not loggers or not trainer.is_global_zero or not isinstance(module, TokenizerTraining):
+        tokenizer = module.trained if isinstance(module, Objective) else None
+        if not loggers or not trainer.is_global_zero or not isinstance(tokenizer, Tokenizer):
             return
         with trainer.precision_plugin.forward_context():
-            picture = draw_rows(module.tokenizer, batch.images[: self.count])
+            picture = draw_rows(tokenizer, batch.images[: self.count])
         for logger in loggers:
             logger.experiment.add_image(name, picture.cpu(), trainer.global_step)
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -16,13 +16,15 @@ from vltok.interfaces import Prior
 from vltok.measures.likelihood import Likelihood
 from vltok.processes import mean_over_processes
 from vltok.training.finiteness import FiniteWatch, require_finite_weights
+from vltok.training.objective import Objective
 from vltok.training.random_state import RandomStates
 from vltok.training.resuming import go_on
 from vltok.training.schedules import LearningRateSchedule, SchedulePlan
 from vltok.training.speed import Speed
+from vltok.training.suitability import check_codes
 
 
-class PriorTraining(LightningModule):
+class PriorTraining(Objective):
     """Trains a prior on code sequences, by maximum likelihood.
 
     Every token of a batch counts the same, on whichever process it is. The batches of `trainer.accumulate_grad_batches`
@@ -67,6 +69,28 @@ class PriorTraining(LightningModule):
         self._watch = FiniteWatch()
         self._random_states = RandomStates()
         self._likelihood = Likelihood()
+
+    @property
+    def trained(self) -> Prior:
+        """The prior."""
+        return self.prior
+
+    @property
+    def batches_calibrated_on(self) -> int:
+        """None."""
+        return 0
+
+    def check_data(self, data: LightningDataModule) -> None:
+        """See that the data is codes for which the prior was built.
+
+        Raises:
+            UserError: It is not.
+        """
+        check_codes(self.prior, data)
+
+    def figures(self) -> dict[str, float]:
+        """How many codes it was trained on in a second."""
+        return {"codes_per_second": self.speed.per_second()}
 
     def configure_optimizers(self) -> Optimizer:
         """AdamW with a group that decays and one that does not."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -17,16 +18,18 @@ class PlainProgress(ProgressBar):
 
     Args:
         every_n_seconds: Seconds between lines while training.
+        say: What a line is given to.
 
     Raises:
         UserError: A time that is not positive.
     """
 
-    def __init__(self, every_n_seconds: float = 15.0) -> None:
+    def __init__(self, every_n_seconds: float = 15.0, say: Callable[[str], None] = print) -> None:
         super().__init__()
         if every_n_seconds <= 0:
             raise UserError(f"every_n_seconds must be positive, not {every_n_seconds}")
         self.every_n_seconds = every_n_seconds
+        self.say = say
         self._enabled = True
         self._printed_at = -math.inf
 
@@ -57,5 +60,5 @@ class PlainProgress(ProgressBar):
             if name.startswith("val_") == validation and isinstance(value, (int, float)) and name != "v_num"
         }
         shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
-        print(f"epoch {trainer.current_epoch}  step {trainer.global_step}  {shown}", flush=True)
+        self.say(f"epoch {trainer.current_epoch}  step {trainer.global_step}  {shown}")
         self._printed_at = time.monotonic()

@@ -7,11 +7,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType, TracebackType
 
 #: Ctrl-C; preemption by SLURM or Kubernetes; a closed terminal; SLURM's early warning.
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 #: Launchers send again what the terminal has sent to all processes: only a later Ctrl-C is another one.
 _SECONDS_OF_ONE_REQUEST = 2.0
 
@@ -22,11 +22,15 @@ class StopSignals:
     A context manager. Within it a signal raises `KeyboardInterrupt` at once, unless `deferred`: then it is noted in
     `asked`, and only a second Ctrl-C raises. A signal that the process ignores stays ignored.
 
+    Args:
+        names: Those to hear. Ctrl-C alone, where the process is somebody else's.
+
     Attributes:
         asked: Whether a signal has come.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str] = ("SIGINT",)) -> None:
+        self.names = names
         self.asked = False
         self._asked_at = 0.0
         self._deferred = False
@@ -36,7 +40,7 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():  # no other may
-            numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+            numbers = [getattr(signal, name) for name in self.names if hasattr(signal, name)]
             # None is a handler that is not Python's
             handlers = {number: signal.getsignal(number) for number in numbers}
             self._before = {

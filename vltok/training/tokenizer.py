@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
@@ -24,15 +24,17 @@ from vltok.training.calibration import calibrate
 from vltok.training.compilation import compile_tokenizer
 from vltok.training.finiteness import FiniteWatch, require_finite_weights
 from vltok.training.monitoring import CodebookUsage, code_figures
+from vltok.training.objective import Objective
 from vltok.training.random_state import RandomStates
 from vltok.training.resuming import go_on
 from vltok.training.schedules import LearningRateSchedule, SchedulePlan
+from vltok.training.suitability import check_images
 
 #: Updates over which the codebook's usage is counted while training.
 USAGE_WINDOW = 100
 
 
-class TokenizerTraining(LightningModule):
+class TokenizerTraining(Objective):
     """Trains a tokenizer: pixel (l1) + perceptual + adversarial loss, and what the tokenizer itself adds.
 
     Each step runs the tokenizer once:
@@ -117,6 +119,28 @@ class TokenizerTraining(LightningModule):
         self._schedule = LearningRateSchedule()
         self._watch = FiniteWatch()
         self._random_states = RandomStates()
+
+    @property
+    def trained(self) -> Tokenizer:
+        """The tokenizer."""
+        return self.tokenizer
+
+    @property
+    def batches_calibrated_on(self) -> int:
+        """Those of `calibration_batches`."""
+        return self.calibration_batches
+
+    def check_data(self, data: LightningDataModule) -> None:
+        """See that the data is images that the tokenizer takes.
+
+        Raises:
+            UserError: It is not.
+        """
+        check_images(self.tokenizer, data)
+
+    def figures(self) -> dict[str, float]:
+        """None: what is known of a tokenizer is measured once it is trained."""
+        return {}
 
     def setup(self, stage: str) -> None:
         """Get the perceptual network's weights, before the whole is moved to its device."""

@@ -1,4 +1,4 @@
-"""An exponential moving average (EMA) of a tokenizer's weights."""
+"""An exponential moving average (EMA) of the weights of what is trained."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lightning.pytorch.trainer.states import TrainerFn
 from timm.utils import ModelEmaV3
 
 from vltok.errors import UserError
-from vltok.interfaces import Tokenizer
+from vltok.interfaces import Prior, Tokenizer
 from vltok.training.finiteness import require_finite_weights
-from vltok.training.tokenizer import TokenizerTraining
+from vltok.training.objective import Objective, name_of_trained
 
 
 class ExponentialMovingAverage(Callback):
-    """Averages the tokenizer's weights, validates with the average, and leaves it as the tokenizer when training ends.
+    """Averages the weights of the tokenizer or prior that is trained, validates with them, and leaves them at the end.
 
     The averaging is timm's. Lightning's own callback averages the whole module: the discriminator, which needs no
     average, and the frozen perceptual network, which is larger than the tokenizer, would be copied, swapped and stored.
@@ -37,8 +37,8 @@ class ExponentialMovingAverage(Callback):
         self.decay = decay
         self.warmup = warmup
         self._average: ModelEmaV3 | None = None
-        # the tokenizer with the trained weights, while the average stands in its place
-        self._aside: Tokenizer | None = None
+        # what has the trained weights, while the average stands in its place
+        self._aside: Tokenizer | Prior | None = None
         self._updates = 0
         self._step = 0
         self._loaded: dict[str, Any] = {}
@@ -50,7 +50,7 @@ class ExponentialMovingAverage(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the average: from the weights as they are, or from a checkpoint."""
-        self._start(_checked(pl_module).tokenizer)
+        self._start(_checked(pl_module).trained)
         self._step = trainer.global_step
 
     def on_train_batch_end(
@@ -61,7 +61,7 @@ class ExponentialMovingAverage(Callback):
             return
         self._step = trainer.global_step
         self._updates += 1
-        trained = _checked(pl_module).tokenizer
+        trained = _checked(pl_module).trained
         self._average.update(trained, self._updates)
         # an infinite threshold is meant, but has no average
         for average, value in zip(self._average.module.buffers(), trained.buffers(), strict=True):
@@ -72,7 +72,7 @@ class ExponentialMovingAverage(Callback):
         """Validate with the average, where there is one."""
         training = _checked(pl_module)
         if self._loaded:
-            self._start(training.tokenizer)
+            self._start(training.trained)
         self._put_average(training)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -81,13 +81,13 @@ class ExponentialMovingAverage(Callback):
             self._put_back(_checked(pl_module))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the average as the tokenizer."""
+        """Leave the average."""
         self._put_average(_checked(pl_module))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The same where a resumed training was over already, so that it neither started nor ended."""
         if self._loaded:
-            self._start(_checked(pl_module).tokenizer)
+            self._start(_checked(pl_module).trained)
         self._put_average(_checked(pl_module))
 
     def state_dict(self) -> dict[str, Any]:
@@ -109,28 +109,33 @@ class ExponentialMovingAverage(Callback):
         if self._average is not None:
             require_finite_weights(self._average.module, trainer.global_step)
         if self._aside is not None:
-            trained = {f"tokenizer.{name}": value for name, value in self._aside.state_dict().items()}
+            place = name_of_trained(_checked(pl_module))
+            trained = {f"{place}.{name}": value for name, value in self._aside.state_dict().items()}
             checkpoint["state_dict"] |= trained
 
-    def _start(self, tokenizer: Tokenizer) -> None:
+    def _start(self, trained: Tokenizer | Prior) -> None:
         if self._average is None:
-            self._average = ModelEmaV3(tokenizer, self.decay, use_warmup=self.warmup)
+            self._average = ModelEmaV3(trained, self.decay, use_warmup=self.warmup)
             self._average.module.requires_grad_(False)
         if self._loaded:
             self._average.module.load_state_dict(self._loaded["average"])
             self._updates = self._loaded["updates"]
             self._loaded = {}
 
-    def _put_average(self, training: TokenizerTraining) -> None:
+    def _put_average(self, training: Objective) -> None:
         if self._average is not None and self._aside is None:
-            self._aside, training.tokenizer = training.tokenizer, self._average.module
+            self._aside, place = training.trained, name_of_trained(training)
+            setattr(training, place, self._average.module)
 
-    def _put_back(self, training: TokenizerTraining) -> None:
+    def _put_back(self, training: Objective) -> None:
         if self._aside is not None:
-            training.tokenizer, self._aside = self._aside, None
+            setattr(training, name_of_trained(training), self._aside)
+            self._aside = None
 
 
-def _checked(module: LightningModule) -> TokenizerTraining:
-    if not isinstance(module, TokenizerTraining):
-        raise UserError(f"ExponentialMovingAverage averages the weights of a tokenizer, not of {type(module).__name__}")
+def _checked(module: LightningModule) -> Objective:
+    if not isinstance(module, Objective):
+        raise UserError(
+            f"ExponentialMovingAverage averages what an Objective trains, and {type(module).__name__} is none"
+        )
     return module

@@ -6,15 +6,27 @@ import contextlib
 from collections.abc import Iterator
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from vltok.errors import SaidElsewhere, UserError
+from vltok.errors import SaidElsewhere, StoppedElsewhere, UserError
 from vltok.training.finiteness import Diverged
 from vltok.training.last_checkpoint import LastCheckpoint
 from vltok.verbs.explanations import explanation
 from vltok.verbs.run_folder import RunFolder
+
+
+def reason_of_end(trainer: Trainer) -> str:
+    """Why a training that did not fail has ended: `max_steps`, `max_epochs`, `max_time`, or `stopped` by a callback."""
+    if 0 <= trainer.max_steps <= trainer.global_step:
+        return "max_steps"
+    if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch:
+        return "max_epochs"
+    clocks = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]
+    spent = any(clock.time_remaining() is not None and clock.time_remaining() <= 0 for clock in clocks)
+    return "max_time" if spent else "stopped"
 
 
 @contextlib.contextmanager
@@ -39,7 +51,7 @@ def keeping(folder: RunFolder, trainer: Trainer, last: LastCheckpoint, resume: b
             if not resume and not came_back and not folder.resumable:
                 folder.remove()  # nothing of worth was made: the recipe can be corrected and given again
         elif stopped:
-            raise SystemExit(130) from None  # the first process says how to go on
+            raise StoppedElsewhere from None
         remedy = f"go on with 'vltok fit --resume --out {folder.path}'" if folder.resumable else ""
         remedy = "the run that was there is back" if came_back else remedy
         if stopped:

@@ -1,19 +1,19 @@
-"""What `vltok fit` does once torch is needed: parse, build, train, and measure."""
+"""`vltok.fit`: trains what a recipe describes, and leaves a run folder: see `vltok.verbs.run_folder`."""
+
+from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from lightning.fabric.plugins import CheckpointIO
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, ProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import distributed, nn
 
@@ -21,21 +21,19 @@ from vltok.errors import UserError, check_seed
 from vltok.files import alone_in, written_whole
 from vltok.interfaces import Prior, Tokenizer
 from vltok.io.recipes import dump
-from vltok.pictures.images import ImageData
 from vltok.processes import world
-from vltok.training import PictureLogger, PlainProgress, PriorTraining, TokenizerTraining
-from vltok.training.checkpoints import WholeCheckpoints, heal_checkpoint, require_fitting
-from vltok.training.clusters import check_processes, cluster_plugins
+from vltok.training.checkpoints import heal_checkpoint, require_fitting
 from vltok.training.failures import failing_together
 from vltok.training.last_checkpoint import LastCheckpoint
+from vltok.training.objective import Objective
 from vltok.training.stopping import StopSignals
-from vltok.training.strategies import check_strategy
-from vltok.verbs.early_ends import keeping, measuring
-from vltok.verbs.prior_report import check_codes, report_prior
+from vltok.verbs.early_ends import keeping, measuring, reason_of_end
+from vltok.verbs.prior_report import report_prior
 from vltok.verbs.resume_rules import resumed_recipe
 from vltok.verbs.run_folder import RunFolder
 from vltok.verbs.tokenizer_report import report_tokenizer
-from vltok.verbs.training_recipe import TrainingRecipe
+from vltok.verbs.trainers import build_trainer
+from vltok.verbs.training_recipe import Training, TrainingRecipe
 
 #: The workers of a process that was killed see that within so long; until then the folder is theirs.
 _SECONDS_TO_WAIT = 8.0
@@ -47,22 +45,88 @@ _HARMLESS = (
     r"The number of training batches .* is smaller than the logging interval",
     "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning's own use of torch
 )
+#: The share by which the mean code length may miss what the recipe asks for, without a warning.
+_LENGTH_MISSED = 0.25
+_Say = Callable[[str], None]
 
 
-def fit(arguments: Sequence[str]) -> None:
-    """Train what the arguments describe, measure it, and write the run folder.
+@dataclass(frozen=True)
+class FitResult:
+    """What a training has left.
+
+    Attributes:
+        folder: The run folder.
+        bundle: The trained tokenizer or prior; None where the model is no `Objective` of vltok's.
+        steps: Optimizer steps, those before it was resumed included.
+        ended: Why: `max_steps`, `max_epochs` or `max_time` of the trainer, or `stopped` by a callback.
+        figures: The content of `metrics.json`.
+    """
+
+    folder: Path
+    bundle: Path | None
+    steps: int
+    ended: str
+    figures: Mapping[str, Any]
+
+
+def fit(
+    recipe: str | PathLike | Mapping[str, Any] | TrainingRecipe | None = None,
+    *,
+    out: str | PathLike | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    trust: bool = False,
+    progress: _Say | None = None,
+    bar: bool = False,
+    signals: Sequence[str] = ("SIGINT",),
+) -> FitResult:
+    """Train what a recipe describes, measure it, and write the run folder.
+
+    ```
+    run = vltok.fit("quickstart", out="runs/mine", overrides={"trainer.max_steps": 200}, progress=print)
+    tokenizer = vltok.load_tokenizer(run.bundle)
+    ```
+
+    Args:
+        recipe: The path of a recipe, the name of one that comes with vltok, or what such a file holds; to go on with a
+            run, its own by default.
+        out: The run folder; by default the recipe's, or `runs/NAME`.
+        overrides: What is laid over the recipe: keys with dots, as options have them, or nested, as recipes do.
+        resume: Go on with the run in the folder.
+        overwrite: Replace the run in the folder, which comes back if the new one fails before its first checkpoint.
+        trust: Let the bundle of the tokenizer whose codes are modelled run any code that it names, and download it.
+        progress: Is told what is done, line by line; `print` shows it.
+        bar: Let Lightning draw a bar while it trains, instead of lines.
+        signals: Where one of these comes, training stops after the step and saves. Ctrl-C alone by default.
 
     Raises:
-        UserError: Anything that is wrong with the arguments, or training fails.
-        KeyboardInterrupt: A signal stopped the training; it says how to go on.
+        UserError: The recipe or the folder is wrong, or training fails: says how to go on.
+        KeyboardInterrupt: A signal stopped the training, with a checkpoint of the last step; says how to go on.
     """
-    _quieten()
-    given = TrainingRecipe.of_arguments(arguments)
-    config = given.config
+    if recipe is None:
+        recipe = _own_recipe(out, resume)
+    if not isinstance(recipe, TrainingRecipe):
+        recipe = TrainingRecipe.of(recipe, overrides)
+    config = recipe.config
+    config.out = config.out if out is None else str(out)
+    config.resume, config.overwrite = config.resume or resume, config.overwrite or overwrite
+    config.trust = config.trust or trust
     check_seed("seed_everything", config.seed_everything)
-    folder = given.run_folder()
+    with _quiet():
+        return _fit(recipe, progress, bar, StopSignals(signals))
+
+
+def _own_recipe(out: str | PathLike | None, resume: bool) -> Path:
+    if out is None or not resume:
+        raise UserError("give a recipe; a run alone, by out, is enough where resume goes on with it")
+    return RunFolder(Path(out)).own_recipe()
+
+
+def _fit(given: TrainingRecipe, progress: _Say | None, bar: bool, signals: StopSignals) -> FitResult:
+    config, folder, say = given.config, given.run_folder(), progress or _silence
     leads = rank_zero_only.rank == 0
-    with contextlib.ExitStack() as lock, StopSignals() as stop:
+    with contextlib.ExitStack() as lock, signals as stop:
         begun = folder.begun
         if leads:
             if begun:
@@ -72,8 +136,10 @@ def fit(arguments: Sequence[str]) -> None:
         if config.resume:
             text = _resumed(text, folder)
         seed_everything(config.seed_everything, workers=True, verbose=False)
-        built = given.build()
-        _check_data(built.model, built.data)
+        training = given.build()
+        model, data = training.model, training.data
+        if isinstance(model, Objective):
+            model.check_data(data)
 
         def saved() -> None:
             folder.forget_replaced()
@@ -81,15 +147,15 @@ def fit(arguments: Sequence[str]) -> None:
                 _write_recipe(folder, text)
 
         last = LastCheckpoint(folder.last_checkpoint, stop, on_saved=saved)
-        trainer = _trainer(built.trainer, built.model, folder, last)
+        trainer = build_trainer(training, folder.path, last, progress, bar)
         if not leads:
             torch.manual_seed(config.seed_everything + rank_zero_only.rank)  # equal weights, but noise of its own
         if leads:
             if config.resume:
-                require_fitting(heal_checkpoint(folder.last_checkpoint), built.model, trainer)
+                require_fitting(heal_checkpoint(folder.last_checkpoint), model, trainer)
             if not begun:
                 lock.enter_context(alone_in(folder.path, _SECONDS_TO_WAIT))
-            _print_size(built.model)
+            _say_sizes(model, say)
             if config.overwrite:
                 folder.set_aside()
         with keeping(folder, trainer, last, config.resume):
@@ -98,77 +164,56 @@ def fit(arguments: Sequence[str]) -> None:
             checkpoint = folder.last_checkpoint if config.resume else None
             # no pickle is loaded from a file
             with failing_together(trainer):
-                trainer.fit(built.model, datamodule=built.data, ckpt_path=checkpoint, weights_only=True)
+                trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        ended = reason_of_end(trainer)
+        if ended == "max_time" and leads:
+            say(
+                f"trainer.max_time is spent, at step {trainer.global_step}: to train on, give a longer one, as in "
+                f"'vltok fit --resume --out {folder.path} --trainer.max_time 00:01:00:00'"
+            )
         resumable = folder.resumable  # without a checkpoint, the figures and the bundle are all that comes of it
         if leads and resumable:
             folder.forget_replaced()
-        recipe = yaml.safe_load(text)
+        recipe, figures = yaml.safe_load(text), {}
         kept = measuring(folder) if resumable else keeping(folder, trainer, last, config.resume)
         with kept, failing_together(trainer):
-            if isinstance(built.model, PriorTraining):
-                report_prior(built.model, built.data, trainer, recipe, folder, last.seconds, config.trust)
-            if isinstance(built.model, TokenizerTraining):
-                _part()
-                if trainer.is_global_zero:
-                    report_tokenizer(built.model, built.data, trainer, recipe, folder, last.seconds)
+            if isinstance(model, Objective):
+                figures = _measured(model, training, trainer, recipe, folder, last.seconds, say, config.trust)
         if leads:
             folder.forget_replaced()
+    bundle = folder.bundle if isinstance(model, Objective) else None
+    return FitResult(folder.path, bundle, trainer.global_step, ended, figures)
 
 
-def _check_data(model: LightningModule, data: LightningDataModule) -> None:
-    if isinstance(model, PriorTraining):
-        check_codes(model.prior, data)
-    if not isinstance(model, TokenizerTraining):
-        return
-    if not isinstance(data, ImageData):
-        raise UserError(f"data: a tokenizer is trained on images, which {type(data).__name__} does not give")
-    divisor = model.tokenizer.divisor
-    if not model.tokenizer.spec.gridded and data.size != divisor:
-        raise UserError(f"data.size is {data.size}, but this tokenizer takes images of {divisor} × {divisor} only")
-    if data.size % divisor:
-        near = max(round(data.size / divisor), 1) * divisor
-        raise UserError(
-            f"data.size is {data.size}, but must be a multiple of {divisor}, the tokenizer's coarsest factor; "
-            f"the nearest is {near}"
+def _measured(
+    objective: Objective,
+    training: Training,
+    trainer: Trainer,
+    recipe: Mapping[str, Any],
+    folder: RunFolder,
+    seconds: float,
+    say: _Say,
+    trust: bool,
+) -> dict[str, Any]:
+    """Measure what was trained, and write it; the first process alone has the figures."""
+    if isinstance(objective.trained, Prior):
+        return report_prior(objective, training.data, trainer, recipe, folder, seconds, say, trust)
+    _part()
+    if not trainer.is_global_zero:
+        return {}
+    figures = report_tokenizer(objective, training.data, trainer, recipe, folder, seconds, say)
+    length, expected = figures["mean_length"], figures["expected_mean_length"]
+    if expected is not None and abs(length - expected) > _LENGTH_MISSED * expected:
+        warnings.warn(
+            f"images have {length:.1f} codes on average, where the recipe asks for {expected:.1f}: train longer, or "
+            "give the budget more weight",
+            stacklevel=2,
         )
+    return figures
 
 
-def _trainer(given: Mapping[str, Any], model: LightningModule, folder: RunFolder, last: LastCheckpoint) -> Trainer:
-    """Lightning's trainer as the recipe wants it, with the run folder's logs and checkpoints."""
-    options = dict(given)
-    check_strategy(options["strategy"])
-    if str(options["precision"]) in ("bf16-true", "16-true", "64-true", "64"):
-        mixed = "16-mixed" if str(options["precision"]) == "16-true" else "bf16-mixed"
-        raise UserError(
-            f"trainer.precision is {options['precision']}, but codebooks and their averages need single precision: "
-            f"give {mixed} or 32-true"
-        )
-    callbacks = options["callbacks"] or []
-    callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
-    if options["enable_checkpointing"] is not False:
-        callbacks.append(last)
-    tokenizer = isinstance(model, TokenizerTraining)
-    if tokenizer and not any(isinstance(callback, PictureLogger) for callback in callbacks):
-        callbacks.append(PictureLogger())
-    if not sys.stdout.isatty() and options["enable_progress_bar"] is not False:
-        callbacks += [] if any(isinstance(callback, ProgressBar) for callback in callbacks) else [PlainProgress()]
-    if options["logger"] in (None, True):
-        options["logger"] = TensorBoardLogger(folder.path, name="logs", version="")
-    if options["enable_model_summary"] is None:
-        options["enable_model_summary"] = False
-    plugins = options["plugins"] or []
-    plugins = list(plugins) if isinstance(plugins, list) else [plugins]
-    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-        plugins.append(WholeCheckpoints())
-    plugins += cluster_plugins(plugins)
-    own = {"callbacks": callbacks, "plugins": plugins, "default_root_dir": folder.path}
-    try:
-        trainer = Trainer(**{**options, **own})
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"trainer: {error}") from error
-    check_processes(trainer)
-    check_strategy(trainer.strategy)
-    return trainer
+def _silence(line: str) -> None:
+    """Nobody is told."""
 
 
 def _check_folder(folder: RunFolder, resume: bool, overwrite: bool) -> None:
@@ -205,12 +250,12 @@ def _part() -> None:
         distributed.destroy_process_group()
 
 
-def _print_size(model: LightningModule) -> None:
+def _say_sizes(model: LightningModule, say: _Say) -> None:
     for name, part in model.named_children():
         if isinstance(part, Tokenizer | Prior):
             others = " (without discriminator and perceptual network)" if isinstance(part, Tokenizer) else ""
-            print(f"{name}: {_size(part)} parameters{others}")
-            print("  " + ", ".join(f"{inner} {_size(child)}" for inner, child in part.named_children()), flush=True)
+            say(f"{name}: {_size(part)} parameters{others}")
+            say("  " + ", ".join(f"{inner} {_size(child)}" for inner, child in part.named_children()))
 
 
 def _size(module: nn.Module) -> str:
@@ -218,9 +263,18 @@ def _size(module: nn.Module) -> str:
     return f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count / 1e3:.1f} k"
 
 
-def _quieten() -> None:
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
     """Silence what Lightning says to everyone at every start."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    for message in _HARMLESS:
-        warnings.filterwarnings("ignore", message=message)
+    loggers = [logging.getLogger(f"lightning.{name}") for name in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for message in _HARMLESS:
+            warnings.filterwarnings("ignore", message=message)
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.WARNING)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -107,6 +107,18 @@ class RunFolder:
         replaced = self.replaced if self.replaced.exists() and not self.resumable else self.replacing
         return replaced / self.config.name if (replaced / self.config.name).is_file() else self.config
 
+    def own_recipe(self) -> Path:
+        """The recipe of the run that goes on.
+
+        Raises:
+            UserError: There is none.
+        """
+        if not self.kept_config.is_file():
+            raise UserError(
+                f"--resume: there is no {self.kept_config}, which says what is trained: is --out the folder of a run?"
+            )
+        return self.kept_config
+
     def set_aside(self) -> None:
         """Put away what an earlier run left."""
         places = [place for place in self._places() if place.exists()]

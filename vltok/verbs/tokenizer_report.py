@@ -3,7 +3,7 @@
 import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from vltok.files import written_whole
 from vltok.interfaces import Tokenizer
 from vltok.io.bundles import save_tokenizer
 from vltok.pictures.images import ImageBatch, ImageData
-from vltok.training import TokenizerTraining
+from vltok.training.objective import Objective, name_of_trained
 from vltok.verbs.run_folder import RunFolder
 from vltok.version import __version__
 
@@ -26,32 +26,37 @@ _PICTURES = 8
 
 
 def report_tokenizer(
-    training: TokenizerTraining,
+    objective: Objective,
     data: ImageData,
     trainer: Trainer,
     config: Mapping[str, Any],
     folder: RunFolder,
     seconds: float,
-) -> None:
-    """Measure a trained tokenizer, print the figures, and write bundle, picture and `metrics.json`.
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Measure a trained tokenizer, say the figures, and write bundle, picture and `metrics.json`.
 
     Args:
-        training: Whose tokenizer to measure.
+        objective: Whose tokenizer to measure.
         data: Its held-out pictures, and crops of those that it was trained on.
         trainer: Says on which device, and how much of the held-out pictures to take (`limit_val_batches`).
         config: The resolved recipe.
         folder: Where to write.
         seconds: How long training took.
+        say: Is told the figures, line by line.
+
+    Returns:
+        The content of `metrics.json`.
     """
-    print(f"trained for {trainer.global_step} steps in {seconds:.0f} s; measuring", flush=True)
-    tokenizer, device = training.tokenizer, trainer.strategy.root_device
+    say(f"trained for {trainer.global_step} steps in {seconds:.0f} s; measuring")
+    tokenizer, device = objective.trained, trainer.strategy.root_device
     unseen = measure(tokenizer, _limited(data.val_dataloader(), trainer.limit_val_batches), device)
     count = math.ceil(TRAINING_CROPS / data.batch_size)
-    seen = measure(tokenizer, _fresh(data.training_crops_dataloader(), training.calibration_batches, count), device)
+    seen = measure(tokenizer, _fresh(data.training_crops_dataloader(), objective.batches_calibrated_on, count), device)
     adaptation = None
     if adaptive(tokenizer):
         adaptation = measure_adaptation(tokenizer, _limited(data.val_dataloader(), trainer.limit_val_batches), device)
-    figures = _figures(tokenizer, data, unseen, seen, adaptation)
+    figures = {**_figures(tokenizer, data, unseen, seen, adaptation), **objective.figures()}
     protocol = {
         "vltok": __version__,
         "data": data.description(),
@@ -66,16 +71,17 @@ def report_tokenizer(
     # first what took long to make: a picture that cannot be drawn or written must not cost it
     save_tokenizer(
         tokenizer.cpu(),
-        config["model"]["init_args"]["tokenizer"],
+        config["model"]["init_args"][name_of_trained(objective)],
         folder.bundle,
         card=_card(data, unseen, seen, trainer.global_step),
         metrics=figures,
     )
     with written_whole(folder.metrics) as path:
         path.write_text(json.dumps({**figures, "protocol": protocol}, indent=2) + "\n", encoding="utf-8")
-    _print(figures, unseen, seen)
+    _say(figures, unseen, seen, say)
     _draw(tokenizer.to(device), data, device, folder)
-    print(f"written: {folder.bundle}, {folder.metrics}, {folder.picture}")
+    say(f"written: {folder.bundle}, {folder.metrics}, {folder.picture}")
+    return {**figures, "protocol": protocol}
 
 
 def _figures(
@@ -129,19 +135,21 @@ def _card(data: ImageData, unseen: ReconstructionFigures, seen: ReconstructionFi
     )
 
 
-def _print(figures: Mapping[str, Any], unseen: ReconstructionFigures, seen: ReconstructionFigures) -> None:
+def _say(
+    figures: Mapping[str, Any], unseen: ReconstructionFigures, seen: ReconstructionFigures, say: Callable[[str], None]
+) -> None:
     def shown(value: float | None, form: str) -> str:
         return "none" if value is None else format(value, form)
 
     ratios = ", ".join(f"factor {factor}: {share:.3f}" for factor, share in (figures["ratios"] or {}).items())
-    print(f"on {unseen.images} images that training never saw:")
-    print(f"  PSNR                  {shown(figures['psnr'], '.2f')} dB")
-    print(f"  codebook usage        {shown(figures['codebook_usage'], '.1%')}")
-    print(f"  code length           {unseen.mean_length:.1f} ± {unseen.length_std:.1f}")
-    print(f"  contrast correlation  {shown(figures['contrast_correlation'], '.3f')}")
+    say(f"on {unseen.images} images that training never saw:")
+    say(f"  PSNR                  {shown(figures['psnr'], '.2f')} dB")
+    say(f"  codebook usage        {shown(figures['codebook_usage'], '.1%')}")
+    say(f"  code length           {unseen.mean_length:.1f} ± {unseen.length_std:.1f}")
+    say(f"  contrast correlation  {shown(figures['contrast_correlation'], '.3f')}")
     if figures["adaptation"] is not None:
-        print(f"  adaptation            {adaptation_line(figures['adaptation'])}")
-    print(f"on {seen.images} crops of the training pictures:")
-    print(f"  code length           {seen.mean_length:.1f} (expected {shown(figures['expected_mean_length'], '.1f')})")
+        say(f"  adaptation            {adaptation_line(figures['adaptation'])}")
+    say(f"on {seen.images} crops of the training pictures:")
+    say(f"  code length           {seen.mean_length:.1f} (expected {shown(figures['expected_mean_length'], '.1f')})")
     if ratios:
-        print(f"  ratios                {ratios}")
+        say(f"  ratios                {ratios}")

@@ -9,7 +9,7 @@ from vltok.errors import UserError
 from vltok.priors.raster_scan import RasterScan
 from vltok.sequences.data import CodeData
 from vltok.testing.priors import random_codes
-from vltok.verbs.prior_report import check_codes
+from vltok.training.suitability import check_codes
 
 from ..sequences.code_exports import export_codes
 

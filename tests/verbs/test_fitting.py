@@ -1,0 +1,126 @@
+"""Training from Python, as a notebook does, of an objective of one's own."""
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import vltok
+from vltok.errors import UserError
+from vltok.training.checkpoints import read_checkpoint
+
+from ..cli.runs import RECIPE
+
+OBJECTIVE = """
+import os, signal
+import torch
+from lightning.pytorch import Callback
+from vltok.errors import UserError
+from vltok.interfaces import Tokenizer
+from vltok.training import Objective
+
+class SquaredError(Objective):
+    def __init__(self, coder: Tokenizer, rate: float = 1e-3) -> None:
+        super().__init__()
+        self.coder, self.rate, self.last = coder, rate, float("nan")
+
+    @property
+    def trained(self) -> Tokenizer:
+        return self.coder
+
+    @property
+    def batches_calibrated_on(self) -> int:
+        return 0
+
+    def check_data(self, data) -> None:
+        if data.size > 16:
+            raise UserError(f"data.size is {data.size}, which is too much")
+
+    def figures(self) -> dict[str, float]:
+        return {"last_error": self.last}
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.coder.parameters(), self.rate)
+
+    def training_step(self, batch, index):
+        error = (self.coder(batch.images).reconstruction - batch.images).square().mean()
+        self.last = float(error)
+        self.log("error", error)
+        return error
+
+class Interrupt(Callback):
+    def on_before_optimizer_step(self, trainer, *_):
+        if trainer.global_step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A recipe whose objective is a plug-in's."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "squared.py").write_text(OBJECTIVE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "squared", raising=False)
+    tree = yaml.safe_load(RECIPE)
+    tokenizer = tree["model"]["init_args"]["tokenizer"]
+    tokenizer["class_path"] = "vltok.tokenizers.dqvae.DQVAE"
+    tokenizer["init_args"]["gate"] = {"class_path": "random", "init_args": {"ratios": {4: 0.5, 8: 0.5}}}
+    tree["model"] = {"class_path": "squared.SquaredError", "init_args": {"coder": tokenizer}}
+    del tree["trainer"]["callbacks"]
+    return tree
+
+
+def test_an_objective_of_one_s_own_gets_bundle_figures_and_checks(
+    recipe: dict[str, Any], capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(UserError, match=r"data\.size is 24, which is too much"):
+        vltok.fit(recipe, out="run", overrides={"data.size": 24})
+    assert not Path("run").exists()
+
+    run = vltok.fit(recipe, out="run")
+    assert (run.folder, run.steps, run.ended) == (Path("run"), 2, "max_steps")
+    assert 5 < run.figures["psnr"] < 40 and run.figures["last_error"] > 0
+    assert run.figures["protocol"]["images"] == {"unseen": 9, "training": 32}
+    assert vltok.load_tokenizer(run.bundle).spec.codebook_size == 16
+    assert capsys.readouterr().out == ""  # nobody asked to be told
+
+    with pytest.raises(UserError, match="holds a finished run"):
+        vltok.fit(recipe, out="run")
+    lines: list[str] = []
+    longer = vltok.fit(out="run", resume=True, overrides={"trainer": {"max_steps": 3}}, progress=lines.append)
+    assert longer.steps == 3 and any(line.startswith("written: run/bundle") for line in lines)
+    log = EventAccumulator("run/logs").Reload()  # a run of fewer steps than log_every_n_steps has curves all the same
+    assert [event.step for event in log.Scalars("error")] == [0, 1, 2]
+
+
+def test_ctrl_c_saves_and_raises(recipe: dict[str, Any]) -> None:
+    overrides = {"trainer.max_steps": 8, "trainer.callbacks": {"class_path": "squared.Interrupt"}}
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match="go on with 'vltok fit --resume --out run'"):
+        vltok.fit(recipe, out="run", overrides=overrides)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert read_checkpoint(Path("run/checkpoints/last.ckpt"))["global_step"] == 4
+
+
+def test_a_run_whose_time_is_spent_says_so(recipe: dict[str, Any]) -> None:
+    vltok.fit(recipe, out="run")
+    lines: list[str] = []
+    overrides = {"trainer.max_steps": 900000, "trainer.max_time": "00:00:00:01"}
+    run = vltok.fit(out="run", resume=True, overrides=overrides, progress=lines.append)
+    assert run.ended == "max_time" and run.steps < 900000
+    assert any(line.startswith(f"trainer.max_time is spent, at step {run.steps}") for line in lines)
+
+
+def test_what_is_asked_for(recipe: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="give a recipe"):
+        vltok.fit(out="run")
+    with pytest.raises(UserError, match="name the run folder"):
+        vltok.fit(recipe)
+    with pytest.raises(UserError, match="which says what is trained"):
+        vltok.fit(out="run", resume=True)
+    assert not Path("run").exists()

@@ -1,0 +1,74 @@
+"""Whether data suits what shall be trained on it: images a tokenizer, codes a prior."""
+
+from __future__ import annotations
+
+from lightning.pytorch import LightningDataModule
+
+from vltok.errors import UserError
+from vltok.interfaces import Prior, Tokenizer
+from vltok.pictures.images import ImageData
+from vltok.sequences.source import CodeSource
+
+
+def check_images(tokenizer: Tokenizer, data: LightningDataModule) -> None:
+    """See that a tokenizer can be trained on the images of a source.
+
+    Raises:
+        UserError: It gives none, or of a size that the tokenizer does not take.
+    """
+    if not isinstance(data, ImageData):
+        raise UserError(f"data: a tokenizer is trained on images, which {type(data).__name__} does not give")
+    divisor = tokenizer.divisor
+    if not tokenizer.spec.gridded and data.size != divisor:
+        raise UserError(f"data.size is {data.size}, but this tokenizer takes images of {divisor} × {divisor} only")
+    if data.size % divisor:
+        near = max(round(data.size / divisor), 1) * divisor
+        raise UserError(
+            f"data.size is {data.size}, but must be a multiple of {divisor}, the tokenizer's coarsest factor; "
+            f"the nearest is {near}"
+        )
+
+
+def check_codes(prior: Prior, data: LightningDataModule) -> None:
+    """See that a prior was built for the codes that it shall be trained on.
+
+    Raises:
+        UserError: It was not: names the argument and what it must be.
+    """
+    if not isinstance(data, CodeSource):
+        raise UserError(
+            f"data: a prior is trained on codes, which {type(data).__name__} does not give; write them with "
+            "'vltok tokenize', and give --data codes --data.root DIR"
+        )
+    facts = data.training.facts
+    root = facts.place
+    if prior.spec.gridded and not facts.spec.gridded:
+        raise UserError(
+            f"model.prior has factors {_plain(prior.spec.factors)}, but the codes in {root} lie on no grid: give a "
+            "prior that models plain sequences, such as causal-lm of vltok-causal-lm"
+        )
+    for key in ("codebook_size", "factors", "regions", "max_length"):
+        wanted, found = getattr(prior.spec, key), getattr(facts.spec, key)
+        # a prior may leave open what it does not need
+        if wanted != found and wanted is not None:
+            raise UserError(
+                f"model.prior has {key} {_plain(wanted)}, but the codes in {root} have {_plain(found)}: "
+                f"set --model.prior.{key} '{_plain(found)}'"
+            )
+    names = facts.classes
+    if prior.classes is not None and not facts.labelled:
+        raise UserError(
+            f"model.prior.classes is {prior.classes}, but the codes in {root} have no labels: set it to null, or "
+            "tokenize pictures that have classes"
+        )
+    if prior.classes is not None and names is not None and len(names) != prior.classes:
+        raise UserError(
+            f"model.prior.classes is {prior.classes}, but the codes in {root} have {len(names)}: "
+            f"set --model.prior.classes {len(names)}"
+        )
+    if data.held_out is not None and data.held_out.facts.labelled < facts.labelled:
+        raise UserError(f"the codes in {data.held_out.facts.place} have no labels, but those in {root} have")
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

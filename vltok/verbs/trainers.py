@@ -1,0 +1,87 @@
+"""Lightning's trainer as a recipe wants it, with the logs and checkpoints of a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from vltok.errors import UserError
+from vltok.interfaces import Tokenizer
+from vltok.training import PictureLogger, PlainProgress
+from vltok.training.checkpoints import WholeCheckpoints
+from vltok.training.clusters import check_processes, cluster_plugins
+from vltok.training.last_checkpoint import LastCheckpoint
+from vltok.training.objective import Objective
+from vltok.training.strategies import check_strategy
+from vltok.verbs.training_recipe import Training
+
+
+class LogsOfShortRuns(Callback):
+    """Lets a run that is shorter than the steps between two entries of the log have ten of them all the same."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Shorten the interval, where the whole run is within one."""
+        steps = trainer.estimated_stepping_batches
+        if steps < trainer.log_every_n_steps:
+            trainer.log_every_n_steps = max(int(steps) // 10, 1)
+
+
+def build_trainer(
+    training: Training, folder: Path, last: LastCheckpoint, progress: Callable[[str], None] | None, bar: bool
+) -> Trainer:
+    """Build it.
+
+    Args:
+        training: Whose trainer.
+        folder: The run folder.
+        last: Saves where the training stands.
+        progress: Is told how far it is, line by line.
+        bar: Whether Lightning draws a bar instead.
+
+    Raises:
+        UserError: An argument of the trainer is wrong, or one under which training would be another.
+    """
+    options = dict(training.trainer)
+    check_strategy(options["strategy"])
+    if str(options["precision"]) in ("bf16-true", "16-true", "64-true", "64"):
+        mixed = "16-mixed" if str(options["precision"]) == "16-true" else "bf16-mixed"
+        raise UserError(
+            f"trainer.precision is {options['precision']}, but codebooks and their averages need single precision: "
+            f"give {mixed} or 32-true"
+        )
+    callbacks = options["callbacks"] or []
+    callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
+    callbacks.append(LogsOfShortRuns())
+    if options["enable_checkpointing"] is not False:
+        callbacks.append(last)
+    tokenizes = isinstance(training.model, Objective) and isinstance(training.model.trained, Tokenizer)
+    if tokenizes and not any(isinstance(callback, PictureLogger) for callback in callbacks):
+        callbacks.append(PictureLogger())
+    shown = bar or any(isinstance(callback, ProgressBar) for callback in callbacks)
+    if not shown and progress is not None and options["enable_progress_bar"] is not False:
+        callbacks.append(PlainProgress(say=progress))
+    elif not shown:
+        options["enable_progress_bar"] = False
+    if options["logger"] in (None, True):
+        options["logger"] = TensorBoardLogger(folder, name="logs", version="")
+    if options["enable_model_summary"] is None:
+        options["enable_model_summary"] = False
+    plugins = options["plugins"] or []
+    plugins = list(plugins) if isinstance(plugins, list) else [plugins]
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(WholeCheckpoints())
+    plugins += cluster_plugins(plugins)
+    own = {"callbacks": callbacks, "plugins": plugins, "default_root_dir": folder}
+    try:
+        trainer = Trainer(**{**options, **own})
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"trainer: {error}") from error
+    check_processes(trainer)
+    check_strategy(trainer.strategy)
+    return trainer
