@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.io.places import find_tokenizer as find_tokenizer
     from vltok.verbs.build import build as build
     from vltok.verbs.fitting import fit as fit
+    from vltok.verbs.tokenize import tokenize as tokenize
 
 # Imported on first use (PEP 562): `vltok --help` must not pay for torch.
 _LAZY = {
@@ -37,6 +38,7 @@ _LAZY = {
     "load_tokenizer": "vltok.io.bundles",
     "save_prior": "vltok.io.bundles",
     "save_tokenizer": "vltok.io.bundles",
+    "tokenize": "vltok.verbs.tokenize",
 }
 
 __all__ = ["__version__", *_LAZY]

@@ -22,7 +22,9 @@ from vltok.io.recipes import instantiate, parse_tree, recipe_parser
 from vltok.pictures.folder import Folder
 from vltok.sequences.export import CodeExport
 from vltok.sequences.manifest import ExportSettings
-from vltok.verbs.tokenizing import encode, write_codes
+from vltok.verbs.coding import encode
+from vltok.verbs.inputs import OpenTokenizer
+from vltok.verbs.tokenize import write_codes
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,7 +98,8 @@ def tokenize(tokenizer: Tokenizer, pictures: Folder, out: Path, options: argpars
         input="0" * 64,
     )
     export = CodeExport(out, tokenizer.spec, settings)
-    write_codes(tokenizer, source, export, workers=options.workers, device=options.device)
+    opened = OpenTokenizer(tokenizer, settings.tokenizer, options.device)
+    write_codes(opened, source, export, workers=options.workers, report=lambda count: None)
     export.finish()
 
 

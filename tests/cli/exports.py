@@ -41,7 +41,7 @@ _PRELOADED = [
     "vltok.cli.tokenize",
     "vltok.pictures.folder",
     "vltok.pictures.photos",
-    "vltok.verbs.tokenizing",
+    "vltok.verbs.tokenize",
     "vltok.io.bundles",
     "vltok.tokenizers.budgets",
     "vltok.tokenizers.decoders",

@@ -11,6 +11,8 @@ from vltok.cli.main import VERBS, main
 from vltok.errors import UserError
 from vltok.version import __version__
 
+#: The verbs whose help needs no torch.
+LIGHT = ("ablate", "compare", "detokenize", "new", "plugins", "recipes", "reconstruct", "tokenize")
 HEAVY = ("torch", "lightning", "jsonargparse", "timm", "numpy", "rich", "yaml")
 
 
@@ -47,6 +49,15 @@ def test_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture) -> None:
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert "no verb is called 'plugin'" in line and "did you mean 'plugins'?" in line
+
+
+def test_the_help_of_every_verb_loads_no_torch() -> None:
+    program = (
+        "import sys; from vltok.cli.main import main\n"
+        f"for verb in {LIGHT}:\n"
+        "    assert main([verb, '--help']) == 0 and 'torch' not in sys.modules, verb"
+    )
+    subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
 
 
 def test_every_verb_answers_help(capsys: pytest.CaptureFixture) -> None:

@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
-import torch
 
 from vltok.cli.main import main
-from vltok.cli.tokenize import choose_device, with_bundle_path, with_default_data
 from vltok.io.bundles import fingerprint, load_tokenizer
 from vltok.pictures.folder import Folder
 from vltok.pictures.images import ImageBatch
@@ -265,28 +263,6 @@ def test_a_folder_that_cannot_be_written(
     assert "which is a file: name a folder" in capsys.readouterr().err
 
 
-def test_a_bundle_beside_us_is_no_registered_name() -> None:
-    assert with_bundle_path(["--tokenizer", "b", "--out", "b"]) == ["--tokenizer", "./b", "--out", "b"]
-    assert with_bundle_path(["--tokenizer=b"]) == ["--tokenizer=./b"]
-    assert with_bundle_path(["--tokenizer", "user/b"]) == ["--tokenizer", "user/b"]
-
-
-def test_photographs_are_the_default_and_leave_no_trace_in_other_data() -> None:
-    assert with_default_data(["--data.size=32"]) == ["--data=photos", "--data.size=32"]
-    for named in (["--data", "folder"], ["--data=folder"], ["--config", "a.yaml"]):
-        assert with_default_data(named) == named
-
-
 def test_python_m_vltok_knows_the_verbs() -> None:
     printed = subprocess.run([sys.executable, "-m", "vltok", "--help"], capture_output=True, text=True, check=True)
     assert "\n  tokenize" in printed.stdout and "\n  detokenize" in printed.stdout
-
-
-@pytest.mark.parametrize(
-    ("wanted", "chosen"), [(None, "cuda:1"), ("cuda", "cuda:1"), ("cuda:0", "cuda:0"), ("cpu", "cpu")]
-)
-def test_each_process_gets_its_own_gpu(wanted: str | None, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch, "empty", lambda *_, device: None)
-    assert choose_device(wanted, local_rank=3) == chosen

@@ -20,7 +20,7 @@ _PRELOADED = [
     *(f"vltok.pictures.{name}" for name in ("folder", "photos", "shards")),
     "vltok.sequences.data",
     "vltok.verbs.fitting",
-    "vltok.verbs.tokenizing",
+    "vltok.verbs.tokenize",
     "vltok.io.bundles",
     "vltok.priors.dq_transformer",
     *(f"vltok.tokenizers.{name}" for name in ("budgets", "decoders", "dqvae", "encoders", "gates", "quantizers")),

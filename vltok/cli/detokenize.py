@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from jsonargparse import ArgumentParser, Namespace
 
-from vltok.cli.tokenize import TRUST
+from vltok.cli.options import TRUST
 from vltok.errors import UserError
 from vltok.files import alone_in, check_folder, safe_name
 from vltok.io.recipes import parse_options
@@ -61,13 +61,13 @@ def picture_name(key: str, index: int, taken: set[str]) -> str:
 def _detokenize(options: Namespace, out: Path) -> None:
     # --help and wrong arguments are answered without waiting for torch
     from vltok.cli.progress import progress
-    from vltok.cli.tokenize import choose_device
     from vltok.files import written_whole
     from vltok.io.bundles import fingerprint, load_tokenizer
     from vltok.measures.pixels import to_bytes, to_picture
     from vltok.sequences.manifest import CodeManifest
     from vltok.sequences.shards import CodeSample
-    from vltok.verbs.tokenizing import decode
+    from vltok.verbs.coding import decode
+    from vltok.verbs.devices import choose_device
 
     folder = Path(options.codes)
     manifest = CodeManifest.read(folder)

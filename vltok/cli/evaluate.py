@@ -20,7 +20,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from vltok.cli.tokenize import TRUST, with_bundle_path, with_default_data
+from vltok.cli.options import TRUST, with_bundle_path, with_default_data
 from vltok.errors import UserError, check_seed
 from vltok.files import check_folder
 

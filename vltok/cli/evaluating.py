@@ -16,7 +16,6 @@ from jsonargparse import Namespace
 from torch import Tensor, nn
 
 from vltok.cli.progress import progress
-from vltok.cli.tokenize import choose_device
 from vltok.codes import CodeSpec
 from vltok.errors import UserError
 from vltok.evaluation.adaptation import adaptive
@@ -39,6 +38,7 @@ from vltok.measures.gathering import gather, joined
 from vltok.measures.quality import Quality
 from vltok.nn.precision import full_float32
 from vltok.pictures.images import ExportSource
+from vltok.verbs.devices import choose_device
 
 _PICTURES = 8
 

@@ -131,8 +131,18 @@ def _quieten() -> None:
     os.environ.pop("JSONARGPARSE_DEBUG", None)
     # xformers' compiled kernels are not needed: its operators written with PyTorch serve
     logging.getLogger("xformers").setLevel(logging.ERROR)
+    log = logging.getLogger("vltok")
+    log.handlers = [_Lines()]
+    log.setLevel(logging.INFO)
     # where in the code a warning arose is no news to a user
     warnings.formatwarning = lambda message, *_, **__: f"vltok: warning: {one_line(message)}\n"
+
+
+class _Lines(logging.Handler):
+    """What the verbs tell of their work, on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(one_line(record.getMessage()), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,37 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vltok.launchers import find_rank
+
 _SECONDS_BETWEEN_LINES = 10.0
+
+
+@contextlib.contextmanager
+def shown(purpose: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield the `progress` of a verb's function: from its first call on, it is shown how many images are done.
+
+    Args:
+        purpose: What is done to them.
+    """
+    with contextlib.ExitStack() as stack:
+        report: Callable[[int], None] | None = None
+        before = 0
+
+        def tell(done: int, total: int) -> None:
+            nonlocal report, before
+            if report is None:
+                report = stack.enter_context(progress(purpose, total, done))
+            elif done > before:
+                report(done - before)
+            before = done
+
+        yield tell
+
+
+def whose_part() -> str:
+    """Which of several processes this is, to be added to a purpose; nothing where it is the only one."""
+    rank, world_size, _ = find_rank(os.environ)
+    return f", process {rank} of {world_size}" if world_size > 1 else ""
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 from PIL import Image
 
-from vltok.cli.tokenize import TRUST
+from vltok.cli.options import TRUST
 from vltok.errors import UserError, one_line
 from vltok.files import alone_in, check_folder, safe_name, written_whole
 from vltok.io.recipes import parse_options
@@ -99,13 +99,13 @@ def _reconstruct(names: dict[str, Path], options: Namespace, out: Path) -> None:
     # --help and wrong arguments are answered without waiting for torch
     import torch
 
-    from vltok.cli.tokenize import choose_device
     from vltok.evaluation.adaptation import Crops, adaptation_line, adaptive, measure_adaptation
     from vltok.evaluation.pictures import code_picture, picture_figures
     from vltok.figures.coding_maps import draw_picture_coding_map
     from vltok.io.bundles import fingerprint, load_tokenizer
     from vltok.measures.pixels import to_picture
     from vltok.pictures.transforms import to_bytes_tensor
+    from vltok.verbs.devices import choose_device
 
     device = choose_device(options.device)
     tokenizer = load_tokenizer(options.tokenizer, device, trust=options.trust)

@@ -30,8 +30,8 @@ from jsonargparse import ArgumentParser, Namespace
 from PIL import Image
 from torch import Tensor
 
+from vltok.cli.options import OVERWRITE, TRUST
 from vltok.cli.progress import progress
-from vltok.cli.tokenize import OVERWRITE, TRUST, choose_device
 from vltok.codes import Codes
 from vltok.errors import UserError, check_seed
 from vltok.figures.coding_maps import draw_coding_map
@@ -48,6 +48,7 @@ from vltok.sequences.export import CodeExport
 from vltok.sequences.manifest import CodeManifest, ExportSettings
 from vltok.sequences.shards import CodeSample, codes_of
 from vltok.sequences.statistics import CodeCounts
+from vltok.verbs.devices import choose_device
 
 _DESCRIPTION = """\
 Draw pictures: a prior draws code sequences, its tokenizer decodes them. Killed at any moment and given again, the same

@@ -17,7 +17,9 @@ from vltok.tokenizers.dqvae import DQVAE
 from vltok.tokenizers.encoders import PatchEncoder
 from vltok.tokenizers.gates import FeatureGate
 from vltok.tokenizers.quantizers import EMAVectorQuantizer
-from vltok.verbs.tokenizing import decode, encode, write_codes
+from vltok.verbs.coding import decode, encode
+from vltok.verbs.inputs import OpenTokenizer
+from vltok.verbs.tokenize import tokenize, write_codes
 
 
 @pytest.fixture
@@ -28,6 +30,11 @@ def tokenizer() -> DQVAE:
         quantizer=EMAVectorQuantizer(size=50, dimension=4),
         decoder=PixelShuffleDecoder(factor=4, channels=8, width=8, blocks=1),
     ).eval()
+
+
+@pytest.fixture
+def opened(tokenizer: DQVAE) -> OpenTokenizer:
+    return OpenTokenizer(tokenizer, "0" * 64, "cpu")
 
 
 @pytest.fixture
@@ -64,10 +71,13 @@ class Breaking(ExportSource):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_codes_are_written_and_reported(tokenizer: DQVAE, source: ExportSource, precision: str, tmp_path: Path) -> None:
+def test_codes_are_written_and_reported(
+    opened: OpenTokenizer, source: ExportSource, precision: str, tmp_path: Path
+) -> None:
+    tokenizer = opened.tokenizer
     export = CodeExport(tmp_path, tokenizer.spec, settings(10, 6, precision=precision))
     reported: list[int] = []
-    write_codes(tokenizer, source, export, workers=0, report=reported.append)
+    write_codes(opened, source, export, workers=0, report=reported.append)
     export.finish()
     assert reported == [4, 2, 4]
     images = torch.cat([batch.images for batch in Photos(size=32, val_crops=10).val_dataloader()])
@@ -77,21 +87,52 @@ def test_codes_are_written_and_reported(tokenizer: DQVAE, source: ExportSource, 
     assert found.ids.tolist() == [code for part in parts for code in part.ids.tolist()]
 
 
-def test_what_was_finished_before_a_failure_stays(tokenizer: DQVAE, source: ExportSource, tmp_path: Path) -> None:
-    export = CodeExport(tmp_path, tokenizer.spec, settings(10, 3))
+def test_what_was_finished_before_a_failure_stays(opened: OpenTokenizer, source: ExportSource, tmp_path: Path) -> None:
+    export = CodeExport(tmp_path, opened.tokenizer.spec, settings(10, 3))
     with pytest.raises(UserError, match="the disk went away"):
-        write_codes(tokenizer, Breaking(source, 7), export, workers=0)
+        write_codes(opened, Breaking(source, 7), export, workers=0, report=print)
     assert export.pending() == [2, 3]
-    write_codes(tokenizer, source, export, workers=0)
+    write_codes(opened, source, export, workers=0, report=print)
     assert export.finish() is not None
 
 
-def test_samples_are_decoded_as_their_codes_are(tokenizer: DQVAE, source: ExportSource, tmp_path: Path) -> None:
+def test_samples_are_decoded_as_their_codes_are(
+    tokenizer: DQVAE, opened: OpenTokenizer, source: ExportSource, tmp_path: Path
+) -> None:
     export = CodeExport(tmp_path, tokenizer.spec, settings(10, 10))
-    write_codes(tokenizer, source, export, workers=0)
+    write_codes(opened, source, export, workers=0, report=print)
     export.finish()
     manifest = CodeManifest.read(tmp_path)
     samples = list(manifest.read_samples(tmp_path, manifest.shards[0]))[4:8]
     images = torch.cat([batch.images for batch in Photos(size=32, val_crops=10).val_dataloader()])[4:8]
     with torch.inference_mode():
         assert torch.equal(decode(tokenizer, samples, "cpu"), tokenizer.decode(tokenizer.encode(images)))
+
+
+def test_a_notebook_gives_objects_and_gets_the_manifest(tokenizer: DQVAE, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    tokenizer.train()
+    data = Photos(size=32, val_crops=10, batch_size=4)
+    found = tokenize(tokenizer, data, tmp_path / "codes", split="val", progress=lambda *numbers: told.append(numbers))
+    assert found.new and tokenizer.training
+    assert found.manifest.statistics["samples"] == 10
+    assert told == [(0, 10), (4, 10), (8, 10), (10, 10)]
+    again = tokenize(tokenizer, data, tmp_path / "codes", split="val")
+    assert not again.new and again.manifest == found.manifest
+
+
+def test_data_may_be_named_as_in_a_recipe(tokenizer: DQVAE, tmp_path: Path) -> None:
+    arguments = {"size": 32, "val_crops": 3, "batch_size": 4}
+    named = tokenize(tokenizer, {"class_path": "photos", "init_args": arguments}, tmp_path / "a", split="val")
+    built = tokenize(tokenizer, Photos(**arguments), tmp_path / "b", split="val")
+    assert named.manifest.shards == built.manifest.shards
+    assert named.manifest.settings.options["--data.val_crops"] == 3 and named.manifest.settings.alike(
+        built.manifest.settings
+    )
+
+
+def test_wrong_arguments_are_user_errors(tokenizer: DQVAE, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--shard-size must be at least 1, not 0"):
+        tokenize(tokenizer, "photos", tmp_path, shard_size=0)
+    with pytest.raises(UserError, match="did you mean 'photos'"):
+        tokenize(tokenizer, "photo", tmp_path)

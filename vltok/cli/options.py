@@ -1,0 +1,67 @@
+"""Options that several verbs have, and how they are read. Imports no torch: `--help` is answered without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+#: What `--overwrite` means, for the verbs that export codes.
+OVERWRITE = "replace another export of vltok's in --out, which stays until the new one is whole"
+#: What `--trust` means, for every verb that loads a bundle.
+TRUST = (
+    "let bundles run any Python code that they name, and fetch what they name: as if you started a program of whoever "
+    "wrote them; without it they may name registered components alone"
+)
+DEVICE = "'cpu', 'cuda' or 'cuda:1'; a GPU where there is one"
+_DATA = "the pictures, by default the embedded photographs; its batch_size and workers count here too"
+
+
+def add_data(parser: ArgumentParser, arguments: Sequence[str]) -> None:
+    """Add `--data`, which names a source of pictures; the help of a verb tells of it without importing any."""
+    if asks_for_help(arguments):
+        parser.add_argument(
+            "--data",
+            metavar="NAME",
+            help=f"{_DATA}; 'vltok plugins data' lists them, and 'vltok plugins NAME' the options --data.… of one",
+        )
+        return
+    from vltok.pictures.images import ImageData
+
+    parser.add_subclass_arguments(ImageData, "data", required=True, help=_DATA)
+
+
+def asks_for_help(arguments: Sequence[str]) -> bool:
+    """Whether the help of a verb is asked for."""
+    return not {"-h", "--help"}.isdisjoint(arguments)
+
+
+def keywords(options: Namespace, *left_out: str) -> dict[str, Any]:
+    """The options as arguments of the verb's function, some left out."""
+    return {name: value for name, value in options.as_dict().items() if name not in ("config", *left_out)}
+
+
+def with_bundle_path(arguments: Sequence[str], options: Sequence[str] = ("--tokenizer",)) -> list[str]:
+    """The arguments with bundles written as paths: recipes would take a bare `--tokenizer bundle` for a name."""
+    arguments = list(arguments)
+    for place, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if option in options and equals:
+            arguments[place] = f"{option}={_path(value)}"
+        elif option in options and place + 1 < len(arguments):
+            arguments[place + 1] = _path(arguments[place + 1])
+    return arguments
+
+
+def with_default_data(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the embedded photographs where no data is named.
+
+    As a default of the parser, jsonargparse would carry their arguments over to every class that takes their place.
+    """
+    named = any(argument.partition("=")[0] in ("--data", "--data.class_path", "--config") for argument in arguments)
+    return list(arguments) if named else ["--data=photos", *arguments]
+
+
+def _path(bundle: str) -> str:
+    return bundle if "/" in bundle or bundle.startswith("-") else f"./{bundle}"

@@ -1,0 +1,168 @@
+"""`vltok.tokenize`: the code sequences of pictures, as shards that the data `codes` and other trainers read."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from vltok.errors import whole_number
+from vltok.files import check_folder
+from vltok.interfaces import Tokenizer
+from vltok.io.places import places_of
+from vltok.launchers import find_rank
+from vltok.pictures.exporting import ExportLoader
+from vltok.pictures.images import ExportSource, ImageData
+from vltok.sequences.export import CodeExport
+from vltok.sequences.manifest import CodeManifest, ExportSettings
+from vltok.sequences.statistics import CodeCounts
+from vltok.verbs.coding import encode, samples_of
+from vltok.verbs.counting import Progress, counted
+from vltok.verbs.inputs import OpenTokenizer, open_pictures, open_tokenizer
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """What `tokenize` gave.
+
+    Attributes:
+        folder: Where the shards are.
+        manifest: What they hold; None where other processes still write their part.
+        new: Whether there was something to do.
+    """
+
+    folder: Path
+    manifest: CodeManifest | None
+    new: bool
+
+
+def tokenize(
+    tokenizer: Tokenizer | str | os.PathLike,
+    data: ImageData | str | Mapping[str, Any],
+    out: str | os.PathLike,
+    *,
+    split: Literal["all", "train", "val"] = "all",
+    format: Literal["webdataset", "parquet"] = "webdataset",
+    shard_size: int = 2000,
+    batch_size: int | None = None,
+    device: str | None = None,
+    precision: Literal["float32", "bfloat16", "float16"] = "float32",
+    trust: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Tokenized:
+    """Write the code sequences of pictures as shards.
+
+    Stopped at any moment and called again, it goes on from the last whole shard; the result is what an undisturbed call
+    writes. Under torchrun or srun, each process takes its part.
+
+    Args:
+        tokenizer: The tokenizer, or its bundle: a folder, or `user/name`.
+        data: The pictures: a data module, the name of one, or its `class_path` and `init_args`.
+        out: The folder that receives the shards and `codes.json`.
+        split: All pictures, or those that training sees, or those that are held out.
+        format: Tar files, or Parquet for Hugging Face datasets.
+        shard_size: Pictures of a shard.
+        batch_size: Pictures encoded at once; by default the data's.
+        device: `cpu`, `cuda` or `cuda:1`; by default where the tokenizer is, or a GPU where there is one.
+        precision: What to compute in.
+        trust: Whether the bundle may name more than registered components: see `load_tokenizer`.
+        overwrite: Whether to replace another export in `out`, which stays until the new one is whole.
+        progress: Is told how many pictures are done.
+
+    Raises:
+        UserError: An argument is wrong, pictures cannot be read, or codes cannot be written; finished shards stay.
+    """
+    for key, value in (("--shard-size", shard_size), ("--batch-size", batch_size)):
+        if value is not None:
+            whole_number(key, value, 1)
+    out = check_folder("--out", out)
+    pictures, described = open_pictures(data)
+    rank, world_size, local_rank = find_rank(os.environ)
+    source = pictures.export_source(split)
+    with open_tokenizer(tokenizer, device, trust=trust, local_rank=local_rank) as opened:
+        settings = ExportSettings(
+            tokenizer=opened.fingerprint,
+            format=format,
+            shard_size=shard_size,
+            batch_size=batch_size or pictures.batch_size,
+            precision=precision,
+            pictures=source.pictures,
+            input=_digest([type(pictures).__qualname__, source.described, *source.keys()]),
+            options={**described, "--split": split},
+        )
+        places = () if isinstance(tokenizer, Tokenizer) else places_of(tokenizer, out)
+        spec = opened.tokenizer.spec
+        export = CodeExport(out, spec, settings, pictures.classes, rank, world_size, places, overwrite=overwrite)
+        try:
+            new = not export.finished
+            if new and rank == 0:
+                part = f" in {world_size} processes" if world_size > 1 else ""
+                shards = len(export.shards)
+                _LOG.info("%d pictures, %d shards, on %s%s", source.pictures, shards, opened.device, part)
+            pending = export.pending()
+            left = sum(len(export.pictures(shard)) for shard in pending)
+            mine = sum(len(export.pictures(shard)) for shard in export.shards[rank::world_size])
+            if left < mine and pending:
+                _LOG.info("going on from %d pictures that are done", mine - left)
+            write_codes(opened, source, export, workers=pictures.workers, report=counted(progress, mine, mine - left))
+            return Tokenized(out, export.finish(), new)
+        finally:
+            export.close()
+
+
+def write_codes(
+    opened: OpenTokenizer, source: ExportSource, export: CodeExport, *, workers: int, report: Callable[[int], None]
+) -> None:
+    """Write the shards of an export that are left for this process.
+
+    Batches are those of the export's settings, whoever encodes them and whenever.
+
+    Args:
+        opened: The tokenizer.
+        source: The pictures.
+        export: Where their codes go.
+        workers: Subprocesses that decode pictures.
+        report: Is told of every so many pictures that are done.
+
+    Raises:
+        UserError: The pictures cannot be read, do not suit the tokenizer, or the shards cannot be written. Shards
+            that were finished stay.
+    """
+    spec = opened.tokenizer.spec
+    pending = export.pending()
+    batch_size = export.settings.batch_size
+    batches = iter(ExportLoader(source, [export.pictures(shard) for shard in pending], batch_size, workers))
+    with ThreadPoolExecutor(max_workers=1) as writer:  # a shard is written while the next one is encoded
+        writing: Future | None = None
+        for shard in pending:
+            samples, counts, skipped = [], CodeCounts.none(spec), []
+            for _ in range(0, len(export.pictures(shard)), batch_size):
+                batch = next(batches)
+                if batch.images is not None:
+                    images = batch.images.images
+                    codes = encode(opened.tokenizer, images, export.settings.precision, opened.device)
+                    codes.validate(spec)
+                    samples += samples_of(codes, batch.places, batch.images.keys, batch.images.labels)
+                    counts += CodeCounts.of(codes, spec, pixels=images[:, 0].numel())
+                skipped += batch.skipped
+                report(len(batch.places) + len(batch.skipped))
+            if writing is not None:
+                writing.result()
+            writing = writer.submit(export.write, shard, samples, counts, skipped)
+        if writing is not None:
+            writing.result()
+
+
+def _digest(parts: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
+    return digest.hexdigest()
