@@ -274,3 +274,31 @@ def test_the_recipe_of_a_resumed_run_is_its_own(tmp_path: Path) -> None:
     assert with_resumed_config(["--resume", "--out", str(run)]) == [*own, "--resume", "--out", str(run)]
     assert with_resumed_config([f"--out={run}", "--resume"]) == [*own, f"--out={run}", "--resume"]
     assert with_resumed_config(["--resume", "--out", str(run), "--config", "a"])[0] == "--resume"
+
+
+def test_help_shows_own_options_first_and_lightning_s_on_request(capsys: pytest.CaptureFixture) -> None:
+    assert main(["fit", "--help"]) == 0
+    own = capsys.readouterr().out
+    assert "--overwrite" in own and "--trainer.precision" not in own and len(own.splitlines()) < 40
+    assert main(["fit", "--help", "trainer"]) == 0
+    assert "--trainer.precision" in capsys.readouterr().out
+    assert main(["fit", "--help", "data"]) == 1
+    assert "it knows no 'data'" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--data.help", "folder"], "val_share"),
+        (["--data.help=folder"], "val_share"),
+        (["--config", "tiny.yaml", "--model.tokenizer.gate.help", "gain"], "taught_share"),
+    ],
+)
+def test_registered_names_have_help(capsys: pytest.CaptureFixture, arguments: list[str], shown: str) -> None:
+    assert main(["fit", *arguments]) == 0
+    assert shown in capsys.readouterr().out
+
+
+def test_the_nearest_name_is_told_where_none_has_that_help(capsys: pytest.CaptureFixture) -> None:
+    assert main(["fit", "--data.help", "foldr"]) == 1
+    assert "did you mean 'folder'?" in one_line(capsys)

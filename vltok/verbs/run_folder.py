@@ -19,6 +19,18 @@ from pathlib import Path
 from vltok.errors import UserError
 from vltok.files import LOCK
 
+#: What 'vltok fit' takes besides the keys of a recipe.
+OPTIONS = {
+    "--config": "a recipe; options after it override what it says",
+    "--out": "the run folder; runs/NAME of the recipe by default",
+    "--resume": "go on with the run in the folder: max_steps and max_epochs may be given anew; where and how it is "
+    "computed, watched and validated counts for this time; what would train something else is refused",
+    "--overwrite": "replace the run in the folder, which comes back if the new one fails before its first checkpoint",
+    "--trust": "let the bundle of the tokenizer whose codes are modelled run any Python code that it names, and "
+    "download it",
+    "--seed_everything": "sets the random numbers",
+}
+
 
 @dataclass(frozen=True)
 class RunFolder:

@@ -15,14 +15,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from vltok.errors import UserError
 from vltok.io.recipe_files import BASE, find_recipe
 from vltok.io.recipes import instantiate, parse, parse_layers, recipe_parser
-from vltok.verbs.run_folder import RunFolder
-
-_RESUME = (
-    "go on with the run in the folder: max_steps and max_epochs may be given anew; where and how it is computed, "
-    "watched and validated counts for this time; what would train something else is refused"
-)
-_TRUST = "let the bundle of the tokenizer whose codes are modelled run any Python code that it names, and download it"
-_OVERWRITE = "replace the run in the folder, which comes back if the new one fails before its first checkpoint"
+from vltok.verbs.run_folder import OPTIONS, RunFolder
 
 
 @dataclass(frozen=True)
@@ -113,16 +106,22 @@ class TrainingRecipe:
 def fit_parser() -> ArgumentParser:
     """The parser of `vltok fit`, which is what a recipe may hold."""
     parser = recipe_parser("vltok fit", "Train what a recipe describes. Every key of a recipe is an option, too.")
-    parser.add_argument("--config", action="config", help="a recipe; options after it override what it says")
+    parser.add_argument("--config", action="config", help=OPTIONS["--config"])
     # a key of recipe files alone: without a help text, no dump of the whole recipe has it
     parser.add_argument(f"--{BASE}", type=str | None, help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=str | None, help="the run folder; runs/NAME of the recipe by default")
-    parser.add_argument("--resume", action="store_true", help=_RESUME)
-    parser.add_argument("--overwrite", action="store_true", help=_OVERWRITE)
-    parser.add_argument("--trust", action="store_true", help=_TRUST)
-    parser.add_argument("--seed_everything", type=int, default=0, help="sets the random numbers")
+    parser.add_argument("--out", type=str | None, help=OPTIONS["--out"])
+    for option in ("--resume", "--overwrite", "--trust"):
+        parser.add_argument(option, action="store_true", help=OPTIONS[option])
+    parser.add_argument("--seed_everything", type=int, default=0, help=OPTIONS["--seed_everything"])
     parser.add_subclass_arguments(LightningModule, "model", required=True)
     # no default: jsonargparse would carry its arguments, such as the number of workers, over to every other class
     parser.add_subclass_arguments(LightningDataModule, "data", required=True)
     parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip={"default_root_dir"})
     return parser
+
+
+def trainer_help() -> str:
+    """What Lightning's trainer takes, as the options of `vltok fit`."""
+    parser = recipe_parser("vltok fit")
+    parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip={"default_root_dir"})
+    return parser.format_help()
