@@ -168,7 +168,20 @@ def test_every_way_to_name_images_gives_them(index, images) -> None:
 
 
 @pytest.mark.parametrize(
-    "index", [4, -5, np.int64(4), torch.tensor(-5), [0, 4], torch.tensor([4]), [True] * 3], ids=repr
+    "index",
+    [
+        4,
+        -5,
+        np.int64(4),
+        torch.tensor(-5),
+        [0, 4],
+        torch.tensor([4]),
+        [True] * 3,
+        np.uint64(2**64 - 1),
+        2**70,
+        torch.tensor([2**64 - 1], dtype=torch.uint64),
+    ],
+    ids=repr,
 )
 def test_an_image_outside_the_batch_is_an_index_error(index) -> None:
     with pytest.raises(IndexError, match=r"(of|for) a batch of 4"):
@@ -364,3 +377,11 @@ def test_moving_keeps_every_value() -> None:
     moved = GOOD.to("meta")
     assert {value.device.type for value in (moved.ids, moved.lengths, moved.grains, moved.labels)} == {"meta"}
     assert GOOD.to("cpu").equal(GOOD)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", ["ids", "lengths", "grains"])
+def test_values_with_an_axis_too_many_are_refused(name: str) -> None:
+    changed = dataclasses.replace(GOOD, **{name: getattr(GOOD, name)[None]})
+    with pytest.raises(UserError, match=rf"{name} of codes must have the shape \["):
+        changed.validate(SPEC)

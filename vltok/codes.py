@@ -272,6 +272,9 @@ class Codes:
         for name, value in self._values().items():
             if value is not None and (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool):
                 raise UserError(f"{name} of codes must be whole numbers, not {value.dtype}")
+            axes = "bhw" if name == "grains" else "t" if name == "ids" else "b"
+            if value is not None and value.dim() != len(axes):
+                raise UserError(f"{name} of codes must have the shape [{' '.join(axes)}], not {list(value.shape)}")
         if self.labels is not None and self.labels.shape != self.lengths.shape:
             raise UserError(f"there are {self.labels.numel()} labels for {len(self)} images")
         grains = self.require_grains() if spec.gridded else self.lengths.new_zeros(len(self), 1, 1)
@@ -404,6 +407,8 @@ def _chosen(index: object, count: int) -> Int[Tensor, " n"]:
     try:
         index = torch.as_tensor(index)
     except (TypeError, ValueError, RuntimeError):  # whatever torch says of what it makes no tensor of
+        if isinstance(index, SupportsIndex):  # a number of more than 64 bits
+            raise IndexError(f"image {index} of a batch of {count}") from None
         raise _no_index(index) from None
     if not index.numel() and index.dim() == 1:
         return every[:0]  # an empty list is of floats
@@ -413,11 +418,13 @@ def _chosen(index: object, count: int) -> Int[Tensor, " n"]:
         return every[index.cpu()]
     if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool or index.dim() > 1:
         raise _no_index(index)
-    index = index.long().cpu().reshape(-1)
-    outside = index[(index < -count) | (index >= count)]
-    if outside.numel():
-        raise IndexError(f"image {outside[0]} of a batch of {count}")
-    return every[index]
+    numbers = index.long().cpu().reshape(-1)
+    outside = (numbers < -count) | (numbers >= count)
+    if index.dtype == torch.uint64:  # numbers of 2⁶³ and more come out as negative ones
+        outside |= numbers < 0
+    if outside.any():
+        raise IndexError(f"image {index.reshape(-1)[int(outside.int().argmax())].item()} of a batch of {count}")
+    return every[numbers]
 
 
 def _no_index(index: object) -> TypeError:

@@ -11,13 +11,16 @@ Axis letters: b image, c channel, h w grid of regions, H W pixels or the finest 
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from PIL import Image
 from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec, Ratios
@@ -26,6 +29,7 @@ from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import SamplingConfig
 from vltok.drawing.sampling import seed_of, streams
 from vltok.errors import whole_number
+from vltok.images import image_batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +70,23 @@ class Tokenizer(nn.Module, ABC):
     def last_layer(self) -> Tensor:
         """The weight of the layer that gives the pixels: the adversarial loss is balanced on its gradient."""
 
+    @final
+    def encode(self, images: Tensor | np.ndarray | Image.Image) -> Codes:
+        """The codes of one image or a batch, on the tokenizer's device.
+
+        Args:
+            images: Floats in [-1, 1] or uint8, `[b 3 H W]` or `[3 H W]`, or a Pillow image: see
+                `vltok.images.image_batch`.
+
+        Raises:
+            UserError: They are no images, or a side is no multiple of `divisor`.
+        """
+        mine = next(itertools.chain(self.parameters(), self.buffers()), None)
+        return self.encode_batch(image_batch(images, None if mine is None else mine.device))
+
     @abstractmethod
-    def encode(self, images: Float[Tensor, "b 3 H W"]) -> Codes:
-        """The codes of images. Decisions are taken as in evaluation, whatever the module's mode.
+    def encode_batch(self, images: Float[Tensor, "b 3 H W"]) -> Codes:
+        """The codes of images in [-1, 1]. Decisions are taken as in evaluation, whatever the module's mode.
 
         Raises:
             UserError: A side of the images is no multiple of `divisor`.

@@ -60,7 +60,7 @@ class Known(Tokenizer, Adaptive):
         count = self._spec.granularities
         return Alternatives(GateDecision.hard(self.grains[: len(images)], count, self.logits), maps)
 
-    def encode(self, images: Tensor) -> Codes:
+    def encode_batch(self, images: Tensor) -> Codes:
         found = self.alternatives(images)
         return Codes.from_code_map(found.mixture(found.decision.grains), found.decision.grains, self._spec)
 

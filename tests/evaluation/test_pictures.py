@@ -36,7 +36,7 @@ class Mirror(Tokenizer):
     def last_layer(self) -> Tensor:
         return self.value
 
-    def encode(self, images: Tensor) -> Codes:
+    def encode_batch(self, images: Tensor) -> Codes:
         self.images = images
         self.sizes.append(tuple(images.shape[2:]))
         if not self.gridded:

@@ -45,7 +45,7 @@ class Known(Tokenizer):
     def last_layer(self) -> Tensor:
         return self.frozen.weight
 
-    def encode(self, images: Tensor) -> Codes:
+    def encode_batch(self, images: Tensor) -> Codes:
         imprecise = torch.is_autocast_enabled("cpu"), torch.backends.cudnn.allow_tf32
         self.seen.append((self.training, torch.is_grad_enabled(), *imprecise))
         self.images = images

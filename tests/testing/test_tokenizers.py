@@ -93,7 +93,7 @@ class Prefix(Tokenizer):
     def expected_length(self, height: int, width: int) -> float:
         return 9 if self.fault == "impossible" else 2.5
 
-    def encode(self, images: Tensor) -> Codes:
+    def encode_batch(self, images: Tensor) -> Codes:
         with torch.no_grad(), contextlib.ExitStack() as stack:
             if self.training and self.fault != "drawn":
                 self.eval()

@@ -64,7 +64,7 @@ class TinyTokenizer(Tokenizer):
     def expected_length(self, height: int, width: int) -> float | None:
         return None
 
-    def encode(self, images: Tensor) -> Codes:
+    def encode_batch(self, images: Tensor) -> Codes:
         training = self.training
         self.eval()
         with torch.no_grad():

@@ -6,8 +6,10 @@ import copy
 import dataclasses
 from abc import abstractmethod
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from vltok.codes import Codes, CodeSpec
@@ -54,6 +56,19 @@ class TokenizerContract(TrainableContract):
                     assert codes.grains.shape == (batch, height // coarsest, width // coarsest)
                 else:
                     assert codes.grains is None
+
+    def test_images_are_taken_as_a_notebook_has_them(self):
+        tokenizer = self.build()
+        pixels = ((self._images(tokenizer) + 1) * 127.5).round().clamp(0, 255).byte()
+        codes = tokenizer.encode(pixels / 127.5 - 1)
+        last = np.ascontiguousarray(pixels.permute(0, 2, 3, 1))
+        assert tokenizer.encode(pixels).equal(codes)
+        assert tokenizer.encode(last).equal(codes)
+        first = tokenizer.encode(pixels[:1])
+        assert tokenizer.encode(pixels[0]).equal(first)
+        assert tokenizer.encode(Image.fromarray(last[0])).equal(first)
+        with pytest.raises(UserError, match="these floats reach from"):
+            tokenizer.encode(pixels.float())
 
     def test_codes_decode_to_images_of_the_size_that_was_encoded(self):
         tokenizer = self.build()

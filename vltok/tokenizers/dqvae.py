@@ -106,7 +106,7 @@ class DQVAE(Tokenizer, Adaptive):
 
     @torch.no_grad()
     @full_float32()
-    def encode(self, images: Float[Tensor, "b 3 H W"]) -> Codes:
+    def encode_batch(self, images: Float[Tensor, "b 3 H W"]) -> Codes:
         """The codes of images, without gradient. Decided as in evaluation whatever the mode, and nothing is updated.
 
         Raises:

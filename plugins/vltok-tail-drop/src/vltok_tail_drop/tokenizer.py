@@ -116,7 +116,7 @@ class TailDrop(Tokenizer):
 
     @torch.no_grad()
     @full_float32()
-    def encode(self, images: Float[Tensor, "b 3 H W"]) -> Codes:
+    def encode_batch(self, images: Float[Tensor, "b 3 H W"]) -> Codes:
         """The codes of images, as many of each as the length policy chooses, without gradient.
 
         Raises:
