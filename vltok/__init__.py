@@ -19,7 +19,9 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.io.bundles import save_tokenizer as save_tokenizer
     from vltok.io.places import find_tokenizer as find_tokenizer
     from vltok.verbs.build import build as build
+    from vltok.verbs.detokenize import detokenize as detokenize
     from vltok.verbs.fitting import fit as fit
+    from vltok.verbs.reconstruct import reconstruct as reconstruct
     from vltok.verbs.tokenize import tokenize as tokenize
 
 # Imported on first use (PEP 562): `vltok --help` must not pay for torch.
@@ -32,10 +34,12 @@ _LAZY = {
     "Tokenizer": "vltok.interfaces",
     "TokenizerOutput": "vltok.interfaces",
     "build": "vltok.verbs.build",
+    "detokenize": "vltok.verbs.detokenize",
     "fit": "vltok.verbs.fitting",
     "find_tokenizer": "vltok.io.places",
     "load_prior": "vltok.io.bundles",
     "load_tokenizer": "vltok.io.bundles",
+    "reconstruct": "vltok.verbs.reconstruct",
     "save_prior": "vltok.io.bundles",
     "save_tokenizer": "vltok.io.bundles",
     "tokenize": "vltok.verbs.tokenize",

@@ -38,7 +38,6 @@ PRIOR = {
 }
 
 _PRELOADED = [
-    "vltok.cli.tokenize",
     "vltok.pictures.folder",
     "vltok.pictures.photos",
     "vltok.verbs.tokenize",

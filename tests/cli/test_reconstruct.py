@@ -2,8 +2,6 @@
 
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,7 @@ import torch
 from PIL import Image
 
 from vltok.cli.main import main
-from vltok.cli.reconstruct import find_pictures, name_outputs, run
+from vltok.cli.reconstruct import run
 from vltok.errors import UserError
 from vltok.io.bundles import fingerprint, load_tokenizer, save_tokenizer
 from vltok.pictures.decoding import decode
@@ -183,7 +181,7 @@ def test_an_interrupt_loses_no_finished_work(
             raise KeyboardInterrupt
         return decode(path)
 
-    monkeypatch.setattr("vltok.cli.reconstruct.decode", interrupted)
+    monkeypatch.setattr("vltok.verbs.reconstruct.decode", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run([str(tmp_path), "--tokenizer", bundle, "--out", str(tmp_path / "out")])
     assert [record["name"] for record in metrics_of(tmp_path / "out")["images"]] == ["a"]
@@ -198,14 +196,6 @@ def test_big_pictures_are_coded_in_tiles(bundle: str, tmp_path: Path) -> None:
     assert tiled["ratios"] == whole["ratios"] and tiled["code_length"] == whole["code_length"]
     maps = [Image.open(tmp_path / tile / "coffee.coding.png").tobytes() for tile in ("128", "1000")]
     assert maps[0] == maps[1]
-
-
-def test_names_never_meet(tmp_path: Path) -> None:
-    names = ("one/cat.jpg", "two/cat.png", "two/CAT.jpg", "cat-2.jpg", "cat.coding.jpg", "dog.png")
-    pictures = [tmp_path / name for name in names]
-    named = name_outputs(pictures, tmp_path / "out")
-    assert list(named.values()) == pictures
-    assert list(named) == ["cat", "cat-2", "CAT-3", "cat-2-2", "cat.coding-2", "dog"]
 
 
 def test_two_pictures_of_one_name_are_both_written(bundle: str, photograph: Image.Image, tmp_path: Path) -> None:
@@ -227,23 +217,6 @@ def test_a_picture_that_is_read_is_never_overwritten(bundle: str, photograph: Im
     with pytest.raises(UserError, match="would overwrite the picture"):
         run([str(tmp_path / "a.png"), "--tokenizer", bundle, "--out", str(tmp_path)])
     assert (tmp_path / "a.png").read_bytes() == before
-
-
-def test_finding_pictures(photograph: Image.Image, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    for name in ("b.jpg", "a.PNG", "sub/c.webp", "out/a.png", "[1].png", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        photograph.save(tmp_path / name, format="PNG")
-
-    def names(*given: str) -> list[str]:
-        return [
-            str(path.relative_to(tmp_path)) for path in find_pictures([str(tmp_path / text) for text in given], out)
-        ]
-
-    assert names(".") == ["[1].png", "a.PNG", "b.jpg", "sub/c.webp"], "not the results of an earlier run"
-    assert names("**/*.webp", "b.jpg", "*.jpg") == ["sub/c.webp", "b.jpg"], "each once, in the order given"
-    assert names("[1].png") == ["[1].png"], "a file's own name is no pattern"
-    assert names("notes.txt") == ["notes.txt"], "what is named is tried"
 
 
 @pytest.mark.parametrize(
@@ -274,12 +247,3 @@ def test_wrong_arguments_get_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
     assert not Path("out").exists() or not any(Path("out").iterdir())
-
-
-def test_help_imports_no_torch() -> None:
-    script = (
-        "import sys; from vltok.cli.main import main; main(['reconstruct', '--help']); print('torch' in sys.modules)"
-    )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert "--tokenizer" in result.stdout and result.stdout.endswith("False\n")

@@ -16,11 +16,10 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 _PRELOADED = [
-    *(f"vltok.cli.{name}" for name in ("ablate", "evaluating", "reconstruct", "sample", "tokenize")),
+    *(f"vltok.cli.{name}" for name in ("ablate", "evaluating", "sample")),
     *(f"vltok.pictures.{name}" for name in ("folder", "photos", "shards")),
     "vltok.sequences.data",
-    "vltok.verbs.fitting",
-    "vltok.verbs.tokenize",
+    *(f"vltok.verbs.{name}" for name in ("fitting", "reconstruct", "tokenize")),
     "vltok.io.bundles",
     "vltok.priors.dq_transformer",
     *(f"vltok.tokenizers.{name}" for name in ("budgets", "decoders", "dqvae", "encoders", "gates", "quantizers")),

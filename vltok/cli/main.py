@@ -142,7 +142,8 @@ class _Lines(logging.Handler):
     """What the verbs tell of their work, on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(one_line(record.getMessage()), file=sys.stderr)
+        prefix = "vltok: " if record.levelno >= logging.WARNING else ""
+        print(f"{prefix}{one_line(record.getMessage())}", file=sys.stderr)
 
 
 if __name__ == "__main__":

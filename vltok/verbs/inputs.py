@@ -1,4 +1,4 @@
-"""What verbs are given: a tokenizer or pictures, as objects or as what names them."""
+"""What verbs are given: a tokenizer, a prior or pictures, as objects or as what names them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from safetensors.torch import save
+from torch import nn
 
-from vltok.interfaces import Tokenizer
-from vltok.io.bundles import fingerprint, load_tokenizer
+from vltok.interfaces import Prior, Tokenizer
+from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fingerprint
 from vltok.io.recipes import instantiate, parse_tree, recipe_parser
+from vltok.nn.modes import evaluating
 from vltok.pictures.images import ImageData
 from vltok.verbs.devices import choose_device
 
@@ -52,19 +54,57 @@ def open_tokenizer(
     Raises:
         UserError: There is no such device, or the bundle cannot be loaded.
     """
-    if not isinstance(given, Tokenizer):
+    if isinstance(given, Tokenizer):
+        with evaluating(given):
+            yield OpenTokenizer(given, weights_fingerprint(given), _moved(given, device, local_rank))
+    else:
         device = choose_device(device, local_rank)
         yield OpenTokenizer(load_tokenizer(given, device, trust=trust), fingerprint(given), device)
-        return
-    training = given.training
-    weights = save({name: value.contiguous() for name, value in given.state_dict().items()})
+
+
+@dataclass(frozen=True, eq=False)
+class OpenPrior:
+    """A prior in evaluation mode.
+
+    Attributes:
+        prior: On `device`.
+        fingerprint: Its bundle's, or for an object that of its weights.
+        device: Where it computes.
+    """
+
+    prior: Prior
+    fingerprint: str
+    device: str
+
+
+@contextlib.contextmanager
+def open_prior(
+    given: Prior | str | os.PathLike, device: str | None, *, trust: bool = False, local_rank: int = 0
+) -> Iterator[OpenPrior]:
+    """The same for a prior.
+
+    Raises:
+        UserError: As `open_tokenizer`.
+    """
+    if isinstance(given, Prior):
+        with evaluating(given):
+            yield OpenPrior(given, weights_fingerprint(given), _moved(given, device, local_rank))
+    else:
+        device = choose_device(device, local_rank)
+        yield OpenPrior(load_prior(given, device, trust=trust), prior_fingerprint(given), device)
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """A hash of the weights of a model that no bundle holds."""
+    weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    return hashlib.sha256(save(weights)).hexdigest()
+
+
+def _moved(model: nn.Module, device: str | None, local_rank: int) -> str:
+    """The device of a model, which is moved where another one is asked for."""
     if device is not None:
-        given.to(choose_device(device, local_rank))
-    place = next((str(value.device) for value in given.parameters()), "cpu")
-    try:
-        yield OpenTokenizer(given.eval(), hashlib.sha256(weights).hexdigest(), place)
-    finally:
-        given.train(training)
+        model.to(choose_device(device, local_rank))
+    return next((str(value.device) for value in model.parameters()), "cpu")
 
 
 def open_pictures(given: ImageData | str | Mapping[str, Any]) -> tuple[ImageData, dict[str, Any]]:

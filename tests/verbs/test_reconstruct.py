@@ -1,0 +1,78 @@
+"""`vltok.reconstruct` as a notebook calls it."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from PIL import Image
+
+from tests.cli.exports import write_bundle
+from vltok.errors import UserError
+from vltok.interfaces import Tokenizer
+from vltok.verbs.reconstruct import Reconstruction, find_pictures, name_outputs, reconstruct
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return write_bundle(tmp_path_factory.mktemp("tokenizer") / "bundle")
+
+
+def test_pixels_of_every_form_come_back(tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pixels = skimage.data.coffee()[100:161, 200:283]
+    Image.fromarray(pixels).save("coffee.png")
+    told: list[Reconstruction] = []
+    tensor = torch.from_numpy(pixels.copy()).movedim(2, 0)
+    found = reconstruct(tokenizer, ["coffee.png", pixels, tensor, Image.fromarray(pixels)], progress=told.append)
+    assert [each.name for each in found.pictures] == ["coffee", "picture-0", "picture-1", "picture-2"]
+    assert told == list(found.pictures)
+    for each in found.pictures:
+        assert each.pixels.shape == each.coding_map.shape == pixels.shape
+        assert np.array_equal(each.pixels, found.pictures[0].pixels)
+        assert each.figures == found.pictures[0].figures
+    assert found.metrics["mean"]["psnr"] == pytest.approx(found.pictures[0].figures.psnr)
+    assert os.listdir() == ["coffee.png"], "nothing was asked to be written"
+
+
+def test_a_single_picture_may_be_given(tokenizer: Tokenizer) -> None:
+    (done,) = reconstruct(tokenizer, skimage.data.coffee()[:32, :40]).pictures
+    assert (done.figures.height, done.figures.width, done.source) == (32, 40, None)
+
+
+def test_a_picture_that_cannot_be_read_is_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    found = reconstruct(tokenizer, [str(tmp_path / "a.png"), skimage.data.coffee()[:16, :16]], tmp_path / "out")
+    assert list(found.failed) == [str(tmp_path / "a.png")]
+    assert [record["name"] for record in found.metrics["images"]] == ["picture-0"]
+    assert found.pictures == () and (tmp_path / "out" / "picture-0.png").is_file()
+
+
+def test_other_pixels_are_refused_in_a_line(tokenizer: Tokenizer) -> None:
+    with pytest.raises(UserError, match=r"8 bits \(uint8\), \[H W 3\] or \[3 H W\], not torch.float32 \[3 8 8\]"):
+        reconstruct(tokenizer, torch.zeros(3, 8, 8))
+
+
+def test_names_never_meet(tmp_path: Path) -> None:
+    names = ("one/cat.jpg", "two/cat.png", "two/CAT.jpg", "cat-2.jpg", "cat.coding.jpg", "dog.png")
+    pictures = [tmp_path / name for name in names]
+    assert name_outputs(pictures, tmp_path / "out") == ["cat", "cat-2", "CAT-3", "cat-2-2", "cat.coding-2", "dog"]
+
+
+def test_finding_pictures(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for name in ("b.jpg", "a.PNG", "sub/c.webp", "out/a.png", "[1].png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+
+    def names(*given: str) -> list[str]:
+        return [
+            str(path.relative_to(tmp_path)) for path in find_pictures([str(tmp_path / text) for text in given], out)
+        ]
+
+    assert names(".") == ["[1].png", "a.PNG", "b.jpg", "sub/c.webp"], "not the results of an earlier run"
+    assert names("**/*.webp", "b.jpg", "*.jpg") == ["sub/c.webp", "b.jpg"], "each once, in the order given"
+    assert names("[1].png") == ["[1].png"], "a file's own name is no pattern"
+    assert names("notes.txt") == ["notes.txt"], "what is named is tried"

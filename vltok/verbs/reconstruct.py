@@ -1,0 +1,281 @@
+"""`vltok.reconstruct`: pictures through a tokenizer and back, with a map of where the codes went."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import itertools
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+
+from vltok.errors import UserError, whole_number
+from vltok.evaluation.adaptation import Crops, adaptive, measure_adaptation
+from vltok.evaluation.pictures import PictureFigures, code_picture, picture_figures
+from vltok.figures.coding_maps import draw_picture_coding_map
+from vltok.files import alone_in, check_folder, safe_name, written_whole
+from vltok.interfaces import Tokenizer
+from vltok.measures.pixels import to_picture
+from vltok.pictures.decoding import EXTENSIONS, CorruptPicture, decode
+from vltok.pictures.transforms import to_bytes_tensor
+from vltok.verbs.inputs import OpenTokenizer, open_tokenizer
+
+_LOG = logging.getLogger(__name__)
+#: Regions of each crop on which adaptation is measured; there are up to four crops of a picture.
+_REGIONS = 16
+#: A picture: a path, a folder of pictures, a pattern; or pixels of 8 bits, `[H W 3]` or `[3 H W]`.
+Picture = str | os.PathLike | Image.Image | np.ndarray | Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """A picture as a tokenizer gives it back.
+
+    Attributes:
+        name: That of its results; no other picture has it.
+        source: Its path, or None where pixels were given.
+        figures: What it cost, and how well it came back.
+        pixels: The reconstruction, of the picture's size.
+        coding_map: The picture tinted by the granularity of each region; None where codes lie on no grid.
+    """
+
+    name: str
+    source: Path | None
+    figures: PictureFigures
+    pixels: UInt8[np.ndarray, "H W 3"]
+    coding_map: UInt8[np.ndarray, "H W 3"] | None
+
+    def record(self) -> dict[str, Any]:
+        """What `metrics.json` says of it."""
+        return {"name": self.name, "source": None if self.source is None else str(self.source), **asdict(self.figures)}
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstructed:
+    """What `reconstruct` gave.
+
+    Attributes:
+        pictures: The pictures; none where they were written to a folder, from which they can be read.
+        metrics: The figures of each picture, their mean, and whether the codes went where they help: what
+            `metrics.json` holds.
+        failed: Why others could not be reconstructed, by path or name.
+    """
+
+    pictures: tuple[Reconstruction, ...]
+    metrics: dict[str, Any]
+    failed: dict[str, str]
+
+
+def reconstruct(
+    tokenizer: Tokenizer | str | os.PathLike,
+    pictures: Picture | Sequence[Picture],
+    out: str | os.PathLike | None = None,
+    *,
+    tile: int = 1024,
+    device: str | None = None,
+    trust: bool = False,
+    progress: Callable[[Reconstruction], None] | None = None,
+) -> Reconstructed:
+    """Encode and decode pictures of any size.
+
+    Args:
+        tokenizer: The tokenizer, or its bundle: a folder, or `user/name`.
+        pictures: One or more: paths of pictures, of folders of them, patterns such as `a/**/*.jpg`, Pillow's images, or
+            pixels of 8 bits, `[H W 3]` or `[3 H W]`.
+        out: A folder that receives each picture's reconstruction and coding map, and `metrics.json`; without it they
+            are given back, and nothing is written.
+        tile: A picture with a longer side, in pixels, is coded in tiles of about equal size, each as a picture of its
+            own; bounds the memory.
+        device: `cpu`, `cuda` or `cuda:1`; by default where the tokenizer is, or a GPU where there is one.
+        trust: Whether the bundle may name more than registered components: see `load_tokenizer`.
+        progress: Is given each picture as soon as it is done.
+
+    Raises:
+        UserError: An argument is wrong. A picture that cannot be read or coded is warned of, and named in the result.
+    """
+    whole_number("--tile", tile, 1)
+    folder = None if out is None else check_folder("--out", out)
+    single = isinstance(pictures, str | os.PathLike | Image.Image | np.ndarray | Tensor)
+    inputs = _inputs([pictures] if single else pictures, folder)
+    origin = None if isinstance(tokenizer, Tokenizer) else os.fspath(tokenizer)
+    alone = contextlib.nullcontext() if folder is None else alone_in(folder)
+    with alone, open_tokenizer(tokenizer, device, trust=trust) as opened:
+        batch = _Batch(opened, tile, folder, {"path": origin, "fingerprint": opened.fingerprint})
+        return batch.run(inputs, progress)
+
+
+class _Batch:
+    """Pictures that are reconstructed together, and what is known of them so far."""
+
+    def __init__(self, opened: OpenTokenizer, tile: int, folder: Path | None, origin: dict[str, Any]) -> None:
+        self._opened, self._tile, self._folder, self._origin = opened, tile, folder, origin
+        self._done: list[Reconstruction] = []
+        self._records: list[dict[str, Any]] = []
+        self._failed: dict[str, str] = {}
+        self._crops: list[Crops] = []
+        self._adaptation: dict[str, Any] | None = None
+
+    def run(
+        self, inputs: dict[str, Path | UInt8[Tensor, "3 H W"]], progress: Callable[[Reconstruction], None] | None
+    ) -> Reconstructed:
+        try:
+            for name, given in inputs.items():
+                if (done := self._one(name, given)) is not None and progress is not None:
+                    progress(done)
+            count = sum(len(each.images) for each in self._crops)
+            if count:
+                tokenizer, device = self._opened.tokenizer, self._opened.device
+                figures = measure_adaptation(tokenizer, self._crops, device, images=count, regions=_REGIONS)
+                self._adaptation = figures.to_dict()
+        finally:
+            # after an interrupt too: no finished picture goes without its figures
+            metrics = self._metrics()
+            if self._folder is not None:
+                with written_whole(self._folder / "metrics.json") as file:
+                    file.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        return Reconstructed(tuple(self._done), metrics, self._failed)
+
+    def _one(self, name: str, given: Path | UInt8[Tensor, "3 H W"]) -> Reconstruction | None:
+        tokenizer = self._opened.tokenizer
+        source = given if isinstance(given, Path) else None
+        try:
+            picture = to_bytes_tensor(decode(given)) if isinstance(given, Path) else given
+            coded = code_picture(tokenizer, picture, self._tile, self._opened.device)
+        except (CorruptPicture, UserError, torch.OutOfMemoryError) as error:
+            oom = isinstance(error, torch.OutOfMemoryError)
+            self._failed[str(source or name)] = "out of memory: give a smaller --tile" if oom else str(error)
+            _LOG.warning("skipped '%s': %s", source or name, self._failed[str(source or name)])
+            return None
+        coding_map = None
+        if coded.grains is not None:
+            coding_map = _pixels(draw_picture_coding_map(picture, coded.grains, tokenizer.spec))
+        figures = picture_figures(picture, coded, tokenizer.spec)
+        done = Reconstruction(name, source, figures, _pixels(coded.reconstruction), coding_map)
+        if self._folder is None:
+            self._done.append(done)
+        else:
+            for pixels, path in zip((done.pixels, coding_map), _outputs(self._folder, name), strict=True):
+                if pixels is not None:
+                    with written_whole(path) as file:
+                        Image.fromarray(pixels).save(file)
+        self._records.append(done.record())
+        if adaptive(tokenizer):
+            self._crops.append(Crops.of(picture, tokenizer.divisor))
+        return done
+
+    def _metrics(self) -> dict[str, Any]:
+        return {
+            "tokenizer": self._origin,
+            "tile": self._tile,
+            "mean": _mean(self._records),
+            "adaptation": self._adaptation,
+            "images": self._records,
+            "failed": [{"source": source, "error": reason} for source, reason in self._failed.items()],
+        }
+
+
+def find_pictures(given: Sequence[str | os.PathLike], out: Path | None) -> list[Path]:
+    """The pictures that are meant: files, those in folders and their sub-folders, and those that a pattern matches.
+
+    Earlier results in `out`, where it lies in one of the folders, are not among them.
+
+    Raises:
+        UserError: A path or pattern leads to no picture.
+    """
+    results = None if out is None else out.resolve()
+    found: list[Path] = []
+    for text in map(os.fspath, given):
+        path = Path(text)
+        if path.is_dir():
+            matches = [
+                file
+                for file in sorted(path.rglob("*"))
+                if file.suffix.lower() in EXTENSIONS and file.is_file() and results not in file.resolve().parents
+            ]
+        elif path.exists():
+            matches = [path]
+        else:
+            matches = [Path(match) for match in sorted(glob.glob(text, recursive=True)) if Path(match).is_file()]
+        if not matches:
+            what = "folder holds no picture" if path.is_dir() else "file, folder or pattern leads to no picture"
+            raise UserError(f"IMAGES '{text}': this {what}")
+        found += matches
+    return list({path.resolve(): path for path in found}.values())
+
+
+def name_outputs(pictures: Sequence[Path], out: Path) -> list[str]:
+    """A name for each picture's results, such that none overwrites another, nor a picture that is read.
+
+    Raises:
+        UserError: A result would overwrite a picture that is read.
+    """
+    sources = {path.resolve() for path in pictures}
+    taken: set[str] = set()
+    names: list[str] = []
+    for path in pictures:
+        for number in itertools.count(1):
+            stem = safe_name(path.stem) or "picture"
+            name = stem if number == 1 else f"{stem}-{number}"
+            # some file systems do not tell capital letters from small ones
+            files = {file.name.lower() for file in _outputs(out, name)}
+            if taken.isdisjoint(files):
+                break
+        taken |= files
+        names.append(name)
+        for file in _outputs(out, name):
+            if file.resolve() in sources:
+                raise UserError(f"--out '{out}': the result would overwrite the picture '{file}'; name another folder")
+    return names
+
+
+def _inputs(given: Sequence[Picture], out: Path | None) -> dict[str, Path | UInt8[Tensor, "3 H W"]]:
+    """Paths and pixels by the name of their results."""
+    paths = find_pictures([each for each in given if isinstance(each, str | os.PathLike)], out)
+    pixels = [_tensor(each) for each in given if not isinstance(each, str | os.PathLike)]
+    named = [*paths, *(Path(f"picture-{number}") for number in range(len(pixels)))]
+    names = name_outputs(named, out or Path(os.devnull))
+    return dict(zip(names, [*paths, *pixels], strict=True))
+
+
+def _tensor(picture: Image.Image | np.ndarray | Tensor) -> UInt8[Tensor, "3 H W"]:
+    """The pixels of a picture.
+
+    Raises:
+        UserError: It is no picture of 8 bits.
+    """
+    if isinstance(picture, Image.Image):
+        return to_bytes_tensor(picture.convert("RGB"))
+    pixels = torch.as_tensor(picture).cpu()
+    if pixels.dtype == torch.uint8 and pixels.ndim == 3 and 3 in (pixels.shape[0], pixels.shape[2]):
+        return (pixels if pixels.shape[0] == 3 else pixels.movedim(2, 0)).contiguous()
+    shape = " ".join(map(str, pixels.shape))
+    raise UserError(f"a picture must be pixels of 8 bits (uint8), [H W 3] or [3 H W], not {pixels.dtype} [{shape}]")
+
+
+def _mean(records: list[dict]) -> dict | None:
+    """The mean over the pictures of each figure that is not of their size."""
+    if not records:
+        return None
+    mean = {key: sum(record[key] for record in records) / len(records) for key in ("psnr", "code_length", "bits")}
+    ratios = {
+        factor: sum(record["ratios"][factor] for record in records) / len(records) for factor in records[0]["ratios"]
+    }
+    return {**mean, "ratios": ratios}
+
+
+def _outputs(out: Path, name: str) -> tuple[Path, Path]:
+    return out / f"{name}.png", out / f"{name}.coding.png"
+
+
+def _pixels(picture: UInt8[Tensor, "3 H W"]) -> UInt8[np.ndarray, "H W 3"]:
+    return np.asarray(to_picture(picture))
