@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.io.bundles import save_prior as save_prior
     from vltok.io.bundles import save_tokenizer as save_tokenizer
     from vltok.io.places import find_tokenizer as find_tokenizer
+    from vltok.pictures.single import load_image as load_image
     from vltok.verbs.build import build as build
     from vltok.verbs.detokenize import detokenize as detokenize
     from vltok.verbs.fitting import fit as fit
@@ -37,6 +38,7 @@ _LAZY = {
     "detokenize": "vltok.verbs.detokenize",
     "fit": "vltok.verbs.fitting",
     "find_tokenizer": "vltok.io.places",
+    "load_image": "vltok.pictures.single",
     "load_prior": "vltok.io.bundles",
     "load_tokenizer": "vltok.io.bundles",
     "reconstruct": "vltok.verbs.reconstruct",

@@ -12,7 +12,7 @@ from vltok.errors import UserError
 from vltok.interfaces import Tokenizer
 from vltok.measures.pixels import psnr, to_bytes
 from vltok.nn.precision import computing
-from vltok.pictures.transforms import to_unit_range
+from vltok.pictures.transforms import padded, to_unit_range
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +73,14 @@ def code_picture(
         UserError: The tokenizer does not take pictures of this size, or gives no numbers.
     """
     height, width = picture.shape[1:]
-    rows, columns = (_reflected(size, tokenizer.divisor).to(picture.device) for size in (height, width))
-    reconstruction = torch.empty(3, len(rows), len(columns), dtype=torch.uint8)
+    whole = padded(picture, tokenizer.divisor)
+    reconstruction = torch.empty(whole.shape, dtype=torch.uint8)
     length, grains = 0, []
     tile = tile if tokenizer.spec.gridded else tokenizer.divisor
-    for down in _tiles(len(rows), tile, tokenizer.divisor):
+    for down in _tiles(whole.shape[1], tile, tokenizer.divisor):
         grains.append([])
-        for across in _tiles(len(columns), tile, tokenizer.divisor):
-            pixels = picture[:, rows[down]][:, :, columns[across]]
+        for across in _tiles(whole.shape[2], tile, tokenizer.divisor):
+            pixels = whole[:, down, across]
             with computing(device):
                 codes = tokenizer.encode(to_unit_range(pixels)[None].to(device))
                 decoded = tokenizer.decode(codes)[0]
@@ -107,13 +107,6 @@ def picture_figures(picture: UInt8[Tensor, "3 H W"], coded: CodedPicture, spec: 
         ratios = {factor: n / coded.grains.numel() for factor, n in zip(spec.factors, counts, strict=True)}
     height, width = picture.shape[1:]
     return PictureFigures(width, height, ratio, coded.length, bits, ratios)
-
-
-def _reflected(size: int, divisor: int) -> Int[Tensor, " n"]:
-    """Which line of the picture stands at each line of the padded one: 0 1 2 3 2 1 0 1 … for a size of 4."""
-    places = torch.arange(math.ceil(size / divisor) * divisor)
-    period = max(2 * (size - 1), 1)
-    return torch.minimum(places % period, period - places % period) if size > 1 else torch.zeros_like(places)
 
 
 def _tiles(size: int, tile: int, divisor: int) -> list[slice]:

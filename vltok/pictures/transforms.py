@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -83,6 +83,19 @@ def to_bytes_tensor(image: Image.Image) -> UInt8[Tensor, "3 H W"]:
 def to_unit_range(pixels: UInt8[Tensor, "*b 3 H W"]) -> Float[Tensor, "*b 3 H W"]:
     """Pixels in 0 … 255 as floats in [-1, 1]."""
     return pixels.float().div_(127.5).sub_(1)
+
+
+def padded(pixels: Shaped[Tensor, "3 H W"], divisor: int) -> Shaped[Tensor, "3 _ _"]:
+    """A picture continued on the right and below by its own reflection, to sides that are multiples of a number."""
+    rows, columns = (_reflected(side, divisor).to(pixels.device) for side in pixels.shape[1:])
+    return pixels[:, rows][:, :, columns]
+
+
+def _reflected(side: int, divisor: int) -> Int[Tensor, " n"]:
+    """Which line of the picture stands at each line of the padded one: 0 1 2 3 2 1 0 1 … for a side of 4."""
+    places = torch.arange(math.ceil(side / divisor) * divisor)
+    period = max(2 * (side - 1), 1)
+    return torch.minimum(places % period, period - places % period) if side > 1 else torch.zeros_like(places)
 
 
 def to_tensor(image: Image.Image) -> Float[Tensor, "3 H W"]:
