@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.verbs.detokenize import detokenize as detokenize
     from vltok.verbs.fitting import fit as fit
     from vltok.verbs.reconstruct import reconstruct as reconstruct
+    from vltok.verbs.sample import sample as sample
     from vltok.verbs.tokenize import tokenize as tokenize
 
 # Imported on first use (PEP 562): `vltok --help` must not pay for torch.
@@ -42,6 +43,7 @@ _LAZY = {
     "load_prior": "vltok.io.bundles",
     "load_tokenizer": "vltok.io.bundles",
     "reconstruct": "vltok.verbs.reconstruct",
+    "sample": "vltok.verbs.sample",
     "save_prior": "vltok.io.bundles",
     "save_tokenizer": "vltok.io.bundles",
     "tokenize": "vltok.verbs.tokenize",

@@ -7,14 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image
 
 import vltok
 from vltok.cli.main import main
-from vltok.cli.sample import choose_labels
-from vltok.errors import UserError
 from vltok.io.bundles import fingerprint
 from vltok.sequences.manifest import CodeManifest
 
@@ -289,11 +286,3 @@ def test_a_prior_goes_on_where_it_was(project: Path, tmp_path: Path) -> None:
         patch.chdir(project)
         assert main(["fit", "--resume", "--out", str(run), "--trainer.max_steps", "6"]) == 0
     assert json.loads((run / "metrics.json").read_text())["protocol"]["steps"] == 6
-
-
-def test_labels_are_taken_in_turn() -> None:
-    assert choose_labels(None, None, 3) is None and choose_labels("none", 4, 3) is None
-    assert torch.equal(choose_labels(None, 2, 3), torch.tensor([0, 1, 0]))
-    assert torch.equal(choose_labels("7, 3", 8, 5), torch.tensor([7, 3, 7, 3, 7]))
-    with pytest.raises(UserError, match="this prior knows no classes"):
-        choose_labels("1", None, 3)

@@ -1,0 +1,54 @@
+"""`vltok.sample` as a notebook calls it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cli.exports import PRIOR, write_bundle, write_prior
+from vltok.errors import UserError
+from vltok.interfaces import SamplingConfig
+from vltok.io.bundles import fingerprint, load_prior, load_tokenizer
+from vltok.verbs.sample import choose_labels, sample
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundles")
+    write_bundle(folder / "tokenizer")
+    write_prior(folder / "prior", PRIOR, fingerprint(folder / "tokenizer"))
+    return folder
+
+
+def test_codes_and_pictures_come_back(bundles: Path) -> None:
+    told: list[tuple[int, int]] = []
+    found = sample(bundles / "prior", 5, batch_size=2, device="cpu", progress=lambda *numbers: told.append(numbers))
+    assert len(found.codes) == found.drawn == 5 and found.manifest is None
+    assert found.pictures.shape == (5, 3, 16, 16) and found.pictures.dtype == torch.uint8
+    assert told[0] == (0, 5) and told[-1] == (5, 5)
+    # objects draw what their bundles draw
+    prior, tokenizer = load_prior(bundles / "prior"), load_tokenizer(bundles / "tokenizer")
+    again = sample(prior.train(), 5, tokenizer=tokenizer)
+    assert again.codes.ids.tolist() == found.codes.ids.tolist() and prior.training
+
+
+def test_a_folder_is_written_where_one_is_asked_for(bundles: Path, tmp_path: Path) -> None:
+    found = sample(bundles / "prior", 3, tmp_path / "out", device="cpu", sampling=SamplingConfig(codes=10))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"pictures", "coding_maps", "codes", "grid.png"}
+    assert found.codes is None and found.manifest.statistics["length"]["histogram"] == {"10": 3}
+    more = sample(bundles / "prior", 5, tmp_path / "out", device="cpu", sampling=SamplingConfig(codes=10))
+    assert more.manifest.statistics["samples"] == 5
+
+
+def test_a_prior_alone_does_not_say_who_decodes(bundles: Path) -> None:
+    with pytest.raises(UserError, match="give --tokenizer"):
+        sample(load_prior(bundles / "prior"), 1)
+
+
+def test_labels_are_taken_in_turn() -> None:
+    assert choose_labels(None, None, 3) is None and choose_labels("none", 4, 3) is None
+    assert torch.equal(choose_labels(None, 2, 3), torch.tensor([0, 1, 0]))
+    assert torch.equal(choose_labels([7, 3], 8, 3), torch.tensor([7, 3, 7]))
+    assert torch.equal(choose_labels("7, 3", 8, 5), torch.tensor([7, 3, 7, 3, 7]))
+    with pytest.raises(UserError, match="this prior knows no classes"):
+        choose_labels("1", None, 3)

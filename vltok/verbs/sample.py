@@ -1,0 +1,287 @@
+"""`vltok.sample`: pictures that a prior draws."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+from torch import Tensor
+
+from vltok.codes import Codes
+from vltok.errors import UserError, check_seed, whole_number
+from vltok.figures.coding_maps import draw_coding_map
+from vltok.figures.grids import sample_grid
+from vltok.files import check_folder, written_whole
+from vltok.interfaces import Prior, SamplingConfig, Tokenizer
+from vltok.io.places import find_tokenizer, places_of
+from vltok.launchers import find_rank
+from vltok.measures.pixels import to_bytes, to_picture
+from vltok.nn.precision import computing
+from vltok.sequences.export import CodeExport
+from vltok.sequences.manifest import CodeManifest, ExportSettings
+from vltok.sequences.shards import CodeSample, codes_of
+from vltok.sequences.statistics import CodeCounts
+from vltok.verbs.coding import samples_of
+from vltok.verbs.counting import Progress, counted
+from vltok.verbs.inputs import OpenPrior, OpenTokenizer, open_prior, open_tokenizer
+
+_PICTURES, _MAPS, _GRID = "pictures", "coding_maps", "grid.png"
+_KINDS = (_PICTURES, _MAPS)
+_OF_GRID = 64
+_MAP_WIDTH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """What `sample` gave.
+
+    Attributes:
+        codes: The codes that were drawn, on the CPU; None where they were written to a folder.
+        pictures: Their pictures, `[b 3 H W]`; None where they were written to a folder.
+        manifest: Of a folder's codes; None without a folder, or where other processes still write their part.
+        drawn: How many were drawn by this call.
+    """
+
+    codes: Codes | None
+    pictures: UInt8[Tensor, "b 3 H W"] | None
+    manifest: CodeManifest | None
+    drawn: int
+
+
+def sample(
+    prior: Prior | str | os.PathLike,
+    count: int = 16,
+    out: str | os.PathLike | None = None,
+    *,
+    tokenizer: Tokenizer | str | os.PathLike | None = None,
+    sampling: SamplingConfig | None = None,
+    seed: int = 0,
+    labels: str | Sequence[int] | None = None,
+    batch_size: int = 16,
+    coding_maps: bool = True,
+    format: Literal["webdataset", "parquet"] = "webdataset",
+    shard_size: int = 500,
+    device: str | None = None,
+    trust: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Sampled:
+    """Draw pictures: a prior draws code sequences, its tokenizer decodes them.
+
+    A seed draws the same pictures in batches and shards of any size. Where a folder receives them, a call that was
+    stopped goes on from the last whole shard when it is made again, `count` may grow, and under torchrun or srun each
+    process takes its part.
+
+    Args:
+        prior: The prior, or its bundle: a folder, or `user/name`.
+        count: How many pictures to draw.
+        out: A folder that receives pictures, coding maps, codes and a grid; without it, codes and pictures are given
+            back, and nothing is written.
+        tokenizer: The tokenizer, or its bundle; by default where the prior's bundle says.
+        sampling: How tokens are drawn.
+        seed: Sets the random numbers.
+        labels: Classes, in turn: `[207, 360]`, `"207,360"`, `"all"` or `"none"`; all by default where there are any.
+        batch_size: Pictures that are drawn at the same time.
+        coding_maps: Whether a folder receives them.
+        format: Of a folder's codes: tar files, or Parquet.
+        shard_size: Sequences of a folder's shard.
+        device: `cpu`, `cuda` or `cuda:1`; by default where the prior is, or a GPU where there is one.
+        trust: Whether bundles may name more than registered components: see `load_prior`.
+        overwrite: Whether to replace another export in `out`, which stays until the new one is whole.
+        progress: Is told how many pictures are drawn.
+
+    Raises:
+        UserError: An argument is wrong, the prior or its tokenizer cannot be loaded, or nothing can be written.
+    """
+    for key, value in (("--count", count), ("--batch-size", batch_size), ("--shard-size", shard_size)):
+        whole_number(key, value, 1)
+    check_seed("--seed", seed)
+    folder = None if out is None else _checked(out)
+    rank, world_size, local_rank = find_rank(os.environ)
+    if not isinstance(tokenizer, Tokenizer):
+        tokenizer = _bundle(prior, tokenizer, trust)
+    sampling = SamplingConfig() if sampling is None else sampling
+    with (
+        open_prior(prior, device, trust=trust, local_rank=local_rank) as drawer,
+        open_tokenizer(tokenizer, drawer.device, trust=trust) as decoder,
+        computing(drawer.device),
+    ):
+        classes = choose_labels(labels, drawer.prior.classes, count)
+        drawing = _Drawing(drawer, decoder, sampling, seed, classes, batch_size)
+        if folder is None:
+            codes = drawing.codes(range(count), counted(progress, count))
+            parts = [drawing.pictures(codes[start : start + batch_size]) for start in range(0, count, batch_size)]
+            return Sampled(codes, to_bytes(torch.cat(parts)), None, count)
+        drawn = {
+            "--prior": drawer.fingerprint,
+            **{f"--{name.replace('_', '-')}": value for name, value in asdict(sampling).items()},
+            "--seed": seed,
+            "--labels": labels if labels is None or isinstance(labels, str) else ",".join(map(str, labels)),
+            "--coding-maps": coding_maps,
+        }
+        settings = ExportSettings(
+            tokenizer=decoder.fingerprint,
+            format=format,
+            shard_size=shard_size,
+            batch_size=batch_size,
+            precision=sampling.precision,
+            pictures=count,
+            input=hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest(),
+            options=json.loads(json.dumps({**drawn, "--count": count})),
+        )
+        export = CodeExport(
+            folder / "codes",
+            decoder.tokenizer.spec,
+            settings,
+            None,
+            rank,
+            world_size,
+            () if isinstance(tokenizer, Tokenizer) else places_of(tokenizer, folder / "codes"),
+            overwrite=overwrite,
+            grows=True,
+            pictures={kind: folder / kind for kind in _KINDS},
+        )
+        try:
+            pending = export.pending()
+            left = sum(len(export.pictures(shard)) for shard in pending)
+            mine = sum(len(export.pictures(shard)) for shard in export.shards[rank::world_size])
+            report = counted(progress, mine, mine - left)
+            for shard in pending:
+                kept, counts = export.kept(shard)
+                images = export.pictures(shard)[len(kept) :]
+                report(len(kept))
+                codes = drawing.codes(images, report)
+                kinds = {kind: export.folder_of(kind) for kind in _KINDS if kind == _PICTURES or coding_maps}
+                counts += CodeCounts.of(codes, decoder.tokenizer.spec, drawing.write(codes, images, kinds))
+                keys = [f"{image:06d}" for image in images]
+                export.write(shard, [*kept, *samples_of(codes, images, keys, codes.labels)], counts)
+            manifest = export.finish()
+        finally:
+            export.close()
+        if manifest is not None:
+            drawing.write_grid(manifest, folder)
+        return Sampled(None, None, manifest, left)
+
+
+def choose_labels(given: str | Sequence[int] | None, classes: int | None, count: int) -> Int[Tensor, " b"] | None:
+    """The class of each picture: those that are named, in turn.
+
+    Args:
+        given: ``207,360`` or ``[207, 360]``, ``all`` or ``none``; None for all where there are any.
+        classes: How many the prior knows, or None.
+        count: How many pictures.
+
+    Returns:
+        None for pictures of no class.
+
+    Raises:
+        UserError: There is no such class.
+    """
+    if given == "none" or (given is None and classes is None):
+        return None
+    text = given if given is None or isinstance(given, str) else ",".join(map(str, given))
+    if classes is None:
+        raise UserError(f"--labels is '{text}', but this prior knows no classes: leave it out")
+    if text in (None, "all"):
+        return torch.arange(count) % classes
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) < classes for part in parts):
+        raise UserError(
+            f"--labels must be numbers from 0 to {classes - 1}, as in 207,360, or 'all' or 'none', not '{text}'"
+        )
+    named = torch.tensor([int(part) for part in parts])
+    return named[torch.arange(count) % len(named)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawing:
+    """What pictures follow from."""
+
+    prior: OpenPrior
+    tokenizer: OpenTokenizer
+    sampling: SamplingConfig
+    seed: int
+    labels: Int[Tensor, " b"] | None
+    batch_size: int
+
+    def codes(self, images: range, report: Callable[[int], None]) -> Codes:
+        """The codes of some of the pictures, on the CPU."""
+        labels = self.labels
+        codes = self.prior.prior.sample(
+            len(images) if labels is None else labels[images.start : images.stop].to(self.prior.device),
+            self.sampling,
+            torch.Generator().manual_seed(self.seed),
+            self.batch_size,
+            images.start,
+            report,
+        ).to("cpu")
+        return codes.validate(self.tokenizer.tokenizer.spec)
+
+    @torch.inference_mode()
+    def pictures(self, codes: Codes) -> Float[Tensor, "b 3 H W"]:
+        """The pictures of a batch of codes, on the CPU."""
+        with computing(self.tokenizer.device):
+            return self.tokenizer.tokenizer.decode(codes.to(self.tokenizer.device)).float().clamp(-1, 1).cpu()
+
+    def write(self, codes: Codes, images: range, folders: Mapping[str, Path]) -> int:
+        """Write the pictures of codes, and coding maps where there is a folder for them; the number of pixels."""
+        spec, pixels = self.tokenizer.tokenizer.spec, 0
+        with ThreadPoolExecutor() as writers:  # encoding PNGs takes longer than decoding codes
+            for start in range(0, len(images), self.batch_size):
+                batch = codes[start : start + self.batch_size]
+                decoded = self.pictures(batch)
+                pixels += decoded[:, 0].numel()
+                kinds = {_PICTURES: decoded}
+                if _MAPS in folders and spec.gridded:
+                    scale = max(1, round(_MAP_WIDTH / decoded.shape[3]))
+                    beneath = decoded.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
+                    kinds[_MAPS] = draw_coding_map(beneath, batch.require_grains(), spec)
+                for kind, pictures in kinds.items():
+                    paths = [folders[kind] / f"{image:06d}.png" for image in images[start : start + self.batch_size]]
+                    for _ in writers.map(_save, paths, map(to_picture, to_bytes(pictures))):
+                        pass  # an error in a thread is raised here
+        return pixels
+
+    def write_grid(self, manifest: CodeManifest, out: Path) -> None:
+        """Write the first pictures of a folder at one look."""
+        samples: list[CodeSample] = []
+        for shard in manifest.shards:
+            samples += manifest.read_samples(out / "codes", shard)
+            if len(samples) >= _OF_GRID:
+                break
+        codes = codes_of(samples[:_OF_GRID])
+        _save(out / _GRID, sample_grid(self.pictures(codes), codes, self.tokenizer.tokenizer.spec))
+
+
+def _checked(out: str | os.PathLike) -> Path:
+    folder = check_folder("--out", out)
+    others = sorted({path.name for path in folder.iterdir()} - {*_KINDS, "codes", _GRID}) if folder.is_dir() else []
+    if others:
+        raise UserError(f"--out '{folder}' holds other files (such as {others[0]}): give an empty folder")
+    return folder
+
+
+def _bundle(prior: Prior | str | os.PathLike, given: str | os.PathLike | None, trust: bool) -> str | os.PathLike:
+    """Where the bundle of the tokenizer is whose codes a prior draws."""
+    if not isinstance(prior, Prior):
+        return find_tokenizer(prior, given, trust=trust)
+    if given is None:
+        raise UserError("a prior that no bundle holds does not say which tokenizer decodes its codes: give --tokenizer")
+    return given
+
+
+def _save(path: Path, picture: Image.Image) -> None:
+    try:
+        with written_whole(path) as file:
+            picture.save(file)
+    except OSError as error:
+        raise UserError(f"cannot write '{path}': {error.strerror or error}") from error
