@@ -24,8 +24,9 @@ from vltok.evaluation.adaptation import Crops, adaptive, measure_adaptation
 from vltok.evaluation.pictures import PictureFigures, code_picture, picture_figures
 from vltok.figures.coding_maps import draw_picture_coding_map
 from vltok.files import alone_in, check_folder, safe_name, written_whole
+from vltok.images import image_batch
 from vltok.interfaces import Tokenizer
-from vltok.measures.pixels import to_picture
+from vltok.measures.pixels import to_bytes, to_picture
 from vltok.pictures.decoding import EXTENSIONS, CorruptPicture, decode
 from vltok.pictures.transforms import to_bytes_tensor
 from vltok.verbs.inputs import OpenTokenizer, open_tokenizer
@@ -33,7 +34,7 @@ from vltok.verbs.inputs import OpenTokenizer, open_tokenizer
 _LOG = logging.getLogger(__name__)
 #: Regions of each crop on which adaptation is measured; there are up to four crops of a picture.
 _REGIONS = 16
-#: A picture: a path, a folder of pictures, a pattern; or pixels of 8 bits, `[H W 3]` or `[3 H W]`.
+#: A path, a folder of pictures, a pattern; or what `vltok.images.image_batch` takes.
 Picture = str | os.PathLike | Image.Image | np.ndarray | Tensor
 
 
@@ -91,7 +92,7 @@ def reconstruct(
     Args:
         tokenizer: The tokenizer, or its bundle: a folder, or `user/name`.
         pictures: One or more: paths of pictures, of folders of them, patterns such as `a/**/*.jpg`, Pillow's images, or
-            pixels of 8 bits, `[H W 3]` or `[3 H W]`.
+            arrays and tensors of one image or a batch: uint8, or floats in [-1, 1].
         out: A folder that receives each picture's reconstruction and coding map, and `metrics.json`; without it they
             are given back, and nothing is written.
         tile: A picture with a longer side, in pixels, is coded in tiles of about equal size, each as a picture of its
@@ -241,25 +242,11 @@ def name_outputs(pictures: Sequence[Path], out: Path) -> list[str]:
 def _inputs(given: Sequence[Picture], out: Path | None) -> dict[str, Path | UInt8[Tensor, "3 H W"]]:
     """Paths and pixels by the name of their results."""
     paths = find_pictures([each for each in given if isinstance(each, str | os.PathLike)], out)
-    pixels = [_tensor(each) for each in given if not isinstance(each, str | os.PathLike)]
+    images = [to_bytes(image_batch(each, None).cpu()) for each in given if not isinstance(each, str | os.PathLike)]
+    pixels = [each for batch in images for each in batch]
     named = [*paths, *(Path(f"picture-{number}") for number in range(len(pixels)))]
     names = name_outputs(named, out or Path(os.devnull))
     return dict(zip(names, [*paths, *pixels], strict=True))
-
-
-def _tensor(picture: Image.Image | np.ndarray | Tensor) -> UInt8[Tensor, "3 H W"]:
-    """The pixels of a picture.
-
-    Raises:
-        UserError: It is no picture of 8 bits.
-    """
-    if isinstance(picture, Image.Image):
-        return to_bytes_tensor(picture.convert("RGB"))
-    pixels = torch.as_tensor(picture).cpu()
-    if pixels.dtype == torch.uint8 and pixels.ndim == 3 and 3 in (pixels.shape[0], pixels.shape[2]):
-        return (pixels if pixels.shape[0] == 3 else pixels.movedim(2, 0)).contiguous()
-    shape = " ".join(map(str, pixels.shape))
-    raise UserError(f"a picture must be pixels of 8 bits (uint8), [H W 3] or [3 H W], not {pixels.dtype} [{shape}]")
 
 
 def _mean(records: list[dict]) -> dict | None:
