@@ -361,6 +361,13 @@ def test_what_is_asked_of_the_tokenizer(gate, budget, length, ratios) -> None:
     assert tokenizer.target_ratios == (None if ratios is None else Ratios((8, 4), ratios))
 
 
+def test_a_budget_beside_a_gate_that_keeps_its_ratios_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match=r"the budget has no effect: .* \{8: 0.75, 4: 0.25\} itself, .* 1.75 codes"):
+        tokenizer = tiny((4, 8), EntropyGate({4: 0.25, 8: 0.75}), budget=CodeLengthBudget(30.0, [4, 8]))
+    assert tokenizer.expected_length(32, 32) == 28
+    assert tokenizer.target_ratios == Ratios((8, 4), (0.75, 0.25))
+
+
 def test_a_fixed_gate_of_one_granularity_makes_a_vqgan() -> None:
     tokenizer = DQVAE(
         VQGANEncoder([4], width=32, multipliers=[1, 1, 1], blocks=1, attention_factors=[4], channels=16),

@@ -3,14 +3,18 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
+import vltok
 from vltok.codes import CodeSpec
 from vltok.errors import UserError
+from vltok.pictures.photos import Photos
 from vltok.priors.raster_scan import RasterScan
 from vltok.sequences.data import CodeData
 from vltok.testing.priors import random_codes
-from vltok.training.suitability import check_codes
+from vltok.training.suitability import check_codes, check_images
 
+from ..cli.runs import dq_vae
 from ..sequences.code_exports import export_codes
 
 
@@ -20,3 +24,12 @@ def test_a_prior_of_a_grid_is_not_trained_on_plain_sequences(tmp_path: Path) -> 
     prior = RasterScan(16, (4, 8), (2, 2), width=16, heads=2, position_layers=1, content_layers=1)
     with pytest.raises(UserError, match=r"factors \[8, 4\], but the codes in .* lie on no grid: give a prior"):
         check_codes(prior, CodeData(root=str(tmp_path)))
+
+
+def test_a_gate_that_nothing_holds_is_warned_of() -> None:
+    model = yaml.safe_load(dq_vae("feature, init_args: {channels: 8, granularities: 2, norm_groups: 2}"))["model"]
+    recipe = model["init_args"]["tokenizer"]
+    with pytest.warns(UserWarning, match="nothing holds the code length"):
+        check_images(vltok.build(recipe), Photos(size=16, batch_size=4))
+    with pytest.raises(UserError, match=r"data\.size is 20, but must be a multiple of 8"):
+        check_images(vltok.build(recipe), Photos(size=20, batch_size=4))

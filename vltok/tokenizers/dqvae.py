@@ -1,6 +1,7 @@
 """DQ-VAE: the tokenizer that gives each region of an image as many codes as it needs (section 3.2)."""
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -91,7 +92,7 @@ class DQVAE(Tokenizer, Adaptive):
     @property
     def target_ratios(self) -> Ratios | None:
         if self.budget is not None:
-            return self.budget.ratios
+            return self.budget.ratios or self.gate.ratios
         if isinstance(self.gate, FixedGate):  # knows a granularity, but not the factors
             shares = [float(k == self.gate.granularity) for k in range(self.gate.granularities)]
             return Ratios(self._spec.factors, tuple(shares))
@@ -100,7 +101,8 @@ class DQVAE(Tokenizer, Adaptive):
     def expected_length(self, height: int, width: int) -> float | None:
         self._check_size(height, width)
         regions = (height // self.divisor) * (width // self.divisor)
-        if self.budget is not None:
+        # a gate that keeps its ratios itself keeps them whatever the budget asks for
+        if self.gate.ratios is None and self.budget is not None:
             return self.budget.expected_length(regions)
         return None if self.target_ratios is None else regions * self.target_ratios.codes_per_region
 
@@ -240,6 +242,12 @@ def _check_fit(encoder: Encoder, gate: Gate, decoder: Decoder, budget: Budget | 
         raise UserError(
             f"gate.ratios {_by_factor(gate.ratios)} and budget.ratios {_by_factor(budget.ratios)} differ; this "
             f"gate keeps its ratios itself: give the same, or no budget"
+        )
+    if budget is not None and budget.ratios is None and gate.ratios is not None:
+        warnings.warn(
+            f"the budget has no effect: this gate keeps its ratios {_by_factor(gate.ratios)} itself, which come to "
+            f"{gate.ratios.codes_per_region:g} codes a region; change gate.ratios, and leave the budget out",
+            stacklevel=3,
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from lightning.pytorch import LightningDataModule
 
 from vltok.errors import UserError
@@ -26,6 +28,12 @@ def check_images(tokenizer: Tokenizer, data: LightningDataModule) -> None:
         raise UserError(
             f"data.size is {data.size}, but must be a multiple of {divisor}, the tokenizer's coarsest factor; "
             f"the nearest is {near}"
+        )
+    if len(tokenizer.spec.factors or ()) > 1 and tokenizer.expected_length(data.size, data.size) is None:
+        warnings.warn(
+            "nothing holds the code length: neither the gate nor a budget says how many regions shall be fine; give "
+            "model.tokenizer.budget, such as ratio",
+            stacklevel=2,
         )
 
 
