@@ -4,12 +4,14 @@ import copy
 import dataclasses
 import math
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from vltok.codes import Codes, CodeSpec, Ratios
 from vltok.errors import UserError
@@ -385,3 +387,41 @@ def test_values_with_an_axis_too_many_are_refused(name: str) -> None:
     changed = dataclasses.replace(GOOD, **{name: getattr(GOOD, name)[None]})
     with pytest.raises(UserError, match=rf"{name} of codes must have the shape \["):
         changed.validate(SPEC)
+
+
+def test_codes_come_back_from_their_file(tmp_path: Path) -> None:
+    plain = Codes(torch.tensor([3, 1, 4]), torch.tensor([1, 0, 2]))
+    shared = Codes(plain.lengths, plain.lengths)
+    for number, codes in enumerate([GOOD, plain, shared, four(), four()[[]], four()[1]]):
+        codes.save(tmp_path / f"{number}.codes")
+        assert Codes.load(tmp_path / f"{number}.codes").equal(codes)
+    assert Codes.load(tmp_path / "0.codes", SPEC).equal(GOOD)
+    with pytest.raises(UserError, match="outside a codebook of 2"):
+        Codes.load(tmp_path / "1.codes", CodeSpec(2, max_length=4))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_file_of_no_codes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "codes"
+    about = {"format": "vltok codes", "version": "1"}
+    ids, lengths = torch.tensor([3, 1, 4]), torch.tensor([1, 2])
+
+    def refused(message: str) -> None:
+        with pytest.raises(UserError, match=rf"codes' is no file of codes, or is damaged: .*{message}"):
+            Codes.load(path)
+
+    refused("No such file")
+    path.write_bytes(b"rubbish")
+    refused("")
+    for written, metadata, message in [
+        ({"ids": ids, "lengths": lengths}, {}, "not written by Codes.save"),
+        ({"ids": ids}, about, "not written by Codes.save"),
+        ({"ids": ids, "lengths": lengths, "more": ids}, about, "not written by Codes.save"),
+        ({"ids": ids.float(), "lengths": lengths}, about, "ids of codes must be whole numbers"),
+        ({"ids": ids, "lengths": lengths[:, None]}, about, "lengths of codes must have the shape"),
+        ({"ids": ids, "lengths": lengths + 1}, about, "the lengths sum to 5, but there are 3 ids"),
+        ({"ids": ids, "lengths": torch.tensor([4, -1])}, about, "an image has -1 codes"),
+        ({"ids": ids, "lengths": lengths, "labels": ids}, about, "there are 3 labels for 2 images"),
+    ]:
+        save_file({name: value.clone() for name, value in written.items()}, path, metadata)
+        refused(message)

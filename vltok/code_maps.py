@@ -1,0 +1,52 @@
+"""Where packed codes lie on the finest grid.
+
+Axis letters: b image, h w grid of regions, H W cells of the finest grid.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import repeat
+from jaxtyping import Int, Shaped
+from torch import Tensor
+
+from vltok.code_spec import CodeSpec
+
+
+def replicated(grid: Shaped[Tensor, "b h w"], times: int) -> Shaped[Tensor, "b H W"]:
+    """Each cell as times × times cells."""
+    return repeat(grid, "b h w -> b (h down) (w across)", down=times, across=times)
+
+
+def code_lengths(grains: Int[Tensor, "b h w"], spec: CodeSpec) -> Int[Tensor, " b"]:
+    """The code length of each image."""
+    # granularity by granularity: a table of the codes per region would have to be copied to the device
+    return torch.stack(
+        [(grains == granularity).sum(dim=(1, 2)) * codes for granularity, codes in enumerate(spec.codes_per_region)]
+    ).sum(dim=0)
+
+
+def code_slots(grains: Int[Tensor, "b h w"], spec: CodeSpec) -> tuple[Int[Tensor, "b H W"], Int[Tensor, " b"]]:
+    """For each cell of the finest grid, which of the packed codes lies there; and the code length of each image."""
+    lengths = code_lengths(grains, spec)
+    # where the codes of the granularity at hand start, in each image
+    start = lengths.cumsum(0) - lengths
+    slots = torch.zeros_like(replicated(grains, spec.sides[-1]), dtype=torch.long)
+    for granularity, side in enumerate(spec.sides):
+        here = replicated(grains == granularity, side)
+        flat = here.flatten(1).long()
+        rank = (flat.cumsum(1) - flat).view(here.shape) + start[:, None, None]
+        times = spec.sides[-1] // side
+        slots = torch.where(replicated(here, times), replicated(rank, times), slots)
+        start = start + flat.sum(1)
+    return slots, lengths
+
+
+def top_left(code_map: Int[Tensor, "b H W"], grains: Int[Tensor, "b h w"], spec: CodeSpec) -> Int[Tensor, "b H W"]:
+    """Every cell takes the value at the top left of the square that its code covers."""
+    finest = replicated(grains, spec.sides[-1])
+    result = code_map
+    for granularity, side in enumerate(spec.sides):
+        step = spec.sides[-1] // side
+        result = torch.where(finest == granularity, replicated(code_map[:, ::step, ::step], step), result)
+    return result
