@@ -23,7 +23,7 @@ def installed(
     Args:
         folder: Where to write it.
         name: Its name.
-        entry_points: For each kind of component, or ``part``, names and targets.
+        entry_points: For each kind of component, or ``kinds`` to declare some, names and targets.
         source: The module's text.
         requires: What it depends on.
     """
@@ -45,4 +45,4 @@ def installed(
 
 
 def _group(kind: str) -> str:
-    return registry.PARTS if kind == "part" else registry.KINDS[kind][0]
+    return registry.KINDS[kind][0] if kind in registry.KINDS else f"vltok.{kind}"

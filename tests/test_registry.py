@@ -28,6 +28,8 @@ def install(tmp_path: Path):
         yield install
 
 
+#: The type of what stands at the top of a recipe that holds a gate alone.
+GATE = {"gate": registry.interface_of("gate")}
 WORKING = """
 from vltok.tokenizers.gates import FixedGate
 class Plain(FixedGate):
@@ -53,8 +55,8 @@ def test_reading_imports_nothing(install) -> None:
 def test_reading_does_not_import_torch() -> None:
     script = (
         "import json, sys; from vltok import registry; "
-        "[registry.components(kind) for kind in registry.KINDS]; "
-        "registry.resolve_names({'gate': {'class_path': 'entropy'}}); "
+        "[registry.components(kind) for kind in registry.kinds()]; "
+        "registry.path_of('gate', 'entropy'); "
         "print(json.dumps([name for name in ('torch', 'lightning', 'timm', 'numpy') if name in sys.modules]))"
     )
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -103,10 +105,11 @@ def test_a_built_in_name_that_a_plugin_claims(install) -> None:
     with pytest.raises(
         UserError, match=r"usurper 1\.5 and vltok .*usurper_module\.Plain or vltok\.tokenizers\.gates\.F"
     ):
-        registry.resolve_names({"gate": "fixed"})
+        registry.path_of("gate", "fixed")
     for path in ("vltok.tokenizers.gates.FixedGate", "usurper_module.Plain"):
-        assert registry.resolve_names({"gate": path}) == {"gate": path}
-    assert registry.resolve_names({"gate": "entropy"}) == {"gate": "vltok.tokenizers.gates.EntropyGate"}
+        tree = {"gate": {"class_path": path}}
+        assert with_names(tree, GATE) == tree
+    assert registry.path_of("gate", "entropy") == "vltok.tokenizers.gates.EntropyGate"
 
 
 PARTIAL = """
@@ -145,7 +148,7 @@ def test_a_plugin_that_leaves_methods_undefined(install) -> None:
 def test_a_plugin_for_this_version(install, requires) -> None:
     install("fitting", {"plain": "fitting_module:Plain"}, WORKING, requires)
     assert registry.find("gate", "plain").load().__name__ == "Plain"
-    assert registry.resolve_names({"gate": "plain"}) == {"gate": "fitting_module.Plain"}
+    assert registry.path_of("gate", "plain") == "fitting_module.Plain"
 
 
 @pytest.mark.parametrize("requires", [["vltok>=1000"], ["vltok[parquet]>=1000", "torch"], ["vltok", "vltok>=1000"]])
@@ -158,17 +161,16 @@ def test_a_plugin_for_a_later_version_is_not_even_imported(install, requires) ->
     with pytest.raises(UserError, match=expected):
         registry.find("gate", "plain").load()
     with pytest.raises(UserError, match=expected):
-        registry.resolve_names({"model": {"gate": {"class_path": "plain"}}})
+        registry.path_of("gate", "plain")
 
 
 def test_naming_a_broken_plugin_says_so_and_leaves_the_others_alone(install) -> None:
     install("broken", {"broken": "broken_module:FixedGate"}, "raise RuntimeError('two\\nlines')")
     with pytest.raises(UserError, match=r"^gate 'broken' of broken 1\.5 .*: RuntimeError: two lines$"):
-        registry.resolve_names({"gate": "broken"})
-    tree = {"gate": {"class_path": "fixed"}}
+        registry.path_of("gate", "broken")
     # the broken one's class has the same name
-    assert with_names(registry.resolve_names(tree)) == tree
-    assert with_names({"gate": "vltok.tokenizers.dqvae.FixedGate"}) == {"gate": "fixed"}
+    tree = {"gate": {"class_path": "vltok.tokenizers.gates.FixedGate"}}
+    assert with_names(tree, GATE) == {"gate": {"class_path": "fixed"}}
 
 
 def test_a_name_that_is_not_there() -> None:
@@ -178,32 +180,39 @@ def test_a_name_that_is_not_there() -> None:
         registry.components("gates")
 
 
-def test_names_in_a_recipe_become_class_paths() -> None:
-    recipe = {
-        "model": {
-            "tokenizer": {
-                "class_path": "dq-vae",
-                "init_args": {
-                    "gate": "fixed",
-                    "encoder": {"class_path": "my.Encoder", "init_args": {"factors": [8, 16]}},
-                    "budget": None,
-                },
-            }
-        },
-        "steps": 5,
-        "callbacks": [{"class_path": "entropy"}],
-    }
-    resolved = registry.resolve_names(recipe)
-    tokenizer = resolved["model"]["tokenizer"]
-    assert tokenizer["class_path"] == "vltok.tokenizers.dqvae.DQVAE"
-    assert tokenizer["init_args"]["gate"] == "vltok.tokenizers.gates.FixedGate"
-    assert tokenizer["init_args"]["encoder"] == recipe["model"]["tokenizer"]["init_args"]["encoder"]
-    assert tokenizer["init_args"]["budget"] is None
-    dotted = registry.resolve_names({"model.tokenizer.gate": "fixed"})
-    assert dotted == {"model.tokenizer.gate": tokenizer["init_args"]["gate"]}
-    assert (resolved["steps"], resolved["callbacks"]) == (recipe["steps"], recipe["callbacks"])
-    with pytest.raises(UserError, match="no gate is called 'fixd'"):
-        registry.resolve_names({"gate": {"class_path": "fixd"}})
+KIND = """
+class Shape: pass
+class Round(Shape): pass
+class Other: pass
+"""
+
+
+def test_a_plugin_brings_a_kind_of_its_own(tmp_path: Path) -> None:
+    points = {"kinds": {"shape": "shapes_module:Shape"}, "shape": {"round": "shapes_module:Round"}}
+    with installed(tmp_path, "shapes", points, KIND):
+        assert registry.kinds()["shape"] == ("vltok.shape", "shapes_module:Shape")
+        assert "shapes_module" not in sys.modules
+        found = registry.find("shape", "round").load()
+        assert registry.kind_of(found) == "shape" and registry.kind_of(registry.interface_of("shape")) == "shape"
+        assert registry.registered("shapes_module.Round") is found
+        assert [each.name for each in registry.registrations(found)] == ["round"]
+        with pytest.raises(UserError, match=r"no shape is called 'roundd'.*did you mean 'round'"):
+            registry.find("shape", "roundd")
+    assert "shape" not in registry.kinds() and registry.kind_of(found) is None
+
+
+def test_a_kind_that_is_there_already_stays_what_it_is(tmp_path: Path) -> None:
+    points = {"kinds": {"gate": "usurper_module:Other"}}
+    warns = pytest.warns(UserWarning, match="'gate' of usurper is left out: vltok has one")
+    with installed(tmp_path, "usurper", points, KIND), warns:
+        assert registry.kinds()["gate"] == registry.KINDS["gate"]
+
+
+def test_the_kind_of_a_class_is_that_of_its_interface() -> None:
+    for kind in registry.KINDS:
+        assert registry.kind_of(registry.interface_of(kind)) == kind
+    assert registry.kind_of(registry.find("data", "folder").load()) == "data"
+    assert registry.kind_of(dict) is None
 
 
 def test_every_built_in_component_has_a_kind_and_a_module() -> None:

@@ -5,7 +5,8 @@ Reading it imports nothing. A component is declared in its distribution's ``pypr
     [project.entry-points."vltok.gates"]
     my-gate = "my_package.gates:MyGate"
 
-and named in a recipe by ``class_path: my-gate``. vltok's own components are declared in the same way.
+and named in a recipe by ``class_path: my-gate``. vltok's own components are declared in the same way. A plug-in may add
+kinds of its own (`MORE_KINDS`).
 """
 
 import functools
@@ -14,6 +15,7 @@ import importlib.metadata
 import inspect
 import os
 import sys
+import warnings
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +28,7 @@ from vltok.errors import UserError, unknown
 from vltok.extras import remedy
 from vltok.version import __version__
 
-#: Each kind of component, which is also the name of the recipe key that holds one: its entry-point group and the
-#: interface that its classes implement.
+#: vltok's own kinds of component: the entry-point group of each, and the interface that its classes implement.
 KINDS = {
     "tokenizer": ("vltok.tokenizers", "vltok.interfaces:Tokenizer"),
     "prior": ("vltok.priors", "vltok.interfaces:Prior"),
@@ -42,9 +43,9 @@ KINDS = {
     "importer": ("vltok.importers", "vltok.io.importers.base:Importer"),
 }
 
-
-#: The group in which a plug-in declares classes of a kind of its own, so that bundles may name them.
-PARTS = "vltok.parts"
+#: The group in which a plug-in declares a kind of its own: ``length-policy = "package.module:Interface"``. The
+#: components of that kind then stand in the group ``vltok.length-policy``.
+MORE_KINDS = "vltok.kinds"
 
 #: The distribution whose interfaces components implement.
 OWN = "vltok"
@@ -55,7 +56,7 @@ class Component:
     """One registered component, not yet imported.
 
     Attributes:
-        kind: A key of `KINDS`.
+        kind: One of `kinds`.
         name: The name that recipes use.
         target: ``package.module:Class``.
         distribution: The distribution that declares it.
@@ -104,9 +105,36 @@ class Component:
         return loaded
 
 
+def kinds() -> dict[str, tuple[str, str]]:
+    """Every kind of component: its entry-point group, and the interface that its classes implement.
+
+    Of two that have the same name, the first counts, and a warning names the other.
+    """
+    found, owners = dict(KINDS), dict.fromkeys(KINDS, OWN)
+    for kind, target, owner, *_ in _declared(MORE_KINDS):
+        if kind in found and found[kind][1] != target:
+            warnings.warn(
+                f"kind '{kind}' of {owner} is left out: {owners[kind]} has one of that name; uninstall one",
+                stacklevel=2,
+            )
+        else:
+            found[kind], owners[kind] = (f"vltok.{kind}", target), owner
+    return found
+
+
 def interface_of(kind: str) -> type:
     """What the classes of a kind implement."""
-    return _import(KINDS[kind][1])
+    return _import(kinds()[kind][1])
+
+
+def kind_of(component: type) -> str | None:
+    """The kind whose interface a class is or implements; the most specific one, or None."""
+    every = kinds()
+    for base in component.__mro__:
+        for kind, (_, interface) in every.items():
+            if interface.endswith(f":{base.__qualname__}") and _import(interface) is base:
+                return kind
+    return None
 
 
 def components(kind: str) -> tuple[Component, ...]:
@@ -115,36 +143,23 @@ def components(kind: str) -> tuple[Component, ...]:
     Raises:
         UserError: There is no such kind.
     """
-    if kind not in KINDS:
-        raise unknown("kind of component", kind, KINDS)
-    found = {
-        Component(
-            kind,
-            point.name,
-            point.value.partition("[")[0].replace(" ", ""),
-            point.dist.metadata["Name"],
-            point.dist.version,
-            _required(point.dist),
-        )
-        for point in _entry_points(KINDS[kind][0])
-    }
+    every = kinds()
+    if kind not in every:
+        raise unknown("kind of component", kind, every)
+    found = {Component(kind, *declared) for declared in _declared(every[kind][0])}
     return tuple(sorted(found, key=lambda component: (component.name, component.distribution)))
 
 
-def registered(class_path: str, kind: str | None = None) -> type | None:
-    """The class that a dotted path means, where it is that of a registered component or part of a plug-in; else None.
+def registered(class_path: str) -> type | None:
+    """The class that a dotted path means, where it is that of a registered component; else None.
 
     Nothing but registered components is imported: a path that is none of theirs is not followed.
-
-    Args:
-        class_path: A dotted path.
-        kind: A key of `KINDS`, where only its components count.
 
     Raises:
         UserError: It is that of a component which cannot be used.
     """
     module, _, name = class_path.rpartition(".")
-    for component in [each for kind in ([kind] if kind in KINDS else KINDS) for each in components(kind)]:
+    for component in (each for kind in kinds() for each in components(kind)):
         if component.class_path == class_path:
             return component.load()
         # a package may show a class under a shorter path than that where it is written, or register the shorter one
@@ -154,18 +169,25 @@ def registered(class_path: str, kind: str | None = None) -> type | None:
             found = component.load()
             if getattr(sys.modules.get(module), name, None) is found:
                 return found
-    for point in _entry_points(PARTS):
-        if point.value.replace(":", ".") == class_path:
-            found = _import(point.value)
-            return found if isinstance(found, type) else None
     return None
+
+
+def registrations(loaded: object) -> Iterator[Component]:
+    """Every component that is a class, under whatever dotted path."""
+    for component in (each for kind in kinds() for each in components(kind)):
+        if component.class_path.rpartition(".")[2] == getattr(loaded, "__name__", None):
+            try:
+                if component.load() is loaded:
+                    yield component
+            except UserError:  # one that does not load is none
+                continue
 
 
 def find(kind: str, name: str, distributions: Collection[str] = ()) -> Component:
     """The component of a kind that has a name, without importing it.
 
     Args:
-        kind: A key of `KINDS`.
+        kind: One of `kinds`.
         name: Its name.
         distributions: Those that count where several claim the name; without them, none does.
 
@@ -198,50 +220,39 @@ def path_of(kind: str, name: str, distributions: Collection[str] = ()) -> str:
     return component.class_path
 
 
-def resolve_names(tree: Any, kind: str | None = None, distributions: Collection[str] = ()) -> Any:
-    """A recipe with every component's registered name replaced by the dotted path of its class.
-
-    A component stands under the key of its kind (``gate: {class_path: entropy}``, or short ``gate: entropy``), of which
-    the last part counts (``model.tokenizer.gate: entropy``).
-    Dotted paths stay as they are, and so do those of files.
-
-    Args:
-        tree: What YAML or JSON gave: nested dictionaries, lists and scalars.
-        kind: The kind of component that `tree` itself describes, where its key says so.
-        distributions: Those that count where several claim a name.
-
-    Raises:
-        UserError: A name that is not registered, that several claim, or of a plugin that cannot be used.
-    """
-    if isinstance(tree, dict):
-        resolved = {}
-        for key, value in tree.items():
-            last = str(key).rpartition(".")[2]
-            means = last if last in KINDS else kind if key == "class_path" else None
-            resolved[key] = resolve_names(value, means, distributions)
-        return resolved
-    if isinstance(tree, list):
-        return [resolve_names(item, None, distributions) for item in tree]
-    if isinstance(tree, str) and kind is not None and "." not in tree and "/" not in tree:
-        return path_of(kind, tree, distributions)
-    return tree
-
-
-def _entry_points(group: str) -> Iterator[importlib.metadata.EntryPoint]:
-    """Those of a group that installed distributions declare.
+def _declared(group: str) -> tuple[tuple[str, ...], ...]:
+    """What installed distributions declare in a group: the fields of `Component` from the name on.
 
     What lies in the current folder is not installed, though Python looks for modules there when it is started without
     a script: else a folder that somebody gave could declare components of its own.
     """
     here = os.path.realpath(os.getcwd())
     places = [place for place in sys.path if os.path.realpath(place) != here]
+    return _declarations(tuple((place, _changed(place)) for place in places)).get(group, ())
+
+
+@functools.lru_cache(maxsize=1)
+def _declarations(places: tuple[tuple[str, int | None], ...]) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """The same of every group, by folders and when they were changed."""
+    found: dict[str, tuple[tuple[str, ...], ...]] = {}
     seen: set[str] = set()
-    for distribution in importlib.metadata.distributions(path=places):
-        points = [point for point in distribution.entry_points if point.group == group]
-        name = canonicalize_name(distribution.metadata["Name"]) if points else ""
-        if points and name not in seen:  # of one that is installed twice, the first counts, as for imports
-            seen.add(name)
-            yield from points
+    for distribution in importlib.metadata.distributions(path=[place for place, _ in places]):
+        points = [point for point in distribution.entry_points if point.group.startswith(f"{OWN}.")]
+        name = distribution.metadata["Name"] if points else ""
+        if points and canonicalize_name(name) not in seen:  # of one that is installed twice, the first counts
+            seen.add(canonicalize_name(name))
+            common = (name, distribution.version, _required(distribution))
+            for point in points:
+                target = point.value.partition("[")[0].replace(" ", "")
+                found[point.group] = (*found.get(point.group, ()), (point.name, target, *common))
+    return found
+
+
+def _changed(place: str) -> int | None:
+    try:
+        return os.stat(place).st_mtime_ns
+    except OSError:
+        return None
 
 
 def _required(distribution: importlib.metadata.Distribution) -> str:

@@ -114,11 +114,11 @@ def test_wrong_arguments_are_one_line_without_usage(capsys: pytest.CaptureFixtur
     assert shown.count("\n") == 1 and "--nothing" in shown
 
 
-def test_a_misspelt_name_is_told_before_torch_is_loaded() -> None:
+def test_a_recipe_that_cannot_be_read_is_told_before_torch_is_loaded() -> None:
     program = (
         "import sys; from vltok.cli.main import main; "
-        "code = main(['fit', '--model.tokenizer.gate', 'entropi']); print(code, 'torch' in sys.modules)"
+        "code = main(['fit', '--config', 'nowhere.yaml']); print(code, 'torch' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout == "1 False\n"
-    assert "did you mean 'entropy'?" in run.stderr
+    assert "recipe 'nowhere.yaml' cannot be read" in run.stderr

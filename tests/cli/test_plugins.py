@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vltok.cli.main import main
-from vltok.registry import KINDS, components
+from vltok.registry import components, kinds
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def _listed(capsys: pytest.CaptureFixture, *arguments: str) -> list[dict]:
 def test_every_component_is_listed_and_loads(capsys: pytest.CaptureFixture) -> None:
     entries = _listed(capsys)
     assert {(entry["kind"], entry["name"]) for entry in entries} == {
-        (component.kind, component.name) for kind in KINDS for component in components(kind)
+        (component.kind, component.name) for kind in kinds() for component in components(kind)
     }
     for entry in entries:
         if entry["distribution"] == "vltok":
@@ -60,7 +60,7 @@ def test_arguments_have_types_defaults_and_descriptions(capsys: pytest.CaptureFi
 
 
 def test_every_argument_of_every_component_is_documented(capsys: pytest.CaptureFixture) -> None:
-    for name in sorted({component.name for kind in KINDS for component in components(kind)}):
+    for name in sorted({component.name for kind in kinds() for component in components(kind)}):
         for entry in _listed(capsys, name):
             bare = [argument["name"] for argument in entry["arguments"] if not argument["description"]]
             assert not bare, f"{entry['target']} says nothing of {bare}"

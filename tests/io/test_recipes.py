@@ -9,8 +9,7 @@ from jsonargparse import ArgumentParser
 
 from vltok.errors import UserError
 from vltok.interfaces import Tokenizer
-from vltok.io.recipes import dump, instantiate, parse, parse_tree, read, recipe_parser, translate_arguments, with_names
-from vltok.registry import resolve_names
+from vltok.io.recipes import instantiate, parse, parse_tree, read, recipe_parser
 from vltok.tokenizers.encoders import PatchEncoder
 from vltok.tokenizers.gates import EntropyGate, FixedGate
 
@@ -104,11 +103,6 @@ def test_a_mapping_is_replaced_whole(parser: ArgumentParser, recipe: Path) -> No
     assert parse(parser, arguments).tokenizer.init_args.gate.init_args.ratios == {4: 0.25, 8: 0.75}
 
 
-def test_paths_and_values_are_left_alone() -> None:
-    arguments = ["--data.root", "patch", "--tokenizer.gate", "a/b.yaml", "--out=fixed", "--tokenizer.budget", "null"]
-    assert translate_arguments(arguments) == arguments
-
-
 def test_print_config_can_be_read_back(
     parser: ArgumentParser, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -121,23 +115,6 @@ def test_print_config_can_be_read_back(
     (tmp_path / "again.yaml").write_text(printed)
     again = parse(parser, ["--config", str(tmp_path / "again.yaml")])
     assert again.tokenizer == parse(parser, ["--config", str(recipe), "--tokenizer.encoder.width", "24"]).tokenizer
-
-
-def test_names_and_paths_turn_into_each_other() -> None:
-    tree = yaml.safe_load(RECIPE)
-    resolved = resolve_names(tree)
-    assert resolved["tokenizer"]["class_path"] == "vltok.tokenizers.dqvae.DQVAE"
-    assert with_names(resolved) == tree
-    assert yaml.safe_load(dump(resolved)) == tree
-
-
-def test_a_class_by_another_path_has_its_name() -> None:
-    """jsonargparse writes the shortest path that leads to a class, which may be a re-export."""
-    import vltok.tokenizers.dqvae  # imports FixedGate, so that it can be found there too
-
-    assert vltok.tokenizers.dqvae.FixedGate is FixedGate
-    assert with_names({"gate": "vltok.tokenizers.dqvae.FixedGate"}) == {"gate": "fixed"}
-    assert with_names({"gate": "collections.FixedGate"}) == {"gate": "collections.FixedGate"}
 
 
 INNER = "tokenizer/init_args"

@@ -99,7 +99,6 @@ _X = {"class_path": "payload.X", "init_args": {"size": 8, "dimension": 2}}
         {"class_path": "payload.call", "init_args": {}},
         {"class_path": "os.system"},
         {"class_path": "torch.nn.Identity"},
-        {"class_path": "vltok.tokenizers.dqvae.DQVAE"},  # registered, but no quantizer
         {"class_path": ["payload.X"]},
         {"class_path": 3},
     ],
@@ -197,16 +196,26 @@ class Quantizer(VectorQuantizer):
 """
 
 
-def test_a_plugin_declares_the_parts_that_bundles_may_name(bundle: Path, change, tmp_path: Path) -> None:
+def test_a_registered_component_of_another_kind_is_no_part(bundle: Path, change) -> None:
+    change(("quantizer",), {"class_path": "vltok.tokenizers.decoders.PixelShuffleDecoder"})
+    with pytest.raises(UserError, match=r"tokenizer\.quantizer: .*PixelShuffleDecoder' is no Quantizer; there are: "):
+        load_tokenizer(bundle)
+
+
+def test_a_plugin_declares_the_kinds_that_bundles_may_name(bundle: Path, change, tmp_path: Path) -> None:
     points = {
         "quantizer": {"with-parts": "outsider_module:Quantizer"},
-        "part": {"declared": "outsider_module:Declared"},
+        "kinds": {"thing": "outsider_module:Part"},
+        "thing": {"declared": "outsider_module:Declared"},
     }
-    part = {"class_path": "outsider_module.Declared", "init_args": {"x": 3}}
+    part = {"class_path": "declared", "init_args": {"x": 3}}
     arguments = {"size": 8, "dimension": 2, "part": part, "settings": {"rank": 4}}
     with installed(tmp_path, "outsider", points, WITH_PARTS):
         change(("quantizer",), {"class_path": "with-parts", "init_args": arguments})
         with pytest.raises(UserError, match="do not fit what"):  # it is built; the weights are of another quantizer
+            load_tokenizer(".")
+        change(("quantizer", "init_args", "part", "class_path"), "outsider_module.Declared")
+        with pytest.raises(UserError, match="do not fit what"):
             load_tokenizer(".")
         change(("quantizer", "init_args", "part", "class_path"), "outsider_module.Undeclared")
         with pytest.raises(UserError, match="trust=True"):

@@ -77,7 +77,7 @@ def run(arguments: list[str]) -> None:
     if len(set(options.seeds)) < len(options.seeds):
         raise UserError(f"--seeds must differ, not {' '.join(map(str, options.seeds))}")
     table = AblationTable.read(Path(arguments[0]))
-    translate_arguments(overrides)  # a misspelt name is found before torch is loaded
+    translate_arguments(overrides)  # before torch is loaded
     out = Path(options.out)
     jobs = _planned(table, options.seeds, overrides, out)
     failures = _run_all([job for job in jobs if not job.finished], len(jobs), options.jobs)

@@ -41,7 +41,7 @@ def run(arguments: list[str]) -> None:
         plugins.run(component)
         return
     arguments = with_resumed_config(arguments)
-    translate_arguments(arguments)  # a misspelt name is found before torch is loaded
+    translate_arguments(arguments)  # a recipe that cannot be read is told before torch is loaded
     from vltok.training.stopping import SIGNALS
     from vltok.verbs.fitting import fit
     from vltok.verbs.training_recipe import TrainingRecipe

@@ -13,7 +13,7 @@ from rich.table import Table
 from vltok.errors import UserError, unknown
 from vltok.io.inspection import Entry, inspect_component
 from vltok.io.recipes import parse_options
-from vltok.registry import KINDS, Component, components
+from vltok.registry import Component, components, kinds
 
 
 def run(arguments: list[str]) -> None:
@@ -35,20 +35,20 @@ def run(arguments: list[str]) -> None:
 
 def _choose(words: Sequence[str]) -> tuple[list[Component], bool]:
     """The components that are asked for, and whether to show their arguments."""
-    every = [component for kind in KINDS for component in components(kind)]
+    every = [component for kind in kinds() for component in components(kind)]
     if not words:
         return every, False
     if len(words) > 2:
         raise UserError(f"'vltok plugins' takes a kind and a name, not {' '.join(words)}")
-    *kinds, name = words
-    if kinds and kinds[0] not in KINDS:
-        raise unknown("kind of component", kinds[0], KINDS)
-    matches = [component for component in every if component.name == name and component.kind in (kinds or KINDS)]
-    if not matches and not kinds and name in KINDS:
+    *kind, name = words
+    if kind and kind[0] not in kinds():
+        raise unknown("kind of component", kind[0], kinds())
+    matches = [component for component in every if component.name == name and component.kind in (kind or kinds())]
+    if not matches and not kind and name in kinds():
         return [component for component in every if component.kind == name], False
     if not matches:
-        names = sorted({component.name for component in every if component.kind in (kinds or KINDS)})
-        raise unknown(kinds[0] if kinds else "component", name, names if kinds else [*names, *KINDS])
+        names = sorted({component.name for component in every if component.kind in (kind or kinds())})
+        raise unknown(kind[0] if kind else "component", name, names if kind else [*names, *kinds()])
     return matches, True
 
 
@@ -57,7 +57,7 @@ def _without_arguments(entry: Entry) -> dict[str, Any]:
 
 
 def _print_list(entries: Sequence[Entry]) -> None:
-    for kind in KINDS:
+    for kind, (group, _) in kinds().items():
         rows = [
             (
                 entry.name,
@@ -69,7 +69,7 @@ def _print_list(entries: Sequence[Entry]) -> None:
             if entry.kind == kind
         ]
         if rows:
-            _print_table(f"{kind} ({KINDS[kind][0]})", ("name", "class", "distribution", "what it is"), rows)
+            _print_table(f"{kind} ({group})", ("name", "class", "distribution", "what it is"), rows)
 
 
 def _print_details(entries: Sequence[Entry]) -> None:

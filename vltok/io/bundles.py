@@ -14,7 +14,7 @@ import importlib.metadata
 import json
 import os
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,10 @@ from vltok.interfaces import Prior, Standalone, Tokenizer
 from vltok.io.bundle_files import CARD, CONFIG, FORMAT, WEIGHTS, Kind, check_weights, read_bundle
 from vltok.io.cards import model_card
 from vltok.io.hub import Hub
-from vltok.io.recipes import dump, instantiate, parse_tree, recipe_parser, with_names
+from vltok.io.recipe_names import RecipeNames
+from vltok.io.recipes import dump, instantiate, parse_tree, recipe_parser
 from vltok.io.trust import check, only_imports
-from vltok.registry import KINDS, components, resolve_names
+from vltok.registry import interface_of, registered, registrations
 from vltok.version import __version__
 
 
@@ -186,7 +187,8 @@ def _save(
         )
     if isinstance(model, Standalone):
         config = {**config, "init_args": {**config.get("init_args", {}), **model.standalone_arguments}}
-    tree = _without_downloads(with_names(dict(config), kind))
+    names = RecipeNames({kind: interface_of(kind)})
+    tree = _without_downloads(names.named(names.resolved({kind: config}))[kind])
     with folder_written_whole(path) as folder:
         save_model(model, str(folder / WEIGHTS), metadata={"format": "pt"})
         content = {
@@ -194,7 +196,7 @@ def _save(
             "kind": kind,
             "vltok": __version__,
             kind: tree,
-            "requires": _distributions(tree, kind),
+            "requires": _distributions(names.classes.values()),
             "weights": {"sha256": sha256_of(folder / WEIGHTS), "size": (folder / WEIGHTS).stat().st_size},
             **others,
         }
@@ -235,12 +237,12 @@ def _not_finite(model: nn.Module) -> str | None:
 def _build(name: str, content: Mapping[str, Any], kind: Kind, interface: type, trust: bool) -> nn.Module:
     """The model that a bundle describes, with any weights.
 
-    Registered names are resolved to dotted paths: a name that was taken since means what it meant when the bundle was
-    written.
+    A name that was taken since means what it meant when the bundle was written.
     """
     distributions = [required["distribution"] for required in content["requires"]]
-    resolved = resolve_names({kind: content[kind]}, distributions=distributions)
-    classes = None if trust else check(resolved[kind], kind)
+    names = RecipeNames({kind: interface}, distributions, None if trust else registered)
+    resolved = names.resolved({kind: content[kind]})
+    classes = None if trust else check(resolved)
     parser = recipe_parser(name)
     parser.add_subclass_arguments(interface, kind, required=True)
     # the weights drawn here are overwritten; the caller's draws stay the same
@@ -258,32 +260,15 @@ def _without_downloads(tree: Any) -> Any:
     return [_without_downloads(item) for item in tree] if isinstance(tree, list) else tree
 
 
-def _distributions(tree: Any, kind: str) -> list[dict[str, str]]:
-    """The distributions that hold the classes of a tree, with their versions."""
+def _distributions(classes: Iterable[Callable]) -> list[dict[str, str]]:
+    """The distributions that hold classes, with their versions."""
     found: dict[str, str] = {}
     modules = importlib.metadata.packages_distributions()
-    for owner, name in _classes(tree, kind):
-        registered = [
-            component
-            for component in (components(owner) if owner in KINDS else ())
-            if name in (component.name, component.class_path)
-        ]
-        if registered:
-            found[registered[0].distribution] = registered[0].version
+    for each in classes:
+        component = next(registrations(each), None)
+        if component is not None:
+            found[component.distribution] = component.version
         else:
-            for distribution in modules.get(name.partition(".")[0], ())[:1]:
+            for distribution in modules.get(each.__module__.partition(".")[0], ())[:1]:
                 found[distribution] = importlib.metadata.version(distribution)
     return [{"distribution": name, "version": version} for name, version in sorted(found.items())]
-
-
-def _classes(tree: Any, key: object) -> Iterator[tuple[object, str]]:
-    """The class paths of a tree, each with the key that it stands under."""
-    if isinstance(tree, dict):
-        for name, value in tree.items():
-            if name == "class_path":
-                yield key, value
-            else:
-                yield from _classes(value, name)
-    elif isinstance(tree, list):
-        for item in tree:
-            yield from _classes(item, key)

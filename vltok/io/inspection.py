@@ -33,7 +33,7 @@ class Entry:
     """What is shown of a component.
 
     Attributes:
-        kind: A key of `KINDS`.
+        kind: One of `vltok.registry.kinds`.
         name: The name that recipes use.
         target: ``package.module:Class``.
         distribution: The distribution that declares it.

@@ -9,12 +9,14 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from jsonargparse import ArgumentParser
 
 from vltok.errors import unknown
+from vltok.io.recipe_names import kind_among, members, parameters_of, types_of
 from vltok.io.trust import distrusted
-from vltok.registry import KINDS, components
+from vltok.registry import components, kinds
 
 _HEADING = re.compile(
     r"""Parser key "(?P<key>.*?)"(?: element \d+)?:(?P<rest>.*)|Problem with given class_path '(?P<path>.*)':$"""
@@ -51,16 +53,24 @@ class _Finding:
     Attributes:
         depth: Its indentation.
         text: What it says.
-        keys: The keys of the recipe that it stands under.
-        class_path: The class whose arguments were looked at, if any.
+        way: The headings that it stands under: keys of the recipe, and classes whose arguments were looked at.
         given: The value that was refused, as the report shows it.
     """
 
     depth: int
     text: str
-    keys: tuple[str, ...]
-    class_path: str | None
+    way: tuple[tuple[str | None, str | None], ...]
     given: str
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys alone."""
+        return tuple(key for key, _ in self.way if key)
+
+    @property
+    def class_path(self) -> str | None:
+        """The last class, if there is one."""
+        return next((path for _, path in reversed(self.way) if path), None)
 
 
 def _findings(report: str) -> Iterator[_Finding]:
@@ -79,10 +89,9 @@ def _findings(report: str) -> Iterator[_Finding]:
             headings.append((depth, match["key"], match["path"]))
             text, depth = (match["rest"] or "").strip(), depth + 2
         if text:
-            keys = tuple(key for _, key, _ in headings if key)
-            paths = [path for _, _, path in headings if path]
+            way = tuple((key, path) for _, key, path in headings)
             given = next((below for below in lines[index:] if below.lstrip().startswith("Given value: ")), "")
-            yield _Finding(depth, text, keys, paths[-1] if paths else None, given.partition("Given value: ")[2])
+            yield _Finding(depth, text, way, given.partition("Given value: ")[2])
 
 
 @dataclass(frozen=True)
@@ -137,7 +146,8 @@ class _Explanation:
         if self.finding.class_path is None:
             return self.arguments(f"--{group}.{key}" if group else f"--{key}")
         # below a key that does not exist jsonargparse also names the keys of its value
-        return str(unknown(f"key of {self.owner}", key.partition(".")[0], _keys(self.finding.class_path)))
+        known = dict.fromkeys(name.partition(".")[0] for name in parameters_of(_loaded(self.finding.class_path)))
+        return str(unknown(f"key of {self.owner}", key.partition(".")[0], known))
 
     def arguments(self, arguments: str) -> str:
         given = next(iter(arguments.split()), "").partition("=")[0]
@@ -149,7 +159,7 @@ class _Explanation:
         options = [self.option(key) or f"--{key}" for key in keys if self.reads_recipes or self.option(key)]
         near = difflib.get_close_matches(given, options, n=1, cutoff=0.5)
         # of a key below a component jsonargparse tells the end alone
-        kind = difflib.get_close_matches(given.lstrip("-").partition(".")[0], KINDS, n=1, cutoff=0.75)
+        kind = difflib.get_close_matches(given.lstrip("-").partition(".")[0], kinds(), n=1, cutoff=0.75)
         if kind and "." in given and not any(option.startswith(f"--{kind[0]}.") for option in options):
             near = kind
         hint = f"did you mean '{near[0]}'?" if near else f"'{self.parser.prog} --help' lists them"
@@ -194,20 +204,21 @@ class _Explanation:
 
     @property
     def choices(self) -> str:
-        """The registered names, where the last key is a kind of component."""
-        kind = self.finding.keys[-1] if self.finding.keys else None
-        names = sorted({component.name for component in components(kind)}) if kind in KINDS else []
+        """The registered names, where the last key takes a component."""
+        parameters, kind = types_of(self.parser), None
+        for key, path in self.finding.way:
+            if key is not None:
+                kind = kind_among(members(parameters.get(key)))
+            else:
+                parameters = parameters_of(_loaded(path))
+        names = [] if kind is None else sorted({component.name for component in components(kind)})
         return f"; there are: {', '.join(names)}" if names else ""
 
 
-def _keys(class_path: str) -> list[str]:
-    """The arguments that a class takes, or nothing for what is no class. It has been imported, or is not to be."""
-    module, _, name = class_path.rpartition(".")
-    component = getattr(sys.modules.get(module), name, None)
-    if not isinstance(component, type):
-        return []
-    parser = ArgumentParser(exit_on_error=False)
-    return [key.partition(".")[2] for key in parser.add_class_arguments(component, "component")]
+def _loaded(path: str) -> Any:
+    """What a dotted path means, or None. It has been imported, or is not to be."""
+    module, _, name = path.rpartition(".")
+    return getattr(sys.modules.get(module), name, None)
 
 
 def _type_name(text: str) -> str:

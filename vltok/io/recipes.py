@@ -4,10 +4,12 @@ The line between the two: this module turns names into dotted paths and back, bu
 is wrong with a recipe; what a recipe may hold is said by the signatures of the classes alone.
 """
 
+import contextlib
 import json
-import pydoc
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -17,25 +19,23 @@ from vltok.errors import UserError
 from vltok.io import yaml_text
 from vltok.io.recipe_errors import explain
 from vltok.io.recipe_files import BASE, with_bases
-from vltok.registry import KINDS, Component, components, path_of, resolve_names
+from vltok.io.recipe_names import RecipeNames, types_of
 
 #: jsonargparse's name for files in which components are written by their registered names.
 MODE = "vltok"
+_CONFIG = "--config"
+#: What the texts of the recipes that are being parsed mean: jsonargparse does not say where a text stands.
+_RECIPES: ContextVar[Mapping[str, dict]] = ContextVar("recipes", default=MappingProxyType({}))
 
 
 def read(path: str | Path) -> dict:
-    """The content of a recipe, with registered names replaced by dotted paths. Imports none of its classes.
+    """The content of a recipe. Imports none of its classes.
 
     Raises:
-        UserError: No such file, not YAML, not a mapping, or a name that is not registered.
+        UserError: No such file, not YAML, or not a mapping.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise UserError(f"recipe '{path}' cannot be read: {reason}") from error
-    try:
-        tree = _load(text)
+        tree = _plain(_text(path))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -48,64 +48,66 @@ def read(path: str | Path) -> dict:
 
 
 def translate_arguments(arguments: Sequence[str]) -> list[str]:
-    """Command-line arguments with registered names replaced by dotted paths, and each recipe after its bases.
-
-    An option whose last part is a kind of component takes a name: ``--data folder``,
-    ``--model.tokenizer.gate=entropy``, ``--model.tokenizer.encoder.class_path timm``.
+    """Command-line arguments with each recipe after its bases.
 
     Raises:
-        UserError: A name that is not registered, or a recipe that cannot be read.
+        UserError: A recipe cannot be read, or names a base that is not there.
     """
     translated: list[str] = []
-    option = None
-    for argument in arguments:
-        if argument.startswith("--"):
-            option, equals, value = argument.partition("=")
-            translated += [f"{option}={each}" for each in _translate(option, value)] if equals else [option]
-            option = None if equals else option
-        elif option is not None:
-            first, *others = _translate(option, argument)
-            translated += [first, *(f"{option}={other}" for other in others)]
-            option = None
+    for argument, before in zip(arguments, ["", *arguments], strict=False):
+        option, equals, value = argument.partition("=")
+        if option == f"--{BASE}":
+            raise UserError(f"{BASE} is a key of recipes, not an option: give --config twice, the base first")
+        if option == _CONFIG and equals:
+            translated += [f"{_CONFIG}={path}" for path in with_bases(Path(value), read)]
+        elif before == _CONFIG:
+            first, *others = with_bases(Path(argument), read)
+            translated += [str(first), *(f"{_CONFIG}={other}" for other in others)]
         else:
             translated.append(argument)
     return translated
 
 
-def with_names(tree: Any, kind: str | None = None) -> Any:
-    """The opposite of `resolve_names`: dotted paths of registered components replaced by their names."""
-    if isinstance(tree, Mapping):
-        return {
-            key: with_names(value, key if key in KINDS else kind if key == "class_path" else None)
-            for key, value in tree.items()
-        }
-    if isinstance(tree, list):
-        return [with_names(item) for item in tree]
-    if isinstance(tree, str) and kind is not None:
-        return _name_of(tree, kind) or tree
-    return tree
+class RecipeParser(ArgumentParser):
+    """A parser that reads recipes, and whose dumps write registered names, each where its type lets it be read back."""
+
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        return dump(with_names(yaml.safe_load(super().dump(*args, **kwargs)), types_of(self)))
 
 
 def recipe_parser(prog: str, description: str | None = None) -> ArgumentParser:
     """An empty parser that reads recipes, and whose dumps write registered names."""
     set_loader(MODE, _load, (yaml.YAMLError,))
     set_dumper(MODE, dump)
-    return ArgumentParser(prog=prog, description=description, parser_mode=MODE, exit_on_error=False)
+    return RecipeParser(prog=prog, description=description, parser_mode=MODE, exit_on_error=False)
+
+
+def with_names(tree: Mapping[Any, Any], types: Mapping[str, Any]) -> dict[Any, Any]:
+    """A recipe with registered names in place of dotted paths.
+
+    Args:
+        tree: What it holds.
+        types: The type of each value at its top, by key.
+    """
+    names = RecipeNames(types)
+    return names.named(names.resolved(tree))
 
 
 def dump(tree: Mapping) -> str:
-    """The YAML text of a recipe, with registered names."""
-    return yaml.safe_dump(_integer_keys(with_names(tree)), sort_keys=False, allow_unicode=True, width=120)
+    """The YAML text of a recipe."""
+    return yaml.safe_dump(_integer_keys(tree), sort_keys=False, allow_unicode=True, width=120)
 
 
 def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     """Parse command-line arguments, recipes and registered names among them.
 
+    A name means a component of the kind that the parameter's type says: ``--data folder``,
+    ``--model.tokenizer.gate=entropy``, ``--model.tokenizer.encoder.class_path timm``.
+
     Raises:
         UserError: Anything that is wrong with them, in one line.
     """
-    translated = translate_arguments(arguments)
-    return _explained(parser, lambda: parser.parse_args(translated))
+    return _parsed(parser, translate_arguments(arguments))
 
 
 def parse_layers(parser: ArgumentParser, layers: Sequence[Path | Mapping[str, Any]]) -> Namespace:
@@ -126,7 +128,7 @@ def parse_layers(parser: ArgumentParser, layers: Sequence[Path | Mapping[str, An
             arguments += [*map(str, bases), _written(layer)]
         else:
             arguments += map(str, with_bases(layer, read))
-    return _explained(parser, lambda: parser.parse_args([f"--config={argument}" for argument in arguments]))
+    return _parsed(parser, [f"{_CONFIG}={argument}" for argument in arguments])
 
 
 def parse_options(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
@@ -147,7 +149,7 @@ def parse_tree(parser: ArgumentParser, tree: Mapping) -> Namespace:
     Raises:
         UserError: Anything that is wrong with it, in one line.
     """
-    resolved = resolve_names(_string_keys(tree))
+    resolved = RecipeNames(types_of(parser)).resolved(_string_keys(tree))
     return _explained(parser, lambda: parser.parse_object(resolved))
 
 
@@ -192,9 +194,58 @@ def _written(tree: Mapping[str, Any]) -> str:
         ) from error
 
 
+def _parsed(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+    """What arguments say; a recipe among them is a path, or what a file would hold."""
+    names = RecipeNames(types_of(parser))
+    recipes: dict[str, dict] = {}
+    translated: list[str] = []
+    option = None
+    for argument in arguments:
+        if argument.startswith("--"):
+            option, equals, value = argument.partition("=")
+            translated.append(f"{option}={_value(names, option, value, recipes)}" if equals else option)
+            option = None if equals else option
+        else:
+            translated.append(argument if option is None else _value(names, option, argument, recipes))
+            option = None
+    token = _RECIPES.set(recipes)
+    try:
+        return _explained(parser, lambda: parser.parse_args(translated))
+    finally:
+        _RECIPES.reset(token)
+
+
 def _load(text: str) -> Any:
+    if text in (recipes := _RECIPES.get()):
+        return recipes[text]
     # jsonargparse hands nested overrides on as Python literals, of which None alone is no YAML
-    return None if text.strip() == "None" else resolve_names(_string_keys(yaml_text.load(text, get_loader("yaml"))))
+    return None if text.strip() == "None" else _plain(text)
+
+
+def _text(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UserError(f"recipe '{path}' cannot be read: {reason}") from error
+
+
+def _plain(text: str) -> Any:
+    return _string_keys(yaml_text.load(text, get_loader("yaml")))
+
+
+def _value(names: RecipeNames, option: str, value: str, recipes: dict[str, dict]) -> str:
+    """The value of an option, with names replaced by dotted paths; a recipe's content is put into `recipes`."""
+    key = option.removeprefix("--")
+    if option == _CONFIG:
+        text = value if "\n" in value else _text(value)
+        recipes[text] = names.resolved(_plain(text))
+    elif value.startswith(("{", "[")):
+        with contextlib.suppress(yaml.YAMLError):  # a text that begins so
+            return json.dumps(names.resolved({key: _plain(value)})[key])
+    else:
+        return names.option(key, value)
+    return value
 
 
 def _string_keys(tree: Any) -> Any:
@@ -209,43 +260,6 @@ def _integer_keys(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {int(key) if str(key).isdigit() else key: _integer_keys(value) for key, value in tree.items()}
     return [_integer_keys(item) for item in tree] if isinstance(tree, list) else tree
-
-
-def _translate(option: str, value: str) -> list[str]:
-    """The value of an option, with names replaced by dotted paths; before a recipe stand its bases."""
-    keys = option.lstrip("-").split(".")
-    if keys == ["config"]:
-        return [str(path) for path in with_bases(Path(value), read)]
-    if keys == [BASE]:
-        raise UserError(f"{BASE} is a key of recipes, not an option: give --config twice, the base first")
-    key = keys[-2] if keys[-1] == "class_path" and len(keys) > 1 else keys[-1]
-    if key not in KINDS or not value or value in ("null", "None"):
-        return [value]
-    if value.startswith("{"):
-        return [json.dumps(resolve_names(_string_keys(yaml_text.load(value, get_loader("yaml"))), key))]
-    return [value if any(mark in value for mark in "./") else path_of(key, value)]
-
-
-def _name_of(class_path: str, kind: str) -> str | None:
-    """The name under which a class is registered, where there is exactly one that means it."""
-    every = components(kind)
-    ending = class_path.rpartition(".")[2]
-    for component in every:
-        # a package may re-export a class, so that its dotted path is not the registered one
-        same = component.class_path == class_path or (
-            component.class_path.endswith(f".{ending}") and _is(component, class_path)
-        )
-        if same and sum(other.name == component.name for other in every) == 1:
-            return component.name
-    return None
-
-
-def _is(component: Component, class_path: str) -> bool:
-    """Whether a component's class is the one of a dotted path; one that does not load is none."""
-    try:
-        return pydoc.locate(class_path) is component.load()
-    except UserError:
-        return False
 
 
 def _explained(parser: ArgumentParser, action: Callable[[], Namespace]) -> Namespace:

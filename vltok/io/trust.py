@@ -12,13 +12,13 @@ import re
 import sys
 import threading
 import typing
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from jsonargparse import _common as settings
 
 from vltok.errors import UserError
-from vltok.registry import KINDS, registered
+from vltok.registry import registered
 
 #: jsonargparse's settings count for the whole process, so that one thread at a time may change them.
 _SETTINGS = threading.RLock()
@@ -27,12 +27,11 @@ _IMPORTS = ("import_path_verdicts", "import_paths_enforced")
 _OUTSIDE = re.compile(r"[\W_]*[A-Za-z][\w\s+.-]*:|[/\\~]|\.\.?[/\\]")
 
 
-def check(tree: Any, kind: str) -> set[type]:
+def check(tree: Mapping[str, Any]) -> set[type]:
     """See that what a bundle describes can be built without the user's word.
 
     Args:
-        tree: What the bundle builds, with its names resolved.
-        kind: The key that it stands under: ``tokenizer`` or ``prior``.
+        tree: What the bundle builds, under its kind, with its names resolved.
 
     Returns:
         The classes that it names, all of them registered components.
@@ -40,7 +39,7 @@ def check(tree: Any, kind: str) -> set[type]:
     Raises:
         UserError: It names another class, weights to fetch, or an address.
     """
-    return set(_classes(tree, (kind,)))
+    return set(_classes(tree, ()))
 
 
 @contextlib.contextmanager
@@ -72,23 +71,23 @@ def distrusted(key: str, what: str) -> UserError:
 
 
 def _classes(tree: Any, keys: tuple[str, ...]) -> Iterator[type]:
-    place, kind = ".".join(keys), keys[-2] if keys[-1] == "class_path" and len(keys) > 1 else keys[-1]
-    names_class = keys[-1] == "class_path" or kind in KINDS
-    if isinstance(tree, dict):
+    if isinstance(tree, Mapping):
         for key, value in tree.items():
             yield from _classes(value, (*keys, str(key)))
     elif isinstance(tree, list):
         for item in tree:
             yield from _classes(item, keys)
-    elif names_class and tree is not None:
-        found = registered(tree, kind) if isinstance(tree, str) else None
+    elif keys[-1].rpartition(".")[2] == "class_path":
+        found = registered(tree) if isinstance(tree, str) else None
         if found is None:
-            raise distrusted(place, f"{tree!r}, which is no registered component: it would import and run other code")
+            raise distrusted(
+                ".".join(keys), f"{tree!r}, which is no registered component: it would import and run other code"
+            )
         yield found
     elif keys[-1] == "pretrained" and tree:
-        raise distrusted(place, f"{tree!r}: it would fetch weights that are not the bundle's own")
+        raise distrusted(".".join(keys), f"{tree!r}: it would fetch weights that are not the bundle's own")
     elif isinstance(tree, str) and _OUTSIDE.match(tree):
-        raise distrusted(place, f"{tree!r}: it names a place outside of the bundle")
+        raise distrusted(".".join(keys), f"{tree!r}: it names a place outside of the bundle")
 
 
 def _declared(component: type) -> Iterator[Any]:

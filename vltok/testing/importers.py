@@ -14,10 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vltok.errors import UserError
-from vltok.interfaces import Prior, Tokenizer
 from vltok.io.importers.base import Imported, Importer
 from vltok.io.recipes import instantiate, parse_tree, recipe_parser
-from vltok.registry import components, resolve_names
+from vltok.registry import components, interface_of
 
 
 class ImporterContract(ABC):
@@ -92,13 +91,12 @@ class ImporterContract(ABC):
 
 def _build(config: dict[str, Any]) -> nn.Module:
     """The tokenizer or the prior that a configuration describes."""
-    interfaces = {"tokenizer": Tokenizer, "prior": Prior}
-    known = {
-        kind: [each.name for each in components(kind)] + [each.class_path for each in components(kind)]
-        for kind in interfaces
-    }
-    kind = next((kind for kind, names in known.items() if config["class_path"] in names), None)
-    assert kind is not None, f"class_path {config['class_path']} is no registered tokenizer or prior"
+    path = config["class_path"]
+    matches = [
+        kind for kind in ("tokenizer", "prior") for each in components(kind) if path in (each.name, each.class_path)
+    ]
+    assert matches, f"class_path {path} is no registered tokenizer or prior"
+    kind = matches[0]
     parser = recipe_parser("import")
-    parser.add_subclass_arguments(interfaces[kind], kind, required=True)
-    return instantiate(parser, parse_tree(parser, {kind: resolve_names(config, kind)}))[kind]
+    parser.add_subclass_arguments(interface_of(kind), kind, required=True)
+    return instantiate(parser, parse_tree(parser, {kind: config}))[kind]

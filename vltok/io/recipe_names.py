@@ -1,0 +1,180 @@
+"""Registered names in recipes: which component a word means follows from the type of the parameter that it fills.
+
+``encoder: vqgan`` is a registered encoder where the parameter is an `Encoder`, whatever its key is called, and a word
+where it is a `str`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from vltok.registry import components, kind_of, path_of, registrations
+
+#: The keys under which something stands, without `init_args`, which recipes may leave out.
+Place = tuple[str, ...]
+
+
+class RecipeNames:
+    """Follows what recipes and options say, one after the other, so that it knows what stands where.
+
+    Args:
+        parameters: The type of each value at the top of a recipe, by key.
+        distributions: Those that count where several claim a name.
+        load: Gives the class or function of a dotted path, or None where it cannot be had or is not to be imported.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Any],
+        distributions: Collection[str] = (),
+        load: Callable[[str], Callable | None] | None = None,
+    ) -> None:
+        self._parameters = parameters
+        self._distributions = distributions
+        self._load = load or _imported
+        #: What each place holds so far, where it can be had.
+        self.classes: dict[Place, Callable] = {}
+
+    def resolved(self, tree: Mapping[Any, Any], above: Place = ()) -> dict[Any, Any]:
+        """What a recipe says, with names replaced by dotted paths: every component is a mapping with a `class_path`.
+
+        Raises:
+            UserError: A name that is not registered, that several claim, or of a plugin that cannot be used.
+        """
+        # what a component is says what its other keys are
+        first = sorted(tree, key=lambda key: str(key).rpartition(".")[2] != "class_path")
+        values = {key: self._resolved(tree[key], _place(key, above)) for key in first}
+        return {key: values[key] for key in tree}
+
+    def option(self, key: str, value: str) -> str:
+        """The same of an option, whose value is a component's name, the dotted path of a class, or something else.
+
+        Raises:
+            UserError: As `resolved`.
+        """
+        place = _place(key.removesuffix("+"))
+        if place[-1] == "class_path":
+            return self._path(value, place[:-1])
+        if value in ("", "null", "None"):
+            self.classes.pop(place, None)
+        elif self._takes_component(place):
+            return self._path(value, place)
+        return value
+
+    def named(self, tree: Any, place: Place = ()) -> Any:
+        """What `resolved` gave, with names again wherever they can be read back."""
+        if isinstance(tree, list):
+            return [self.named(item, (*place, str(number))) for number, item in enumerate(tree)]
+        if not isinstance(tree, Mapping):
+            return tree
+        named = {key: self.named(value, _place(key, place)) for key, value in tree.items()}
+        if "class_path" in tree and place in self.classes:
+            named["class_path"] = self._name(tree["class_path"], place)
+        return named
+
+    def kind(self, place: Place) -> str | None:
+        """The kind of component that a place takes; None where it takes none."""
+        return kind_among(self._types(place))
+
+    def _takes_component(self, place: Place) -> bool:
+        return any(map(_is_component, self._types(place)))
+
+    def _resolved(self, value: Any, place: Place) -> Any:
+        if isinstance(value, Mapping):
+            return self.resolved(value, place)
+        if isinstance(value, list):
+            return [self._resolved(item, (*place, str(number))) for number, item in enumerate(value)]
+        if value is None:
+            self.classes.pop(place, None)
+        if isinstance(value, str) and place[-1] == "class_path":
+            return self._path(value, place[:-1])
+        if isinstance(value, str) and self._takes_component(place) and str not in self._types(place):
+            return {"class_path": self._path(value, place)}
+        return value
+
+    def _path(self, text: str, place: Place) -> str:
+        """The dotted path of the component that stands at a place."""
+        kind = self.kind(place)
+        named = kind is not None and "." not in text and "/" not in text
+        path = path_of(kind, text, self._distributions) if named else text
+        self.classes.pop(place, None)
+        if (found := self._load(path)) is not None:
+            self.classes[place] = found
+        return path
+
+    def _name(self, path: str, place: Place) -> str:
+        """The name of what stands at a place, if exactly one registered component means it; else its dotted path."""
+        kind = self.kind(place)
+        names = [each.name for each in registrations(self.classes[place]) if each.kind == kind]
+        taken = [each.name for each in components(kind)] if names else []
+        return next((name for name in names if taken.count(name) == 1), path)
+
+    def _types(self, place: Place) -> list[Any]:
+        """The types that a place takes: those of an argument of the nearest component above it, or of its items."""
+        for depth in range(len(place) - 1, -1, -1):
+            parameters = parameters_of(self.classes.get(place[:depth])) if depth else self._parameters
+            if (key := ".".join(place[depth:])) in parameters:
+                return list(members(parameters[key]))
+        if not place:
+            return []
+        containers = [each for each in self._types(place[:-1]) if typing.get_origin(each) is not None]
+        return [member for each in containers for inner in typing.get_args(each) for member in members(inner)]
+
+
+def types_of(parser: ArgumentParser) -> dict[str, Any]:
+    """The type of each argument of a parser, by key."""
+    return {action.dest: action._typehint for action in parser._actions if hasattr(action, "_typehint")}
+
+
+@functools.cache
+def parameters_of(component: Callable | None) -> Mapping[str, Any]:
+    """The type of each argument of a class or function, by name; none where its signature cannot be read."""
+    if component is None:
+        return {}
+    parser = ArgumentParser(exit_on_error=False)
+    add = parser.add_class_arguments if inspect.isclass(component) else parser.add_function_arguments
+    try:
+        add(component, "component", fail_untyped=False)
+    except Exception:  # the parser that reads the recipe says why
+        return {}
+    return {key.partition(".")[2]: each for key, each in types_of(parser).items()}
+
+
+def kind_among(hints: Iterable[Any]) -> str | None:
+    """The kind of component that one of some types is; None where none is one."""
+    return next(filter(None, map(kind_of, filter(_is_component, hints))), None)
+
+
+def _is_component(hint: Any) -> bool:
+    """Whether a type is a class of parts, and not one of values."""
+    return inspect.isclass(hint) and hint.__module__ not in ("builtins", "pathlib", "datetime")
+
+
+def _place(key: Any, above: Place = ()) -> Place:
+    return (*above, *(part for part in str(key).split(".") if part != "init_args"))
+
+
+def members(hint: Any) -> Iterator[Any]:
+    """The types of a union; any other type alone."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        for each in typing.get_args(hint):
+            yield from members(each)
+    else:
+        yield hint
+
+
+def _imported(path: str) -> Callable | None:
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except Exception:  # the parser that reads the recipe says why
+        return None
+    return found if callable(found) else None
