@@ -195,7 +195,7 @@ class ParquetShards(ShardFormat):
         try:
             with parquet.ParquetFile(path) as file:
                 for batch in file.iter_batches(columns=["index", "key", "ids", "grains", "label"]):
-                    ids_type = batch.schema.field("ids").type.value_type.to_pandas_dtype()
+                    ids_type = np.dtype(str(batch.schema.field("ids").type.value_type))
                     for row in batch.to_pylist():
                         grains = None if row["grains"] is None else np.array(row["grains"], dtype=np.uint8)
                         if type(row["index"]) is not int or type(row["key"]) is not str:
