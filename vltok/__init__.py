@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.verbs.build import build as build
     from vltok.verbs.detokenize import detokenize as detokenize
     from vltok.verbs.fitting import fit as fit
+    from vltok.verbs.pack import pack as pack
     from vltok.verbs.reconstruct import reconstruct as reconstruct
     from vltok.verbs.sample import sample as sample
     from vltok.verbs.tokenize import tokenize as tokenize
@@ -42,6 +43,7 @@ _LAZY = {
     "load_image": "vltok.pictures.single",
     "load_prior": "vltok.io.bundles",
     "load_tokenizer": "vltok.io.bundles",
+    "pack": "vltok.verbs.pack",
     "reconstruct": "vltok.verbs.reconstruct",
     "sample": "vltok.verbs.sample",
     "save_prior": "vltok.io.bundles",

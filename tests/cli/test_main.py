@@ -12,7 +12,7 @@ from vltok.errors import UserError
 from vltok.version import __version__
 
 #: The verbs whose help needs no torch.
-LIGHT = ("ablate", "compare", "detokenize", "new", "plugins", "recipes", "reconstruct", "tokenize")
+LIGHT = ("ablate", "compare", "detokenize", "new", "pack", "plugins", "recipes", "reconstruct", "tokenize")
 HEAVY = ("torch", "lightning", "jsonargparse", "timm", "numpy", "rich", "yaml")
 
 

@@ -13,8 +13,8 @@ from setuptools import build_meta
 
 from vltok import registry
 from vltok.cli.main import main
-from vltok.cli.new import write
 from vltok.codes import CodeSpec
+from vltok.verbs.new import new
 
 from ..sequences.code_exports import export_codes, random_codes
 
@@ -25,7 +25,7 @@ def packages(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("packages")
     for kind in registry.KINDS:
         package, installed = folder / f"my-{kind}", folder / "installed" / kind
-        write(kind, f"my-{kind}", package)
+        new(kind, f"my-{kind}", package)
         installed.mkdir(parents=True)
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(package)
@@ -195,3 +195,13 @@ def test_missing_and_superfluous_words_are_one_line(arguments, tmp_path, monkeyp
     assert main(["new", *arguments]) in (1, 2)
     assert capsys.readouterr().err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_the_help_shows_the_files_in_lines(capsys) -> None:
+    assert main(["new", "--help"]) == 0
+    assert "\n    tests/test_gate.py      holds it to vltok.testing's contract\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("kind", "article"), [("importer", "An"), ("gate", "A")])
+def test_the_readme_names_the_kind(packages: Path, kind: str, article: str) -> None:
+    assert f"\n{article} {kind} for " in (packages / f"my-{kind}" / "README.md").read_text()

@@ -203,7 +203,7 @@ def _killed(path: str) -> None:
 
 
 def test_a_worker_that_is_killed_ends_the_packing(tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vltok.cli.pack._what_is_wrong", _killed)
+    monkeypatch.setattr("vltok.verbs.pack._what_is_wrong", _killed)
     with pytest.raises(UserError, match="was killed, as happens where memory runs out: lower --workers"):
         run([str(tree()), str(tmp_path / "out"), "--workers=2"])
     assert not list((tmp_path / "out").glob("*"))

@@ -1,98 +1,28 @@
-"""`vltok new`: writes a package of one's own with a component that works, its contract test and a recipe.
+"""`vltok new`: writes a package of one's own with a component that works, its contract test and a recipe."""
 
-```
-my-gate/
-  pyproject.toml          the entry point, and the versions of vltok that it is for
-  src/my_gate/gate.py     the component
-  tests/test_gate.py      holds it to vltok.testing's contract
-  recipe.yaml             trains with it in seconds
-  README.md
-```
+from __future__ import annotations
+
+import argparse
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+from vltok.io.recipes import parse_options
+from vltok.registry import KINDS
+
+_DESCRIPTION = """\
+Write a package of your own with a component that works, its contract test and a recipe:
+
+  my-gate/
+    pyproject.toml          the entry point, and the versions of vltok that it is for
+    src/my_gate/gate.py     the component
+    tests/test_gate.py      holds it to vltok.testing's contract
+    recipe.yaml             trains with it in seconds
+    README.md
 """
 
-import importlib.util
-import keyword
-import re
-import sys
-from importlib.resources import files
-from pathlib import Path
-from string import Template
-from typing import Any
 
-import yaml
-from jsonargparse import ArgumentParser
-
-from vltok.errors import UserError, unknown
-from vltok.files import folder_written_whole, is_device
-from vltok.io.recipes import parse_options
-from vltok.registry import KINDS, components
-from vltok.version import __version__
-
-_TEMPLATES = files("vltok.cli") / "templates"
-#: What the base recipe says otherwise so that a component of a kind has its part in it, by dotted keys; `NAME` stands
-#: for the component.
-_RECIPES: dict[str, dict[str, Any]] = {
-    "tokenizer": {"model.init_args.tokenizer": {"class_path": "NAME", "init_args": {"patch": 8, "size": 256}}},
-    "prior": {
-        "model.init_args.prior": {
-            "class_path": "NAME",
-            "init_args": {"codebook_size": 256, "factors": [4, 8], "regions": [8, 8]},
-        }
-    },
-    "encoder": {
-        "model.init_args.tokenizer.init_args.encoder": {
-            "class_path": "NAME",
-            "init_args": {"factors": [4, 8], "channels": 64},
-        }
-    },
-    "gate": {
-        "model.init_args.tokenizer.init_args.gate": {"class_path": "NAME", "init_args": {"ratios": {4: 0.5, 8: 0.5}}}
-    },
-    "budget": {
-        "model.init_args.tokenizer.init_args.gate": {
-            "class_path": "feature",
-            "init_args": {"channels": 64, "granularities": 2},
-        },
-        "model.init_args.tokenizer.init_args.budget": {
-            "class_path": "NAME",
-            "init_args": {"ratios": {4: 0.5, 8: 0.5}},
-        },
-    },
-    "quantizer": {
-        "model.init_args.tokenizer.init_args.quantizer": {"class_path": "NAME", "init_args": {"dimension": 8}}
-    },
-    "decoder": {
-        "model.init_args.tokenizer.init_args.decoder": {
-            "class_path": "NAME",
-            "init_args": {"factor": 4, "channels": 64},
-        }
-    },
-    "perceptual": {"model.init_args.perceptual": "NAME"},
-    "discriminator": {"model.init_args.discriminator": {"class_path": "NAME", "init_args": {"width": 32}}},
-    "data": {"data": {"class_path": "NAME", "init_args": {"size": 64, "batch_size": 16}}},
-    # it reads what this recipe leaves
-    "importer": {},
-}
-_LONGEST_NAME = 64
-_TRAIN = """Train with it:
-
-```sh
-vltok fit --config recipe.yaml
-```"""
-_TRAIN_PRIOR = """Train it on the codes of a small tokenizer, and draw pictures:
-
-```sh
-vltok fit --config tokenizer.yaml --out runs/tokenizer
-vltok tokenize --tokenizer runs/tokenizer/bundle --split train --data.train_crops 3200 --out codes/train
-vltok tokenize --tokenizer runs/tokenizer/bundle --split val --out codes/val
-vltok fit --config recipe.yaml --out runs/prior
-vltok sample --prior runs/prior/bundle --count 16 --out samples
-```"""
-_TRAIN_IMPORTER = """What it reads is left by a training, such as:
-
-```sh
-vltok fit --config recipe.yaml --out runs/tokenizer
-```"""
+class _AsWritten(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Leaves the lines of a description as they are."""
 
 
 def run(arguments: list[str]) -> None:
@@ -101,108 +31,15 @@ def run(arguments: list[str]) -> None:
     Raises:
         UserError: The kind does not exist, the name cannot be taken, or the folder exists.
     """
-    parser = ArgumentParser(prog="vltok new", description=__doc__, exit_on_error=False)
+    parser = ArgumentParser(prog="vltok new", description=_DESCRIPTION, formatter_class=_AsWritten, exit_on_error=False)
     parser.add_argument("kind", type=str, help=f"what to write: {', '.join(KINDS)}")
     parser.add_argument("name", type=str, help="its name in recipes, and the package's: lower case, such as my-gate")
     parser.add_argument("--out", type=str | None, help="the folder to write; ./NAME by default")
     given = parse_options(parser, arguments)
-    if given.kind not in KINDS:
-        raise unknown("kind of component", given.kind, KINDS)
-    _check_name(given.kind, given.name)
-    folder = Path(given.out or given.name)
-    if folder.exists():
-        raise UserError(f"'{folder}' exists; it is left as it is: name another folder with --out")
-    write(given.kind, given.name, folder)
+    from vltok.verbs.new import new
+
+    folder = new(given.kind, given.name, given.out)
     print(
         f"wrote {folder}, the {given.kind} '{given.name}'; next: cd {folder}, then pip install -e '.[test]', pytest, "
         f"and what its README says"
     )
-
-
-def write(kind: str, name: str, folder: Path) -> None:
-    """Write a package with a component, whole or not at all.
-
-    Args:
-        kind: A key of `KINDS`.
-        name: Its name, in kebab case.
-        folder: Where; it does not exist.
-    """
-    module = name.replace("-", "_")
-    words = {
-        "kind": kind,
-        "name": name,
-        "module": module,
-        "cls": _class_name(name),
-        "group": KINDS[kind][0],
-        "version": __version__,
-        "use": {"prior": _TRAIN_PRIOR, "importer": _TRAIN_IMPORTER}.get(kind, _TRAIN),
-    }
-    texts = {
-        "pyproject.toml": _filled("pyproject.toml", words),
-        "README.md": _filled("README.md", words),
-        f"src/{module}/__init__.py": _filled("init.py", words),
-        f"src/{module}/{kind}.py": _filled(f"{kind}.py", words),
-        f"tests/test_{kind}.py": _filled(f"test_{kind}.py", words),
-        "recipe.yaml": _recipe(kind, name),
-    }
-    if kind == "prior":
-        texts["tokenizer.yaml"] = _headed("A small tokenizer, in a minute", "tokenizer.yaml", _base("tokenizer"))
-    with folder_written_whole(folder) as place:
-        for path, text in texts.items():
-            (place / path).parent.mkdir(parents=True, exist_ok=True)
-            (place / path).write_text(text, encoding="utf-8")
-
-
-def _check_name(kind: str, name: str) -> None:
-    """See that a name can be a package's, a class's and a component's.
-
-    Raises:
-        UserError: It cannot.
-    """
-    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
-        raise UserError(f"name '{name}' must be lower-case words with hyphens between them, such as my-{kind}")
-    taken = [component for component in components(kind) if component.name == name]
-    if taken:
-        raise UserError(f"{kind} '{name}' is {taken[0].distribution}'s already: choose another name, such as my-{name}")
-    if len(name) > _LONGEST_NAME:
-        raise UserError(f"name '{name[:20]}…' must have at most {_LONGEST_NAME} letters, not {len(name)}")
-    if is_device(name):
-        raise UserError(f"name '{name}' is that of a device on Windows: choose another, such as my-{name}")
-    module = name.replace("-", "_")
-    if (
-        keyword.iskeyword(_class_name(name))
-        or keyword.iskeyword(module)
-        or module in sys.stdlib_module_names
-        or importlib.util.find_spec(module) is not None
-    ):
-        raise UserError(f"name '{name}' is that of a Python module already: choose another, such as my-{name}")
-
-
-def _class_name(name: str) -> str:
-    return "".join(part.capitalize() for part in name.split("-"))
-
-
-def _recipe(kind: str, name: str) -> str:
-    recipe = _base("prior" if kind == "prior" else "tokenizer")
-    for keys, value in _RECIPES[kind].items():
-        *path, last = keys.split(".")
-        place = recipe
-        for key in path:
-            place = place[key]
-        named = value | {"class_path": name} if isinstance(value, dict) and value["class_path"] == "NAME" else value
-        place[last] = name if value == "NAME" else named
-    title = "A tokenizer to import" if kind == "importer" else f"Trains with the {kind} {name}, in a minute"
-    return _headed(title, "recipe.yaml", recipe)
-
-
-def _base(name: str) -> dict[str, Any]:
-    return yaml.safe_load((_TEMPLATES / f"{name}.yaml").read_text(encoding="utf-8"))
-
-
-def _headed(title: str, file: str, recipe: dict[str, Any]) -> str:
-    body = yaml.safe_dump(recipe, sort_keys=False, width=120)
-    return f"# {title}.\n# vltok fit --config {file}\n{body}"
-
-
-def _filled(template: str, words: dict[str, str]) -> str:
-    return Template((_TEMPLATES / f"{template}.template").read_text(encoding="utf-8")).substitute(words)
