@@ -12,6 +12,7 @@ from PIL import Image
 
 import vltok
 from vltok.cli.main import main
+from vltok.io.bundles import class_names
 from vltok.sequences.manifest import CodeManifest
 from vltok.sequences.shards import CodeSample, codes_of
 
@@ -71,3 +72,6 @@ def test_a_run_is_trained_further(project: Path, run: str) -> None:
     assert main(["fit", "--resume", "--out", run, "--trainer.max_steps", "5"]) == 0
     checkpoint = torch.load(project / run / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 5
+    if run == "prior":
+        assert class_names(KEPT / run / "bundle") is None
+        assert class_names(project / run / "bundle") == ("cat", "person")

@@ -52,3 +52,11 @@ def test_labels_are_taken_in_turn() -> None:
     assert torch.equal(choose_labels("7, 3", 8, 5), torch.tensor([7, 3, 7, 3, 7]))
     with pytest.raises(UserError, match="this prior knows no classes"):
         choose_labels("1", None, 3)
+
+
+def test_labels_are_named() -> None:
+    names = ["cat", "fruit"]
+    assert torch.equal(choose_labels("fruit, 0", 2, 3, names), torch.tensor([1, 0, 1]))
+    assert torch.equal(choose_labels(["cat", 1], 2, 2, names), torch.tensor([0, 1]))
+    with pytest.raises(UserError, match=r"names of classes or numbers from 0 to 1, .* not 'fruits'; did you mean 'fr"):
+        choose_labels("fruits", 2, 1, names)

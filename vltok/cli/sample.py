@@ -64,7 +64,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     parser.add_argument("--count", type=int, default=16, help="how many pictures to draw; more can be added")
     parser.add_argument("--seed", type=int, default=0, help="sets the random numbers")
-    parser.add_argument("--labels", type=str | None, help="classes, in turn: 207,360, or all (the default), or none")
+    parser.add_argument("--labels", type=str | None, help="classes, in turn: 207,fruit, or all (the default), or none")
     parser.add_argument("--batch-size", type=int, default=16, help="pictures that are drawn at the same time")
     explained = {entry.arg_name: entry.description for entry in docstring_parser.parse(SamplingConfig.__doc__).params}
     types = typing.get_type_hints(SamplingConfig)

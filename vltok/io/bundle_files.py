@@ -123,6 +123,7 @@ def _check(path: Path, content: Mapping[str, Any], kind: Kind) -> None:
     if kind == "prior":
         named = _is(content["tokenizer"], fingerprint=_hash, places=lambda places: _all(places, _text))
         wrong.append((not named, f"tokenizer must have places and a fingerprint of {digits}"))
+        wrong.append((not _all(content.get("classes", []), _text), "classes must list names"))
     for is_wrong, problem in wrong:
         if is_wrong:
             raise UserError(f"'{path}' is damaged: {problem}")

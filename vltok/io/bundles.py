@@ -66,6 +66,7 @@ def save_prior(
     tokenizer_places: Sequence[str] = (),
     card: str = "",
     metrics: Mapping[str, Any] | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> None:
     """Write a prior as a bundle, whole or not at all; a bundle that is there already is replaced.
 
@@ -77,11 +78,14 @@ def save_prior(
         tokenizer_places: Where that one's bundle is: `vltok.io.places.places_of`.
         card: What the model card says about it, in Markdown: how it was trained, on what.
         metrics: Measured figures, for the model card.
+        class_names: The names of its classes, where they have any.
 
     Raises:
         UserError: The folder holds something else than a bundle, or a weight is not a finite number.
     """
-    belongs = {"tokenizer": {"fingerprint": tokenizer, "places": list(tokenizer_places)}}
+    belongs: dict[str, Any] = {"tokenizer": {"fingerprint": tokenizer, "places": list(tokenizer_places)}}
+    if class_names is not None:
+        belongs["classes"] = list(class_names)
     _save(prior, "prior", config, path, card, metrics, belongs)
 
 
@@ -151,6 +155,16 @@ def fingerprint(place: str | os.PathLike) -> str:
         UserError: As `load_tokenizer`, as far as `config.yaml` is concerned.
     """
     return fingerprint_of(read_bundle(place, "tokenizer")[1], "tokenizer")
+
+
+def class_names(place: str | os.PathLike) -> tuple[str, ...] | None:
+    """The names of the classes of a prior's bundle, or None where it tells none.
+
+    Raises:
+        UserError: There is no such bundle.
+    """
+    names = read_bundle(place, "prior")[1].get("classes")
+    return None if names is None else tuple(names)
 
 
 def prior_fingerprint(place: str | os.PathLike) -> str:

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import nn
 
 from vltok.interfaces import Prior, Tokenizer
-from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fingerprint
+from vltok.io.bundles import class_names, fingerprint, load_prior, load_tokenizer, prior_fingerprint
 from vltok.io.recipes import instantiate, parse_tree, recipe_parser
 from vltok.nn.modes import evaluating
 from vltok.pictures.images import ImageData
@@ -70,11 +70,13 @@ class OpenPrior:
         prior: On `device`.
         fingerprint: Its bundle's, or for an object that of its weights.
         device: Where it computes.
+        class_names: The names of its classes, where its bundle tells them.
     """
 
     prior: Prior
     fingerprint: str
     device: str
+    class_names: tuple[str, ...] | None = None
 
 
 @contextlib.contextmanager
@@ -91,7 +93,8 @@ def open_prior(
             yield OpenPrior(given, weights_fingerprint(given), _moved(given, device, local_rank))
     else:
         device = choose_device(device, local_rank)
-        yield OpenPrior(load_prior(given, device, trust=trust), prior_fingerprint(given), device)
+        prior = load_prior(given, device, trust=trust)
+        yield OpenPrior(prior, prior_fingerprint(given), device, class_names(given))
 
 
 def weights_fingerprint(model: nn.Module) -> str:

@@ -82,6 +82,7 @@ def report_prior(
         facts.tokenizer_places[-1:] if tokenizer is None else places_of(tokenizer, folder.bundle),
         card=f"Trained for {steps} steps on {len(data.training)} code sequences with `vltok fit`.",
         metrics=figures,
+        class_names=facts.classes,
     )
     try:
         if tokenizer is not None:

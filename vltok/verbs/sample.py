@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
@@ -115,7 +116,7 @@ def sample(
         open_tokenizer(tokenizer, drawer.device, trust=trust) as decoder,
         computing(drawer.device),
     ):
-        classes = choose_labels(labels, drawer.prior.classes, count)
+        classes = choose_labels(labels, drawer.prior.classes, count, drawer.class_names)
         drawing = _Drawing(drawer, decoder, sampling, seed, classes, batch_size)
         if folder is None:
             codes = drawing.codes(range(count), counted(progress, count))
@@ -172,13 +173,16 @@ def sample(
         return Sampled(None, None, manifest, left)
 
 
-def choose_labels(given: str | Sequence[int] | None, classes: int | None, count: int) -> Int[Tensor, " b"] | None:
+def choose_labels(
+    given: str | Sequence[int | str] | None, classes: int | None, count: int, names: Sequence[str] | None = None
+) -> Int[Tensor, " b"] | None:
     """The class of each picture: those that are named, in turn.
 
     Args:
-        given: ``207,360`` or ``[207, 360]``, ``all`` or ``none``; None for all where there are any.
+        given: ``207,fruit`` or ``[207, "fruit"]``, ``all`` or ``none``; None for all where there are any.
         classes: How many the prior knows, or None.
         count: How many pictures.
+        names: What the classes are called, where that is known.
 
     Returns:
         None for pictures of no class.
@@ -188,18 +192,26 @@ def choose_labels(given: str | Sequence[int] | None, classes: int | None, count:
     """
     if given == "none" or (given is None and classes is None):
         return None
-    text = given if given is None or isinstance(given, str) else ",".join(map(str, given))
+    parts = given.split(",") if isinstance(given, str) else [] if given is None else list(map(str, given))
     if classes is None:
-        raise UserError(f"--labels is '{text}', but this prior knows no classes: leave it out")
-    if text in (None, "all"):
+        raise UserError(f"--labels is '{','.join(parts)}', but this prior knows no classes: leave it out")
+    if given in (None, "all"):
         return torch.arange(count) % classes
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) < classes for part in parts):
-        raise UserError(
-            f"--labels must be numbers from 0 to {classes - 1}, as in 207,360, or 'all' or 'none', not '{text}'"
-        )
-    named = torch.tensor([int(part) for part in parts])
+    named = torch.tensor([_class(part.strip(), classes, names or ()) for part in parts])
     return named[torch.arange(count) % len(named)]
+
+
+def _class(given: str, classes: int, names: Sequence[str]) -> int:
+    """The number of a class that is named by it, or by its name."""
+    if given.isdecimal() and int(given) < classes:
+        return int(given)
+    if given in names:
+        return names.index(given)
+    near = difflib.get_close_matches(given, names, n=1)
+    raise UserError(
+        f"--labels must be {'names of classes or ' if names else ''}numbers from 0 to {classes - 1}, as in 207,360, or "
+        f"'all' or 'none', not '{given}'{f'; did you mean {near[0]!r}?' if near else ''}"
+    )
 
 
 @dataclass(frozen=True, eq=False)
