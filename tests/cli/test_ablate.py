@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from vltok.cli.main import main
+from vltok.evaluation.records import Record
 
 from .runs import RECIPE
 
@@ -46,9 +47,12 @@ def test_runs_that_end_are_in_the_table_and_those_that_fail_are_named(
     assert "/2] good, seed 3: " in printed.out
     (failure,) = [line for line in printed.out.splitlines() if "/2] wrong, seed 3: failed after" in line]
     assert "nowhere" in failure
-    figures = json.loads(Path("out/good/seed-3/metrics.json").read_text())
-    assert figures["protocol"]["seed"] == 3 and figures["protocol"]["steps"] == 1
-    assert f"| good | {figures['psnr']:.2f} | 1 | 1 |\n| wrong | – | – | 0 |" in Path("out/table.md").read_text()
+    found = Record.read(Path("out/good/seed-3"))
+    assert found.protocol["seed"] == 3 and found.protocol["steps"] == 1
+    assert (
+        f"| good | {found.values['psnr'].value:.2f} | 1 | 1 |\n| wrong | – | – | 0 |"
+        in Path("out/table.md").read_text()
+    )
     assert Path("out/table.md").read_text() in printed.out
 
     # what has finished is not repeated, and no other recipe takes its place

@@ -15,6 +15,7 @@ import vltok
 from vltok.cli.fit import with_resumed_config
 from vltok.cli.main import main
 from vltok.errors import UserError
+from vltok.evaluation.records import Record
 from vltok.io.bundles import fingerprint
 
 from .runs import one_line
@@ -37,29 +38,32 @@ def test_a_run_leaves_all_its_files(finished: tuple[Path, str]) -> None:
 
 
 def test_the_figures(finished: tuple[Path, str]) -> None:
-    figures = json.loads((finished[0] / "metrics.json").read_text())
-    assert 5 < figures["psnr"] < 40 and 0 < figures["codebook_usage"] <= 1
-    assert figures["length_std"] > 0 and -1 <= figures["contrast_correlation"] <= 1
-    assert figures["expected_mean_length"] == 4 * 2.5  # 4 regions, half of them with 4 codes
-    assert 4 <= figures["mean_length"] <= 16
-    assert set(figures["ratios"]) == {"8", "4"} and sum(figures["ratios"].values()) == pytest.approx(1)
-    assert (figures["adaptation"]["images"], figures["adaptation"]["regions"]) == (9, 36)
-    assert figures["adaptation"]["gain_share"] <= 1 and set(figures["adaptation"]["step_gain_correlations"]) == {"4"}
-    protocol = figures["protocol"]
+    record = Record.read(finished[0])
+    values = {name: value.value for name, value in record.values.items()}
+    assert 5 < values["psnr"] < 40 and 0 < values["codebook_usage"] <= 1
+    assert values["length_std"] > 0 and -1 <= values["contrast_correlation"] <= 1
+    assert values["expected_length"] == 4 * 2.5  # 4 regions, half of them with 4 codes
+    assert 4 <= values["length_of_training"] <= 16
+    assert values["ratio_8_of_training"] + values["ratio_4_of_training"] == pytest.approx(1)
+    assert record.protocol["adaptation"] == {"images": 9, "regions": 36}
+    assert values["gain_share"] <= 1 and "step_gain_correlation_4" in values
+    protocol = record.protocol
     # of 32 crops, 16 went into the gate's calibration
-    assert protocol["images"] == {"unseen": 9, "training": 16}
-    assert (protocol["seed"], protocol["steps"], protocol["image_size"]) == (3, 2, 16)
-    assert protocol["vltok"] == vltok.__version__ and protocol["data"]["kind"] == "photos"
+    assert (protocol["data"]["images"], protocol["training_data"]["images"]) == (9, 16)
+    assert (protocol["seed"], protocol["steps"], protocol["data"]["size"]) == (3, 2, 16)
+    assert record.environment["vltok"] == vltok.__version__
+    assert protocol["training_data"]["description"]["kind"] == "photos"
+    assert record.subject["fingerprint"] == fingerprint(finished[0] / "bundle")
 
 
 def test_what_is_printed(finished: tuple[Path, str]) -> None:
     folder, printed = finished
     count = sum(parameter.numel() for parameter in vltok.load_tokenizer(folder / "bundle").parameters())
     assert f"tokenizer: {count / 1e3:.1f} k parameters (without discriminator and perceptual network)" in printed
-    figures = json.loads((folder / "metrics.json").read_text())
-    assert f"PSNR                  {figures['psnr']:.2f} dB" in printed
+    figures = Record.read(folder).values
+    assert f"PSNR                  {figures['psnr'].value:.2f} dB" in printed
     assert "(expected 10.0)" in printed
-    assert f"{figures['adaptation']['gain_share']:.0%} of the best gain; rank correlation of granularity" in printed
+    assert f"{figures['gain_share'].value:.0%} of the best gain; rank correlation of granularity" in printed
 
 
 def test_the_bundle_holds_the_averaged_weights(finished: tuple[Path, str]) -> None:
@@ -134,12 +138,12 @@ def test_resume_goes_on(run: Path) -> None:
 def test_resume_of_a_training_that_is_over_measures_again(run: Path) -> None:
     """A run that was stopped between training and its figures gets them, of the averaged weights."""
     weights = vltok.load_tokenizer(run / "bundle").state_dict()
-    figures = json.loads((run / "metrics.json").read_text())
+    figures = Record.read(run)
     (run / "metrics.json").unlink()
     assert main(["fit", "--resume", "--out", str(run)]) == 0
     for name, value in vltok.load_tokenizer(run / "bundle").state_dict().items():
         assert torch.equal(value, weights[name]), name
-    assert json.loads((run / "metrics.json").read_text())["psnr"] == figures["psnr"]
+    assert Record.read(run).values["psnr"] == figures.values["psnr"]
 
 
 def test_a_loss_that_diverges_leaves_no_bundle(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -200,7 +204,7 @@ def test_two_processes_train_and_the_first_measures_all_held_out_pictures(recipe
     command = [sys.executable, "-m", "vltok", "fit", "--config", str(recipe), "--out", "two", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert json.loads(Path("two/metrics.json").read_text())["protocol"]["images"]["unseen"] == 9
+    assert Record.read(Path("two")).protocol["data"]["images"] == 9
     assert len(list(vltok.load_tokenizer("two/bundle").state_dict())) > 10
 
 
@@ -211,8 +215,8 @@ def test_pictures_of_one_s_own(recipe: Path, tmp_path: Path) -> None:
         Image.fromarray(getattr(skimage.data, name)()).resize((40, 32)).save(folder / str(index % 2) / f"{name}.png")
     arguments = ["--data", "folder", "--data.root", str(folder), "--data.val_share", "0.5", "--data.batch_size", "2"]
     assert main(["fit", "--config", str(recipe), *arguments, "--out", "own"]) == 0
-    protocol = json.loads((tmp_path / "own" / "metrics.json").read_text())["protocol"]
-    assert protocol["data"]["kind"] == "folder" and protocol["images"]["unseen"] >= 1
+    protocol = Record.read(tmp_path / "own").protocol
+    assert protocol["training_data"]["description"]["kind"] == "folder" and protocol["data"]["images"] >= 1
 
 
 def _holding(path: Path, *files: str) -> None:

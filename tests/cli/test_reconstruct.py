@@ -71,9 +71,11 @@ def test_figures_are_those_of_the_written_picture(bundle: str, photograph: Image
     assert 0 < fine < regions, "the photograph should have both granularities"
     assert record["code_length"] == regions + 3 * fine
     assert record["bits"] == pytest.approx(5 * record["code_length"] + regions)
-    assert metrics["mean"] == {key: record[key] for key in ("psnr", "code_length", "bits", "ratios")}
-    assert metrics["tokenizer"] == {"path": bundle, "fingerprint": fingerprint(bundle)}
-    assert metrics["failed"] == []
+    assert metrics["values"]["psnr"]["value"] == record["psnr"]
+    assert metrics["values"]["length"]["value"] == record["code_length"]
+    assert metrics["values"]["ratio_4"]["value"] == record["ratios"]["4"]
+    assert metrics["subject"] == {"path": bundle, "fingerprint": fingerprint(bundle)}
+    assert metrics["environment"]["skipped"] == []
 
 
 def test_the_picture_is_that_of_the_tokenizer(bundle: str, tmp_path: Path) -> None:
@@ -104,9 +106,10 @@ def test_where_codes_went_is_measured_over_all_pictures(bundle: str, tmp_path: P
         Image.fromarray(skimage.data.coffee()[100:250, left : left + 150]).save(tmp_path / f"{name}.png")
     Image.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(tmp_path / "c.png")  # smaller than a region
     run([*(str(tmp_path / f"{name}.png") for name in "abc"), "--tokenizer", bundle, "--out", str(tmp_path / "out")])
-    adaptation = metrics_of(tmp_path / "out")["adaptation"]
-    assert (adaptation["images"], adaptation["regions"]) == (8, 8 * 16)  # four crops each of two pictures
-    assert f"adaptation: {adaptation['gain_share']:.0%} of the best gain" in capsys.readouterr().out
+    metrics = metrics_of(tmp_path / "out")
+    # four crops each of two pictures
+    assert metrics["protocol"]["adaptation"] == {"images": 8, "regions": 8 * 16}
+    assert f"adaptation: {metrics['values']['gain_share']['value']:.0%} of the best gain" in capsys.readouterr().out
 
 
 def exif_rotated(photograph: Image.Image) -> bytes:
@@ -156,7 +159,7 @@ def test_a_corrupt_picture_harms_no_other(
     assert sorted(path.name for path in out.iterdir()) == ["b.coding.png", "b.png", "metrics.json"]
     metrics = metrics_of(out)
     assert [record["name"] for record in metrics["images"]] == ["b"]
-    assert [Path(failure["source"]).name for failure in metrics["failed"]] == ["a.png", "c.png"]
+    assert [Path(failure["source"]).name for failure in metrics["environment"]["skipped"]] == ["a.png", "c.png"]
 
 
 def test_only_corrupt_pictures_are_one_line(bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,7 +170,7 @@ def test_only_corrupt_pictures_are_one_line(bundle: str, tmp_path: Path, capsys:
     lines = printed.err.splitlines()
     assert len(lines) == 2 and "skipped" in lines[0] and printed.out == ""
     assert lines[1].startswith("vltok: error: 1 of 1 pictures could not be reconstructed: ")
-    assert metrics_of(out)["mean"] is None and metrics_of(out)["images"] == []
+    assert metrics_of(out)["values"] == {} and "images" not in metrics_of(out)
 
 
 def test_an_interrupt_loses_no_finished_work(

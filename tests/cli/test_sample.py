@@ -12,6 +12,7 @@ from PIL import Image
 
 import vltok
 from vltok.cli.main import main
+from vltok.evaluation.records import Record
 from vltok.io.bundles import fingerprint
 from vltok.sequences.manifest import CodeManifest
 
@@ -89,7 +90,8 @@ def test_a_run_of_a_prior_leaves_all_its_files(project: Path) -> None:
 
 
 def test_the_figures_of_a_prior(project: Path) -> None:
-    figures = json.loads((project / "runs" / "prior" / "metrics.json").read_text())
+    record = Record.read(project / "runs" / "prior")
+    figures = {name: value.value for name, value in record.values.items()}
     held_out = CodeManifest.read(project / "codes" / "val").statistics
     nats = figures["position_per_code"] + figures["content_per_code"]
     assert figures["bits_per_code"] == pytest.approx(nats / math.log(2))
@@ -100,7 +102,7 @@ def test_the_figures_of_a_prior(project: Path) -> None:
     assert figures["content_below_unigram"] == pytest.approx(below)
     assert figures["codes_per_second"] > 0
     assert figures["samples_per_second"] > 0
-    protocol = figures["protocol"]
+    protocol = record.protocol
     assert (protocol["steps"], protocol["seed"]) == (4, 5)
     assert protocol["sequences"]["unseen"] == held_out["samples"]
     assert protocol["tokenizer"] == fingerprint(project / "tokenizer")

@@ -11,6 +11,8 @@ import yaml
 
 from vltok.errors import UserError
 from vltok.evaluation.ablations import AblationResults, AblationRun, AblationTable, Spread
+from vltok.evaluation.records import Record
+from vltok.evaluation.values import Value
 from vltok.io.recipes import parse
 from vltok.verbs.training_recipe import fit_parser
 
@@ -98,12 +100,25 @@ def test_the_spread_is_that_of_a_sample() -> None:
     assert Spread.of([3.0]).shown(".1f", runs=1) == "3.0" and Spread.of([]) is None
 
 
+def record(psnr: float, share: float | None = None) -> Record:
+    values = {"psnr": Value(psnr)} | ({} if share is None else {"ratio_8_of_training": Value(share)})
+    return Record("tokenizer", {"path": "a"}, values, {}, {"data": {}, "precision": "float32", "steps": 9}, {})
+
+
+def test_a_figure_is_found_by_its_name_that_of_0_1_0_and_its_path() -> None:
+    run = AblationRun("a", 0, record(25.0, 0.25), record(26.0))
+    for key, figure in {"ratio_8_of_training": 0.25, "ratios.8": 0.25, "protocol.steps": 9, "ssim": None}.items():
+        assert run.figure(key) == figure
+    assert run.figure("evaluation.psnr") == run.figure("evaluation.values.psnr.value") == 26.0
+    assert AblationRun("a", 0, record(25.0)).figure("evaluation.psnr") is None
+
+
 def test_the_table_in_three_forms(folder: Path, tmp_path: Path) -> None:
     runs = [
-        AblationRun("a", 1, {"psnr": 25.0, "ratios": {"8": 0.25}}),
-        AblationRun("a", 0, {"psnr": 24.0, "ratios": {"8": 0.75}}),
-        AblationRun("b", 0, {"psnr": 23.456, "ratios": None}),
-        AblationRun("b", 1, {"psnr": math.inf, "ratios": None}),
+        AblationRun("a", 1, record(25.0, 0.25)),
+        AblationRun("a", 0, record(24.0, 0.75)),
+        AblationRun("b", 0, record(23.456)),
+        AblationRun("b", 1, record(math.inf)),
     ]
     results = AblationResults(AblationTable.read(folder), runs)
     lines = results.markdown().splitlines()

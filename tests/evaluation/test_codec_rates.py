@@ -5,11 +5,11 @@ import pytest
 from vltok.errors import UserError
 from vltok.evaluation.codec_rates import find_quality
 from vltok.evaluation.coders import HIGHEST_QUALITY, CodecCoder
-from vltok.evaluation.measuring import Share
+from vltok.evaluation.measurement import ProcessShare
 from vltok.measures.pixels import to_bytes
 from vltok.pictures.photos import Photos
 
-SHARE = Share(batch_size=4)
+SHARE = ProcessShare(batch_size=4)
 
 
 @pytest.fixture(scope="module")

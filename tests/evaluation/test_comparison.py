@@ -9,7 +9,7 @@ from vltok.errors import UserError
 from vltok.evaluation.comparison import Comparison, check_distinct, named
 from vltok.evaluation.curves import length_histograms, pareto_front, rate_distortion
 from vltok.evaluation.records import Record
-from vltok.measures.values import Value
+from vltok.evaluation.values import Value
 
 DATA = {"pixels": "abc", "split": "val", "size": 64, "images": 9}
 FEATURES = {"name": "random:test_resnet", "weights": "0a", "package": "timm 1.0.31"}

@@ -1,8 +1,7 @@
 """Measuring a tokenizer, on one whose codes and pictures are known."""
 
-import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -12,9 +11,13 @@ from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec, Ratios
 from vltok.errors import UserError
-from vltok.evaluation.reconstruction import measure
+from vltok.evaluation.coders import TokenizerCoder
+from vltok.evaluation.measurement import Measurement
+from vltok.evaluation.reconstruction import each_distance, measure_reconstruction, pooled_psnr
+from vltok.evaluation.values import Value
 from vltok.interfaces import Tokenizer, TokenizerOutput
-from vltok.measures.contrast import local_contrast
+from vltok.losses.perceptual import LPIPS
+from vltok.measures.regions import local_contrast
 
 
 @dataclass(frozen=True)
@@ -78,64 +81,77 @@ def batches() -> Iterator[Batch]:
     yield Batch(picture[None, :, 200:232, 40:104])
 
 
+def measured(tokenizer: Tokenizer, of: Iterable[Batch] | None = None) -> Measurement:
+    return measure_reconstruction(TokenizerCoder(tokenizer, "cpu"), tokenizer.spec, batches() if of is None else of)
+
+
 def test_every_figure_is_that_of_the_definition() -> None:
-    figures = measure(Known(), batches())
+    found = measured(Known().eval())
     contrasts = [local_contrast(batch.images, 8).flatten(1) for batch in batches()]
     fine = [part > 0.1 for part in contrasts]
     lengths = torch.cat([(1 + 3 * part).sum(1) for part in fine]).double()
     share = torch.cat([part.flatten() for part in fine]).double().mean().item()
     assert 0.2 < share < 0.8, "the photograph should have both"
-    assert figures.images == 3
-    assert figures.psnr == pytest.approx(20 * math.log10(255), abs=1e-4)
-    assert figures.codebook_usage == 2 / 50
-    assert figures.mean_length == lengths.mean().item()
-    assert figures.length_std == pytest.approx(lengths.numpy().std())
-    assert figures.ratios == pytest.approx({8: 1 - share, 4: share})
+    figures = {name: value.value for name, value in found.values.items()}
+    assert found.images == 3
+    assert figures["psnr"] == pytest.approx(20 * math.log10(255), abs=1e-4)
+    assert figures["codebook_usage"] == 2 / 50
+    assert figures["length"] == lengths.mean().item()
+    assert figures["length_std"] == pytest.approx(lengths.numpy().std())
+    assert found.codes["ratios"] == pytest.approx({"8": 1 - share, "4": share})
     # ranks of a threshold: 1 only without ties, but high
-    assert 0.8 < figures.contrast_correlation <= 1
+    assert 0.8 < figures["contrast_correlation"] <= 1
 
 
 @pytest.mark.parametrize("threshold", [-1.0, 9.0])
 def test_without_ranks_there_is_no_correlation(threshold: float) -> None:
-    figures = measure(Known(threshold), batches())
-    assert figures.contrast_correlation is None
-    assert sorted(figures.ratios.values()) == [0, 1]
-    assert figures.length_std > 0  # the pictures differ in size
+    found = measured(Known(threshold).eval())
+    assert "contrast_correlation" not in found.values
+    assert sorted(found.codes["ratios"].values()) == [0, 1]
+    assert found.values["length_std"].value > 0  # the pictures differ in size
 
 
 def test_a_tokenizer_without_a_grid() -> None:
-    figures = measure(Known(gridded=False), batches())
-    assert (figures.ratios, figures.contrast_correlation) == (None, None)
-    assert figures.mean_length == pytest.approx((1 + 2 + 1) / 3)
+    found = measured(Known(gridded=False).eval())
+    assert found.codes["ratios"] == {} and "contrast_correlation" not in found.values
+    assert found.values["length"].value == pytest.approx((1 + 2 + 1) / 3)
 
 
-def test_it_computes_in_evaluation_and_float32_and_restores_every_mode() -> None:
-    tokenizer = Known().train()
-    tokenizer.frozen.eval()
+def test_it_computes_in_float32_without_gradients() -> None:
+    tokenizer = Known().eval()
     with torch.autocast("cpu", torch.bfloat16):
-        measure(tokenizer, batches())
+        measured(tokenizer)
     assert tokenizer.seen == [(False, False, False, False)] * 2
-    assert tokenizer.training and not tokenizer.frozen.training
 
 
-def test_modes_are_restored_after_an_error() -> None:
-    tokenizer = Known().train()
-    with pytest.raises(UserError, match="do not divide"):
-        measure(tokenizer, [Batch(torch.zeros(1, 3, 12, 12))])
-    assert tokenizer.training
+@pytest.mark.parametrize(
+    ("tokenizer", "of", "message"),
+    [
+        (Known(), [Batch(torch.zeros(1, 3, 12, 12))], "do not divide"),
+        (Known(), [], "no picture to measure"),
+        (Known(error=math.nan), None, "NaN or infinite pixels"),
+    ],
+)
+def test_what_cannot_be_measured(tokenizer: Tokenizer, of: list[Batch] | None, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        measured(tokenizer, of)
 
 
-def test_no_images() -> None:
-    with pytest.raises(UserError, match="no images to measure"):
-        measure(Known(), [])
+def test_decibels_fall_as_errors_rise() -> None:
+    found = pooled_psnr(Value(0.01, 0.001, 0.1))
+    assert (found.value, found.low, found.high) == pytest.approx((20, 10, 30))
+    assert pooled_psnr(Value(0.0)).to_json() == {"value": None}
 
 
-def test_figures_go_into_json() -> None:
-    written = json.loads(json.dumps(measure(Known(), batches()).to_dict(), allow_nan=False))
-    assert written["images"] == 3 and set(written["ratios"]) == {"8", "4"}
-
-
-def test_nan_is_said_and_stays_out_of_json() -> None:
-    figures = measure(Known(error=math.nan), batches())
-    assert math.isnan(figures.psnr)
-    assert figures.to_dict()["psnr"] is None
+def test_each_image_has_its_own_perceptual_distance() -> None:
+    """LPIPS itself agrees with torchmetrics': tests/losses/test_perceptual.py."""
+    lpips = LPIPS()
+    torch.manual_seed(0)
+    lpips.slices.extend([torch.nn.Conv2d(3, 4, 3, stride=2), torch.nn.Conv2d(4, 4, 3)])
+    lpips.heads.extend(torch.nn.Parameter(torch.rand(4)) for _ in range(2))
+    images = next(batches()).images
+    coded = (images + 0.1 * torch.randn(images.shape)).clamp(-1, 1)
+    with torch.no_grad():
+        found = each_distance(lpips)(coded, images)
+        each = [lpips(coded[[place]], images[[place]]) for place in range(2)]
+    assert torch.allclose(found, torch.stack(each), atol=1e-6) and found.min() > 0

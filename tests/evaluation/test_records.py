@@ -10,7 +10,7 @@ import pytest
 from vltok.cli.main import main
 from vltok.errors import UserError
 from vltok.evaluation.records import Record
-from vltok.measures.values import Value
+from vltok.evaluation.values import Value
 
 RECORD = Record(
     "tokenizer",

@@ -16,8 +16,8 @@ from playwright.sync_api import Page
 from vltok.codes import Codes, CodeSpec
 from vltok.evaluation.records import Record
 from vltok.evaluation.report import report_html
+from vltok.evaluation.values import Value
 from vltok.figures.examples import Example
-from vltok.measures.values import Value
 
 from .browser import NoBrowser, open_page
 

@@ -16,10 +16,10 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 _PRELOADED = [
-    *(f"vltok.cli.{name}" for name in ("ablate", "evaluating")),
+    "vltok.cli.ablate",
     *(f"vltok.pictures.{name}" for name in ("folder", "photos", "shards")),
     "vltok.sequences.data",
-    *(f"vltok.verbs.{name}" for name in ("fitting", "reconstruct", "sample", "tokenize")),
+    *(f"vltok.verbs.{name}" for name in ("evaluate", "fitting", "reconstruct", "sample", "tokenize")),
     "vltok.io.bundles",
     "vltok.priors.dq_transformer",
     *(f"vltok.tokenizers.{name}" for name in ("budgets", "decoders", "dqvae", "encoders", "gates", "quantizers")),

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch.nn.functional import cosine_similarity
 
+from vltok.evaluation.features import feature_network
 from vltok.measures.feature_distance import feature_distance
-from vltok.measures.features import Features, feature_network
 
 
 def coded(picture: Image.Image, quality: int) -> torch.Tensor:
@@ -30,8 +30,7 @@ def pictures() -> torch.Tensor:
 def test_it_agrees_with_its_definition():
     torch.manual_seed(0)
     pairs = [(torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)), (torch.randn(2, 6, 2, 2), torch.randn(2, 6, 2, 2))]
-    first, second = (Features(torch.zeros(2, 1), maps=tuple(maps)) for maps in zip(*pairs, strict=True))
-    found = feature_distance(first, second)
+    found = feature_distance(*zip(*pairs, strict=True))
     # of vectors of length 1, the squared distance is 2 - 2 cos
     stages = [(2 - 2 * cosine_similarity(left, right, dim=1)).mean(dim=(1, 2)) for left, right in pairs]
     assert torch.allclose(found, (stages[0] + stages[1]) / 2, atol=1e-6)
@@ -40,6 +39,6 @@ def test_it_agrees_with_its_definition():
 def test_what_is_coded_worse_lies_farther(pictures):
     network = feature_network("efficientnet-lite0")
     original = network(pictures[:1].expand(4, -1, -1, -1))
-    found = feature_distance(network(pictures), original)
+    found = feature_distance(network(pictures).maps, original.maps)
     assert found[0] < 1e-6
     assert 0 < found[1] < found[2] < found[3] < 4

@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from vltok.errors import UserError
-from vltok.evaluation.adaptation import best_choice
 from vltok.interfaces import Decoder, Encoder, GateDecision
+from vltok.measures.gain import best_choice
 from vltok.tokenizers.decoders import PixelShuffleDecoder
 from vltok.tokenizers.dqvae import DQVAE
 from vltok.tokenizers.encoders import PatchEncoder

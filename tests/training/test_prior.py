@@ -15,7 +15,7 @@ from vltok.drawing.batches import BatchDrawing
 from vltok.drawing.conditioning import Conditioning
 from vltok.errors import UserError
 from vltok.interfaces import Prior, PriorLoss, SamplingConfig
-from vltok.measures.likelihood import Likelihood
+from vltok.measures.likelihood import likelihood_figures
 from vltok.priors.dq_transformer import DQTransformer
 from vltok.priors.raster_scan import RasterScan
 from vltok.training import PriorTraining
@@ -133,7 +133,7 @@ def test_every_token_counts_the_same(prior: Prior, batches: DataLoader, fit: Cal
 
 
 def test_a_likelihood_of_nothing_says_nothing() -> None:
-    assert Likelihood().figures() == {}
+    assert likelihood_figures({}) == {}
 
 
 def test_a_resumed_training_is_the_undisturbed_one(train: Callable[..., Trainer], tmp_path) -> None:

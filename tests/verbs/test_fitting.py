@@ -84,8 +84,8 @@ def test_an_objective_of_one_s_own_gets_bundle_figures_and_checks(
 
     run = vltok.fit(recipe, out="run")
     assert (run.folder, run.steps, run.ended) == (Path("run"), 2, "max_steps")
-    assert 5 < run.figures["psnr"] < 40 and run.figures["last_error"] > 0
-    assert run.figures["protocol"]["images"] == {"unseen": 9, "training": 32}
+    assert 5 < run.record.figure("psnr") < 40 and run.record.figure("last_error") > 0
+    assert run.record.protocol["data"]["images"] == 9 and run.record.protocol["training_data"]["images"] == 32
     assert vltok.load_tokenizer(run.bundle).spec.codebook_size == 16
     assert capsys.readouterr().out == ""  # nobody asked to be told
 

@@ -35,7 +35,7 @@ def test_pixels_of_every_form_come_back(tokenizer: Tokenizer, tmp_path: Path, mo
         assert each.pixels.shape == each.coding_map.shape == pixels.shape
         assert np.array_equal(each.pixels, found.pictures[0].pixels)
         assert each.figures == found.pictures[0].figures
-    assert found.metrics["mean"]["psnr"] == pytest.approx(found.pictures[0].figures.psnr)
+    assert found.record.values["psnr"].value == pytest.approx(found.pictures[0].figures.psnr)
     assert os.listdir() == ["coffee.png"], "nothing was asked to be written"
 
 
@@ -48,7 +48,7 @@ def test_a_picture_that_cannot_be_read_is_named(tokenizer: Tokenizer, tmp_path: 
     (tmp_path / "a.png").write_bytes(b"no picture")
     found = reconstruct(tokenizer, [str(tmp_path / "a.png"), skimage.data.coffee()[:16, :16]], tmp_path / "out")
     assert list(found.failed) == [str(tmp_path / "a.png")]
-    assert [record["name"] for record in found.metrics["images"]] == ["picture-0"]
+    assert [record["name"] for record in found.record.images] == ["picture-0"]
     assert found.pictures == () and (tmp_path / "out" / "picture-0.png").is_file()
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -31,6 +30,7 @@ from vltok.cli.progress import format_seconds
 from vltok.errors import UserError, check_seed
 from vltok.evaluation.ablations import AblationResults, AblationRun, AblationTable
 from vltok.evaluation.differences import differences
+from vltok.evaluation.records import Record
 from vltok.files import check_folder
 from vltok.io.recipes import translate_arguments
 from vltok.verbs.run_folder import RunFolder
@@ -133,10 +133,8 @@ class _Job:
         return None
 
     def result(self) -> AblationRun:
-        figures = json.loads(self.folder.metrics.read_text(encoding="utf-8"))
-        if self.evaluation is not None:
-            figures["evaluation"] = self.evaluation.figures()
-        return AblationRun(self.row, self.seed, figures)
+        evaluated = None if self.evaluation is None else self.evaluation.record()
+        return AblationRun(self.row, self.seed, Record.read(self.folder.path), evaluated)
 
 
 def _planned(table: AblationTable, seeds: Sequence[int], overrides: Sequence[str], out: Path) -> list[_Job]:

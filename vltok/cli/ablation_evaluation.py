@@ -13,6 +13,7 @@ import yaml
 from vltok.cli.evaluate import evaluate_options
 from vltok.errors import UserError
 from vltok.evaluation.differences import differences
+from vltok.evaluation.records import Record
 from vltok.io.bundles import fingerprint, prior_fingerprint
 from vltok.verbs.run_folder import RunFolder
 
@@ -46,11 +47,11 @@ class RunEvaluation:
         places = {"out": None, self.kind: None}
         hashed = {"tokenizer": fingerprint, "prior": prior_fingerprint}[self.kind](self.run.bundle)
         same = not differences({**found, **places}, {**self.options, **places})
-        return same and self.figures()["subject"]["fingerprint"] == hashed
+        return same and self.record().subject["fingerprint"] == hashed
 
-    def figures(self) -> dict[str, Any]:
-        """The content of its `metrics.json`."""
-        return json.loads((self._folder / "metrics.json").read_text(encoding="utf-8"))
+    def record(self) -> Record:
+        """What it measured."""
+        return Record.read(self._folder)
 
     @property
     def _folder(self) -> Path:

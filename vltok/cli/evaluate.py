@@ -1,28 +1,26 @@
-"""`vltok evaluate`: what a tokenizer, a prior or a codec achieves, with the protocol under which it was measured.
+"""`vltok evaluate`: the command line of `vltok.evaluate`, which says what its folder holds.
 
-```
-evaluated/
-  metrics.json   the figures, their confidence intervals, and the protocol: 'vltok compare' reads it
-  config.yaml    every option: 'vltok evaluate --config' repeats the evaluation
-  images.csv     the figures of each picture (not of a prior)
-  reconstructions.png  of a tokenizer: pictures, reconstructions, coding maps and error maps
-  report.html    everything at one look, in any browser
-  unfolding.gif  of a prior that tells its order: how its first picture unfolds, code by code
-```
+Besides, the folder gets config.yaml with every option: 'vltok evaluate --config' repeats the evaluation.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from vltok.cli.options import TRUST, with_bundle_path, with_default_data
-from vltok.errors import UserError, check_seed
-from vltok.files import check_folder
+from vltok.cli.options import DEVICE, TRUST, add_data, with_bundle_path, with_default_data
+from vltok.cli.progress import shown
+from vltok.errors import UserError
+from vltok.files import check_folder, written_whole
+from vltok.launchers import find_rank
+
+if TYPE_CHECKING:
+    from vltok.evaluation.evaluations import Evaluation
 
 _DESCRIPTION = """\
 Measure a tokenizer or a codec on held-out pictures, or a prior on their codes and on what it draws. Every figure
@@ -30,7 +28,6 @@ carries its protocol. Distances between sets of images need a feature network, w
 each process takes its part.
 """
 _BUNDLES = ("--tokenizer", "--prior", "--fixed")
-_COUNT = 1000
 
 
 def run(arguments: list[str]) -> None:
@@ -41,10 +38,18 @@ def run(arguments: list[str]) -> None:
     """
     options = evaluate_options(arguments)
     # importing torch takes seconds, and `vltok --help` imports the verbs' names alone
-    from vltok.cli.evaluating import evaluate
     from vltok.io.recipes import instantiate
+    from vltok.verbs.evaluate import evaluate
 
-    evaluate(options.kind, instantiate(options.parser, options.values), options.text())
+    given = vars(instantiate(options.parser, options.values))
+    del given["config"]
+    with shown("evaluate") as progress:
+        evaluation = evaluate(**given, progress=progress)
+    if find_rank(os.environ)[0] == 0:
+        config = Path(given["out"], "config.yaml")
+        with written_whole(config) as path:
+            path.write_text(options.text(), encoding="utf-8")
+        _print(evaluation, [*evaluation.files[:-1], config], given["features"] is None)
 
 
 @dataclass(frozen=True)
@@ -52,12 +57,10 @@ class EvaluateOptions:
     """The options of an evaluation.
 
     Attributes:
-        kind: What is measured.
         parser: The parser that read them.
         values: What it read.
     """
 
-    kind: Literal["tokenizer", "prior", "codec"]
     parser: ArgumentParser
     values: Namespace
 
@@ -76,62 +79,40 @@ def evaluate_options(arguments: list[str]) -> EvaluateOptions:
         UserError: An option is wrong, or two do not go together.
     """
     from vltok.io.recipes import parse
+    from vltok.verbs.evaluate import CHECKED, check_evaluation
 
-    parser = _parser()
+    parser = _parser(arguments)
     options = parse(parser, with_default_data(with_bundle_path(arguments, _BUNDLES)))
-    given = [name for name in ("prior", "codec") if options[name] is not None]
-    if not given and options.tokenizer is not None:
-        given = ["tokenizer"]
-    if len(given) != 1 or (given == ["codec"] and options.tokenizer is not None):
-        raise UserError("say what is measured: one of --tokenizer BUNDLE, --prior BUNDLE or --codec jpeg --quality 50")
-    rates = [name for name in ("quality", "bits_per_pixel") if options[name] is not None]
-    if len(rates) != (given == ["codec"]):
-        raise UserError(
-            "--codec takes one of --quality and --bits-per-pixel, and nothing else does: --codec jpeg --quality 50"
-        )
-    if options.bits_per_pixel is not None and not options.bits_per_pixel > 0:
-        raise UserError(f"--bits-per-pixel must be positive, not {options.bits_per_pixel:g}")
-    if options.fixed is not None and given != ["tokenizer"]:
-        raise UserError("--fixed is compared with a tokenizer's coding maps: it belongs to --tokenizer")
-    _refuse_ignored(given[0], options)
-    for key in ("count", "batch_size"):
-        if options[key] is not None and options[key] < 1:
-            raise UserError(f"--{key.replace('_', '-')} must be at least 1, not {options[key]}")
-    check_seed("--seed", options.seed)
-    if options.examples < 0:
-        raise UserError(f"--examples must be at least 0, not {options.examples}")
+    check_evaluation(**{name: options[name] for name in CHECKED})
     out = check_folder("--out", options.out).resolve()
     for name in ("root", "val_root"):
         root = options.data.init_args.get(name)
         if isinstance(root, str) and out.is_relative_to(Path(root).resolve()):
             raise UserError(f"--out '{options.out}' lies in data.{name} '{root}', whose pictures it would join")
-    return EvaluateOptions(given[0], parser, options)
+    return EvaluateOptions(parser, options)
 
 
-def _refuse_ignored(kind: Literal["tokenizer", "prior", "codec"], options: Namespace) -> None:
-    """See that no option is given that what is measured takes no notice of."""
-    from vltok.interfaces import SamplingConfig
-
-    if kind == "prior":
-        if options.lpips:
-            raise UserError("--lpips compares reconstructions with pictures: it belongs to --tokenizer or --codec")
-        return
-    # an evaluation's config.yaml names every option, so that defaults are no sign that one was given
-    given = ["--count"] if options.count != _COUNT else []
-    given += [
-        f"--sampling.{field.name}"
-        for field in dataclasses.fields(SamplingConfig)
-        if options.sampling[field.name] != field.default
-    ]
-    if given:
-        says = "says" if len(given) == 1 else "say"
-        raise UserError(f"{' and '.join(given)} {says} how a prior draws: that belongs to --prior")
+def _print(evaluation: Evaluation, written: list[Path], unnamed: bool) -> None:
+    record = evaluation.record
+    if "asked_bits_per_pixel" in record.subject:
+        asked = record.subject["asked_bits_per_pixel"]
+        print(f"{record.name}: the quality whose rate comes nearest to {asked:g} bits per pixel without exceeding it")
+    width = max(map(len, record.values))
+    for name, value in record.values.items():
+        print(f"  {name:<{width}}  {value.shown()}")
+    images = evaluation.measurement.images
+    print(f"measured on {images} pictures; written: {', '.join(map(str, written))}; everything at one look:")
+    if unnamed:
+        print(
+            "the distance between the sets of images was not measured: name a network for it with --features",
+            file=sys.stderr,
+        )
+    print(evaluation.files[-1])
 
 
-def _parser() -> ArgumentParser:
+def _parser(arguments: list[str]) -> ArgumentParser:
     from vltok.interfaces import SamplingConfig
     from vltok.io.recipes import recipe_parser
-    from vltok.pictures.images import ImageData
 
     parser = recipe_parser("vltok evaluate", _DESCRIPTION)
     parser.add_argument("--config", action="config", help="a YAML file with any of these options")
@@ -153,12 +134,7 @@ def _parser() -> ArgumentParser:
         type=float | None,
         help="instead of a quality: takes that whose mean rate over the pictures is the nearest not above it",
     )
-    parser.add_subclass_arguments(
-        ImageData,
-        "data",
-        required=True,
-        help="the pictures, by default the embedded photographs; its batch_size and workers count here too",
-    )
+    add_data(parser, arguments)
     parser.add_argument("--out", type=str, required=True, help="the folder that receives the figures")
     parser.add_argument(
         "--split", type=Literal["all", "train", "val"], default="val", help="which pictures; val are held out"
@@ -171,10 +147,10 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--lpips", type=bool, default=False, help="whether to measure LPIPS, which needs VGG16's weights"
     )
-    parser.add_argument("--count", type=int, default=_COUNT, help="how many pictures a prior draws")
+    parser.add_argument("--count", type=int, default=1000, help="how many pictures a prior draws")
     parser.add_class_arguments(SamplingConfig, "sampling")
     parser.add_argument("--seed", type=int, default=0, help="sets what is drawn, and the resamples of intervals")
     parser.add_argument("--batch-size", type=int | None, help="pictures at the same time; by default the data's")
     parser.add_argument("--examples", type=int, default=16, help="how many pictures the report shows")
-    parser.add_argument("--device", type=str | None, help="'cpu', 'cuda' or 'cuda:1'; a GPU where there is one")
+    parser.add_argument("--device", type=str | None, help=DEVICE)
     return parser

@@ -32,23 +32,26 @@ def run(arguments: list[str]) -> None:
     from vltok.verbs.reconstruct import reconstruct
 
     found = reconstruct(pictures=options.images, **keywords(options, "images"), progress=_print)
+    count = len(found.record.images)
     if found.failed:
-        count = len(found.failed) + len(found.metrics["images"])
         paths = ", ".join(f"'{source}'" for source in found.failed)
-        raise UserError(f"{len(found.failed)} of {count} pictures could not be reconstructed: {paths}")
-    if found.metrics["adaptation"] is not None:
-        print(f"adaptation: {adaptation_line(found.metrics['adaptation'])}")
-    mean = _caption(found.metrics["mean"])
-    print(f"mean of {len(found.metrics['images'])}: {mean}; written to {options.out}")
+        failed = len(found.failed)
+        raise UserError(f"{failed} of {failed + count} pictures could not be reconstructed: {paths}")
+    if found.record.protocol["adaptation"] is not None:
+        print(f"adaptation: {adaptation_line(found.record.values)}")
+    mean = {name: value.value for name, value in found.record.values.items()}
+    ratios = {name.removeprefix("ratio_"): share for name, share in mean.items() if name.startswith("ratio_")}
+    print(f"mean of {count}: {_caption(mean['psnr'], mean['length'], ratios)}; written to {options.out}")
 
 
 def _print(done: Reconstruction) -> None:
-    print(f"{one_line(done.name)}: {_caption(done.record())}")
+    figures = done.figures
+    print(f"{one_line(done.name)}: {_caption(figures.psnr, figures.code_length, figures.ratios)}")
 
 
-def _caption(figures: dict[str, Any]) -> str:
-    ratios = ", ".join(f"factor {factor}: {share:.0%}" for factor, share in figures["ratios"].items())
-    return f"{figures['psnr']:.2f} dB, {figures['code_length']:g} codes{f' ({ratios})' if ratios else ''}"
+def _caption(psnr: float, length: int | float, ratios: dict[Any, float]) -> str:
+    shares = ", ".join(f"factor {factor}: {share:.0%}" for factor, share in ratios.items())
+    return f"{psnr:.2f} dB, {length:g} codes{f' ({shares})' if shares else ''}"
 
 
 def _parser() -> ArgumentParser:

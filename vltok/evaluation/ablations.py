@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vltok.errors import UserError, unknown
-from vltok.evaluation.differences import look_up
+from vltok.evaluation.records import Record
 from vltok.evaluation.tables import markdown_table
 from vltok.files import written_whole
 from vltok.io.recipes import parse_tree, read, recipe_parser
@@ -30,8 +30,8 @@ class Column:
     """A column of a table.
 
     Attributes:
-        key: The figure of the run's `metrics.json`, dotted where it stands deeper: ``psnr``, ``ratios.8``. Below
-            ``evaluation`` stands what its evaluation's `metrics.json` holds: ``evaluation.values.ssim.value``.
+        key: The name of a figure of the run's `metrics.json`, or a dotted path into it: ``psnr``, ``protocol.steps``.
+            Below ``evaluation`` stand those of its evaluation: ``evaluation.ssim``.
         heading: What stands above it.
         unit: Added to the heading.
         format: How its numbers are written, in Python's format language.
@@ -111,12 +111,21 @@ class AblationRun:
     Attributes:
         row: The name of its row.
         seed: Its `seed_everything`.
-        figures: Its `metrics.json`, and that of its evaluation under the key ``evaluation``, if it has one.
+        record: What `vltok fit` measured at its end.
+        evaluation: What `vltok evaluate` measured then, if it has.
     """
 
     row: str
     seed: int
-    figures: Mapping[str, Any]
+    record: Record
+    evaluation: Record | None = None
+
+    def figure(self, key: str) -> Any:
+        """What stands under the key of a column; None where nothing does."""
+        group, _, rest = key.partition(".")
+        if group != "evaluation":
+            return self.record.figure(key)
+        return None if self.evaluation is None else self.evaluation.figure(rest)
 
 
 @dataclass(frozen=True)
@@ -215,7 +224,7 @@ class AblationResults:
         return sorted((run for run in self.runs if run.row == row), key=lambda run: run.seed)
 
     def _spread(self, row: str, column: Column) -> Spread | None:
-        values = [look_up(run.figures, column.key) for run in self._of(row)]
+        values = [run.figure(column.key) for run in self._of(row)]
         return Spread.of([float(value) for value in values if isinstance(value, int | float) and math.isfinite(value)])
 
 

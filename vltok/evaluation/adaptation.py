@@ -7,61 +7,50 @@ alone goes from one granularity to the next finer one.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from scipy.stats import spearmanr
 from torch import Tensor
 
-from vltok.codes import Codes, CodeSpec
+from vltok.codes import Codes
 from vltok.errors import UserError
 from vltok.evaluation.reconstruction import HasImages
+from vltok.evaluation.values import Value
 from vltok.interfaces import Adaptive, Alternatives, Tokenizer
+from vltok.measures.gain import gain_share
+from vltok.measures.pixels import to_unit_range
+from vltok.measures.ranks import rank_correlation
+from vltok.measures.regions import region_errors
 from vltok.nn.modes import evaluating
-from vltok.nn.precision import full_float32
-from vltok.nn.regions import region_errors
-from vltok.pictures.transforms import to_unit_range
+from vltok.nn.precision import computing
 
 #: How many pixels are decoded at once; a single image may have more.
 MOST_PIXELS = 2**19
 
 
 @dataclass(frozen=True)
-class AdaptationFigures:
+class Adaptation:
     """What `measure_adaptation` found. Rank correlations are Spearman's, over all measured regions.
-
-    A figure is None where it is not defined: with one granularity, or where all regions have the same one.
 
     Attributes:
         images: How many images were measured.
         regions: How many regions of them.
-        gain_share: The gain that the gate's choice obtains over all regions together, relative to what is possible at
-            its ratios: 0 is the expectation of random places, 1 the best choice.
-        gain_correlation: Of granularity (higher is finer) with the gain of going from the coarsest to the finest.
-        error_correlation: Of granularity with the region's error when all regions have the coarsest granularity.
-        margin_gain_correlation: Of the gate's margin with that gain. The margin is the expectation of granularity under
-            the softmax of the logits; for two granularities it orders the regions as the difference of the logits does.
-            None where the gate has no logits.
-        margin_error_correlation: Of the margin with that error.
-        step_gain_correlations: Of granularity with the gain of each step, by the factor that the step leads to.
+        values: The figures; what is not defined is left out, as where all regions have the same granularity.
+            `gain_share`: The gain that the gate's choice obtains over all regions together, relative to what is
+            possible at its ratios: 0 is the expectation of random places, 1 the best choice.
+            `gain_correlation`: Of granularity (higher is finer) with the gain of going from the coarsest to the finest.
+            `coarse_error_correlation`: Of granularity with the region's error when all regions have the coarsest one.
+            `margin_gain_correlation`: Of the gate's margin with that gain. The margin is the expectation of granularity
+            under the softmax of the logits; for two granularities it orders the regions as the difference of the logits
+            does. `margin_error_correlation`: Of the margin with that error.
+            `step_gain_correlation_F`: Of granularity with the gain of the step to factor F.
     """
 
     images: int
     regions: int
-    gain_share: float | None
-    gain_correlation: float | None
-    error_correlation: float | None
-    margin_gain_correlation: float | None
-    margin_error_correlation: float | None
-    step_gain_correlations: dict[int, float | None]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The figures for a JSON file."""
-        return asdict(self)
+    values: dict[str, Value]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,15 +70,15 @@ class _Regions:
     margins: Float[Tensor, " r"] | None
 
 
-def adaptation_line(figures: Mapping[str, Any]) -> str:
-    """Figures of adaptation as people read them: `AdaptationFigures.to_dict`, or what a file kept of it."""
+def adaptation_line(values: Mapping[str, Value]) -> str:
+    """Figures of adaptation as people read them."""
 
-    def shown(value: float | None, form: str) -> str:
-        return "none" if value is None else format(value, form)
+    def shown(name: str, form: str) -> str:
+        return format(values[name].value, form) if name in values else "none"
 
     return (
-        f"{shown(figures['gain_share'], '.0%')} of the best gain; rank correlation of granularity with gain "
-        f"{shown(figures['gain_correlation'], '.3f')}, with coarse error {shown(figures['error_correlation'], '.3f')}"
+        f"{shown('gain_share', '.0%')} of the best gain; rank correlation of granularity with gain "
+        f"{shown('gain_correlation', '.3f')}, with coarse error {shown('coarse_error_correlation', '.3f')}"
     )
 
 
@@ -104,7 +93,7 @@ def measure_adaptation(
     device: torch.device | str = "cpu",
     images: int = 64,
     regions: int = 64,
-) -> AdaptationFigures:
+) -> Adaptation:
     """Measure where a tokenizer's codes went, in evaluation mode, in float32; memory is bounded.
 
     Args:
@@ -119,28 +108,40 @@ def measure_adaptation(
     """
     if not isinstance(tokenizer, Adaptive):
         raise UserError(f"{type(tokenizer).__name__} does not say what it could have chosen: it is not Adaptive")
-    device = torch.device(device)
     tokenizer.to(device)
     measured, count = [], 0
-    with evaluating(tokenizer), full_float32(), torch.inference_mode(), torch.autocast(device.type, enabled=False):
+    with evaluating(tokenizer), computing(device), torch.inference_mode():
         for batch in _first(batches, images):
             measured.append(_measured(tokenizer, batch.to(device, torch.float32), regions))
             count += len(batch)
     if not count:
         raise UserError("there are no images to measure the tokenizer's adaptation on")
-    margins = [part.margins for part in measured]
-    return _figures(
-        count,
-        torch.cat([part.errors for part in measured]).cpu().double().numpy(),
-        torch.cat([part.coarse for part in measured]).cpu().numpy(),
-        torch.cat([part.grains for part in measured]).cpu().numpy(),
-        None if None in margins else torch.cat(margins).cpu().numpy(),
-        tokenizer.spec,
+    errors, coarse, grains = (
+        torch.cat([getattr(part, name) for part in measured]).cpu() for name in ("errors", "coarse", "grains")
     )
+    margins = [part.margins for part in measured if part.margins is not None]
+    pairs = {
+        "gain_correlation": (grains, errors[:, 0] - errors[:, -1]),
+        "coarse_error_correlation": (grains, coarse),
+        **{
+            f"step_gain_correlation_{factor}": (grains, before - after)
+            for factor, (before, after) in zip(
+                tokenizer.spec.factors[1:], itertools.pairwise(errors.unbind(dim=1)), strict=True
+            )
+        },
+    }
+    if margins:
+        margin = torch.cat(margins).cpu()
+        pairs["margin_gain_correlation"] = (margin, pairs["gain_correlation"][1])
+        pairs["margin_error_correlation"] = (margin, coarse)
+    found = {"gain_share": gain_share(errors.double().numpy(), grains.numpy())}
+    found |= {name: rank_correlation(*pair) for name, pair in pairs.items()}
+    values = {name: Value(figure) for name, figure in found.items() if figure is not None}
+    return Adaptation(count, len(grains), values)
 
 
 @dataclass(frozen=True, eq=False)
-class Crops:
+class PictureCrops:
     """Crops of a picture, on which its adaptation is measured.
 
     Attributes:
@@ -150,7 +151,7 @@ class Crops:
     images: Float[Tensor, "b 3 H W"]
 
     @classmethod
-    def of(cls, picture: UInt8[Tensor, "3 H W"], divisor: int, most: int = 8) -> "Crops":
+    def of(cls, picture: UInt8[Tensor, "3 H W"], divisor: int, most: int = 8) -> "PictureCrops":
         """Up to four crops of at most `most` × `most` regions, spread evenly; none of a picture below one region.
 
         Args:
@@ -222,84 +223,3 @@ def _measured(tokenizer: Tokenizer, images: Float[Tensor, "b 3 H W"], most: int)
         levels = torch.arange(spec.granularities, device=logits.device, dtype=torch.float64)[:, None, None]
         margins = (logits.double().softmax(dim=1) * levels).sum(dim=1).flatten(1).gather(1, chosen).flatten()
     return _Regions(torch.empty_like(table).scatter(1, at, table), at_coarsest.flatten(), own.flatten(), margins)
-
-
-def _figures(
-    images: int,
-    errors: np.ndarray,
-    coarse: np.ndarray,
-    grains: np.ndarray,
-    margins: np.ndarray | None,
-    spec: CodeSpec,
-) -> AdaptationFigures:
-    gains = errors[:, 0] - errors[:, -1]
-    return AdaptationFigures(
-        images=images,
-        regions=len(grains),
-        gain_share=gain_share(errors, grains),
-        gain_correlation=_rank_correlation(grains, gains),
-        error_correlation=_rank_correlation(grains, coarse),
-        margin_gain_correlation=_rank_correlation(margins, gains),
-        margin_error_correlation=_rank_correlation(margins, coarse),
-        step_gain_correlations={
-            factor: _rank_correlation(grains, before - after)
-            for factor, (before, after) in zip(spec.factors[1:], itertools.pairwise(errors.T), strict=True)
-        },
-    )
-
-
-def gain_share(errors: np.ndarray, grains: np.ndarray) -> float | None:
-    """The share of the best possible gain that a choice obtains, above the expectation of random places.
-
-    All three have the same number of regions of each granularity. None where they cannot differ.
-
-    Args:
-        errors: Of each region at each granularity, `[r k]`.
-        grains: The granularity of each region, `[r]`.
-    """
-    counts = np.bincount(grains, minlength=errors.shape[1])
-    random = float(errors.mean(axis=0) @ counts)
-    obtained = float(errors[np.arange(len(grains)), grains].sum())
-    best = float(errors[np.arange(len(grains)), best_choice(errors, counts)].sum())
-    return (random - obtained) / (random - best) if random > best else None
-
-
-def best_choice(errors: np.ndarray, counts: Sequence[int] | np.ndarray) -> np.ndarray:
-    """The choice of least total error of which each granularity has a given number of regions.
-
-    A transport problem, solved by cancelling cycles: as long as it helps that one region goes from granularity a to b,
-    one from b to c, … and one back to a, the best such exchange is made. Where none helps, the choice is the best.
-
-    Args:
-        errors: Of each region at each granularity, `[r k]`.
-        counts: How many regions get each granularity, `[k]`; they sum to r.
-    """
-    regions, granularities = errors.shape
-    choice = np.empty(regions, dtype=np.int64)
-    # to begin with, the finest go where the whole way gains most: for two granularities that is the best
-    choice[np.argsort(errors[:, 0] - errors[:, -1])] = np.repeat(np.arange(granularities), counts)
-    cycles = [
-        [*zip(places, (*places[1:], places[0]), strict=True)]
-        for length in range(2, granularities + 1)
-        for places in itertools.permutations(range(granularities), length)
-        if places[0] == min(places)
-    ]
-    least = 1e-12 * max(float(np.abs(errors).max()), 1e-300)  # what rounding gains counts for nothing
-    while cycles:
-        change = errors - errors[np.arange(regions), choice][:, None]
-        # for each pair of granularities the region that goes best from the one to the other, and what that costs
-        here = [np.where((choice == k)[:, None], change, np.inf) for k in range(granularities)]
-        movers = np.stack([table.argmin(axis=0) for table in here])
-        costs = np.stack([table.min(axis=0) for table in here])
-        cost, cycle = min((sum(costs[move] for move in cycle), cycle) for cycle in cycles)
-        if cost >= -least:
-            break
-        for before, after in cycle:
-            choice[movers[before, after]] = after
-    return choice
-
-
-def _rank_correlation(first: np.ndarray | None, second: np.ndarray) -> float | None:
-    if first is None or not np.ptp(first) or not np.ptp(second):
-        return None
-    return float(spearmanr(first, second).statistic)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from vltok.errors import UserError
 from vltok.evaluation.coders import HIGHEST_QUALITY, Codec, CodecCoder
-from vltok.evaluation.measuring import Share
-from vltok.measures.gathering import gather
+from vltok.evaluation.gathering import gather
+from vltok.evaluation.measurement import ProcessShare
 from vltok.measures.pixels import to_bytes
 from vltok.pictures.images import ExportSource
 
 _QUALITIES_ABOVE = 3
 
 
-def find_quality(codec: Codec, bits_per_pixel: float, source: ExportSource, share: Share) -> int:
+def find_quality(codec: Codec, bits_per_pixel: float, source: ExportSource, share: ProcessShare) -> int:
     """The quality at which a codec comes nearest to a rate without exceeding it, in the mean over the pictures.
 
     They are coded once for each quality that is tried: those of a bisection, and some above what it finds, since a

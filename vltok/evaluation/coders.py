@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
@@ -17,15 +18,16 @@ from torch import Tensor
 from vltok.codes import Codes
 from vltok.errors import UserError
 from vltok.interfaces import Tokenizer
-from vltok.measures.pixels import to_bytes, to_picture
-from vltok.pictures.transforms import to_unit_range
+from vltok.measures.codes import fixed_rate_bits
+from vltok.measures.pixels import to_bytes, to_picture, to_unit_range
+from vltok.nn.precision import computing
 
 Codec = Literal["jpeg", "webp"]
 HIGHEST_QUALITY = {"jpeg": 95, "webp": 100}
 
 
 @dataclass(frozen=True, eq=False)
-class Coded:
+class CodedBatch:
     """A batch, coded and decoded.
 
     Attributes:
@@ -43,7 +45,7 @@ class Coder(ABC):
     """Codes images and decodes them."""
 
     @abstractmethod
-    def __call__(self, pixels: UInt8[Tensor, "b 3 H W"]) -> Coded:
+    def __call__(self, pixels: UInt8[Tensor, "b 3 H W"]) -> CodedBatch:
         """Code a batch, and decode it. When it returns, the work is done."""
 
 
@@ -62,8 +64,9 @@ class TokenizerCoder(Coder):
         self._tokenizer, self._device = tokenizer, device
 
     @torch.inference_mode()
-    def __call__(self, pixels: UInt8[Tensor, "b 3 H W"]) -> Coded:
-        return _coded(self._tokenizer, self._tokenizer.encode(to_unit_range(pixels).to(self._device)))
+    def __call__(self, pixels: UInt8[Tensor, "b 3 H W"]) -> CodedBatch:
+        with computing(self._device):
+            return _decoded(self._tokenizer, self._tokenizer.encode(to_unit_range(pixels.to(self._device))))
 
 
 class CoarsestCoder(Coder):
@@ -81,21 +84,21 @@ class CoarsestCoder(Coder):
         self._tokenizer, self._device = tokenizer, device
 
     @torch.inference_mode()
-    def __call__(self, pixels: UInt8[Tensor, "b 3 H W"]) -> Coded:
-        found = self._tokenizer.alternatives(to_unit_range(pixels).to(self._device))
-        coarsest = torch.zeros_like(found.decision.grains)
-        return _coded(self._tokenizer, Codes.from_code_map(found.code_maps[0], coarsest, self._tokenizer.spec))
+    def __call__(self, pixels: UInt8[Tensor, "b 3 H W"]) -> CodedBatch:
+        with computing(self._device):
+            found = self._tokenizer.alternatives(to_unit_range(pixels.to(self._device)))
+            coarsest = torch.zeros_like(found.decision.grains)
+            return _decoded(self._tokenizer, Codes.from_code_map(found.code_maps[0], coarsest, self._tokenizer.spec))
 
 
-def _coded(tokenizer: Tokenizer, codes: Codes) -> Coded:
+def _decoded(tokenizer: Tokenizer, codes: Codes) -> CodedBatch:
     decoded = tokenizer.decode(codes)
     if not decoded.isfinite().all():
         raise UserError("the tokenizer gives NaN or infinite pixels")
     spec, codes = tokenizer.spec, codes.to("cpu")
-    bits = codes.lengths.double() * np.log2(spec.codebook_size)
-    if spec.gridded:
-        bits += codes.require_grains()[0].numel() * np.log2(spec.granularities)
-    return Coded(to_bytes(decoded).cpu(), bits.float(), codes)
+    regions = codes.require_grains()[0].numel() if spec.gridded else 0
+    bits = fixed_rate_bits(codes.lengths.double(), regions, spec)
+    return CodedBatch(to_bytes(decoded).cpu(), bits.float(), codes)
 
 
 class CodecCoder(Coder):
@@ -115,10 +118,10 @@ class CodecCoder(Coder):
         self._options = {"jpeg": {"optimize": True}, "webp": {"method": 6}}[codec] | {"quality": quality}
         self._format = codec
 
-    def __call__(self, pixels: UInt8[Tensor, "b 3 H W"]) -> Coded:
+    def __call__(self, pixels: UInt8[Tensor, "b 3 H W"]) -> CodedBatch:
         with ThreadPoolExecutor() as threads:  # Pillow codes without holding Python's lock
             coded = list(threads.map(self._code, pixels))
-        return Coded(
+        return CodedBatch(
             torch.stack([decoded for decoded, _ in coded]), torch.tensor([float(bits) for _, bits in coded]), None
         )
 
@@ -126,5 +129,5 @@ class CodecCoder(Coder):
         file = io.BytesIO()
         to_picture(pixels).save(file, format=self._format, **self._options)
         with Image.open(file) as picture:
-            decoded = torch.from_numpy(np.array(picture.convert("RGB"))).movedim(-1, 0)
+            decoded = rearrange(torch.from_numpy(np.array(picture.convert("RGB"))), "H W c -> c H W")
         return decoded, 8 * file.getbuffer().nbytes

@@ -12,8 +12,8 @@ from vltok.errors import UserError
 from vltok.evaluation.differences import differences
 from vltok.evaluation.records import Record
 from vltok.evaluation.tables import markdown_table
+from vltok.evaluation.values import Value
 from vltok.files import written_whole
-from vltok.measures.values import Value
 
 _DISTANCES = ("fid", "kid", "inception_score", "rfid", "rkid", "rinception_score", "precision", "recall")
 #: They say as much of the machine as of what was measured.

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from vltok.evaluation.comparison import Comparison
 from vltok.evaluation.records import Record
 from vltok.evaluation.training_logs import Curve, TrainingLog
-from vltok.measures.values import Value
+from vltok.evaluation.values import Value
 
 #: What is better when it is higher; all other figures are better when they are lower.
 _HIGHER = ("psnr", "psnr_pooled", "ssim")

@@ -1,18 +1,25 @@
 """One picture of any size through a tokenizer: padded, coded in tiles where it is big, and cropped back."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from vltok.codes import CodeSpec
 from vltok.errors import UserError
+from vltok.evaluation.adaptation import Adaptation
+from vltok.evaluation.records import Record, environment
+from vltok.evaluation.values import mean_value
 from vltok.interfaces import Tokenizer
-from vltok.measures.pixels import psnr, to_bytes
+from vltok.measures.codes import fixed_rate_bits, ratios
+from vltok.measures.pixels import psnr, to_bytes, to_unit_range
 from vltok.nn.precision import computing
-from vltok.pictures.transforms import padded, to_unit_range
+from vltok.pictures.transforms import padded
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +44,9 @@ class PictureFigures:
     Attributes:
         width: In pixels.
         height: In pixels.
-        psnr: Peak signal-to-noise ratio in dB of the reconstruction's 8-bit pixels (see `vltok.measures.pixels`).
+        psnr: Peak signal-to-noise ratio in dB of the reconstruction's 8-bit pixels (`vltok.measures.pixels.psnr`).
         code_length: The number of codes.
-        bits: What the codes take at a fixed rate: log2 of the codebook's size for each code and log2 of the number of
-            granularities for each region.
+        bits: What the codes take at a fixed rate (`vltok.measures.codes.fixed_rate_bits`).
         ratios: The share of regions of each granularity, by factor; empty where codes lie on no grid.
     """
 
@@ -100,13 +106,47 @@ def code_picture(
 def picture_figures(picture: UInt8[Tensor, "3 H W"], coded: CodedPicture, spec: CodeSpec) -> PictureFigures:
     """The figures of a picture that `code_picture` has coded."""
     ratio = psnr(to_unit_range(coded.reconstruction)[None], to_unit_range(picture)[None]).item()
-    bits, ratios = coded.length * math.log2(spec.codebook_size), {}
-    if coded.grains is not None:
-        counts = coded.grains.flatten().bincount(minlength=spec.granularities).tolist()
-        bits += coded.grains.numel() * math.log2(spec.granularities)
-        ratios = {factor: n / coded.grains.numel() for factor, n in zip(spec.factors, counts, strict=True)}
+    regions = 0 if coded.grains is None else coded.grains.numel()
+    shares = {} if coded.grains is None else ratios(coded.grains, spec.factors)
+    bits = fixed_rate_bits(coded.length, regions, spec)
     height, width = picture.shape[1:]
-    return PictureFigures(width, height, ratio, coded.length, bits, ratios)
+    return PictureFigures(width, height, ratio, coded.length, bits, {f: share.item() for f, share in shares.items()})
+
+
+def reconstruction_record(
+    tokenizer: Mapping[str, Any],
+    images: Sequence[Mapping[str, Any]],
+    tile: int,
+    adaptation: Adaptation | None = None,
+    skipped: Sequence[Mapping[str, str]] = (),
+    device: torch.device | str = "cpu",
+) -> Record:
+    """The record of pictures that were reconstructed.
+
+    Args:
+        tokenizer: Its path and fingerprint.
+        images: The `PictureFigures` of each as plain values, with the `source` that it was read from.
+        tile: The longest side that was coded at once.
+        adaptation: Whether the codes went where they help, measured on crops of the pictures; None where it was not.
+        skipped: The pictures that could not be reconstructed, and why.
+        device: Where they were coded.
+    """
+    columns = {
+        "psnr": [image["psnr"] for image in images],
+        "length": [image["code_length"] for image in images],
+        "bits_per_pixel": [image["bits"] / (image["width"] * image["height"]) for image in images],
+        **{
+            f"ratio_{factor}": [image["ratios"][factor] for image in images]
+            for factor in (images[0]["ratios"] if images else ())
+        },
+    }
+    values = {name: mean_value(np.array(column, dtype=float)) for name, column in columns.items() if column}
+    data = {"sources": [image["source"] for image in images], "images": len(images)}
+    protocol: dict[str, Any] = {"data": data, "precision": "float32", "tile": tile, "adaptation": None}
+    if adaptation is not None:
+        values |= adaptation.values
+        protocol["adaptation"] = {"images": adaptation.images, "regions": adaptation.regions}
+    return Record("tokenizer", tokenizer, values, {}, protocol, {**environment(device), "skipped": skipped}, images)
 
 
 def _tiles(size: int, tile: int, divisor: int) -> list[slice]:

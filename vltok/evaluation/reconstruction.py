@@ -1,20 +1,39 @@
-"""How well a tokenizer reconstructs images, and what it spends on them."""
+"""Measuring a tokenizer or a codec on pictures: what it spends on them, and what they lose by it."""
 
-import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
-from scipy.stats import spearmanr
+from jaxtyping import Float
 from torch import Tensor
 
+from vltok.codes import CodeSpec
 from vltok.errors import UserError
-from vltok.interfaces import Tokenizer
-from vltok.measures.contrast import local_contrast
-from vltok.measures.pixels import psnr
-from vltok.nn.modes import evaluating
-from vltok.nn.precision import full_float32
+from vltok.evaluation.coders import Coder
+from vltok.evaluation.distances import SetDistances
+from vltok.evaluation.features import FeatureNetwork
+from vltok.evaluation.gathering import gather
+from vltok.evaluation.measurement import Clock, Measurement, PixelHash, describe_codes, named_distances
+from vltok.evaluation.region_correlations import RegionCorrelation
+from vltok.evaluation.values import Value, mean_value
+from vltok.figures.examples import Example
+from vltok.interfaces import Perceptual
+from vltok.measures.feature_distance import feature_distance
+from vltok.measures.pixels import decibels, l1, mse, psnr, to_bytes, to_unit_range
+from vltok.measures.regions import local_contrast, region_l1
+from vltok.measures.similarity import ssim
+from vltok.sequences.statistics import CodeCounts
+
+#: A figure of each picture, of reconstructions and pictures in [-1, 1].
+PictureFigure = Callable[[Float[Tensor, "b 3 H W"], Float[Tensor, "b 3 H W"]], Float[Tensor, " b"]]
+#: What every measurement tells of a picture.
+ERRORS: Mapping[str, PictureFigure] = {"psnr": psnr, "l1": l1, "mse": mse}
+#: What an evaluation tells besides.
+QUALITIES: Mapping[str, PictureFigure] = {"psnr": psnr, "ssim": ssim, "l1": l1, "mse": mse}
 
 
 @runtime_checkable
@@ -24,83 +43,114 @@ class HasImages(Protocol):
     images: Tensor
 
 
-@dataclass(frozen=True)
-class ReconstructionFigures:
-    """What `measure` found.
-
-    Attributes:
-        images: How many images were measured.
-        psnr: Mean over the images of their peak signal-to-noise ratio in dB, of reconstructions that are clamped and
-            rounded to 8 bits, as `vltok.measures.pixels.psnr` says.
-        codebook_usage: The share of the codebook that occurs among the codes of all images.
-        mean_length: The mean code length.
-        length_std: The standard deviation of the code lengths over the images (divided by n), in codes.
-        ratios: The share of regions of each granularity, by factor, from coarse to fine; None without a grid.
-        contrast_correlation: Spearman's rank correlation, over all regions, of granularity (higher is finer) with
-            local contrast, the standard deviation of luminance in the region. None without a grid, or where either
-            is the same everywhere, so that there is no rank.
-    """
-
-    images: int
-    psnr: float
-    codebook_usage: float
-    mean_length: float
-    length_std: float
-    ratios: dict[int, float] | None
-    contrast_correlation: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The figures for a JSON file: what is not a finite number becomes None."""
-        return {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in asdict(self).items()
-        }
-
-
-def measure(
-    tokenizer: Tokenizer, batches: Iterable[HasImages], device: torch.device | str = "cpu"
-) -> ReconstructionFigures:
-    """Measure a tokenizer on images, in evaluation mode, in float32, one batch in memory at a time.
+@torch.inference_mode()
+def measure_reconstruction(
+    coder: Coder,
+    spec: CodeSpec | None,
+    batches: Iterable[HasImages],
+    figures: Mapping[str, PictureFigure] = ERRORS,
+    network: FeatureNetwork | None = None,
+    fixed: Coder | None = None,
+    examples: int = 0,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> Measurement:
+    """Measure a coder on pictures, one batch in memory at a time; processes that know each other measure together.
 
     Args:
-        tokenizer: It is moved to `device`, and keeps its training or evaluation mode.
-        batches: Whose `images` are `[b 3 H W]` in [-1, 1]; sizes may differ between batches.
-        device: Where to compute.
+        coder: What is measured.
+        spec: Of its codes; None for a codec.
+        batches: This process's pictures, whose `images` are `[b 3 H W]` in [-1, 1]; sizes may differ between batches.
+        figures: What is measured on each picture's 8-bit pixels.
+        network: Gives the features of the distances between the pictures and their reconstructions; on `device`.
+        fixed: Codes of fixed length, whose error in each region is compared with the granularity that the region got
+            (Figure 5); for codes on a grid.
+        examples: How many of the first pictures to keep.
+        device: Where figures are computed.
+        seed: Sets the resamples of confidence intervals.
+
+    Returns:
+        `figures`, with a confidence interval each, and of all pictures together `psnr_pooled`; `bits_per_pixel` at a
+        fixed rate; `length`, `length_std` (its standard deviation, divided by n), `codebook_usage` and
+        `codebook_perplexity` of codes; `contrast_correlation`, of a region's granularity with its local contrast;
+        `error_correlation`, with its error at fixed length; the network's distances; `seconds_per_image`. What is not
+        defined is left out.
 
     Raises:
-        UserError: There is no image, or the tokenizer does not take their size.
+        UserError: There is no picture, or the coder does not take them.
     """
-    device = torch.device(device)
-    spec = tokenizer.to(device).spec
-    used = torch.zeros(spec.codebook_size, dtype=torch.bool, device=device)
-    ratios, lengths, grains, contrasts = [], [], [], []
-    with evaluating(tokenizer), full_float32(), torch.inference_mode(), torch.autocast(device.type, enabled=False):
-        for batch in batches:
-            images = batch.images.to(device, torch.float32)
-            codes = tokenizer.encode(images)
-            ratios.append(psnr(tokenizer.decode(codes), images))
-            used[codes.ids] = True
-            lengths.append(codes.lengths)
+    distances = None if network is None else SetDistances(network.dimension, device)
+    counts = None if spec is None else CodeCounts.none(spec)
+    contrasts, errors = RegionCorrelation("contrast_correlation"), RegionCorrelation("error_correlation")
+    keys: list[str] = []
+    kept: list[Example] = []
+    columns: dict[str, list[np.ndarray]] = {}
+    clock, pixel_hash = Clock(), PixelHash()
+    for batch in batches:
+        pixels = to_bytes(batch.images).cpu()
+        with clock.timing(len(pixels)):
+            coded = coder(pixels)
+        decoded, original = (to_unit_range(side.to(device)) for side in (coded.pixels, pixels))
+        found = {name: figure(decoded, original).cpu() for name, figure in figures.items()}
+        found["bits_per_pixel"] = coded.bits / pixels[0, 0].numel()
+        if coded.codes is not None:
+            found["length"] = coded.codes.lengths.float()
+            counts += CodeCounts.of(coded.codes.validate(spec), spec, pixels[:, 0].numel())
             if spec.gridded:
-                # a byte and a float for each region are all that is kept of an image
-                grains.append(codes.require_grains().flatten().to(torch.uint8))
-                contrasts.append(local_contrast(images, spec.factors[0]).flatten())
-    if not sum(len(part) for part in lengths):
-        raise UserError("there are no images to measure the tokenizer on")
-    length = torch.cat(lengths).cpu().double()
-    counts = torch.cat(grains).int().bincount(minlength=spec.granularities).tolist() if spec.gridded else []
-    return ReconstructionFigures(
-        images=length.numel(),
-        psnr=torch.cat(ratios).cpu().double().mean().item(),
-        codebook_usage=used.sum().item() / spec.codebook_size,
-        mean_length=length.mean().item(),
-        length_std=length.std(correction=0).item(),
-        ratios={factor: n / sum(counts) for factor, n in zip(spec.factors, counts, strict=True)} or None,
-        contrast_correlation=_rank_correlation(torch.cat(grains), torch.cat(contrasts)) if spec.gridded else None,
-    )
+                contrasts.update(coded.codes.require_grains(), local_contrast(original, spec.factors[0]))
+        if distances is not None:
+            seen, left = network(pixels.to(device)), network(coded.pixels.to(device))
+            distances.update(seen, real=True)
+            distances.update(left, real=False)
+            if seen.maps:
+                found[f"feature_distance/{network.name}"] = feature_distance(left.maps, seen.maps).cpu()
+        beside = None if fixed is None else fixed(pixels).pixels
+        if beside is not None:
+            regions = region_l1(beside, pixels, spec.factors[0])
+            found["error_correlation"] = errors.update(coded.codes.require_grains(), regions)
+        for name, values in found.items():
+            columns.setdefault(name, []).append(values.double().numpy())
+        # a plug-in's batches need not name their pictures
+        named = getattr(batch, "keys", [f"{len(keys) + place:06d}" for place in range(len(pixels))])
+        keys += named
+        pixel_hash.update(pixels)
+        for place in range(min(examples - len(kept), len(pixels))):
+            codes = None if coded.codes is None else coded.codes[place]
+            own = {name: values[place].item() for name, values in found.items()}
+            example = Example(named[place], pixels[place], coded.pixels[place], codes, own)
+            kept.append(example if beside is None else replace(example, fixed=beside[place]))
+    keys = gather(keys)
+    if not keys:
+        raise UserError("there is no picture to measure")
+    names = max(gather([list(columns)]), key=len)
+    per_image = {name: np.concatenate(gather(columns.get(name, []))) for name in names}
+    values = {name: mean_value(found, seed) for name, found in per_image.items() if name != "error_correlation"}
+    values["psnr_pooled"] = pooled_psnr(values["mse"])
+    if fixed is not None:
+        values |= errors.values(per_image["error_correlation"], seed)
+    described: Mapping[str, Any] = {}
+    if counts is not None:
+        described = describe_codes(CodeCounts.total(gather([counts]), spec), spec)
+        values["length_std"] = Value(described["length"]["variance"] ** 0.5)
+        values |= {name: Value(described[name]["any"]) for name in ("codebook_usage", "codebook_perplexity")}
+        values |= contrasts.values() if spec.gridded else {}
+    if distances is not None:
+        values |= named_distances(distances.compute(seed), network.name, "r")
+    values["seconds_per_image"] = clock.value()
+    return Measurement(len(keys), pixel_hash.compute(), values, described, keys, per_image, kept)
 
 
-def _rank_correlation(first: Tensor, second: Tensor) -> float | None:
-    if any(values.min() == values.max() for values in (first, second)):
-        return None
-    return float(spearmanr(first.cpu().numpy(), second.cpu().numpy()).statistic)
+def each_distance(perceptual: Perceptual) -> PictureFigure:
+    """The perceptual distance of each picture, of a network whose loss is a mean over its batch."""
+    return torch.vmap(lambda decoded, original: perceptual(decoded[None], original[None]))
+
+
+def pooled_psnr(error: Value) -> Value:
+    """The peak signal-to-noise ratio of all images together, in dB (`vltok.measures.pixels.decibels`).
+
+    Args:
+        error: The mean squared error over the images, of values in [0, 1].
+    """
+    # the fewer errors, the more decibels: the interval's ends change places
+    ends = (error.value, error.high, error.low)
+    return Value(*(None if end is None else decibels(torch.tensor(end, dtype=torch.float64)).item() for end in ends))

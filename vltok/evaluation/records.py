@@ -1,4 +1,8 @@
-"""`metrics.json`: figures that say under which protocol they were measured."""
+"""`metrics.json`: figures that say under which protocol they were measured.
+
+`vltok fit`, `reconstruct` and `evaluate` all write it, and `compare` and `ablate` read it: one schema. Files that
+vltok 0.1.0 wrote are read too (`vltok.evaluation.old_records`).
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,22 @@ import importlib.metadata
 import json
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from vltok.errors import UserError
+from vltok.evaluation.differences import look_up
+from vltok.evaluation.old_records import figure_name, migrated
+from vltok.evaluation.values import Value
 from vltok.files import written_whole
-from vltok.measures.values import Value
 from vltok.version import __version__
 
-Kind = Literal["tokenizer", "codec", "prior"]
-_FILE = "metrics.json"
-_KEYS = ("kind", "subject", "codes", "protocol", "environment")
+RecordKind = Literal["tokenizer", "codec", "prior"]
+RECORD = "metrics.json"
+#: What a record has; the last may be absent.
+_KEYS = ("kind", "subject", "values", "codes", "protocol", "environment", "images")
 #: The names of figures, which name files, too: of a plot, for example.
 _FIGURE = re.compile(r"[\w.:/@+-]{1,150}")
 _VERSIONED = ("torch", "torchvision", "torchmetrics", "timm", "torch-fidelity", "pillow", "numpy", "scipy")
@@ -26,28 +33,32 @@ _VERSIONED = ("torch", "torchvision", "torchmetrics", "timm", "torch-fidelity", 
 
 @dataclass(frozen=True)
 class Record:
-    """What `vltok evaluate` found.
+    """What was measured of a tokenizer, a prior or a codec.
 
     Attributes:
         kind: What was measured.
         subject: Which one: its path, fingerprint and number of parameters, or its codec and quality, and the rate
             that was asked for.
-        values: The figures by name. Names with a slash end in the feature network that they rest on.
+        values: The figures by name. Names with a slash end in the feature network that they rest on; those that end in
+            ``_of_training`` are of crops of the training pictures.
         codes: What the codes look like: lengths, ratios, use of the codebook. Empty for a codec.
         protocol: What the figures depend on. Figures of two records may be compared where the parts `data` and
             `precision` agree, and for those that rest on a network the part `features` or `lpips` too, for
             correlations with the errors of a code of fixed length the part `fixed`, for what a prior drew the count and
             seed of the part `drawn`, and for what torchmetrics computes its version. `data` holds a hash of the pixels:
-            it says whether other `crops`, or another version of Pillow, made a difference.
+            it says whether other `crops`, or another version of Pillow, made a difference. What `vltok fit` measured at
+            its end says how many `steps` it had trained.
         environment: Where it was measured and how the data was described, for the record.
+        images: The figures of each picture, where they belong to the record.
     """
 
-    kind: Kind
+    kind: RecordKind
     subject: Mapping[str, Any]
     values: Mapping[str, Value]
     codes: Mapping[str, Any]
     protocol: Mapping[str, Any]
     environment: Mapping[str, Any] = field(default_factory=dict)
+    images: Sequence[Mapping[str, Any]] = ()
 
     @property
     def name(self) -> str:
@@ -56,40 +67,52 @@ class Record:
             return f"{self.subject['codec']} {self.subject['quality']}"
         return str(self.subject["path"])
 
+    @property
+    def of_training(self) -> bool:
+        """Whether `vltok fit` has measured it at its end."""
+        return "steps" in self.protocol
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        values = {name: value.to_json() for name, value in self.values.items()}
+        tree = {**{key: getattr(self, key) for key in _KEYS}, "values": values}
+        return tree if self.images else {key: value for key, value in tree.items() if key != "images"}
+
+    def figure(self, key: str) -> Any:
+        """What stands under a key: a figure's name, or a dotted path into the file; None where nothing does.
+
+        Names that version 0.1.0 gave to figures are understood.
+        """
+        name = figure_name(key)
+        return self.values[name].value if name in self.values else look_up(self.to_json(), key)
+
     def write(self, folder: Path) -> Path:
         """Write `metrics.json`; its path."""
-        tree = {
-            "kind": self.kind,
-            "subject": self.subject,
-            "values": {name: value.to_json() for name, value in self.values.items()},
-            "codes": self.codes,
-            "protocol": self.protocol,
-            "environment": self.environment,
-        }
-        with written_whole(folder / _FILE) as path:
-            path.write_text(json.dumps(tree, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        return folder / _FILE
+        with written_whole(folder / RECORD) as path:
+            path.write_text(json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        return folder / RECORD
 
     @classmethod
     def read(cls, folder: Path) -> Record:
-        """Read what `write` wrote.
+        """Read what `write` wrote, or version 0.1.0.
 
         Raises:
             UserError: There is none, or it is no such file.
         """
-        path = folder / _FILE if folder.is_dir() else folder
+        path = folder / RECORD if folder.is_dir() else folder
         try:
-            record = _record(json.loads(path.read_text(encoding="utf-8")))
+            return _record(migrated(json.loads(path.read_text(encoding="utf-8")), str(path.parent)))
         except OSError as error:
-            raise UserError(f"'{path}' cannot be read: {error.strerror}; vltok evaluate writes it") from error
+            raise UserError(
+                f"'{path}' cannot be read: {error.strerror}; vltok evaluate writes it, and vltok fit at its end"
+            ) from error
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(
                 f"'{path}' is not what vltok evaluate writes: evaluate the bundle of this run first"
             ) from error
-        return record
 
 
-def environment(device: str) -> dict[str, Any]:
+def environment(device: Any) -> dict[str, Any]:
     """Where it is measured."""
     import torch
 
@@ -116,25 +139,20 @@ def _record(tree: Any) -> Record:
     Raises:
         ValueError, KeyError, TypeError or AttributeError: They describe none.
     """
-    kind, subject, codes, protocol, where = (tree[key] for key in _KEYS)
+    kind, subject, values, codes, protocol, where = (tree[key] for key in _KEYS[:-1])
     named = ("codec", "quality") if kind == "codec" else ("path",)
-    histogram = codes.get("length", {}).get("histogram", {})
+    parts = [codes] if "length" in codes else codes.values()
+    histograms = [part["length"]["histogram"] for part in parts]
+    images = tree.get("images", [])
     right = [
-        kind in get_args(Kind),
+        kind in get_args(RecordKind),
         all(isinstance(subject[key], str | int) for key in named),
-        all(isinstance(part, dict) for part in (protocol["data"], where)),
-        all(_FIGURE.fullmatch(name) for name in tree["values"]),
-        all(int(length) >= 0 and isinstance(count, int) for length, count in histogram.items()),
+        all(isinstance(part, dict) for part in (protocol["data"], where, *images)),
+        all(_FIGURE.fullmatch(name) for name in values),
+        all(int(length) >= 0 and isinstance(n, int) for each in histograms for length, n in each.items()),
         "precision" in protocol and "device" in where,
     ]
     if not all(right):
         raise ValueError("it is no record")
-    values = {name: _value(value) for name, value in tree["values"].items()}
-    return Record(kind, subject, values, codes, protocol, where)
-
-
-def _value(given: Mapping[str, float | None]) -> Value:
-    value, *rest = (given.get(name) for name in ("value", "low", "high", "deviation"))
-    return Value(
-        float("nan") if value is None else float(value), *(None if each is None else float(each) for each in rest)
-    )
+    read = {name: Value.from_json(value) for name, value in values.items()}
+    return Record(kind, subject, read, codes, protocol, where, tuple(images))

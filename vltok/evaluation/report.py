@@ -22,8 +22,7 @@ from vltok.evaluation.differences import flat
 from vltok.evaluation.records import Record
 from vltok.figures.coding_maps import draw_coding_map, error_colors, error_map, granularity_colors
 from vltok.figures.examples import Example
-from vltok.measures.pixels import to_bytes, to_picture
-from vltok.pictures.transforms import to_unit_range
+from vltok.measures.pixels import to_bytes, to_picture, to_unit_range
 
 _MAP_WIDTH = 256
 #: The error that gets the brightest colour, of pixel values in [0, 1].

@@ -8,9 +8,8 @@ from torch.nn.functional import pad
 
 from vltok.codes import CodeSpec
 from vltok.errors import UserError
-from vltok.measures.contrast import luminance, split_regions
-from vltok.measures.pixels import to_bytes
-from vltok.pictures.transforms import to_unit_range
+from vltok.measures.pixels import to_bytes, to_unit_range
+from vltok.measures.regions import luminance, split_regions
 
 #: From few codes (blue) to many (red), as in Figure 5; told apart with every common kind of colour blindness.
 GRANULARITY_COLORMAP = "RdYlBu_r"

@@ -14,8 +14,7 @@ from torchvision.utils import make_grid
 from vltok.codes import Codes, CodeSpec
 from vltok.figures.coding_maps import draw_coding_map, error_colors, error_map, granularity_colors
 from vltok.figures.examples import Example
-from vltok.measures.pixels import psnr, to_bytes, to_picture
-from vltok.pictures.transforms import to_unit_range
+from vltok.measures.pixels import psnr, to_bytes, to_picture, to_unit_range
 
 _INK, _FAINT, _PAPER = (32, 32, 32), (110, 110, 110), (255, 255, 255)
 _LARGEST_ERROR = 0.3

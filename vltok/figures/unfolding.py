@@ -13,8 +13,7 @@ from torch import Tensor
 from vltok.codes import Codes, CodeSpec
 from vltok.figures.coding_maps import draw_coding_map
 from vltok.files import written_whole
-from vltok.measures.pixels import to_bytes, to_picture
-from vltok.pictures.transforms import to_unit_range
+from vltok.measures.pixels import to_bytes, to_picture, to_unit_range
 
 _WIDTH = 256
 _MILLISECONDS, _LAST_MILLISECONDS = 120, 2000

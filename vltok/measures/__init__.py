@@ -1,0 +1,1 @@
+"""Pure functions on tensors: every figure is defined here, once."""

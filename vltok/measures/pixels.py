@@ -1,5 +1,10 @@
-"""Images as 8-bit pixels, which is what a reader of a figure sees, and the error between them."""
+"""Images as 8-bit pixels, which is what a reader of a figure sees, and the error between them.
 
+Reconstructions and images are given in [-1, 1]; both sides are clamped and rounded to 8 bits before they are compared.
+"""
+
+import torch
+from einops import rearrange, reduce
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
@@ -10,27 +15,49 @@ def to_bytes(images: Float[Tensor, "*b 3 H W"]) -> UInt8[Tensor, "*b 3 H W"]:
     return _rounded(images).byte()
 
 
+def to_unit_range(pixels: UInt8[Tensor, "*b 3 H W"]) -> Float[Tensor, "*b 3 H W"]:
+    """Pixels in 0 … 255 as floats in [-1, 1]."""
+    return pixels.float().div_(127.5).sub_(1)
+
+
 def to_picture(pixels: UInt8[Tensor, "3 H W"]) -> Image.Image:
     """A picture in RGB of these pixels."""
-    return Image.fromarray(pixels.movedim(0, -1).cpu().numpy())
+    return Image.fromarray(rearrange(pixels, "c H W -> H W c").cpu().numpy())
+
+
+def mse(reconstructions: Float[Tensor, "b 3 H W"], images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, " b"]:
+    """The mean squared error of each image, of pixel values in [0, 1]."""
+    return _mean(((_rounded(reconstructions) - _rounded(images)) / 255).square())
+
+
+def l1(reconstructions: Float[Tensor, "b 3 H W"], images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, " b"]:
+    """The mean absolute error of each image, of pixel values in [0, 1]."""
+    return _mean(((_rounded(reconstructions) - _rounded(images)) / 255).abs())
 
 
 def psnr(reconstructions: Float[Tensor, "b 3 H W"], images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, " b"]:
-    """The peak signal-to-noise ratio of each image, in dB.
+    """The peak signal-to-noise ratio of each image, in dB: -10 · log10 of its `mse`.
 
-    Both sides, in [-1, 1], are clamped and rounded to 8 bits first (a data range of 255), so that the figure is that
-    of the picture in a file. It would be infinite for equal pictures: these count as if a single value were off by
-    one, the least error that 8 bits can show. A reconstruction that holds NaN has a PSNR of NaN.
+    It would be infinite for equal pictures: these count as if a single value were off by one, the least error that
+    8 bits can show. A reconstruction that holds NaN has a PSNR of NaN.
     """
     # torchmetrics has this too, but importing it takes longer than all else that `vltok reconstruct` does to start
-    error = squared_error(reconstructions, images)
-    return -10 * error.clamp(min=1 / 255**2 / images.shape[1:].numel()).log10()
+    return decibels(mse(reconstructions, images).clamp(min=1 / 255**2 / images.shape[1:].numel()))
 
 
-def squared_error(reconstructions: Float[Tensor, "b 3 H W"], images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, " b"]:
-    """The mean squared error of each image's 8-bit pixels, as values in [0, 1]; both sides are given in [-1, 1]."""
-    return ((_rounded(reconstructions) - _rounded(images)) / 255).square().mean(dim=(1, 2, 3))
+def decibels(error: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    """The peak signal-to-noise ratio of a mean squared error of values in [0, 1]; infinite for none.
+
+    Of the error of all images together, this is torchmetrics' default (`psnr_pooled`): it counts squared error, which a
+    gate saves by giving hard images more codes. The mean of `psnr` counts a decibel of an easy image like one of a hard
+    image.
+    """
+    return -10 * torch.as_tensor(error).log10()
 
 
 def _rounded(images: Tensor) -> Tensor:
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round()
+
+
+def _mean(errors: Tensor) -> Tensor:
+    return reduce(errors, "b c H W -> b", "mean")

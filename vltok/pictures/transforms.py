@@ -12,6 +12,8 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
+from vltok.measures.pixels import to_unit_range
+
 
 class Crop(ABC):
     """Takes a square out of a picture."""
@@ -78,11 +80,6 @@ class ScaledCrop(Crop):
 def to_bytes_tensor(image: Image.Image) -> UInt8[Tensor, "3 H W"]:
     """The pixels of an RGB image."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-
-
-def to_unit_range(pixels: UInt8[Tensor, "*b 3 H W"]) -> Float[Tensor, "*b 3 H W"]:
-    """Pixels in 0 … 255 as floats in [-1, 1]."""
-    return pixels.float().div_(127.5).sub_(1)
 
 
 def padded(pixels: Shaped[Tensor, "3 H W"], divisor: int) -> Shaped[Tensor, "3 _ _"]:

@@ -25,9 +25,9 @@ from vltok.interfaces import (
     Tokenizer,
     TokenizerOutput,
 )
+from vltok.measures.regions import region_errors
 from vltok.nn.modes import evaluating
 from vltok.nn.precision import full_float32
-from vltok.nn.regions import region_errors
 from vltok.tokenizers.gates import FixedGate
 from vltok.tokenizers.straight_through import straight_through
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Literal
 
 import torch
@@ -13,8 +14,8 @@ from torch.optim import Optimizer
 from vltok.codes import Codes
 from vltok.errors import UserError
 from vltok.interfaces import Prior
-from vltok.measures.likelihood import Likelihood
-from vltok.processes import mean_over_processes
+from vltok.measures.likelihood import likelihood_figures, likelihood_sums
+from vltok.processes import mean_over_processes, sum_over_processes
 from vltok.training.finiteness import FiniteWatch, require_finite_weights
 from vltok.training.objective import Objective
 from vltok.training.random_state import RandomStates
@@ -68,7 +69,7 @@ class PriorTraining(Objective):
         self._schedule = LearningRateSchedule()
         self._watch = FiniteWatch()
         self._random_states = RandomStates()
-        self._likelihood = Likelihood()
+        self._likelihood: Counter[str] = Counter()
 
     @property
     def trained(self) -> Prior:
@@ -151,7 +152,7 @@ class PriorTraining(Objective):
     def on_validation_start(self) -> None:
         """What validation takes is not training's."""
         self.speed.stop()
-        self._likelihood = Likelihood()
+        self._likelihood.clear()
 
     def on_train_end(self) -> None:
         """Let no broken weights out.
@@ -165,12 +166,13 @@ class PriorTraining(Objective):
 
     def validation_step(self, batch: Codes, batch_idx: int) -> None:
         """Measure the likelihood of held-out codes."""
-        self._likelihood.update(self.prior.loss(batch), batch)
+        self._likelihood.update(likelihood_sums(self.prior.loss(batch), batch))
 
     def on_validation_epoch_end(self) -> None:
         """Log what was measured over all devices."""
-        self._likelihood.reduce(self.trainer.strategy)
-        for name, figure in self._likelihood.figures().items():
+        sums = torch.tensor(list(self._likelihood.values()), dtype=torch.float64, device=self.device)
+        sums = dict(zip(self._likelihood, sum_over_processes(sums).tolist(), strict=True))
+        for name, figure in likelihood_figures(sums).items():
             self.log(f"val_{name}", figure, prog_bar=True, sync_dist=True)  # the same on all devices
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -59,14 +59,14 @@ class FitResult:
         bundle: The trained tokenizer or prior; None where the model is no `Objective` of vltok's.
         steps: Optimizer steps, those before it was resumed included.
         ended: Why: `max_steps`, `max_epochs` or `max_time` of the trainer, or `stopped` by a callback.
-        figures: The content of `metrics.json`.
+        record: What `metrics.json` holds; None in all processes but the first, and where `bundle` is None.
     """
 
     folder: Path
     bundle: Path | None
     steps: int
     ended: str
-    figures: Mapping[str, Any]
+    record: Record | None
 
 
 def fit(
@@ -174,15 +174,15 @@ def _fit(given: TrainingRecipe, progress: _Say | None, bar: bool, signals: StopS
         resumable = folder.resumable  # without a checkpoint, the figures and the bundle are all that comes of it
         if leads and resumable:
             folder.forget_replaced()
-        recipe, figures = yaml.safe_load(text), {}
+        recipe, record = yaml.safe_load(text), None
         kept = measuring(folder) if resumable else keeping(folder, trainer, last, config.resume)
         with kept, failing_together(trainer):
             if isinstance(model, Objective):
-                figures = _measured(model, training, trainer, recipe, folder, last.seconds, say, config.trust)
+                record = _measured(model, training, trainer, recipe, folder, last.seconds, say, config.trust)
         if leads:
             folder.forget_replaced()
     bundle = folder.bundle if isinstance(model, Objective) else None
-    return FitResult(folder.path, bundle, trainer.global_step, ended, figures)
+    return FitResult(folder.path, bundle, trainer.global_step, ended, record)
 
 
 def _measured(
@@ -194,22 +194,22 @@ def _measured(
     seconds: float,
     say: _Say,
     trust: bool,
-) -> dict[str, Any]:
+) -> Record | None:
     """Measure what was trained, and write it; the first process alone has the figures."""
     if isinstance(objective.trained, Prior):
         return report_prior(objective, training.data, trainer, recipe, folder, seconds, say, trust)
     _part()
     if not trainer.is_global_zero:
-        return {}
-    figures = report_tokenizer(objective, training.data, trainer, recipe, folder, seconds, say)
-    length, expected = figures["mean_length"], figures["expected_mean_length"]
+        return None
+    record = report_tokenizer(objective, training.data, trainer, recipe, folder, seconds, say)
+    length, expected = (record.figure(name) for name in ("length_of_training", "expected_length"))
     if expected is not None and abs(length - expected) > _LENGTH_MISSED * expected:
         warnings.warn(
             f"images have {length:.1f} codes on average, where the recipe asks for {expected:.1f}: train longer, or "
             "give the budget more weight",
             stacklevel=2,
         )
-    return figures
+    return record
 
 
 def _silence(line: str) -> None:

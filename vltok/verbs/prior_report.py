@@ -1,6 +1,6 @@
 """What `vltok fit` leaves of a trained prior: the bundle, drawn pictures, the figures."""
 
-import json
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,16 +9,17 @@ import torch
 from lightning.pytorch import Trainer
 
 from vltok.errors import UserError
+from vltok.evaluation.records import Record, environment
 from vltok.evaluation.unigram import unigram_loss
+from vltok.evaluation.values import Value
 from vltok.figures.grids import sample_grid
 from vltok.files import written_whole
 from vltok.interfaces import Prior, SamplingConfig
-from vltok.io.bundles import load_tokenizer, save_prior
+from vltok.io.bundles import load_tokenizer, prior_fingerprint, save_prior
 from vltok.io.places import matching, places_of, resolve
-from vltok.sequences.source import CodeSource
+from vltok.sequences.source import CodeSequences, CodeSource
 from vltok.training.objective import Objective, name_of_trained
 from vltok.verbs.run_folder import RunFolder
-from vltok.version import __version__
 
 _PICTURES = 16
 
@@ -32,7 +33,7 @@ def report_prior(
     seconds: float,
     say: Callable[[str], None],
     trust: bool = False,
-) -> dict[str, Any]:
+) -> Record | None:
     """Measure a trained prior, say the figures, and write bundle, picture and `metrics.json`.
 
     All processes of the training call it: each measures its part.
@@ -48,16 +49,16 @@ def report_prior(
         trust: Whether the tokenizer's bundle may name more than registered components, and be downloaded.
 
     Returns:
-        The content of `metrics.json`; nothing in all processes but the first.
+        What `metrics.json` holds; None in all processes but the first.
     """
     measured = _measure(objective, data, trainer)
     if not trainer.is_global_zero:
-        return {}
+        return None
     prior = objective.trained
     facts = data.training.facts
     steps = trainer.global_step
     protocol = {
-        "vltok": __version__,
+        "data": {"tokenizer": facts.tokenizer, "lengths": None if data.held_out is None else _hash(data.held_out)},
         "sequences": {
             "training": len(data.training),
             "unseen": 0 if data.held_out is None else len(data.held_out),
@@ -91,12 +92,20 @@ def report_prior(
     except UserError as error:  # the prior is trained all the same
         undrawn = str(error)
     finally:
-        with written_whole(folder.metrics) as path:
-            path.write_text(json.dumps({**figures, "protocol": protocol}, indent=2) + "\n", encoding="utf-8")
+        parameters = sum(parameter.numel() for parameter in prior.parameters())
+        subject = {
+            "path": str(folder.bundle),
+            "fingerprint": prior_fingerprint(folder.bundle),
+            "parameters": parameters,
+            "tokenizer": facts.tokenizer,
+        }
+        values = {name: Value(figure) for name, figure in figures.items()}
+        record = Record("prior", subject, values, {}, protocol, environment(trainer.strategy.root_device))
+        record.write(folder.path)
     _say(figures, data, folder, say)
     if "samples_per_second" not in figures:
         say(f"no pictures were drawn: {undrawn}; give its bundle to 'vltok sample' with --tokenizer")
-    return {**figures, "protocol": protocol}
+    return record
 
 
 def _measure(objective: Objective, data: CodeSource, trainer: Trainer) -> dict[str, float]:
@@ -110,6 +119,11 @@ def _measure(objective: Objective, data: CodeSource, trainer: Trainer) -> dict[s
         if "content_per_code" in figures:
             figures["content_below_unigram"] = 1 - figures["content_per_code"] / figures["unigram_per_code"]
     return figures
+
+
+def _hash(sequences: CodeSequences) -> str:
+    """What tells held-out codes from others without reading them all: a hash of their lengths."""
+    return hashlib.sha256(sequences.lengths.tobytes()).hexdigest()
 
 
 def _draw(prior: Prior, bundle: str, device: torch.device, seed: int, folder: RunFolder, trust: bool) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import glob
 import itertools
-import json
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -20,8 +19,9 @@ from PIL import Image
 from torch import Tensor
 
 from vltok.errors import UserError, whole_number
-from vltok.evaluation.adaptation import Crops, adaptive, measure_adaptation
-from vltok.evaluation.pictures import PictureFigures, code_picture, picture_figures
+from vltok.evaluation.adaptation import Adaptation, PictureCrops, adaptive, measure_adaptation
+from vltok.evaluation.pictures import PictureFigures, code_picture, picture_figures, reconstruction_record
+from vltok.evaluation.records import Record
 from vltok.figures.coding_maps import draw_picture_coding_map
 from vltok.files import alone_in, check_folder, safe_name, written_whole
 from vltok.images import image_batch
@@ -67,13 +67,13 @@ class Reconstructed:
 
     Attributes:
         pictures: The pictures; none where they were written to a folder, from which they can be read.
-        metrics: The figures of each picture, their mean, and whether the codes went where they help: what
+        record: The figures of each picture, their mean, and whether the codes went where they help: what
             `metrics.json` holds.
         failed: Why others could not be reconstructed, by path or name.
     """
 
     pictures: tuple[Reconstruction, ...]
-    metrics: dict[str, Any]
+    record: Record
     failed: dict[str, str]
 
 
@@ -111,7 +111,9 @@ def reconstruct(
     origin = None if isinstance(tokenizer, Tokenizer) else os.fspath(tokenizer)
     alone = contextlib.nullcontext() if folder is None else alone_in(folder)
     with alone, open_tokenizer(tokenizer, device, trust=trust) as opened:
-        batch = _Batch(opened, tile, folder, {"path": origin, "fingerprint": opened.fingerprint})
+        batch = _Batch(
+            opened, tile, folder, {"path": origin or type(tokenizer).__name__, "fingerprint": opened.fingerprint}
+        )
         return batch.run(inputs, progress)
 
 
@@ -123,8 +125,8 @@ class _Batch:
         self._done: list[Reconstruction] = []
         self._records: list[dict[str, Any]] = []
         self._failed: dict[str, str] = {}
-        self._crops: list[Crops] = []
-        self._adaptation: dict[str, Any] | None = None
+        self._crops: list[PictureCrops] = []
+        self._adaptation: Adaptation | None = None
 
     def run(
         self, inputs: dict[str, Path | UInt8[Tensor, "3 H W"]], progress: Callable[[Reconstruction], None] | None
@@ -136,15 +138,16 @@ class _Batch:
             count = sum(len(each.images) for each in self._crops)
             if count:
                 tokenizer, device = self._opened.tokenizer, self._opened.device
-                figures = measure_adaptation(tokenizer, self._crops, device, images=count, regions=_REGIONS)
-                self._adaptation = figures.to_dict()
+                self._adaptation = measure_adaptation(tokenizer, self._crops, device, images=count, regions=_REGIONS)
         finally:
             # after an interrupt too: no finished picture goes without its figures
-            metrics = self._metrics()
+            skipped = [{"source": source, "error": reason} for source, reason in self._failed.items()]
+            record = reconstruction_record(
+                self._origin, self._records, self._tile, self._adaptation, skipped, self._opened.device
+            )
             if self._folder is not None:
-                with written_whole(self._folder / "metrics.json") as file:
-                    file.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        return Reconstructed(tuple(self._done), metrics, self._failed)
+                record.write(self._folder)
+        return Reconstructed(tuple(self._done), record, self._failed)
 
     def _one(self, name: str, given: Path | UInt8[Tensor, "3 H W"]) -> Reconstruction | None:
         tokenizer = self._opened.tokenizer
@@ -171,18 +174,8 @@ class _Batch:
                         Image.fromarray(pixels).save(file)
         self._records.append(done.record())
         if adaptive(tokenizer):
-            self._crops.append(Crops.of(picture, tokenizer.divisor))
+            self._crops.append(PictureCrops.of(picture, tokenizer.divisor))
         return done
-
-    def _metrics(self) -> dict[str, Any]:
-        return {
-            "tokenizer": self._origin,
-            "tile": self._tile,
-            "mean": _mean(self._records),
-            "adaptation": self._adaptation,
-            "images": self._records,
-            "failed": [{"source": source, "error": reason} for source, reason in self._failed.items()],
-        }
 
 
 def find_pictures(given: Sequence[str | os.PathLike], out: Path | None) -> list[Path]:
@@ -247,17 +240,6 @@ def _inputs(given: Sequence[Picture], out: Path | None) -> dict[str, Path | UInt
     named = [*paths, *(Path(f"picture-{number}") for number in range(len(pixels)))]
     names = name_outputs(named, out or Path(os.devnull))
     return dict(zip(names, [*paths, *pixels], strict=True))
-
-
-def _mean(records: list[dict]) -> dict | None:
-    """The mean over the pictures of each figure that is not of their size."""
-    if not records:
-        return None
-    mean = {key: sum(record[key] for record in records) / len(records) for key in ("psnr", "code_length", "bits")}
-    ratios = {
-        factor: sum(record["ratios"][factor] for record in records) / len(records) for factor in records[0]["ratios"]
-    }
-    return {**mean, "ratios": ratios}
 
 
 def _outputs(out: Path, name: str) -> tuple[Path, Path]:

@@ -9,16 +9,20 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
-from vltok.evaluation.adaptation import AdaptationFigures, adaptation_line, adaptive, measure_adaptation
-from vltok.evaluation.reconstruction import ReconstructionFigures, measure
+from vltok.evaluation.adaptation import adaptation_line, adaptive, measure_adaptation
+from vltok.evaluation.coders import TokenizerCoder
+from vltok.evaluation.measurement import Measurement
+from vltok.evaluation.reconstruction import measure_reconstruction
+from vltok.evaluation.records import Record, environment
+from vltok.evaluation.values import Value
 from vltok.figures.grids import reconstruction_grid
 from vltok.files import written_whole
 from vltok.interfaces import Tokenizer
-from vltok.io.bundles import save_tokenizer
+from vltok.io.bundles import fingerprint, save_tokenizer
+from vltok.nn.modes import evaluating
 from vltok.pictures.images import ImageBatch, ImageData
 from vltok.training.objective import Objective, name_of_trained
 from vltok.verbs.run_folder import RunFolder
-from vltok.version import __version__
 
 #: How many crops of the training pictures are measured.
 TRAINING_CROPS = 2048
@@ -33,7 +37,7 @@ def report_tokenizer(
     folder: RunFolder,
     seconds: float,
     say: Callable[[str], None],
-) -> dict[str, Any]:
+) -> Record:
     """Measure a trained tokenizer, say the figures, and write bundle, picture and `metrics.json`.
 
     Args:
@@ -46,26 +50,38 @@ def report_tokenizer(
         say: Is told the figures, line by line.
 
     Returns:
-        The content of `metrics.json`.
+        What `metrics.json` holds.
     """
     say(f"trained for {trainer.global_step} steps in {seconds:.0f} s; measuring")
     tokenizer, device = objective.trained, trainer.strategy.root_device
-    unseen = measure(tokenizer, _limited(data.val_dataloader(), trainer.limit_val_batches), device)
+    tokenizer.to(device)
+    unseen, seen = _limited(data.val_dataloader(), trainer.limit_val_batches), data.training_crops_dataloader()
     count = math.ceil(TRAINING_CROPS / data.batch_size)
-    seen = measure(tokenizer, _fresh(data.training_crops_dataloader(), objective.batches_calibrated_on, count), device)
-    adaptation = None
+    with evaluating(tokenizer):
+        measured, of_training = (
+            measure_reconstruction(TokenizerCoder(tokenizer, device), tokenizer.spec, batches, device=device)
+            for batches in (unseen, _fresh(seen, objective.batches_calibrated_on, count))
+        )
+    values, protocol = dict(measured.values), {"adaptation": None}
+    values["length_of_training"] = of_training.values["length"]
+    for factor, share in of_training.codes["ratios"].items():
+        values[f"ratio_{factor}_of_training"] = Value(share)
+    expected = tokenizer.expected_length(data.size, data.size)
+    if expected is not None:
+        values["expected_length"] = Value(expected)
     if adaptive(tokenizer):
-        adaptation = measure_adaptation(tokenizer, _limited(data.val_dataloader(), trainer.limit_val_batches), device)
-    figures = {**_figures(tokenizer, data, unseen, seen, adaptation), **objective.figures()}
-    protocol = {
-        "vltok": __version__,
-        "data": data.description(),
-        "skipped_pictures": len(data.skipped),
-        "image_size": data.size,
-        "images": {"unseen": unseen.images, "training": seen.images},
+        batches = _limited(data.val_dataloader(), trainer.limit_val_batches)
+        adaptation = measure_adaptation(tokenizer, batches, device)
+        values |= adaptation.values
+        protocol["adaptation"] = {"images": adaptation.images, "regions": adaptation.regions}
+    values |= {name: Value(figure) for name, figure in objective.figures().items()}
+    protocol |= {
+        "data": {"pixels": measured.pixels, "split": "val", "size": data.size, "images": measured.images},
+        "precision": "float32",
         "seed": config["seed_everything"],
-        "precision": str(trainer.precision),
         "steps": trainer.global_step,
+        "training_data": {"images": of_training.images, "size": data.size, "description": data.description()},
+        "training_precision": str(trainer.precision),
         "training_seconds": round(seconds, 1),
     }
     # first what took long to make: a picture that cannot be drawn or written must not cost it
@@ -73,34 +89,19 @@ def report_tokenizer(
         tokenizer.cpu(),
         config["model"]["init_args"][name_of_trained(objective)],
         folder.bundle,
-        card=_card(data, unseen, seen, trainer.global_step),
-        metrics=figures,
+        card=_card(data, measured, of_training, trainer.global_step),
+        metrics={name: value.value for name, value in values.items()},
     )
-    with written_whole(folder.metrics) as path:
-        path.write_text(json.dumps({**figures, "protocol": protocol}, indent=2) + "\n", encoding="utf-8")
-    _say(figures, unseen, seen, say)
+    parameters = sum(parameter.numel() for parameter in tokenizer.parameters())
+    subject = {"path": str(folder.bundle), "fingerprint": fingerprint(folder.bundle), "parameters": parameters}
+    codes = {"unseen": measured.codes, "training": of_training.codes}
+    where = {**environment(device), "skipped": len(data.skipped)}
+    record = Record("tokenizer", subject, values, codes, protocol, where)
+    record.write(folder.path)
+    _say(record, measured, of_training, say)
     _draw(tokenizer.to(device), data, device, folder)
     say(f"written: {folder.bundle}, {folder.metrics}, {folder.picture}")
-    return {**figures, "protocol": protocol}
-
-
-def _figures(
-    tokenizer: Tokenizer,
-    data: ImageData,
-    unseen: ReconstructionFigures,
-    seen: ReconstructionFigures,
-    adaptation: AdaptationFigures | None,
-) -> dict[str, Any]:
-    """The figures of `metrics.json`: quality and adaptation over unseen pictures, budget over training pictures."""
-    of_unseen, of_seen = unseen.to_dict(), seen.to_dict()
-    return {
-        **{key: of_unseen[key] for key in ("psnr", "codebook_usage", "length_std", "contrast_correlation")},
-        "mean_length": of_seen["mean_length"],
-        "expected_mean_length": tokenizer.expected_length(data.size, data.size),
-        "ratios": of_seen["ratios"],
-        "unseen_mean_length": of_unseen["mean_length"],
-        "adaptation": None if adaptation is None else adaptation.to_dict(),
-    }
+    return record
 
 
 def _limited(batches: Iterable[ImageBatch], limit: int | float | None) -> Iterable[ImageBatch]:
@@ -125,31 +126,29 @@ def _draw(tokenizer: Tokenizer, data: ImageData, device: torch.device, folder: R
         reconstruction_grid(images, tokenizer.decode(codes), codes, tokenizer.spec).save(path)
 
 
-def _card(data: ImageData, unseen: ReconstructionFigures, seen: ReconstructionFigures, steps: int) -> str:
+def _card(data: ImageData, unseen: Measurement, seen: Measurement, steps: int) -> str:
     description = json.dumps(data.description(), indent=2, ensure_ascii=False)
     return (
         f"Trained for {steps} steps on images of {data.size} × {data.size} pixels with `vltok fit`.\n\n"
-        f"PSNR, codebook usage, spread of length and contrast correlation are over {unseen.images} images that "
-        f"training never saw; lengths and ratios over {seen.images} crops of the training pictures.\n\n"
+        f"Figures are over {unseen.images} images that training never saw; those that end in `_of_training` over "
+        f"{seen.images} crops of the training pictures.\n\n"
         f"Data:\n\n```json\n{description}\n```"
     )
 
 
-def _say(
-    figures: Mapping[str, Any], unseen: ReconstructionFigures, seen: ReconstructionFigures, say: Callable[[str], None]
-) -> None:
-    def shown(value: float | None, form: str) -> str:
-        return "none" if value is None else format(value, form)
+def _say(record: Record, unseen: Measurement, seen: Measurement, say: Callable[[str], None]) -> None:
+    def shown(name: str, form: str) -> str:
+        return format(record.values[name].value, form) if name in record.values else "none"
 
-    ratios = ", ".join(f"factor {factor}: {share:.3f}" for factor, share in (figures["ratios"] or {}).items())
+    ratios = ", ".join(f"factor {factor}: {share:.3f}" for factor, share in seen.codes["ratios"].items())
     say(f"on {unseen.images} images that training never saw:")
-    say(f"  PSNR                  {shown(figures['psnr'], '.2f')} dB")
-    say(f"  codebook usage        {shown(figures['codebook_usage'], '.1%')}")
-    say(f"  code length           {unseen.mean_length:.1f} ± {unseen.length_std:.1f}")
-    say(f"  contrast correlation  {shown(figures['contrast_correlation'], '.3f')}")
-    if figures["adaptation"] is not None:
-        say(f"  adaptation            {adaptation_line(figures['adaptation'])}")
+    say(f"  PSNR                  {shown('psnr', '.2f')} dB")
+    say(f"  codebook usage        {shown('codebook_usage', '.1%')}")
+    say(f"  code length           {shown('length', '.1f')} ± {shown('length_std', '.1f')}")
+    say(f"  contrast correlation  {shown('contrast_correlation', '.3f')}")
+    if record.protocol["adaptation"] is not None:
+        say(f"  adaptation            {adaptation_line(record.values)}")
     say(f"on {seen.images} crops of the training pictures:")
-    say(f"  code length           {seen.mean_length:.1f} (expected {shown(figures['expected_mean_length'], '.1f')})")
+    say(f"  code length           {shown('length_of_training', '.1f')} (expected {shown('expected_length', '.1f')})")
     if ratios:
         say(f"  ratios                {ratios}")

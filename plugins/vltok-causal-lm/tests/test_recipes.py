@@ -71,7 +71,7 @@ def test_the_quickstarts_trains_and_draws(codes, tmp_path):
     smaller = (f"--model.prior.options.{name}={value}" for name, value in SMALL.items())
     bundle = fit(RECIPES / "quickstart_causal_lm.yaml", codes, tmp_path / "run", *smaller)
     assert "vltok-causal-lm" in (bundle / "config.yaml").read_text(encoding="utf-8")
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["content_per_code"] > 0
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["values"]["content_per_code"]["value"] > 0
     run("sample", "--prior", bundle, "--count", 3, "--out", tmp_path / "samples", "--top-k", 9, "--max-codes", 100)
     assert len(list((tmp_path / "samples" / "pictures").glob("*.png"))) == 3
     run("evaluate", "--prior", bundle, "--count", 4, "--out", tmp_path / "evaluation", "--device", "cpu", *PICTURES)

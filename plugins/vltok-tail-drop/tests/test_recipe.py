@@ -23,8 +23,8 @@ def bundle(tmp_path_factory) -> Path:
 
 
 def test_the_recipe_trains(bundle):
-    figures = json.loads((bundle.parent / "metrics.json").read_text())
-    assert figures["expected_mean_length"] == 16 and figures["ratios"] is None
+    record = json.loads((bundle.parent / "metrics.json").read_text())
+    assert record["values"]["expected_length"]["value"] == 16 and record["codes"]["unseen"]["ratios"] == {}
     assert "vltok-tail-drop" in (bundle / "config.yaml").read_text()
     tokenizer = vltok.load_tokenizer(bundle)
     assert tokenizer.length_policy.threshold > 0

@@ -12,8 +12,8 @@ from torch import distributed
 from torch.nn.functional import softmax
 
 from vltok.errors import UserError
-from vltok.measures.distances import SetDistances, precision_recall
-from vltok.measures.features import Features
+from vltok.evaluation.distances import SetDistances, precision_recall
+from vltok.evaluation.features import Features
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_processes_that_share_the_images_unevenly_find_the_same(sets, first, tmp
     alone = _distances(real, other, logits)
     parts = [[part[:first], part[first:]] for part in (real, other, logits)]
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vltok.measures.distances"])
+    context.set_forkserver_preload(["vltok.evaluation.distances"])
     shares = list(zip(*parts, strict=True))
     processes = [context.Process(target=_share, args=(rank, tmp_path, share)) for rank, share in enumerate(shares)]
     for process in processes:

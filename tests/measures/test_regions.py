@@ -1,4 +1,4 @@
-"""Local contrast."""
+"""What is seen and lost in regions."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from vltok.errors import UserError
-from vltok.measures.contrast import local_contrast, luminance, split_regions
+from vltok.measures.regions import local_contrast, luminance, region_errors, split_regions
 
 
 def test_luminance_is_that_of_pillow() -> None:
@@ -32,3 +32,12 @@ def test_contrast_of_each_region() -> None:
 def test_a_picture_that_does_not_divide() -> None:
     with pytest.raises(UserError, match="12 x 16 pixels do not divide into regions of 8 x 8"):
         local_contrast(torch.zeros(1, 3, 12, 16), 8)
+
+
+def test_a_regions_error_is_the_sum_over_its_pixels_and_channels() -> None:
+    images, other = torch.rand(2, 3, 8, 12), torch.rand(2, 3, 8, 12)
+    errors = region_errors(other, images, 4)
+    assert errors.shape == (2, 2, 3)
+    expected = (other - images)[1, :, 4:8, 8:12].square().sum()
+    torch.testing.assert_close(errors[1, 1, 2], expected)
+    torch.testing.assert_close(errors.sum(), (other - images).square().sum())

@@ -9,8 +9,8 @@ import timm
 import torch
 
 from vltok.errors import UserError
-from vltok.measures import features
-from vltok.measures.features import feature_network, weights_hash
+from vltok.evaluation import features
+from vltok.evaluation.features import feature_network, weights_hash
 
 BACKBONE = "test_resnet"
 CATS = {281, 282, 283, 284, 285}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vltok.codes import Codes, CodeSpec
-from vltok.evaluation.measuring import describe_codes
+from vltok.evaluation.measurement import describe_codes
 from vltok.sequences.statistics import CodeCounts
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vltok.measures.values import Value, mean_value, pooled_psnr
+from vltok.evaluation.values import Value, mean_value
 
 
 def test_the_interval_is_that_of_the_mean():
@@ -27,9 +27,3 @@ def test_as_json_and_in_words():
     assert Value(float("nan")).to_json() == {"value": None}
     assert Value(24.126, 24.0, 24.25).shown() == "24.13 (24 to 24.25)"
     assert Value(2.0, deviation=0.5).shown() == "2 ± 0.5" and Value(2.0).shown() == "2"
-
-
-def test_decibels_fall_as_errors_rise():
-    found = pooled_psnr(Value(0.01, 0.001, 0.1))
-    assert (found.value, found.low, found.high) == pytest.approx((20, 10, 30))
-    assert pooled_psnr(Value(0.0)).to_json() == {"value": None}

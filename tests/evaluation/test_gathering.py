@@ -5,7 +5,7 @@ import torch
 from torch import distributed
 
 from vltok.errors import UserError
-from vltok.measures.gathering import gather, joined
+from vltok.evaluation.gathering import gather, joined
 
 
 def test_one_process_needs_no_others():

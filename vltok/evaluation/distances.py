@@ -11,9 +11,9 @@ from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from vltok.errors import UserError
-from vltok.measures.features import Features
-from vltok.measures.gathering import gather
-from vltok.measures.values import Value
+from vltok.evaluation.features import Features
+from vltok.evaluation.gathering import gather
+from vltok.evaluation.values import Value
 
 _SUBSETS, _SUBSET_SIZE = 100, 1000
 _SPLITS = 10

@@ -6,7 +6,8 @@ import skimage.data
 import torch
 from scipy.stats import spearmanr
 
-from vltok.measures.region_errors import RegionErrors
+from vltok.evaluation.region_correlations import RegionCorrelation
+from vltok.measures.regions import region_l1
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +32,14 @@ def region_errors(decoded, pictures):
 
 def test_the_correlations_agree_with_scipy(pictures, decoded):
     grains = torch.randint(3, (3, 4, 8), generator=torch.Generator().manual_seed(1))
-    regions = RegionErrors()
-    found = np.concatenate(
-        [regions.update(grains[part], decoded[part], pictures[part], 8) for part in (slice(2), slice(2, 3))]
+    regions = RegionCorrelation("error_correlation")
+    found = torch.cat(
+        [regions.update(grains[part], region_l1(decoded[part], pictures[part], 8)) for part in (slice(2), slice(2, 3))]
     )
     expected = region_errors(decoded, pictures)
     for place in range(3):
         assert found[place] == pytest.approx(spearmanr(grains[place].flatten(), expected[place]).statistic)
-    values = regions.values(found)
+    values = regions.values(found.numpy())
     overall = spearmanr(grains.flatten(), expected.flatten()).statistic
     assert values["error_correlation"].value == pytest.approx(overall)
     mean = values["error_correlation_per_picture"]
@@ -48,17 +49,17 @@ def test_the_correlations_agree_with_scipy(pictures, decoded):
 def test_codes_that_follow_the_error_correlate_with_it(pictures, decoded):
     expected = torch.from_numpy(region_errors(decoded, pictures)).float()
     grains = (expected > expected.median(dim=1, keepdim=True).values).long().view(3, 4, 8)
-    regions = RegionErrors()
-    found = regions.update(grains, decoded, pictures, 8)
-    assert found.min() > 0.8 and RegionErrors().update(1 - grains, decoded, pictures, 8) == pytest.approx(-found)
+    regions = RegionCorrelation("error_correlation")
+    found = regions.update(grains, region_l1(decoded, pictures, 8))
+    assert found.min() > 0.8 and regions.update(1 - grains, region_l1(decoded, pictures, 8)) == pytest.approx(-found)
 
 
 def test_what_has_no_rank_has_no_correlation(pictures, decoded):
     grains = torch.zeros(3, 4, 8, dtype=torch.long)
-    regions = RegionErrors()
-    found = regions.update(grains, decoded, pictures, 8)
-    assert np.isnan(found).all() and regions.values(found) == {}
+    regions = RegionCorrelation("error_correlation")
+    found = regions.update(grains, region_l1(decoded, pictures, 8))
+    assert found.isnan().all() and regions.values(found.numpy()) == {}
     grains[1, 0, 0] = 1
-    found = regions.update(grains, decoded, pictures, 8)
-    assert np.isnan(found).tolist() == [True, False, True]
-    assert regions.values(found)["error_correlation_per_picture"].value == found[1]
+    found = regions.update(grains, region_l1(decoded, pictures, 8))
+    assert found.isnan().tolist() == [True, False, True]
+    assert regions.values(found.numpy())["error_correlation_per_picture"].value == found[1]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import bootstrap
 
 _RESAMPLES, _BATCH = 1000, 50
 
@@ -27,6 +27,16 @@ class Value:
     low: float | None = None
     high: float | None = None
     deviation: float | None = None
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, float | None]) -> Value:
+        """What `to_json` gave.
+
+        Raises:
+            TypeError, ValueError or AttributeError: It is something else.
+        """
+        value, *rest = (given.get(name) for name in ("value", "low", "high", "deviation"))
+        return cls(float("nan") if value is None else float(value), *(None if n is None else float(n) for n in rest))
 
     def shown(self) -> str:
         """``24.13 (24.01 to 24.25)``."""
@@ -48,6 +58,8 @@ def mean_value(values: Float[np.ndarray, " n"], seed: int = 0) -> Value:
         values: One of each image.
         seed: Sets the resamples.
     """
+    from scipy.stats import bootstrap  # importing it takes long
+
     mean = float(values.mean())
     if len(values) < 2 or not np.isfinite(values).all():
         return Value(mean)
@@ -55,22 +67,3 @@ def mean_value(values: Float[np.ndarray, " n"], seed: int = 0) -> Value:
         (values,), np.mean, n_resamples=_RESAMPLES, batch=_BATCH, method="percentile", rng=np.random.default_rng(seed)
     ).confidence_interval
     return Value(mean, float(found.low), float(found.high))
-
-
-def pooled_psnr(error: Value) -> Value:
-    """The peak signal-to-noise ratio of the error of all images together, in dB, as torchmetrics' default has it.
-
-    The mean over images of each one's own (`psnr`) counts a decibel of an easy image like one of a hard image; this
-    counts squared error, which is what a gate saves by giving hard images more codes.
-
-    Args:
-        error: The mean squared error over the images, of values in [0, 1].
-    """
-    # the fewer errors, the more decibels: the interval's ends change places
-    return Value(_decibels(error.value), _decibels(error.high), _decibels(error.low))
-
-
-def _decibels(error: float | None) -> float | None:
-    if error is None:
-        return None
-    return -10 * math.log10(error) if error > 0 else math.inf

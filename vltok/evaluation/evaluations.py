@@ -1,0 +1,84 @@
+"""What an evaluation gives, and the folder that keeps it.
+
+```
+evaluated/
+  metrics.json   the figures, their confidence intervals, and the protocol: 'vltok compare' reads it
+  images.csv     the figures of each picture (not of a prior)
+  reconstructions.png  of a tokenizer: pictures, reconstructions, coding maps and error maps
+  report.html    everything at one look, in any browser
+  unfolding.gif  of a prior that tells its order: how its first picture unfolds, code by code
+```
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Int
+from torch import Tensor
+
+from vltok.codes import CodeSpec
+from vltok.evaluation.measurement import Measurement
+from vltok.evaluation.records import Record
+from vltok.evaluation.report import report_html
+from vltok.figures.examples import Example
+from vltok.figures.grids import example_grid
+from vltok.figures.unfolding import save_unfolding
+from vltok.files import written_whole
+
+_PICTURES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What `vltok.evaluate` gives.
+
+    Attributes:
+        record: The figures, and under which protocol they were measured.
+        measurement: The figures of each picture, and the examples.
+        spec: Of the codes; None for a codec.
+        drawing_order: When each code of a prior's first picture was drawn; None where that is not known.
+        files: What was written, the report last.
+    """
+
+    record: Record
+    measurement: Measurement
+    spec: CodeSpec | None
+    drawing_order: Int[Tensor, " t"] | None = None
+    files: Sequence[Path] = ()
+
+    @property
+    def examples(self) -> Sequence[Example]:
+        """Pictures to look at, with what was made of them."""
+        return self.measurement.examples
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write the folder; the paths, that of the report last."""
+        written = [self.record.write(folder)]
+        if self.record.kind == "tokenizer" and self.examples:
+            with written_whole(folder / "reconstructions.png") as picture:
+                example_grid(self.examples[:_PICTURES], self.spec).save(picture)
+            written.append(folder / "reconstructions.png")
+        if self.drawing_order is not None:
+            first = self.examples[0]
+            save_unfolding(first.result, first.codes, self.drawing_order, self.spec, folder / "unfolding.gif")
+            written.append(folder / "unfolding.gif")
+        if self.measurement.per_image:
+            written.append(self._write_images(folder / "images.csv"))
+        with written_whole(folder / "report.html") as page:
+            page.write_text(report_html(self.record, self.examples, self.spec), encoding="utf-8")
+        return [*written, folder / "report.html"]
+
+    def _write_images(self, path: Path) -> Path:
+        columns = self.measurement.per_image
+        # the names of files need not be text
+        how = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+        with written_whole(path) as beside, beside.open("w", **how) as file:
+            writer = csv.writer(file)
+            writer.writerow(["key", *columns])
+            rows = zip(self.measurement.keys, *(values.tolist() for values in columns.values()), strict=True)
+            writer.writerows(rows)
+        return path

@@ -1,0 +1,147 @@
+"""What every kind of measurement shares: its result, the pictures that it takes, its clock, the names of figures."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vltok.codes import CodeSpec
+from vltok.evaluation.gathering import gather
+from vltok.evaluation.values import Value
+from vltok.figures.examples import Example
+from vltok.measures.codes import codebook_perplexity
+from vltok.pictures.exporting import ExportLoader
+from vltok.pictures.images import ExportSource, ImageBatch
+from vltok.sequences.statistics import CodeCounts
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """What was measured on pictures.
+
+    Attributes:
+        images: How many pictures were measured, over all processes.
+        pixels: A hash of their pixels, in order.
+        values: The figures.
+        codes: What the codes look like; empty for a codec.
+        keys: What names each picture.
+        per_image: The figures of each picture, `[n]`, by name.
+        examples: The first pictures of this process.
+    """
+
+    images: int
+    pixels: str
+    values: Mapping[str, Value]
+    codes: Mapping[str, Any]
+    keys: Sequence[str] = ()
+    per_image: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
+    examples: Sequence[Example] = ()
+
+
+@dataclass(frozen=True)
+class ProcessShare:
+    """The pictures that this process takes, of those that several processes measure together.
+
+    Attributes:
+        rank: Which process this is.
+        world_size: How many there are.
+        batch_size: Pictures that are in memory at the same time.
+        workers: Processes that decode pictures.
+        report: Is told of every so many pictures that are done.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    batch_size: int = 32
+    workers: int = 0
+    report: Callable[[int], None] = lambda count: None
+
+    def of(self, count: int) -> range:
+        """Which of so many pictures: consecutive ones."""
+        return range(self.rank * count // self.world_size, (self.rank + 1) * count // self.world_size)
+
+    def batches(self, source: ExportSource) -> Iterator[ImageBatch]:
+        """This process's pictures.
+
+        Raises:
+            UserError: They cannot be read.
+        """
+        for batch in ExportLoader(source, [self.of(source.pictures)], self.batch_size, self.workers):
+            if batch.images is not None:
+                yield batch.images
+            self.report(len(batch.places) + len(batch.skipped))
+
+
+class PixelHash:
+    """One hash of the pixels of all processes' pictures, whatever batches they come in."""
+
+    def __init__(self) -> None:
+        self._digests: list[bytes] = []
+
+    def update(self, pixels: UInt8[Tensor, "b 3 H W"]) -> None:
+        """Add a batch."""
+        size = repr(tuple(pixels.shape[1:])).encode()
+        self._digests += [hashlib.sha256(size + image.tobytes()).digest() for image in pixels.cpu().numpy()]
+
+    def compute(self) -> str:
+        """The hash; all processes call it."""
+        return hashlib.sha256(b"".join(gather(self._digests))).hexdigest()
+
+
+class Clock:
+    """Seconds that a process takes for an image, without its first batch, which warms up, where there are others."""
+
+    def __init__(self) -> None:
+        self._seconds: list[float] = []
+        self._images: list[int] = []
+        self._start = 0.0
+
+    def timing(self, images: int) -> Clock:
+        """A context, inside which so many images are worked on."""
+        self._images.append(images)
+        return self
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds.append(time.perf_counter() - self._start)
+
+    def value(self) -> Value:
+        """Seconds an image, over all processes."""
+        pairs = list(zip(self._seconds, self._images, strict=True))
+        # each process leaves its own first batch out, and one that had no image says nothing
+        pairs = gather(pairs[1:] or pairs)
+        return Value(sum(seconds for seconds, _ in pairs) / max(sum(images for _, images in pairs), 1))
+
+
+def describe_codes(counts: CodeCounts, spec: CodeSpec) -> dict[str, Any]:
+    """The statistics of codes, with the perplexity of their use, overall and per granularity."""
+    uses = torch.from_numpy(counts.uses)
+    perplexity = {"any": codebook_perplexity(uses.sum(0)).item()}
+    if spec.gridded:
+        perplexity |= dict(zip(map(str, spec.factors), codebook_perplexity(uses).tolist(), strict=True))
+    return {**counts.statistics(spec), "codebook_perplexity": perplexity}
+
+
+def named_distances(found: Mapping[str, Value], network: str, prefix: str = "") -> dict[str, Value]:
+    """The names of distances: published ones for Inception alone, that of the network for every other.
+
+    Args:
+        found: What `SetDistances.compute` gave.
+        network: The name of the network.
+        prefix: ``r`` for reconstructions, as in rFID.
+    """
+    published = {"frechet": f"{prefix}fid", "kernel": f"{prefix}kid", "score": f"{prefix}inception_score"}
+    if network == "inception":
+        return {published.get(name, name): value for name, value in found.items()}
+    spelt = {"frechet": "frechet_distance", "kernel": "kernel_distance", "score": "class_score"}
+    return {f"{spelt.get(name, name)}/{network}": value for name, value in found.items()}

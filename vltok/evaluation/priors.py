@@ -1,0 +1,140 @@
+"""Measuring a prior: how well it knows the codes of pictures, and how far what it draws lies from them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from scipy.stats import wasserstein_distance
+from torch import Tensor
+
+from vltok.errors import UserError
+from vltok.evaluation.distances import SetDistances
+from vltok.evaluation.features import FeatureNetwork
+from vltok.evaluation.gathering import gather
+from vltok.evaluation.measurement import (
+    Clock,
+    Measurement,
+    PixelHash,
+    ProcessShare,
+    describe_codes,
+    named_distances,
+)
+from vltok.evaluation.values import Value, mean_value
+from vltok.figures.examples import Example
+from vltok.interfaces import Prior, SamplingConfig, Tokenizer
+from vltok.measures.likelihood import likelihood_figures, likelihood_sums
+from vltok.measures.pixels import to_bytes
+from vltok.pictures.images import ExportSource, ImageBatch
+from vltok.sequences.statistics import CodeCounts
+
+
+@torch.inference_mode()
+def measure_prior(
+    prior: Prior,
+    tokenizer: Tokenizer,
+    source: ExportSource,
+    count: int,
+    sampling: SamplingConfig,
+    share: ProcessShare,
+    network: FeatureNetwork | None = None,
+    examples: int = 16,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> Measurement:
+    """Measure a prior on held-out pictures, and on as many as it shall draw.
+
+    What is drawn and what the pictures hold have names apart: `length_of_samples` and `length_of_data`, and
+    `seconds_per_sample`, where `measure_reconstruction` has `seconds_per_image` for coding. Mean lengths have
+    confidence intervals. Likelihoods have none: `Prior.loss` gives means over a packed batch, of which no resample of
+    images can be taken.
+
+    Args:
+        prior: In evaluation mode, on `device`.
+        tokenizer: The one whose codes it models; on `device`.
+        source: Held-out pictures.
+        count: How many to draw, over all processes; with classes, each in turn.
+        sampling: How tokens are drawn.
+        share: Which pictures this process takes and draws, and how.
+        network: Gives the features of the distances between the pictures and what is drawn; on `device`.
+        examples: How many of the first draws to keep.
+        device: Where to compute.
+        seed: Sets what is drawn, and the resamples of confidence intervals.
+
+    Raises:
+        UserError: There is no picture, its codes are not those that the prior was built for, or it has no class, or
+            one that the prior does not know.
+    """
+    spec = tokenizer.spec
+    distances = None if network is None else SetDistances(network.dimension, device)
+    sums: Counter[str] = Counter()
+    data, pixel_hash = CodeCounts.none(spec), PixelHash()
+    for batch in share.batches(source):
+        codes = replace(tokenizer.encode(batch.images.to(device)), labels=_labels(batch, prior, device))
+        sums.update(likelihood_sums(prior.loss(codes.validate(prior.spec)), codes))
+        data += CodeCounts.of(codes.to("cpu"), spec, batch.images[:, 0].numel())
+        pixels = to_bytes(batch.images)
+        pixel_hash.update(pixels)
+        if distances is not None:
+            distances.update(network(pixels.to(device)), real=True)
+    drawn, kept, clock = CodeCounts.none(spec), [], Clock()
+    mine = share.of(count)
+    for start in range(mine.start, mine.stop, share.batch_size):
+        wanted = min(share.batch_size, mine.stop - start)
+        each = torch.arange(start, start + wanted, device=device)
+        with clock.timing(wanted):
+            generator = torch.Generator().manual_seed(seed)
+            codes = prior.sample(
+                wanted if prior.classes is None else each % prior.classes, sampling, generator, first_image=start
+            )
+            pixels = to_bytes(tokenizer.decode(codes)).cpu()
+        codes = codes.to("cpu").validate(spec)
+        drawn += CodeCounts.of(codes, spec, pixels[:, 0].numel())
+        if distances is not None:
+            distances.update(network(pixels.to(device)), real=False)
+        for place in range(min(examples - len(kept), wanted)):
+            figures = {"length": float(codes.lengths[place])}
+            kept.append(Example(f"{start + place:06d}", None, pixels[place], codes[place], figures))
+        share.report(wanted)
+    data, drawn = (CodeCounts.total(gather([counts]), spec) for counts in (data, drawn))
+    images = int(data.lengths.sum())
+    if not images:
+        raise UserError("there is no picture to measure")
+    whole: Counter[str] = Counter()
+    for each in gather([dict(sums)]):
+        whole.update(each)
+    figures = likelihood_figures(whole)
+    lengths = [_lengths(counts) for counts in (drawn, data)]
+    values = {
+        **{name: Value(value) for name, value in figures.items()},
+        "length_of_samples": mean_value(lengths[0], seed),
+        "length_of_data": mean_value(lengths[1], seed),
+        "length_distance": Value(float(wasserstein_distance(*lengths))),
+    }
+    if distances is not None:
+        values |= named_distances(distances.compute(seed), network.name)
+    values["seconds_per_sample"] = clock.value()
+    described = {"drawn": describe_codes(drawn, spec), "data": describe_codes(data, spec)}
+    return Measurement(images, pixel_hash.compute(), values, described, examples=kept)
+
+
+def _labels(batch: ImageBatch, prior: Prior, device: torch.device | str) -> Int[Tensor, " b"] | None:
+    if prior.classes is None:
+        return None
+    if batch.labels is None:
+        raise UserError(f"this prior knows {prior.classes} classes, but the pictures have none: give data with classes")
+    strange = batch.labels[(batch.labels < 0) | (batch.labels >= prior.classes)]
+    if len(strange):
+        raise UserError(
+            f"a picture has label {int(strange[0])}, but this prior knows {prior.classes} classes, labelled 0 to "
+            f"{prior.classes - 1}: give data with the classes that it was trained on"
+        )
+    return batch.labels.to(device)
+
+
+def _lengths(counts: CodeCounts) -> np.ndarray:
+    """The length of each sequence, in ascending order."""
+    return np.repeat(np.arange(len(counts.lengths), dtype=np.float64), counts.lengths)

@@ -1,0 +1,51 @@
+"""What codes cost, and how they are spread: lengths, bits, shares of granularities, use of the codebook."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from vltok.codes import Codes, CodeSpec
+
+_Count = TypeVar("_Count", int, Tensor)
+
+
+def fixed_rate_bits(codes: _Count, regions: int, spec: CodeSpec) -> float | Tensor:
+    """The bits of so many codes at log2(v) each, and of the grain map of so many regions at log2(K) each."""
+    grain_map = regions * math.log2(spec.granularities) if spec.gridded else 0.0
+    return codes * math.log2(spec.codebook_size) + grain_map
+
+
+def codebook_usage(uses: Shaped[Tensor, "*k v"]) -> Float[Tensor, "*k"]:
+    """The share of the codebook that occurs, in [0, 1].
+
+    Args:
+        uses: How often each code occurs, or whether it does.
+    """
+    return (uses > 0).double().mean(dim=-1)
+
+
+def codebook_perplexity(uses: Int[Tensor, "*k v"]) -> Float[Tensor, "*k"]:
+    """exp of the entropy of the codes' frequencies, in [1, v]: so many codes, used evenly, say as much. 0 without any.
+
+    Args:
+        uses: How often each code occurs.
+    """
+    totals = uses.sum(dim=-1, keepdim=True)
+    shares = uses.double() / totals.clamp(min=1)
+    return torch.where(totals[..., 0] > 0, torch.special.entr(shares).sum(dim=-1).exp(), 0.0)
+
+
+def ratios(grains: Int[Tensor, "*b h w"], factors: Sequence[int]) -> dict[int, Float[Tensor, ""]]:
+    """The share of regions of each granularity, by factor, from coarse to fine."""
+    return {factor: (grains == k).double().mean() for k, factor in enumerate(factors)}
+
+
+def mean_length(codes: Codes) -> Float[Tensor, ""]:
+    """The mean code length."""
+    return codes.lengths.double().mean()
