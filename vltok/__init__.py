@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.pictures.single import load_image as load_image
     from vltok.verbs.build import build as build
     from vltok.verbs.detokenize import detokenize as detokenize
+    from vltok.verbs.evaluate import evaluate as evaluate
     from vltok.verbs.fitting import fit as fit
     from vltok.verbs.pack import pack as pack
     from vltok.verbs.reconstruct import reconstruct as reconstruct
@@ -39,6 +40,7 @@ _LAZY = {
     "build": "vltok.verbs.build",
     "detokenize": "vltok.verbs.detokenize",
     "fit": "vltok.verbs.fitting",
+    "evaluate": "vltok.verbs.evaluate",
     "find_tokenizer": "vltok.io.places",
     "load_image": "vltok.pictures.single",
     "load_prior": "vltok.io.bundles",

@@ -106,10 +106,10 @@ def test_figures_of_a_picture() -> None:
     picture = torch.zeros(3, 16, 24, dtype=torch.uint8)
     picture[:, :8, :8] = 255  # one of six regions is fine
     figures = picture_figures(picture, code_picture(Mirror(), picture, 64), Mirror().spec)
-    assert (figures["width"], figures["height"]) == (24, 16)
-    assert figures["code_length"] == 4 + 5
-    assert figures["bits"] == 9 * 4 + 6
-    assert figures["ratios"] == pytest.approx({"8": 5 / 6, "4": 1 / 6})
+    assert (figures.width, figures.height) == (24, 16)
+    assert figures.code_length == 4 + 5
+    assert figures.bits == 9 * 4 + 6
+    assert figures.ratios == pytest.approx({8: 5 / 6, 4: 1 / 6})
 
 
 def test_psnr_is_of_the_picture_without_what_was_added() -> None:
@@ -117,7 +117,7 @@ def test_psnr_is_of_the_picture_without_what_was_added() -> None:
     coded = code_picture(Mirror(0.9), picture, 64)
     error = (coded.reconstruction.double() - picture.double()).square().mean().item()
     figures = picture_figures(picture, coded, Mirror().spec)
-    assert figures["psnr"] == pytest.approx(10 * math.log10(255**2 / error), abs=1e-4)
+    assert figures.psnr == pytest.approx(10 * math.log10(255**2 / error), abs=1e-4)
 
 
 def test_a_tokenizer_that_gives_no_numbers() -> None:

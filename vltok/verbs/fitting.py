@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import distributed, nn
 
 from vltok.errors import UserError, check_seed
+from vltok.evaluation.records import Record
 from vltok.files import alone_in, written_whole
 from vltok.interfaces import Prior, Tokenizer
 from vltok.io.recipes import dump
