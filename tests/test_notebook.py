@@ -43,7 +43,7 @@ def test_from_photographs_to_drawn_pictures(
 
     found = vltok.reconstruct(tokenizer, "pictures")
     assert [each.pixels.shape for each in found.pictures] == [(16, 16, 3)] * 6
-    assert found.metrics["mean"]["psnr"] > 0
+    assert found.record.figure("psnr") > 0
 
     prior = vltok.fit(PRIOR, out="runs/prior")
     drawn = vltok.sample(prior.bundle, 3, seed=1)
