@@ -18,12 +18,15 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.io.bundles import save_prior as save_prior
     from vltok.io.bundles import save_tokenizer as save_tokenizer
     from vltok.io.places import find_tokenizer as find_tokenizer
+    from vltok.io.recipe_files import recipe_text as recipe_text
+    from vltok.io.recipe_files import shipped_recipes as shipped_recipes
     from vltok.pictures.single import load_image as load_image
     from vltok.verbs.build import build as build
     from vltok.verbs.detokenize import detokenize as detokenize
     from vltok.verbs.evaluate import evaluate as evaluate
     from vltok.verbs.fitting import fit as fit
     from vltok.verbs.pack import pack as pack
+    from vltok.verbs.plugins import plugins as plugins
     from vltok.verbs.reconstruct import reconstruct as reconstruct
     from vltok.verbs.sample import sample as sample
     from vltok.verbs.tokenize import tokenize as tokenize
@@ -46,10 +49,13 @@ _LAZY = {
     "load_prior": "vltok.io.bundles",
     "load_tokenizer": "vltok.io.bundles",
     "pack": "vltok.verbs.pack",
+    "plugins": "vltok.verbs.plugins",
+    "recipe_text": "vltok.io.recipe_files",
     "reconstruct": "vltok.verbs.reconstruct",
     "sample": "vltok.verbs.sample",
     "save_prior": "vltok.io.bundles",
     "save_tokenizer": "vltok.io.bundles",
+    "shipped_recipes": "vltok.io.recipe_files",
     "tokenize": "vltok.verbs.tokenize",
 }
 

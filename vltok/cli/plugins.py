@@ -10,10 +10,11 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 
-from vltok.errors import UserError, unknown
-from vltok.io.inspection import Entry, inspect_component
+from vltok.errors import UserError
+from vltok.io.inspection import Entry
 from vltok.io.recipes import parse_options
-from vltok.registry import Component, components, kinds
+from vltok.registry import components, kinds
+from vltok.verbs.plugins import plugins
 
 
 def run(arguments: list[str]) -> None:
@@ -22,8 +23,14 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("what", nargs="*", default=[], help="nothing, KIND, NAME, KIND NAME or KIND/NAME")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parse_options(parser, arguments)
-    chosen, detailed = _choose([part for word in given.what for part in word.split("/")])
-    entries = [inspect_component(component) for component in chosen]
+    words = [part for word in given.what for part in word.split("/")]
+    if len(words) > 2:
+        raise UserError(f"'vltok plugins' takes a kind and a name, not {' '.join(words)}")
+    *kind, name = words or [None]
+    # one word that is no component's name may be a kind's
+    alone = not kind and name in kinds() and not any(each.name == name for of in kinds() for each in components(of))
+    entries = plugins(name) if alone else plugins(*kind, name=name)
+    detailed = bool(words) and not alone
     if given.json:
         shown = [asdict(entry) if detailed else _without_arguments(entry) for entry in entries]
         print(json.dumps(shown, indent=2, ensure_ascii=False))
@@ -31,25 +38,6 @@ def run(arguments: list[str]) -> None:
         _print_details(entries)
     else:
         _print_list(entries)
-
-
-def _choose(words: Sequence[str]) -> tuple[list[Component], bool]:
-    """The components that are asked for, and whether to show their arguments."""
-    every = [component for kind in kinds() for component in components(kind)]
-    if not words:
-        return every, False
-    if len(words) > 2:
-        raise UserError(f"'vltok plugins' takes a kind and a name, not {' '.join(words)}")
-    *kind, name = words
-    if kind and kind[0] not in kinds():
-        raise unknown("kind of component", kind[0], kinds())
-    matches = [component for component in every if component.name == name and component.kind in (kind or kinds())]
-    if not matches and not kind and name in kinds():
-        return [component for component in every if component.kind == name], False
-    if not matches:
-        names = sorted({component.name for component in every if component.kind in (kind or kinds())})
-        raise unknown(kind[0] if kind else "component", name, names if kind else [*names, *kinds()])
-    return matches, True
 
 
 def _without_arguments(entry: Entry) -> dict[str, Any]:
