@@ -209,8 +209,8 @@ def test_every_way_of_drawing_is_an_option(prior: str, tmp_path: Path) -> None:
     [
         (["--count=0"], "--count must be at least 1, not 0"),
         (["--batch-size=0"], "--batch-size must be at least 1, not 0"),
-        (["--labels=0,2"], "--labels must be numbers from 0 to 1"),
-        (["--labels=cat"], "--labels must be numbers from 0 to 1"),
+        (["--labels=0,2"], "--labels must be names of classes or numbers from 0 to 1"),
+        (["--labels=cats"], "not 'cats'; did you mean 'cat'?"),
         (["--temperature=0"], "temperature must be a positive number"),
         (["--codes=10", "--max-codes=12"], "give one of them"),
         (["--codes=3"], "no image of 4 regions has exactly 3 codes"),
