@@ -137,7 +137,7 @@ class GateDecision:
     """Which granularity each region gets.
 
     Attributes:
-        grains: The grain map, `[b h w]`.
+        grains: The grain map, `[b h w]`, counted from coarse to fine: 0 is the coarsest granularity, K − 1 the finest.
         assignment: One-hot in value, `[b k h w]`; through it the budget reaches the gate. Without a gradient where
             nothing is learned.
         weights: One-hot in value, `[b k h w]`; multiplies the features of each granularity before they are added, so
@@ -176,6 +176,15 @@ class Gate(nn.Module, ABC):
     @abstractmethod
     def forward(self, features: Sequence[Float[Tensor, "b c _ _"]], images: Float[Tensor, "b 3 H W"]) -> GateDecision:
         """The decision for each region, from feature maps (coarse to fine) and the images."""
+
+
+class Constant(ABC):
+    """A gate that gives every region the same granularity, whatever the images."""
+
+    @property
+    @abstractmethod
+    def granularity(self) -> int:
+        """Which, counted from 0, the coarsest."""
 
 
 class Calibrated(ABC):
@@ -273,7 +282,11 @@ class Budget(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, assignment: Float[Tensor, "b k h w"]) -> Float[Tensor, ""]:
-        """The weighted loss of a decision's `assignment`; in training that of all processes (`batch_mean`)."""
+        """The weighted loss of a decision's `assignment`; in training that of all processes (`batch_mean`).
+
+        Raises:
+            UserError: The assignment has another number of granularities than `factors`.
+        """
 
 
 @dataclass(frozen=True, eq=False)

@@ -179,6 +179,16 @@ def test_weights_that_diverged_are_not_written(tokenizer: Tokenizer, tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
+def test_a_configuration_that_nobody_could_load_is_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    encoder = {"class_path": "patch", "init_args": {"widht": 1}}
+    wrong = {**CONFIG, "init_args": {**CONFIG["init_args"], "encoder": encoder}}
+    with pytest.raises(UserError, match=r"no key of tokenizer.encoder .* is called 'widht'.*did you mean 'width'"):
+        save_tokenizer(tokenizer, wrong, tmp_path / "wrong")
+    with pytest.raises(UserError, match=r"no tokenizer is called 'dqvae'.*did you mean 'dq-vae'"):
+        save_tokenizer(tokenizer, {**CONFIG, "class_path": "dqvae"}, tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
+
+
 def test_the_fingerprint_is_of_weights_and_configuration(tokenizer: Tokenizer, bundle: Path, tmp_path: Path) -> None:
     save_tokenizer(tokenizer, CONFIG, tmp_path / "copy", card="other words")
     assert fingerprint(tmp_path / "copy") == fingerprint(bundle)

@@ -81,15 +81,43 @@ class Share(Budget):
         return losses if self.fault == "many" else losses.mean() + self.seen
 
 
+class AtMost(Budget):
+    """At most 40 codes on average."""
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        return (16, 8)
+
+    @property
+    def ratios(self) -> None:
+        return None
+
+    def expected_length(self, regions: int) -> float:
+        return 40.0
+
+    def forward(self, assignment: Tensor) -> Tensor:
+        if assignment.shape[1] != 2:
+            raise UserError("two granularities are wanted")
+        lengths = (assignment * torch.tensor([1.0, 4.0])[:, None, None]).sum((1, 2, 3))
+        return ((lengths.mean() - 40) / 48).relu().square()
+
+
 class TestShare(BudgetContract):
     def build(self):
         return Share()
 
 
+class TestAtMost(BudgetContract):
+    is_cap = True
+
+    def build(self):
+        return AtMost()
+
+
 def test_every_registered_budget_is_held_to_the_contract():
     registered = {component.load() for component in components("budget") if component.distribution == "vltok"}
     held = {type(contract().build()) for contract in BudgetContract.__subclasses__()}
-    assert held - {Share} == registered
+    assert held - {Share, AtMost} == registered
 
 
 @pytest.mark.parametrize(

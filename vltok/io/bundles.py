@@ -53,7 +53,8 @@ def save_tokenizer(
         metrics: Measured figures, for the model card.
 
     Raises:
-        UserError: The folder holds something else than a bundle, or a weight is not a finite number.
+        UserError: The folder holds something else than a bundle, `config` describes nothing that can be built, or a
+            weight is not a finite number.
     """
     _save(tokenizer, "tokenizer", config, path, card, metrics, {})
 
@@ -81,7 +82,8 @@ def save_prior(
         class_names: The names of its classes, where they have any.
 
     Raises:
-        UserError: The folder holds something else than a bundle, or a weight is not a finite number.
+        UserError: The folder holds something else than a bundle, `config` describes nothing that can be built, or a
+            weight is not a finite number.
     """
     belongs: dict[str, Any] = {"tokenizer": {"fingerprint": tokenizer, "places": list(tokenizer_places)}}
     if class_names is not None:
@@ -201,6 +203,9 @@ def _save(
         )
     if isinstance(model, Standalone):
         config = {**config, "init_args": {**config.get("init_args", {}), **model.standalone_arguments}}
+    parser = recipe_parser(f"the configuration of the {kind}")
+    parser.add_subclass_arguments(interface_of(kind), kind, required=True)
+    parse_tree(parser, {kind: config})  # a bundle that nobody could load is not written
     names = RecipeNames({kind: interface_of(kind)})
     tree = _without_downloads(names.named(names.resolved({kind: config}))[kind])
     with folder_written_whole(path) as folder:

@@ -15,6 +15,7 @@ from vltok.interfaces import (
     Adaptive,
     Alternatives,
     Budget,
+    Constant,
     Decoder,
     Encoder,
     Gate,
@@ -28,7 +29,6 @@ from vltok.interfaces import (
 from vltok.measures.regions import region_errors
 from vltok.nn.modes import evaluating
 from vltok.nn.precision import full_float32
-from vltok.tokenizers.gates import FixedGate
 from vltok.tokenizers.straight_through import straight_through
 
 
@@ -93,7 +93,7 @@ class DQVAE(Tokenizer, Adaptive):
     def target_ratios(self) -> Ratios | None:
         if self.budget is not None:
             return self.budget.ratios or self.gate.ratios
-        if isinstance(self.gate, FixedGate):  # knows a granularity, but not the factors
+        if isinstance(self.gate, Constant):  # knows a granularity, but not the factors
             shares = [float(k == self.gate.granularity) for k in range(self.gate.granularities)]
             return Ratios(self._spec.factors, tuple(shares))
         return self.gate.ratios

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vltok.codes import Ratios
 from vltok.errors import UserError, check_seed
-from vltok.interfaces import Calibrated, Gate, GateDecision
+from vltok.interfaces import Calibrated, Constant, Gate, GateDecision
 from vltok.nn.norms import GroupNorm
 from vltok.tokenizers.entropy import calibrated_thresholds, entropy_map
 from vltok.tokenizers.estimators import ESTIMATORS
@@ -190,7 +190,7 @@ class RandomGate(Gate):
         return counts
 
 
-class FixedGate(Gate):
+class FixedGate(Gate, Constant):
     """Gives every region the same granularity; with one granularity, the tokenizer is a fixed-length VQGAN.
 
     Args:
@@ -205,8 +205,12 @@ class FixedGate(Gate):
         super().__init__()
         if not 0 <= granularity < granularities:
             raise UserError(f"gate.granularity must be one of 0…{granularities - 1}, not {granularity}")
-        self.granularity = granularity
+        self._granularity = granularity
         self._granularities = granularities
+
+    @property
+    def granularity(self) -> int:
+        return self._granularity
 
     @property
     def granularities(self) -> int:
@@ -218,7 +222,7 @@ class FixedGate(Gate):
 
     def forward(self, features: Sequence[Float[Tensor, "b c _ _"]], images: Float[Tensor, "b 3 H W"]) -> GateDecision:
         batch, (height, width) = features[0].shape[0], features[0].shape[2:]
-        grains = torch.full((batch, height, width), self.granularity, device=images.device)
+        grains = torch.full((batch, height, width), self._granularity, device=images.device)
         return GateDecision.hard(grains, self._granularities)
 
 
