@@ -15,7 +15,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 import torch
@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from vltok.codes import Codes, CodeSpec, Ratios
 from vltok.drawing.batches import Drawing, WantedImages
 from vltok.drawing.conditioning import Conditioning
-from vltok.drawing.config import SamplingConfig
+from vltok.drawing.config import SamplingConfig as SamplingConfig
+from vltok.drawing.config import SamplingOptions, options_for
 from vltok.drawing.sampling import seed_of, streams
 from vltok.errors import whole_number
 from vltok.images import image_batch
@@ -396,9 +397,11 @@ class Prior(nn.Module, ABC):
 
     Attributes:
         conditioning: The classes whose images it can draw; `Conditioning()` where it knows none.
+        sampling: The frozen dataclass of its options for drawing, all of which have defaults.
     """
 
     conditioning: Conditioning
+    sampling: ClassVar[type[SamplingOptions]] = SamplingOptions
 
     @property
     @final
@@ -420,12 +423,15 @@ class Prior(nn.Module, ABC):
         """
 
     @abstractmethod
-    def drawing(self, sampling: SamplingConfig) -> Drawing:
+    def drawing(self, sampling: SamplingOptions) -> Drawing:
         """How images are drawn: a whole batch at once (`BatchDrawing`), or a step of all of them after the other
         (`vltok.priors.stepwise.StepwiseDrawing`).
 
+        Args:
+            sampling: The prior's own options, of its class `sampling`.
+
         Raises:
-            UserError: A length that no image can have, or an option that the prior does not have.
+            UserError: A length that no image can have.
         """
 
     @final
@@ -433,7 +439,7 @@ class Prior(nn.Module, ABC):
     def sample(
         self,
         labels_or_count: Int[Tensor, " b"] | int,
-        sampling: SamplingConfig,
+        sampling: SamplingOptions,
         generator: torch.Generator | None = None,
         batch_size: int | None = None,
         first_image: int = 0,
@@ -445,7 +451,7 @@ class Prior(nn.Module, ABC):
 
         Args:
             labels_or_count: The class of each image, or how many to draw.
-            sampling: How tokens are drawn.
+            sampling: How tokens are drawn: the prior's own options, as in ``prior.sampling(top_k=5)``, or others'.
             generator: Gives the seed of the streams: one number is drawn from it. PyTorch's default one where None.
             batch_size: The most images that are drawn at the same time; all where None.
             first_image: The number of the first image's stream: images 8 to 15 of one draw are those of another with
@@ -453,8 +459,10 @@ class Prior(nn.Module, ABC):
             progress: Called with the number of images that have been finished since the last call.
 
         Raises:
-            UserError: Labels where the prior knows no classes, labels that it does not know, or what `drawing` refuses.
+            UserError: Labels where the prior knows no classes, labels that it does not know, an option that it does
+                not have, or a length that no image can have.
         """
+        sampling = options_for(self.sampling, type(self).__name__, sampling)
         drawing = self.drawing(sampling)
         if batch_size is not None:
             batch_size = whole_number("batch_size", batch_size, 1)

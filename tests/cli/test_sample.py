@@ -146,6 +146,23 @@ def test_pictures_maps_codes_and_a_grid(project: Path, prior: str, tmp_path: Pat
     assert contents(out) == before
 
 
+def test_help_shows_the_options_of_the_prior_at_hand(prior: str, tmp_path: Path, capsys, line) -> None:
+    raster = tmp_path / "raster"
+    shutil.copytree(prior, raster)
+    config = yaml.safe_load((raster / "config.yaml").read_text())
+    config["prior"]["class_path"] = "fixed-raster"
+    (raster / "config.yaml").write_text(yaml.safe_dump(config))
+    shown = {}
+    for place in (prior, raster, "elsewhere"):
+        assert main(["sample", "--prior", str(place), "--help"]) == 0
+        shown[place] = capsys.readouterr().out
+    assert "--positions" in shown[prior] and "--positions" in shown["elsewhere"]
+    assert "--top-k" in shown[raster] and "--positions" not in shown[raster] and "--ratios" not in shown[raster]
+    assert "Draw among the k most likely contents" in shown[prior]
+    assert main(["sample", "--prior", str(raster), "--out", str(tmp_path / "out"), "--max-codes", "9"]) == 1
+    assert "max_codes is 9, but this prior has no such option: leave it out; those that it has are tem" in line()
+
+
 def test_a_seed_gives_the_same_pictures_in_batches_and_shards_of_any_size(prior: str, tmp_path: Path) -> None:
     def draw(name: str, *options: str) -> dict[str, np.ndarray]:
         common = ["sample", "--prior", prior, "--count=7", "--out", str(tmp_path / name), "--device=cpu"]

@@ -7,6 +7,7 @@ from torch import nn
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.batches import BatchDrawing, WantedImages
 from vltok.drawing.conditioning import Conditioning
+from vltok.drawing.config import SamplingOptions
 from vltok.errors import UserError
 from vltok.interfaces import Prior, PriorLoss, SamplingConfig
 
@@ -29,7 +30,7 @@ class Labelling(Prior):
     def loss(self, codes: Codes) -> PriorLoss:
         return PriorLoss(self.scale, {})
 
-    def drawing(self, sampling: SamplingConfig) -> BatchDrawing:
+    def drawing(self, sampling: SamplingOptions) -> BatchDrawing:
         return BatchDrawing(self._draw)
 
     def _draw(self, images: WantedImages) -> Codes:

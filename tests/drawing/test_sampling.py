@@ -1,13 +1,9 @@
-from math import inf, nan
-
-import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
-from vltok.drawing.sampling import Guidance, LogitWatch, drawn, filtered, refuse, seed_of, streams, uniforms
+from vltok.drawing.sampling import Guidance, LogitWatch, drawn, filtered, seed_of, streams, uniforms
 from vltok.errors import UserError
-from vltok.interfaces import SamplingConfig
 
 
 @pytest.mark.parametrize("k", [1, 5, 20])
@@ -89,12 +85,6 @@ def test_without_guidance_there_is_one_row_for_each_image():
     assert guidance.labels(labels, None) is guidance.rows(labels) is guidance.kept(labels, 2) is labels
 
 
-def test_what_has_no_meaning_is_refused_by_name():
-    refuse(SamplingConfig(top_k=3), ("codes", "positions"), "there are none")
-    with pytest.raises(UserError, match=r"^codes is 7, but every image has 6: leave it out$"):
-        refuse(SamplingConfig(codes=7), ("positions", "codes"), "every image has 6")
-
-
 @pytest.mark.parametrize("temperature", [1e-30, 1e-40, 1e-46, 1e-300])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e38])
 def test_a_temperature_near_zero_leaves_the_likeliest(temperature, scale):
@@ -132,34 +122,3 @@ def test_logits_that_are_no_numbers_are_told_of_when_asked():
     watch.finite(torch.tensor([1.0, 2.0]))
     with pytest.raises(UserError, match=r"^the prior's logits are no numbers"):
         watch.require_numbers()
-
-
-@pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        *(({"temperature": value}, "temperature must be a positive number") for value in (0.0, -1.0, inf, nan)),
-        *(({"position_temperature": value}, "position_temperature must be a positive number") for value in (-inf, nan)),
-        *(({"top_k": value}, "top_k must be a whole number, not") for value in (nan, 1.5, True, "all")),
-        *(({"position_top_k": value}, "position_top_k must be at least 1") for value in (0, -3)),
-        *(({"top_p": value}, r"top_p must lie in \(0, 1\]") for value in (0.0, -0.1, 1.1, inf, nan)),
-        *(({"guidance": value}, "guidance must be a finite number") for value in (inf, -inf, nan)),
-        *(({name: value}, f"{name} must be a whole") for name in ("codes", "max_codes") for value in (6.5, nan, True)),
-        ({"ratios": {1: nan, 2: 0.5}}, "sum to 1"),
-        ({"ratios": {1.5: 1.0}}, "a factor in ratios must be a whole number, not 1.5"),
-        ({"ratios": {}}, "sum to 1"),
-        ({"positions": "implicit"}, "no positions is called 'implicit'; .* did you mean 'implied'"),
-        ({"precision": "float16"}, "no precision is called 'float16'; .* did you mean 'bfloat16'"),
-    ],
-    ids=str,
-)
-def test_what_cannot_be_asked_for_is_refused_at_the_start(option, message):
-    with pytest.raises(UserError, match=message) as refused:
-        SamplingConfig(**option)
-    assert "\n" not in str(refused.value)
-
-
-@pytest.mark.usefixtures("unchecked")
-def test_whole_numbers_of_other_libraries_are_whole_numbers():
-    sampling = SamplingConfig(top_k=np.int64(3), codes=torch.tensor(6))
-    assert (type(sampling.top_k), type(sampling.codes)) == (int, int)

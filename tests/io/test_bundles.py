@@ -14,9 +14,10 @@ import vltok
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.batches import Drawing
 from vltok.drawing.conditioning import Conditioning
+from vltok.drawing.config import SamplingOptions
 from vltok.errors import UserError
 from vltok.files import sha256_of
-from vltok.interfaces import Prior, PriorLoss, SamplingConfig, Standalone, Tokenizer
+from vltok.interfaces import Prior, PriorLoss, Standalone, Tokenizer
 from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fingerprint, save_prior, save_tokenizer
 from vltok.io.places import find_tokenizer
 from vltok.io.recipes import instantiate, parse_tree, recipe_parser
@@ -142,7 +143,7 @@ class PointingPrior(Prior, Standalone):
     def loss(self, codes: Codes) -> PriorLoss:
         raise AssertionError("nobody trains it")
 
-    def drawing(self, sampling: SamplingConfig) -> Drawing:
+    def drawing(self, sampling: SamplingOptions) -> Drawing:
         raise AssertionError("nobody asks it")
 
 

@@ -12,8 +12,9 @@ from torch import nn
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.batches import BatchDrawing, WantedImages
 from vltok.drawing.conditioning import Conditioning
-from vltok.drawing.sampling import LogitWatch, drawn, filtered, refuse
-from vltok.interfaces import Prior, PriorLoss, SamplingConfig
+from vltok.drawing.config import SamplingOptions
+from vltok.drawing.sampling import LogitWatch, drawn, filtered
+from vltok.interfaces import Prior, PriorLoss
 from vltok.priors.dq_transformer import DQTransformer
 from vltok.priors.fixed_raster import FixedRaster
 from vltok.priors.global_local import GlobalLocal
@@ -141,8 +142,7 @@ class Bag(Prior):
             {"length": torch.tensor(len(codes))},
         )
 
-    def drawing(self, sampling: SamplingConfig) -> BatchDrawing:
-        refuse(sampling, ("max_codes", "codes"), "bags have any length")
+    def drawing(self, sampling: SamplingOptions) -> BatchDrawing:
         return BatchDrawing(partial(self._draw, sampling.top_k))
 
     def _draw(self, top: int | None, images: WantedImages) -> Codes:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.batches import BatchDrawing
 from vltok.drawing.conditioning import Conditioning
+from vltok.drawing.config import SamplingOptions
 from vltok.errors import UserError
 from vltok.interfaces import Prior, PriorLoss, SamplingConfig
 from vltok.measures.likelihood import likelihood_figures
@@ -67,7 +68,7 @@ class Counting(Prior):
         loss = -self.logits.log_softmax(0)[codes.ids].mean()
         return PriorLoss(loss, {"content": loss})
 
-    def drawing(self, sampling: SamplingConfig) -> BatchDrawing:
+    def drawing(self, sampling: SamplingOptions) -> BatchDrawing:
         return BatchDrawing(lambda images: codes_of(len(images)))
 
 

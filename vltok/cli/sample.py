@@ -11,17 +11,20 @@ samples/
 
 from __future__ import annotations
 
+import argparse
 import time
 import typing
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Literal
 
 import docstring_parser
 from jsonargparse import ArgumentParser
 
-from vltok.cli.options import DEVICE, OVERWRITE, TRUST, keywords
+from vltok.cli.options import DEVICE, OVERWRITE, TRUST, asks_for_help, keywords
 from vltok.cli.progress import shown, whose_part
-from vltok.interfaces import SamplingConfig
+from vltok.drawing.config import SamplingConfig, SamplingOptions, options_for
+from vltok.errors import UserError
 from vltok.io.recipes import parse_options
 
 _DESCRIPTION = """\
@@ -37,14 +40,16 @@ def run(arguments: list[str]) -> None:
     Raises:
         UserError: An argument is wrong, the prior or its tokenizer cannot be loaded, or nothing can be written.
     """
-    options = parse_options(_parser(), arguments)
+    kind = _options_of_prior(arguments)
+    options = parse_options(_parser(kind), arguments)
     from vltok.verbs.sample import sample
 
-    names = [field.name for field in fields(SamplingConfig)]
-    sampling = SamplingConfig(**{name: options[name] for name in names})
+    shared, own = ([field.name for field in fields(options_class)] for options_class in (SamplingConfig, kind))
+    sampling = options_for(kind, "this prior", SamplingConfig(**{name: options[name] for name in shared}))
+    sampling = replace(sampling, **{name: options[name] for name in own})
     start = time.monotonic()
     with shown(f"sample{whose_part()}") as progress:
-        found = sample(**keywords(options, *names), sampling=sampling, progress=progress)
+        found = sample(**keywords(options, *shared, *own), sampling=sampling, progress=progress)
     if found.manifest is None:
         print(f"{whose_part().strip(', ')} is done; the last one to end writes the grid")
         return
@@ -56,7 +61,24 @@ def run(arguments: list[str]) -> None:
     )
 
 
-def _parser() -> ArgumentParser:
+def _options_of_prior(arguments: list[str]) -> type[SamplingOptions]:
+    """The options of the prior that a command line names; all of vltok's own where it is not known yet."""
+    peek = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+    peek.add_argument("--prior", type=str)
+    peek.add_argument("--trust", action="store_true")
+    try:
+        named, _ = peek.parse_known_args(arguments)
+        # help downloads nothing
+        if named.prior is not None and (Path(named.prior).is_dir() or not asks_for_help(arguments)):
+            from vltok.io.bundles import options_of_prior
+
+            return options_of_prior(named.prior, trust=named.trust)
+    except (argparse.ArgumentError, UserError):
+        pass  # said where the arguments are parsed and the prior is loaded
+    return SamplingConfig
+
+
+def _parser(kind: type[SamplingOptions]) -> ArgumentParser:
     parser = ArgumentParser(prog="vltok sample", description=_DESCRIPTION, exit_on_error=False)
     parser.add_argument("--prior", type=str, required=True, help="a prior's bundle: a folder, or user/name")
     parser.add_argument("--trust", action="store_true", help=TRUST)
@@ -66,12 +88,18 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="sets the random numbers")
     parser.add_argument("--labels", type=str | None, help="classes, in turn: 207,fruit, or all (the default), or none")
     parser.add_argument("--batch-size", type=int, default=16, help="pictures that are drawn at the same time")
-    explained = {entry.arg_name: entry.description for entry in docstring_parser.parse(SamplingConfig.__doc__).params}
-    types = typing.get_type_hints(SamplingConfig)
-    for field in fields(SamplingConfig):
-        option = f"--{field.name.replace('_', '-')}"
-        help_text = " ".join(explained[field.name].split()).replace("%", "%%")
-        parser.add_argument(option, type=types[field.name], default=field.default, help=help_text)
+    own = {field.name: field for field in fields(kind)}
+    explained = {
+        entry.arg_name: " ".join((entry.description or "").split()).replace("%", "%%")
+        for described in reversed(kind.__mro__)
+        for entry in docstring_parser.parse(described.__doc__ or "").params
+    }
+    types = {**typing.get_type_hints(SamplingConfig), **typing.get_type_hints(kind)}
+    # those of other priors are known, to be refused by name
+    for name, field in {**{field.name: field for field in fields(SamplingConfig)}, **own}.items():
+        help_text = explained.get(name) if name in own else argparse.SUPPRESS
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, type=types[name], default=field.default, help=help_text)
     parser.add_argument("--tokenizer", type=str | None, help="its bundle, if not where the prior's bundle says")
     parser.add_argument("--coding-maps", type=bool, default=True, help="whether to draw them")
     parser.add_argument("--format", type=Literal["webdataset", "parquet"], default="webdataset", help="of the codes")

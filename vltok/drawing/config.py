@@ -1,72 +1,144 @@
-"""The options of drawing."""
+"""The options of drawing. Each prior has a dataclass of those that it has: one of these, or its own."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeVar
 
-from vltok.codes import Ratios
+from vltok.code_spec import Ratios
 from vltok.errors import UserError, unknown, whole_number
+
+Options = TypeVar("Options", bound="SamplingOptions")
 
 
 @dataclass(frozen=True)
-class SamplingConfig:
-    """How tokens are drawn. At most one of `max_codes`, `codes` and `ratios` may be given.
+class SamplingOptions:
+    """How tokens are drawn: what every prior has.
 
     Attributes:
         temperature: Divides the logits of contents; positive. Near 0 the likeliest is drawn.
         top_k: Draw among the k most likely contents; None for all, 1 for the most likely.
         top_p: Draw among the most likely contents whose probabilities reach p, in (0, 1].
-        position_temperature: The same for positions.
-        position_top_k: The same for positions.
-        position_top_p: The same for positions.
-        positions: Whether the last granularity's positions are drawn (``sampled``), or filled in order, since they are
-            what is left (``implied``).
         guidance: Classifier-free guidance scale; 1 is none.
-        max_codes: The most codes that an image may have.
-        codes: The number of codes that every image has.
-        ratios: The shares of regions that every image has, keyed by factor: ``{8: 0.5, 16: 0.5}``; met to the nearest
-            whole region.
         precision: What matrices are multiplied in: ``float32``, or ``bfloat16``, which halves the memory that is read.
 
     Raises:
-        UserError: A value outside its range, or more than one control of the length.
+        UserError: A value outside its range.
     """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float = 1.0
-    position_temperature: float = 1.0
-    position_top_k: int | None = None
-    position_top_p: float = 1.0
-    positions: Literal["sampled", "implied"] = "sampled"
     guidance: float = 1.0
-    max_codes: int | None = None
-    codes: int | None = None
-    ratios: dict[int, float] | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "position_temperature"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UserError(
-                    f"{name} must be a positive number, not {getattr(self, name)}; for the likeliest use top_k 1"
-                )
-        for name in ("top_p", "position_top_p"):
-            if not 0 < getattr(self, name) <= 1:
-                raise UserError(f"{name} must lie in (0, 1], not {getattr(self, name)}")
+        check_filter(self)
         if not math.isfinite(self.guidance):
             raise UserError(f"guidance must be a finite number, not {self.guidance}; 1 is none")
-        for name, least in (("top_k", 1), ("position_top_k", 1), ("max_codes", None), ("codes", None)):
+        if self.precision not in (choices := ("float32", "bfloat16")):
+            raise unknown("precision", self.precision, choices)
+
+
+@dataclass(frozen=True)
+class VariableLengthSampling(SamplingOptions):
+    """How tokens are drawn where images have granularities, positions or lengths of their own. At most one of
+    `max_codes`, `codes` and `ratios` may be given.
+
+    Attributes:
+        position_temperature: The temperature of positions, or of what a prior has in their place, such as
+            granularities; positive.
+        position_top_k: The same for positions.
+        position_top_p: The same for positions.
+        max_codes: The most codes that an image may have.
+        codes: The number of codes that every image has.
+        ratios: The shares of regions that every image has, keyed by factor: ``{8: 0.5, 16: 0.5}``; met to the nearest
+            whole region.
+
+    Raises:
+        UserError: A value outside its range, or more than one control of the length.
+    """
+
+    position_temperature: float = 1.0
+    position_top_k: int | None = None
+    position_top_p: float = 1.0
+    max_codes: int | None = None
+    codes: int | None = None
+    ratios: dict[int, float] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_filter(self, "position_")
+        for name in ("max_codes", "codes"):
             if getattr(self, name) is not None:
-                number = whole_number(name, getattr(self, name), least, "; leave it out to draw among all")
-                object.__setattr__(self, name, number)
+                object.__setattr__(self, name, whole_number(name, getattr(self, name), None, "; leave it out for any"))
         if self.ratios is not None:
             Ratios.of(self.ratios)
-        for name, choices in (("positions", ("sampled", "implied")), ("precision", ("float32", "bfloat16"))):
-            if getattr(self, name) not in choices:
-                raise unknown(name, getattr(self, name), choices)
         controls = [name for name in ("max_codes", "codes", "ratios") if getattr(self, name) is not None]
         if len(controls) > 1:
             raise UserError(f"{' and '.join(controls)} all set the length of an image: give one of them")
+
+
+@dataclass(frozen=True)
+class SamplingConfig(VariableLengthSampling):
+    """How tokens are drawn where positions are: every option that a prior of vltok has. Any prior takes it, and refuses
+    those that are set and that it does not have.
+
+    Attributes:
+        positions: Whether the last granularity's positions are drawn (``sampled``), or filled in order, since they are
+            what is left (``implied``).
+
+    Raises:
+        UserError: A value outside its range, or more than one control of the length.
+    """
+
+    positions: Literal["sampled", "implied"] = "sampled"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.positions not in (choices := ("sampled", "implied")):
+            raise unknown("positions", self.positions, choices)
+
+
+def options_for(kind: type[Options], prior: str, given: SamplingOptions) -> Options:
+    """A prior's own options, from those of any other.
+
+    Args:
+        kind: The class of its options.
+        prior: What the prior is called.
+        given: What a user asks for.
+
+    Raises:
+        UserError: An option is set that the prior does not have.
+    """
+    if type(given) is kind:
+        return given
+    own = {field.name for field in fields(kind)}
+    values: dict[str, Any] = {field.name: getattr(given, field.name) for field in fields(given)}
+    for field in fields(given):
+        if field.name not in own and values[field.name] != field.default:
+            raise UserError(
+                f"{field.name} is {values[field.name]}, but {prior} has no such option: leave it out; those that it "
+                f"has are {', '.join(field.name for field in fields(kind))}"
+            )
+    return kind(**{name: value for name, value in values.items() if name in own})
+
+
+def check_filter(options: SamplingOptions, prefix: str = "") -> None:
+    """See that a temperature, a top-k and a top-p are such, and make the top-k a plain number.
+
+    Args:
+        options: Whose they are.
+        prefix: What their names start with.
+
+    Raises:
+        UserError: A value is outside its range.
+    """
+    temperature, top_k, top_p = (f"{prefix}{name}" for name in ("temperature", "top_k", "top_p"))
+    if not 0 < (value := getattr(options, temperature)) < math.inf:
+        raise UserError(f"{temperature} must be a positive number, not {value}; for the likeliest use top_k 1")
+    if not 0 < (value := getattr(options, top_p)) <= 1:
+        raise UserError(f"{top_p} must lie in (0, 1], not {value}")
+    if (value := getattr(options, top_k)) is not None:
+        object.__setattr__(options, top_k, whole_number(top_k, value, 1, "; leave it out to draw among all"))

@@ -6,13 +6,13 @@ Axis letters: b image, n row (an image, or with guidance an image with its class
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vltok.drawing.config import SamplingConfig
+from vltok.drawing.config import SamplingOptions, VariableLengthSampling
 from vltok.errors import UserError
 
 # The finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014), whose
@@ -105,35 +105,18 @@ class Guidance:
 
 
 def draw_content(
-    logits: Float[Tensor, "b v"], sampling: SamplingConfig, uniform: Float[Tensor, " b"]
+    logits: Float[Tensor, "b v"], sampling: SamplingOptions, uniform: Float[Tensor, " b"]
 ) -> Int[Tensor, " b"]:
     """A content of each row's distribution, as the configuration asks for."""
     return drawn(filtered(logits, sampling.temperature, sampling.top_k, sampling.top_p), uniform)
 
 
 def draw_position(
-    logits: Float[Tensor, "b v"], sampling: SamplingConfig, uniform: Float[Tensor, " b"]
+    logits: Float[Tensor, "b v"], sampling: VariableLengthSampling, uniform: Float[Tensor, " b"]
 ) -> Int[Tensor, " b"]:
     """A position, or what stands for one, of each row's distribution, as the configuration asks for."""
     kept = filtered(logits, sampling.position_temperature, sampling.position_top_k, sampling.position_top_p)
     return drawn(kept, uniform)
-
-
-def refuse(sampling: SamplingConfig, names: tuple[str, ...], why: str) -> None:
-    """See that a configuration leaves out what has no meaning for a prior.
-
-    Args:
-        sampling: What a user asks for.
-        names: The fields that have no meaning.
-        why: The reason, as in ``"every image has 256 codes"``.
-
-    Raises:
-        UserError: It names one of them.
-    """
-    defaults = {field.name: field.default for field in fields(SamplingConfig)}
-    for name in names:
-        if getattr(sampling, name) != defaults[name]:
-            raise UserError(f"{name} is {getattr(sampling, name)}, but {why}: leave it out")
 
 
 def filtered(logits: Float[Tensor, "b v"], temperature: float, top_k: int | None, top_p: float) -> Float[Tensor, "b v"]:

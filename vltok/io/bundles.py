@@ -10,6 +10,7 @@ bundle/
 """
 
 import hashlib
+import importlib
 import importlib.metadata
 import json
 import os
@@ -23,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+from vltok.drawing.config import SamplingOptions
 from vltok.errors import UserError
 from vltok.files import folder_written_whole, sha256_of
 from vltok.interfaces import Prior, Standalone, Tokenizer
@@ -223,6 +225,21 @@ def _save(
         (folder / CARD).write_text(model_card(path.name, kind, tree, card, metrics or {}), encoding="utf-8")
 
 
+def options_of_prior(place: str | os.PathLike, *, trust: bool = False) -> type[SamplingOptions]:
+    """The class of the options with which a bundle's prior draws; no weights are read.
+
+    Raises:
+        UserError: As `load_prior`, but for what is wrong with the weights.
+    """
+    folder, content = read_bundle(place, "prior")
+    resolved, _ = _resolved(content, "prior", Prior, trust)
+    module, _, name = resolved["prior"]["class_path"].rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name).sampling
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"bundle '{folder}': {error}") from error
+
+
 def _load(
     place: str | os.PathLike, kind: Kind, interface: type, device: torch.device | str, trust: bool, hub: Hub
 ) -> Any:
@@ -254,19 +271,26 @@ def _not_finite(model: nn.Module) -> str | None:
 
 
 def _build(name: str, content: Mapping[str, Any], kind: Kind, interface: type, trust: bool) -> nn.Module:
-    """The model that a bundle describes, with any weights.
+    """The model that a bundle describes, with any weights."""
+    resolved, classes = _resolved(content, kind, interface, trust)
+    parser = recipe_parser(name)
+    parser.add_subclass_arguments(interface, kind, required=True)
+    # the weights drawn here are overwritten; the caller's draws stay the same
+    with only_imports(classes), torch.random.fork_rng(devices=[]):
+        return instantiate(parser, parse_tree(parser, resolved))[kind]
+
+
+def _resolved(
+    content: Mapping[str, Any], kind: Kind, interface: type, trust: bool
+) -> tuple[dict[str, Any], set[type] | None]:
+    """What a bundle describes, with dotted paths for names, and the classes that it may name; any of them where None.
 
     A name that was taken since means what it meant when the bundle was written.
     """
     distributions = [required["distribution"] for required in content["requires"]]
     names = RecipeNames({kind: interface}, distributions, None if trust else registered)
     resolved = names.resolved({kind: content[kind]})
-    classes = None if trust else check(resolved)
-    parser = recipe_parser(name)
-    parser.add_subclass_arguments(interface, kind, required=True)
-    # the weights drawn here are overwritten; the caller's draws stay the same
-    with only_imports(classes), torch.random.fork_rng(devices=[]):
-        return instantiate(parser, parse_tree(parser, resolved))[kind]
+    return resolved, None if trust else check(resolved)
 
 
 def _without_downloads(tree: Any) -> Any:

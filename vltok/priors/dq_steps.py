@@ -20,8 +20,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from vltok.codes import Codes
+from vltok.drawing.config import SamplingConfig
 from vltok.drawing.sampling import Guidance, draw_content, draw_position
-from vltok.interfaces import SamplingConfig
 from vltok.nn.transformer import KeyValueCache
 from vltok.priors.layout import FREE
 from vltok.priors.lengths import CoarseToFinePlan

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.conditioning import Conditioning
-from vltok.interfaces import Ordered, Prior, PriorLoss, SamplingConfig
+from vltok.drawing.config import SamplingConfig
+from vltok.interfaces import Ordered, Prior, PriorLoss
 from vltok.nn.heads import Head
 from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.dq_steps import CoarseToFineSteps
@@ -80,6 +81,8 @@ class DQTransformer(Prior, Ordered):
         UserError: Factors or regions that no grid can have, a width that the heads do not divide, or label dropout
             without classes.
     """
+
+    sampling = SamplingConfig
 
     def __init__(
         self,

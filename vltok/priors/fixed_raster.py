@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.conditioning import Conditioning
-from vltok.drawing.sampling import Guidance, draw_content, refuse
+from vltok.drawing.config import SamplingOptions
+from vltok.drawing.sampling import Guidance, draw_content
 from vltok.errors import UserError
-from vltok.interfaces import Ordered, Prior, PriorLoss, SamplingConfig
+from vltok.interfaces import Ordered, Prior, PriorLoss
 from vltok.nn.heads import Head
 from vltok.nn.transformer import KeyValueCache, Transformer, initialise
 from vltok.priors.likelihood import nats_per_code
@@ -107,12 +108,8 @@ class FixedRaster(Prior, Ordered):
         """When each code is drawn. See `Ordered.drawing_order`."""
         return self.ordering.steps(codes)
 
-    def drawing(self, sampling: SamplingConfig) -> StepwiseDrawing:
-        """Draws code by code.
-
-        Raises:
-            UserError: An option about positions or the length.
-        """
+    def drawing(self, sampling: SamplingOptions) -> StepwiseDrawing:
+        """Draws code by code."""
         return StepwiseDrawing(FixedRasterSteps(in_precision(self, sampling.precision), sampling))
 
     def embed(self, contents: Int[Tensor, " n"], steps: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
@@ -139,21 +136,15 @@ class FixedRasterSteps(Steps[FixedRasterState]):
     Args:
         prior: The model.
         sampling: How codes are drawn.
-
-    Raises:
-        UserError: An option that has no meaning here.
     """
 
-    def __init__(self, prior: FixedRaster, sampling: SamplingConfig) -> None:
+    def __init__(self, prior: FixedRaster, sampling: SamplingOptions) -> None:
         self.prior, self.sampling = prior, sampling
         self.layout = prior.ordering.layout
         self.guidance = Guidance(sampling.guidance)
         self.device = self.layout.region.device
         self.longest = prior.spec.longest_length
         self.draws = 1
-        refuse(sampling, ("max_codes", "codes", "ratios"), f"fixed-raster gives every image {self.longest} codes")
-        positions = ("position_temperature", "position_top_k", "position_top_p", "positions")
-        refuse(sampling, positions, "fixed-raster draws no positions")
 
     def caches(self, rows: int) -> tuple[KeyValueCache]:
         """That of the transformer."""

@@ -18,8 +18,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from vltok.codes import CodeSpec, Ratios
+from vltok.drawing.config import VariableLengthSampling
 from vltok.errors import UserError
-from vltok.interfaces import SamplingConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class CoarseToFinePlan:
     end: Bool[Tensor, "k r c"]
 
     @classmethod
-    def of(cls, sampling: SamplingConfig, spec: CodeSpec) -> CoarseToFinePlan:
+    def of(cls, sampling: VariableLengthSampling, spec: CodeSpec) -> CoarseToFinePlan:
         """The plan that a sampling configuration asks for.
 
         Raises:
@@ -82,7 +82,7 @@ class RasterPlan:
     costs: Int[Tensor, " k"]
 
     @classmethod
-    def of(cls, sampling: SamplingConfig, spec: CodeSpec, device: torch.device) -> RasterPlan:
+    def of(cls, sampling: VariableLengthSampling, spec: CodeSpec, device: torch.device) -> RasterPlan:
         """The plan that a sampling configuration asks for, on a device.
 
         Raises:
@@ -104,7 +104,7 @@ class RasterPlan:
         return self.allowed[:, left, spent].T & (counts < self.most)
 
 
-def reachable_lengths(sampling: SamplingConfig, spec: CodeSpec) -> Bool[Tensor, "_ r c"]:
+def reachable_lengths(sampling: VariableLengthSampling, spec: CodeSpec) -> Bool[Tensor, "_ r c"]:
     """Whether granularities k and finer can give r regions the length that is asked for, once c codes are spent.
 
     At k = K no region can be covered. The last axis is one where any length will do.

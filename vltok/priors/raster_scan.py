@@ -27,8 +27,9 @@ from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.conditioning import Conditioning
-from vltok.drawing.sampling import Guidance, draw_content, draw_position, refuse
-from vltok.interfaces import Ordered, Prior, PriorLoss, SamplingConfig
+from vltok.drawing.config import VariableLengthSampling
+from vltok.drawing.sampling import Guidance, draw_content, draw_position
+from vltok.interfaces import Ordered, Prior, PriorLoss
 from vltok.nn.heads import Head
 from vltok.nn.transformer import KeyValueCache, Transformer, initialise
 from vltok.priors.layout import FREE
@@ -80,6 +81,8 @@ class RasterScan(Prior, Ordered):
         UserError: Factors or regions that no grid can have, a width that the heads do not divide, or label dropout
             without classes.
     """
+
+    sampling = VariableLengthSampling
 
     def __init__(
         self,
@@ -156,13 +159,13 @@ class RasterScan(Prior, Ordered):
         """When each code is drawn. See `Ordered.drawing_order`."""
         return self.ordering.steps(codes)
 
-    def drawing(self, sampling: SamplingConfig) -> StepwiseDrawing:
+    def drawing(self, sampling: VariableLengthSampling) -> StepwiseDrawing:
         """Draws code by code. Every draw decodes: each region has one granularity and all codes of it.
 
         The temperature, top-k and top-p of positions are those of granularities.
 
         Raises:
-            UserError: A length that no image can have, or an option that has no meaning here.
+            UserError: A length that no image can have.
         """
         return StepwiseDrawing(RasterScanSteps(in_precision(self, sampling.precision), sampling))
 
@@ -210,11 +213,10 @@ class RasterScanSteps(Steps[RasterScanState]):
         sampling: How granularities and codes are drawn.
 
     Raises:
-        UserError: A length that no image can have, or an option that has no meaning here.
+        UserError: A length that no image can have.
     """
 
-    def __init__(self, prior: RasterScan, sampling: SamplingConfig) -> None:
-        refuse(sampling, ("positions",), "raster-scan has no positions to fill in, they follow from granularities")
+    def __init__(self, prior: RasterScan, sampling: VariableLengthSampling) -> None:
         self.prior, self.sampling = prior, sampling
         self.layout = prior.ordering.layout
         self.guidance = Guidance(sampling.guidance)

@@ -18,11 +18,12 @@ from PIL import Image
 from torch import Tensor
 
 from vltok.codes import Codes
+from vltok.drawing.config import SamplingConfig, SamplingOptions, options_for
 from vltok.errors import UserError, check_seed, whole_number
 from vltok.figures.coding_maps import draw_coding_map
 from vltok.figures.grids import sample_grid
 from vltok.files import check_folder, written_whole
-from vltok.interfaces import Prior, SamplingConfig, Tokenizer
+from vltok.interfaces import Prior, Tokenizer
 from vltok.io.places import find_tokenizer, places_of
 from vltok.launchers import find_rank
 from vltok.measures.pixels import to_bytes, to_picture
@@ -64,7 +65,7 @@ def sample(
     out: str | os.PathLike | None = None,
     *,
     tokenizer: Tokenizer | str | os.PathLike | None = None,
-    sampling: SamplingConfig | None = None,
+    sampling: SamplingOptions | None = None,
     seed: int = 0,
     labels: str | Sequence[int] | None = None,
     batch_size: int = 16,
@@ -88,7 +89,8 @@ def sample(
         out: A folder that receives pictures, coding maps, codes and a grid; without it, codes and pictures are given
             back, and nothing is written.
         tokenizer: The tokenizer, or its bundle; by default where the prior's bundle says.
-        sampling: How tokens are drawn.
+        sampling: How tokens are drawn: the prior's own options, as in `prior.sampling(top_k=5)`, or a
+            `vltok.SamplingConfig`.
         seed: Sets the random numbers.
         labels: Classes, in turn: `[207, 360]`, `"207,360"`, `"all"` or `"none"`; all by default where there are any.
         batch_size: Pictures that are drawn at the same time.
@@ -110,12 +112,13 @@ def sample(
     rank, world_size, local_rank = find_rank(os.environ)
     if not isinstance(tokenizer, Tokenizer):
         tokenizer = _bundle(prior, tokenizer, trust)
-    sampling = SamplingConfig() if sampling is None else sampling
     with (
         open_prior(prior, device, trust=trust, local_rank=local_rank) as drawer,
         open_tokenizer(tokenizer, drawer.device, trust=trust) as decoder,
         computing(drawer.device),
     ):
+        kind = drawer.prior.sampling
+        sampling = kind() if sampling is None else options_for(kind, type(drawer.prior).__name__, sampling)
         classes = choose_labels(labels, drawer.prior.classes, count, drawer.class_names)
         drawing = _Drawing(drawer, decoder, sampling, seed, classes, batch_size)
         if folder is None:
@@ -124,7 +127,11 @@ def sample(
             return Sampled(codes, to_bytes(torch.cat(parts)), None, count)
         drawn = {
             "--prior": drawer.fingerprint,
-            **{f"--{name.replace('_', '-')}": value for name, value in asdict(sampling).items()},
+            # every option of vltok's own priors is named, whatever this one has, as in samples of version 0.1
+            **{
+                f"--{name.replace('_', '-')}": value
+                for name, value in {**asdict(SamplingConfig()), **asdict(sampling)}.items()
+            },
             "--seed": seed,
             "--labels": labels if labels is None or isinstance(labels, str) else ",".join(map(str, labels)),
             "--coding-maps": coding_maps,
@@ -220,7 +227,7 @@ class _Drawing:
 
     prior: OpenPrior
     tokenizer: OpenTokenizer
-    sampling: SamplingConfig
+    sampling: SamplingOptions
     seed: int
     labels: Int[Tensor, " b"] | None
     batch_size: int

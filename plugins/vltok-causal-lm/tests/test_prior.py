@@ -222,5 +222,5 @@ def test_arguments_that_do_not_fit_are_refused(changes, message):
 
 
 def test_positions_are_not_filled_in():
-    with pytest.raises(UserError, match="positions is implied, but causal-lm has no positions to fill in"):
+    with pytest.raises(UserError, match="positions is implied, but CausalLM has no such option"):
         CausalLM(**GRID, **LLAMA).sample(1, SamplingConfig(positions="implied"))

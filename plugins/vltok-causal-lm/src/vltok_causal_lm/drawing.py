@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import LogitsProcessor, StoppingCriteria
 
+from vltok.drawing.config import VariableLengthSampling
 from vltok.drawing.sampling import Guidance, draw_content, draw_position, uniforms
-from vltok.interfaces import SamplingConfig
 from vltok_causal_lm.serialization import Grammar, Serialization
 
 
@@ -39,7 +39,7 @@ class LegalDraw(LogitsProcessor):
         self,
         serialization: Serialization,
         grammar: Grammar,
-        sampling: SamplingConfig,
+        sampling: VariableLengthSampling,
         guidance: Guidance,
         streams: Int[Tensor, " b"],
     ) -> None:

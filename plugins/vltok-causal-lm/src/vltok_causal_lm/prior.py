@@ -16,9 +16,10 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.batches import BatchDrawing, WantedImages
 from vltok.drawing.conditioning import Conditioning
-from vltok.drawing.sampling import Guidance, refuse
+from vltok.drawing.config import VariableLengthSampling
+from vltok.drawing.sampling import Guidance
 from vltok.errors import UserError
-from vltok.interfaces import Prior, PriorLoss, SamplingConfig, Standalone
+from vltok.interfaces import Prior, PriorLoss, Standalone
 from vltok.priors.likelihood import nats_per_code
 from vltok_causal_lm.drawing import AllComplete, LegalDraw
 from vltok_causal_lm.language_models import (
@@ -81,6 +82,8 @@ class CausalLM(Prior, Standalone):
             does not have, or a model that is not to be had, reads too few tokens or looks ahead.
     """
 
+    sampling = VariableLengthSampling
+
     def __init__(
         self,
         codebook_size: int,
@@ -137,7 +140,7 @@ class CausalLM(Prior, Standalone):
         logits = self.model(input_ids=read, use_cache=False).logits[sequences.present].float()
         taken = serialization.taken(sequences.tokens)
         before = (taken.cumsum(1) - taken)[sequences.present]
-        legal = serialization.grammar(SamplingConfig()).legal(before)
+        legal = serialization.grammar(VariableLengthSampling()).legal(before)
         return Predictions(
             choices=serialization.choice_logits(logits).masked_fill(~legal, -torch.inf),
             contents=logits[:, : serialization.codebook_size],
@@ -157,19 +160,18 @@ class CausalLM(Prior, Standalone):
             {"structure": len(codes) * self.serialization.structures_per_image, "content": codes.ids.numel()},
         )
 
-    def drawing(self, sampling: SamplingConfig) -> BatchDrawing:
+    def drawing(self, sampling: VariableLengthSampling) -> BatchDrawing:
         """Draws batch by batch, each until its last image ends. Every draw decodes: none but legal tokens are drawn.
 
         The temperature, top-k and top-p of positions are those of choices: a region's granularity, or whether an image
         ends.
 
         Raises:
-            UserError: A length that no image can have, or an option that has no meaning here.
+            UserError: A length that no image can have.
         """
-        refuse(sampling, ("positions",), "causal-lm has no positions to fill in, they follow from granularities")
         return BatchDrawing(partial(self._draw, self.serialization.grammar(sampling), sampling))
 
-    def _draw(self, grammar: Grammar, sampling: SamplingConfig, images: WantedImages) -> Codes:
+    def _draw(self, grammar: Grammar, sampling: VariableLengthSampling, images: WantedImages) -> Codes:
         """Draw images at the same time."""
         guidance = Guidance(sampling.guidance)
         starts = self.first_start + guidance.labels(images.labels, self.classes)[:, None]

@@ -44,9 +44,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec
-from vltok.drawing.sampling import refuse
+from vltok.drawing.config import VariableLengthSampling
 from vltok.errors import UserError
-from vltok.interfaces import SamplingConfig
 from vltok.priors.lengths import RasterPlan
 
 
@@ -106,7 +105,7 @@ class Serialization(nn.Module, ABC):
         """The codes of whole sequences; tokens of starts are passed over, wherever they stand."""
 
     @abstractmethod
-    def grammar(self, sampling: SamplingConfig) -> Grammar:
+    def grammar(self, sampling: VariableLengthSampling) -> Grammar:
         """What may be drawn.
 
         Raises:
@@ -197,7 +196,7 @@ class GriddedSerialization(Serialization):
         code_map = code_map.reshape(-1, height * finest, width * finest)
         return Codes.from_code_map(code_map, grains.view(-1, height, width), self.spec)
 
-    def grammar(self, sampling: SamplingConfig) -> GriddedGrammar:
+    def grammar(self, sampling: VariableLengthSampling) -> GriddedGrammar:
         """What may be drawn.
 
         Raises:
@@ -266,13 +265,14 @@ class FlatSerialization(Serialization):
         code = tokens < self.codebook_size
         return Codes(tokens[code], code.sum(1))
 
-    def grammar(self, sampling: SamplingConfig) -> FlatGrammar:
+    def grammar(self, sampling: VariableLengthSampling) -> FlatGrammar:
         """What may be drawn.
 
         Raises:
             UserError: A length that no image can have.
         """
-        refuse(sampling, ("ratios",), "codes on no grid have no granularities")
+        if sampling.ratios is not None:
+            raise UserError(f"ratios is {sampling.ratios}, but codes on no grid have no granularities: leave it out")
         for name in ("codes", "max_codes"):
             asked = getattr(sampling, name)
             if asked is not None and (asked < 1 or (name == "codes" and asked > self.most)):
