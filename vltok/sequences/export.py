@@ -8,9 +8,11 @@ manifest. What takes the place of another export stands in `.replacing/` until a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
@@ -21,7 +23,7 @@ from vltok.codes import CodeSpec
 from vltok.errors import UserError
 from vltok.files import sha256_of
 from vltok.loading.skipping import SkippedPicture
-from vltok.sequences.export_folder import ExportFolder, clear_errors
+from vltok.sequences.export_folder import ExportFolder
 from vltok.sequences.export_records import ShardRecord
 from vltok.sequences.export_run import Run
 from vltok.sequences.manifest import CodeManifest, ExportSettings, Shard
@@ -67,7 +69,7 @@ class CodeExport:
         self._rank, self._world_size = rank, world_size
         self._tokenizer_places = tuple(tokenizer_places)
         self._format = shard_format(settings.format)
-        with clear_errors(folder):
+        with _clear_errors(folder):
             self._place = ExportFolder(folder, self._run, rank, pictures or {}, overwrite, grows)
 
     @property
@@ -125,7 +127,7 @@ class CodeExport:
             UserError: The disk is full, or the folder cannot be written.
         """
         unfinished = self._place.work / self.settings.name(shard)
-        with clear_errors(self._place.folder):
+        with _clear_errors(self._place.folder):
             try:
                 places = self._format.write(unfinished, samples, self._run.spec.codebook_size)
                 with unfinished.open("rb") as file:
@@ -151,7 +153,7 @@ class CodeExport:
         Raises:
             UserError: No picture could be read, the disk is full, or the folder cannot be written.
         """
-        with clear_errors(self._place.folder):
+        with _clear_errors(self._place.folder):
             if not self.finished:
                 with filelock.FileLock(self._place.work / "finish.lock"):
                     if not self.finished:  # another process may have, in the meantime
@@ -187,3 +189,16 @@ class CodeExport:
             tokenizer_places=self._tokenizer_places,
         )
         return manifest, np.concatenate(rows) if rows else None
+
+
+@contextlib.contextmanager
+def _clear_errors(folder: Path) -> Iterator[None]:
+    """Say what a user can do about a failure to write."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"the disk of {folder} is full: finished shards stay; free space and give the same command to go on"
+            ) from error
+        raise UserError(f"cannot write to --out {folder}: {error.strerror or error}") from error

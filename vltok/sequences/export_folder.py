@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -28,7 +27,7 @@ import numpy as np
 from vltok.errors import UserError
 from vltok.files import alone_in, sha256_of, written_whole
 from vltok.sequences.export_records import ShardRecord, pixels_of, records_of
-from vltok.sequences.export_run import Run, readable_run
+from vltok.sequences.export_run import Run, being_written, readable_run
 from vltok.sequences.manifest import INDEX, MANIFEST, CodeManifest
 from vltok.sequences.shards import CodeSample
 
@@ -150,7 +149,7 @@ class ExportFolder:
         if self.finished or any(self._written(self.work)):
             return
         with contextlib.suppress(OSError, UserError), alone_in(self.folder, _SECONDS_TO_CLAIM):
-            if not _busy(self.work):
+            if not being_written(self.work):
                 self._discard(self.work)
         with contextlib.suppress(OSError):  # it holds something
             for place in self._made:
@@ -207,14 +206,14 @@ class ExportFolder:
             if there is not None and there.alike(ours):
                 self._lock_rank()
                 return
-            if there is not None and (_busy(unfinished) or any(self._written(unfinished))):
+            if there is not None and (being_written(unfinished) or any(self._written(unfinished))):
                 self._refuse_unless(overwrite, there)
                 self.work = replacing
         self._refuse_others()
-        if _busy(unfinished) and self._replaces:
+        if being_written(unfinished) and self._replaces:
             raise UserError(f"another process is writing to {self.folder}: wait until it has ended")
         if begun is None or not begun.alike(ours):
-            if _busy(self.work):
+            if being_written(self.work):
                 raise UserError(f"another process is writing to {self.folder}: wait until it has ended")
             self._discard(self.work)
             try:
@@ -293,30 +292,5 @@ class ExportFolder:
             shutil.rmtree(work)
 
 
-def _busy(work: Path) -> bool:
-    """Whether a process is writing through a folder."""
-    for path in work.glob("rank-*.lock"):
-        lock = filelock.FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            return True
-        lock.release()
-    return False
-
-
 def _others(folder: Path, name: str) -> UserError:
     return UserError(f"--out {folder} holds other files (such as {name}): give an empty folder")
-
-
-@contextlib.contextmanager
-def clear_errors(folder: Path) -> Iterator[None]:
-    """Say what a user can do about a failure to write."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"the disk of {folder} is full: finished shards stay; free space and give the same command to go on"
-            ) from error
-        raise UserError(f"cannot write to --out {folder}: {error.strerror or error}") from error

@@ -8,6 +8,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import filelock
+
 from vltok.codes import CodeSpec
 from vltok.errors import UserError
 from vltok.files import written_whole
@@ -103,6 +105,18 @@ def readable_run(work: Path) -> Run | None:
     with contextlib.suppress(UserError):
         return Run.read(work)
     return None
+
+
+def being_written(work: Path) -> bool:
+    """Whether a process is writing the run of a folder."""
+    for path in work.glob("rank-*.lock"):
+        lock = filelock.FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            return True
+        lock.release()
+    return False
 
 
 def _shown(value: object) -> str:
