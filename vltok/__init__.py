@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.io.recipe_files import shipped_recipes as shipped_recipes
     from vltok.pictures.single import load_image as load_image
     from vltok.verbs.build import build as build
+    from vltok.verbs.compare import compare as compare
     from vltok.verbs.detokenize import detokenize as detokenize
     from vltok.verbs.evaluate import evaluate as evaluate
     from vltok.verbs.fitting import fit as fit
@@ -41,6 +42,7 @@ _LAZY = {
     "Tokenizer": "vltok.interfaces",
     "TokenizerOutput": "vltok.interfaces",
     "build": "vltok.verbs.build",
+    "compare": "vltok.verbs.compare",
     "detokenize": "vltok.verbs.detokenize",
     "fit": "vltok.verbs.fitting",
     "evaluate": "vltok.verbs.evaluate",

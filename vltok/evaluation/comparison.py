@@ -17,7 +17,7 @@ from vltok.files import written_whole
 
 _DISTANCES = ("fid", "kid", "inception_score", "rfid", "rkid", "rinception_score", "precision", "recall")
 #: They say as much of the machine as of what was measured.
-_TIMINGS = ("seconds_per_image", "seconds_per_sample")
+_TIMINGS = ("seconds_per_image", "seconds_per_sample", "codes_per_second", "samples_per_second")
 _OF_SAMPLES = ("length_of_samples", "length_distance")
 
 
@@ -30,11 +30,12 @@ class Comparison:
     Attributes:
         records: The same.
         columns: The figures that the table has.
-        notes: Why a timing has no column: two records took it on different machines.
+        notes: Why a figure has no column: a timing that two records took on different machines, or what vltok fit
+            measured of other data.
 
     Raises:
-        UserError: Two records have a figure in common, other than a timing, that they measured under different
-            protocols: says which key differs.
+        UserError: Two records have a figure in common that they measured under different protocols, other than a timing
+            and what a training measured at its end: says which key differs.
     """
 
     def __init__(self, records: Mapping[str, Record]) -> None:
@@ -45,10 +46,14 @@ class Comparison:
             different = self._difference(column)
             if different is None:
                 self.columns.append(column)
-            elif column in _TIMINGS:
+            elif column in _TIMINGS or any(record.of_training for record in self.column_records(column)):
                 self.notes.append(f"{different}; it is left out of the table")
             else:
                 raise UserError(f"{different}; compare those alone that agree")
+
+    def column_records(self, name: str) -> list[Record]:
+        """The records that have a figure."""
+        return [record for record in self.records.values() if name in record.values]
 
     def column(self, name: str) -> dict[str, Value]:
         """The figure of each row that has it."""
@@ -128,7 +133,9 @@ def _protocol(record: Record, column: str) -> dict[str, Any]:
     of_sets = column in _DISTANCES or "/" in column
     if of_sets:
         keys.append("features")
-    protocol = {key: record.protocol[key] for key in keys}
+    if column.endswith("_of_training"):
+        return {"training_data": record.protocol.get("training_data")}
+    protocol = {key: record.protocol.get(key) for key in keys}
     if of_sets or column == "ssim":
         protocol["versions"] = {"torchmetrics": record.protocol.get("versions", {}).get("torchmetrics")}
     drawn = record.protocol.get("drawn")

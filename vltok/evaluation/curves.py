@@ -103,17 +103,20 @@ def training_curves(logs: Mapping[str, TrainingLog]) -> dict[str, Figure]:
     Returns:
         `length`: the mean code length of the training batches. `ratios`: the share of each granularity but the
         coarsest, with the shares that were asked for as dotted lines. `budget`: the budget loss, weighted.
+        `val_psnr`, `val_length`: PSNR and mean code length of the held-out pictures.
     """
-    lines: dict[str, dict[str, Curve]] = {"length": {}, "ratios": {}, "budget": {}}
+    lines: dict[str, dict[str, Curve]] = {name: {} for name in ("length", "ratios", "budget", "val_psnr", "val_length")}
     targets = set()
     for row, log in logs.items():
-        for name, curve in {"length": log.length, "budget": log.budget}.items():
+        validated = {f"val_{name}": curve for name, curve in log.validation.items()}
+        for name, curve in {"length": log.length, "budget": log.budget, **validated}.items():
             if curve is not None:
                 lines[name][row] = curve
         for factor in sorted(log.ratios)[: max(len(log.ratios) - 1, 1)]:
             lines["ratios"][f"{row}, factor {factor}"] = log.ratios[factor]
             targets |= {log.targets[factor]} if factor in log.targets else set()
     labels = {"length": _NAMES["length"], "ratios": _SHARE, "budget": "budget loss, weighted"}
+    labels |= {f"val_{name}": f"{_NAMES[name]}, held-out pictures" for name in ("psnr", "length")}
     return {
         name: _over_steps(found, labels[name], targets if name == "ratios" else ())
         for name, found in lines.items()

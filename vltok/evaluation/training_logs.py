@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class TrainingLog:
         budget: The budget loss, weighted; None where the run has none.
         length: The mean code length of the training batches; None where it was not logged.
         ratios: The share of regions of each granularity, by factor.
+        validation: What validation measured, by what is shown: `psnr` and `length`.
         targets: The shares that the run was asked to reach, by factor; empty where its recipe names none.
     """
 
@@ -33,6 +34,7 @@ class TrainingLog:
     length: Curve | None
     ratios: Mapping[int, Curve]
     targets: Mapping[int, float]
+    validation: Mapping[str, Curve] = field(default_factory=dict)
 
     @classmethod
     def read(cls, run: Path) -> TrainingLog:
@@ -49,12 +51,14 @@ class TrainingLog:
         curves = {tag: _curve(events.Scalars(tag)) for tag in events.Tags()[SCALARS]}
         factors = {tag: tag.removeprefix(_RATIO) for tag in curves if tag.startswith(_RATIO)}
         ratios = {int(factor): curves[tag] for tag, factor in factors.items() if factor.isdecimal()}
-        return cls(curves.get("budget"), curves.get("code_length"), ratios, _targets(run / "config.yaml"))
+        validated = {"psnr": "val_psnr", "length": "val_code_length"}
+        validation = {name: curves[tag] for name, tag in validated.items() if tag in curves}
+        return cls(curves.get("budget"), curves.get("code_length"), ratios, _targets(run / "config.yaml"), validation)
 
     @property
     def empty(self) -> bool:
         """Whether nothing was logged that a curve is drawn of, as by a prior's run."""
-        return self.budget is None and self.length is None and not self.ratios
+        return self.budget is None and self.length is None and not self.ratios and not self.validation
 
 
 def is_run(folder: Path) -> bool:
