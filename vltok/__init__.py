@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.io.recipe_files import recipe_text as recipe_text
     from vltok.io.recipe_files import shipped_recipes as shipped_recipes
     from vltok.pictures.single import load_image as load_image
+    from vltok.verbs.ablating import ablate as ablate
     from vltok.verbs.build import build as build
     from vltok.verbs.compare import compare as compare
     from vltok.verbs.detokenize import detokenize as detokenize
@@ -41,6 +42,7 @@ _LAZY = {
     "SamplingConfig": "vltok.interfaces",
     "Tokenizer": "vltok.interfaces",
     "TokenizerOutput": "vltok.interfaces",
+    "ablate": "vltok.verbs.ablating",
     "build": "vltok.verbs.build",
     "compare": "vltok.verbs.compare",
     "detokenize": "vltok.verbs.detokenize",

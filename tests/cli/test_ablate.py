@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import vltok
 from vltok.cli.main import main
+from vltok.errors import UserError
 from vltok.evaluation.records import Record
 
 from .runs import RECIPE
@@ -64,6 +66,17 @@ def test_runs_that_end_are_in_the_table_and_those_that_fail_are_named(
     assert main([*arguments, "--model.tokenizer.quantizer.size", "8"]) == 1
     line = capsys.readouterr().err
     assert "holds a run of another recipe" in line and "quantizer.init_args.size is 16 there and 8 here" in line
+
+
+def test_a_notebook_runs_a_table(table: Path) -> None:
+    (table / "wrong.yaml").unlink()
+    lines: list[str] = []
+    outcome = vltok.ablate(table, "out", seeds=[3], overrides={"trainer": {"max_steps": 1}}, progress=lines.append)
+    assert (outcome.folder, outcome.runs, outcome.failures) == (Path("out"), 1, ())
+    assert lines[0].startswith("[1/1] good, seed 3: ") and "| good |" in outcome.results.markdown()
+    (table / "table.yaml").write_text(f"{TABLE}\nevaluate: {{features: inception}}\n")
+    with pytest.raises(UserError, match="which 'vltok ablate' alone makes"):
+        vltok.ablate(table, "out", seeds=[3])
 
 
 def test_runs_are_evaluated(table: Path, capsys: pytest.CaptureFixture) -> None:

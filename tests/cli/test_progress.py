@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from vltok.cli import progress
-from vltok.cli.progress import format_seconds
+from vltok.verbs.counting import format_seconds
 
 
 class Terminal(io.StringIO):

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vltok.launchers import find_rank
+from vltok.verbs.counting import format_seconds
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -98,13 +99,3 @@ def _lines(purpose: str, total: int, done: int) -> Callable[[int], None]:
             print(f"{purpose}: {done + now}/{total}, {speed:.1f} images/s, {left} left", file=sys.stderr, flush=True)
 
     return report
-
-
-def format_seconds(seconds: float) -> str:
-    """A time as people say it: the two largest units."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60} min"

@@ -25,3 +25,13 @@ def counted(progress: Progress | None, total: int, done: int = 0) -> Callable[[i
 
     report(0)
     return report
+
+
+def format_seconds(seconds: float) -> str:
+    """A time as people say it: the two largest units."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"

@@ -1,0 +1,313 @@
+"""`vltok.ablate`: trains every row of a table of ablations with several seeds, and writes the table.
+
+```
+table6/
+  table.md, table.csv, table.json   mean ± standard deviation of each figure over the seeds
+  r8_0.1/seed-0/                    a run folder, as 'vltok fit' leaves it
+  r8_0.1/seed-0/evaluation/         what 'vltok evaluate' found, where table.yaml asks for it
+  r8_0.1/seed-0.log                 what that run printed, and seed-0.evaluation.log what its evaluation did
+```
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import yaml
+
+from vltok.errors import UserError, check_seed
+from vltok.evaluation.ablations import AblationResults, AblationRun, AblationTable
+from vltok.evaluation.differences import differences
+from vltok.evaluation.records import Record
+from vltok.files import check_folder
+from vltok.io.recipes import translate_arguments
+from vltok.verbs.counting import format_seconds
+from vltok.verbs.run_folder import RunFolder
+
+#: Options of `vltok fit` that the table sets.
+_OWN = ("--config", "--seed_everything", "--resume", "--overwrite", "--print_config")
+_SECONDS_TO_STOP = 60
+_POLL_SECONDS = 0.1
+
+
+@runtime_checkable
+class PlannedEvaluation(Protocol):
+    """What a run is asked for once it is trained."""
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Those of `vltok evaluate`."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the bundle that is there has been measured so."""
+
+    def record(self) -> Record:
+        """What was measured."""
+
+
+#: From what a table asks of an evaluation, a run's recipe, its folder, and whether its bundles are trusted.
+Plan = Callable[[Mapping[str, Any], Mapping[str, Any], RunFolder, bool], PlannedEvaluation]
+
+
+@dataclass(frozen=True)
+class AblationOutcome:
+    """What came of a table.
+
+    Attributes:
+        folder: Holds the runs and the table.
+        results: The runs that have finished, and the table of their figures.
+        runs: How many there are.
+        failures: The names of those that failed; their `.log` files say why.
+    """
+
+    folder: Path
+    results: AblationResults
+    runs: int
+    failures: tuple[str, ...]
+
+
+def ablate(
+    table: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    jobs: int = 1,
+    overrides: Mapping[str, Any] | Sequence[str] | None = None,
+    plan: Plan | None = None,
+    progress: Callable[[str], None] | None = None,
+    signals: Sequence[str] = ("SIGINT",),
+) -> AblationOutcome:
+    """Train every row of a table with every seed, each in a process of its own, and write the table.
+
+    Runs that have finished are not repeated, and those that were stopped go on.
+
+    Args:
+        table: The folder of `table.yaml` and of a recipe for each row.
+        out: The folder that receives the runs and the table.
+        seeds: Those of the runs of a row.
+        jobs: Runs at a time, which share the cores.
+        overrides: What is laid over every row: keys with dots, or nested, as recipes have them; or options of
+            `vltok fit`.
+        plan: What evaluates a run, where the table asks for that.
+        progress: Is told of every run that ends, in a line.
+        signals: Where one of these comes, what is running is stopped, with checkpoints. Ctrl-C alone by default.
+
+    Raises:
+        UserError: The table, a row or an option is wrong, or a folder holds another run.
+        KeyboardInterrupt: A signal came; the same call goes on.
+    """
+    options = list(overrides or ()) if not isinstance(overrides, Mapping) else list(_options(overrides))
+    for option in options:
+        if option.partition("=")[0] in _OWN:
+            raise UserError(f"{option.partition('=')[0]} is set by the table itself: leave it out")
+    folder = check_folder("--out", out)
+    if jobs < 1:
+        raise UserError(f"--jobs must be at least 1, not {jobs}")
+    for seed in seeds:
+        check_seed("--seeds", seed)
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds must differ, not {' '.join(map(str, seeds))}")
+    read = AblationTable.read(Path(table))
+    translate_arguments(options)  # before torch is loaded
+    planned = _planned(read, seeds, options, folder, plan)
+    left = [job for job in planned if not job.finished]
+    failures = _run_all(left, len(planned), jobs, progress or (lambda line: None), signals)
+    results = AblationResults(read, [job.result() for job in planned if job.finished])
+    results.write(folder)
+    return AblationOutcome(folder, results, len(planned), tuple(failures))
+
+
+def _options(overrides: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Overrides as options of the command line; a component, and a mapping by numbers, is one value."""
+    for key, value in overrides.items():
+        keys = value if isinstance(value, Mapping) else {}
+        if keys and "class_path" not in keys and all(isinstance(inner, str) for inner in keys):
+            yield from _options(value, f"{prefix}{key}.")
+        else:
+            yield f"--{prefix}{key}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A process of a run."""
+
+    arguments: tuple[str, ...]
+    log: Path
+
+    def failure(self, code: int) -> str:
+        """Why it failed, in a line."""
+        lines = [line.strip() for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines()]
+        said = [line for line in lines if line.startswith("vltok: ")] or [line for line in lines if line]
+        reason = f"stopped by signal {-code}" if code < 0 else said[-1] if said else f"exit code {code}"
+        return reason.removeprefix("vltok: ").removeprefix("error: ")
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One row with one seed: it is trained, and then evaluated where the table wants that."""
+
+    row: str
+    seed: int
+    folder: RunFolder
+    arguments: tuple[str, ...]
+    evaluation: PlannedEvaluation | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.row}, seed {self.seed}"
+
+    @property
+    def finished(self) -> bool:
+        return self.next_step() is None
+
+    def next_step(self) -> _Step | None:
+        """What is to be done; None when nothing is left."""
+        path = self.folder.path
+        if not self.folder.metrics.is_file():
+            goes_on = "--resume" if self.folder.resumable else "--overwrite"
+            fit = ("fit", *self.arguments, "--out", str(path), goes_on)
+            return _Step(fit, path.with_name(f"{path.name}.log"))
+        if self.evaluation is not None and not self.evaluation.finished:
+            return _Step(("evaluate", *self.evaluation.arguments), path.with_name(f"{path.name}.evaluation.log"))
+        return None
+
+    def result(self) -> AblationRun:
+        evaluated = None if self.evaluation is None else self.evaluation.record()
+        return AblationRun(self.row, self.seed, Record.read(self.folder.path), evaluated)
+
+
+def _planned(
+    table: AblationTable, seeds: Sequence[int], overrides: Sequence[str], out: Path, plan: Plan | None
+) -> list[_Job]:
+    """Every run, seed by seed, so that an early look at the table sees every row.
+
+    Raises:
+        UserError: A row is wrong, or a folder holds the run of another recipe.
+    """
+    from vltok.verbs.training_recipe import TrainingRecipe
+
+    if table.evaluate is not None and plan is None:
+        raise UserError("table.yaml asks for evaluations, which 'vltok ablate' alone makes: run the table with it")
+    jobs = []
+    for row, path in table.rows.items():
+        given = ["--config", str(table.base), "--config", str(path), *overrides]
+        try:
+            parsed = TrainingRecipe.of_arguments(given)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+        for seed in seeds:
+            folder = RunFolder(out / row / f"seed-{seed}")
+            parsed.config.seed_everything = seed
+            recipe = yaml.safe_load(parsed.text(folder))
+            _check_same(folder, recipe)
+            evaluation = None if table.evaluate is None else plan(table.evaluate, recipe, folder, parsed.config.trust)
+            jobs.append(_Job(row, seed, folder, (*given, "--seed_everything", str(seed)), evaluation))
+    return sorted(jobs, key=lambda job: seeds.index(job.seed))
+
+
+def _check_same(folder: RunFolder, wanted: dict) -> None:
+    if not folder.config.is_file():
+        return
+    found = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    different = differences({**found, "out": None}, {**wanted, "out": None})
+    if different:
+        key, (there, here) = next(iter(different.items()))
+        raise UserError(
+            f"'{folder.path}' holds a run of another recipe: {key} is {there} there and {here} here; name "
+            "another --out or remove it"
+        )
+
+
+def _run_all(
+    jobs: Sequence[_Job], total: int, at_a_time: int, say: Callable[[str], None], signals: Sequence[str]
+) -> list[str]:
+    """Run the jobs, and say a line for each that ends; the names of those that failed."""
+    import torch
+
+    environment = {**os.environ, "OMP_NUM_THREADS": str(max(torch.get_num_threads() // at_a_time, 1))}
+    waiting, running = collections.deque(jobs), {}
+    done, failures = total - len(jobs), []
+    if done:
+        say(f"{done} of {total} runs have finished before")
+    with _stopping(running, signals):
+        while waiting or running:
+            while waiting and len(running) < at_a_time:
+                job = waiting.popleft()
+                step = job.next_step()
+                running[_start(step, environment)] = (job, step, time.monotonic())
+            time.sleep(_POLL_SECONDS)
+            for process in [process for process in running if process.poll() is not None]:
+                job, step, start = running.pop(process)
+                left = job.next_step() if process.returncode == 0 else step
+                if left is not None and left.log != step.log:
+                    running[_start(left, environment)] = (job, left, start)
+                    continue
+                done += 1
+                seconds = format_seconds(time.monotonic() - start)
+                if left is None:
+                    say(f"[{done}/{total}] {job.name}: {seconds}")
+                else:
+                    failures.append(job.name)
+                    reason = step.failure(process.returncode)
+                    say(f"[{done}/{total}] {job.name}: failed after {seconds}: {reason}")
+    return failures
+
+
+def _start(step: _Step, environment: dict[str, str]) -> subprocess.Popen:
+    step.log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "vltok", *step.arguments]
+    with step.log.open("w", encoding="utf-8") as log:
+        # in a session of its own, so that an interrupt reaches it once, from here, with all that it has started; this
+        # Python itself, and no shell
+        return subprocess.Popen(  # nosec B603
+            command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+
+
+@contextlib.contextmanager
+def _stopping(running: Collection[subprocess.Popen], signals: Sequence[str]) -> Iterator[None]:
+    """Where the block is interrupted, by one of some signals, interrupt what is running, and wait until it has ended.
+
+    Raises:
+        KeyboardInterrupt: It was; says how to go on.
+    """
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt("what is running is stopped; the same command goes on")
+
+    heard = [getattr(signal, name) for name in signals] if threading.current_thread() is threading.main_thread() else []
+    before = {number: signal.signal(number, interrupt) for number in heard}
+    try:
+        yield
+    except BaseException:
+        for process in running:
+            _signal(process, signal.SIGINT)
+        deadline = time.monotonic() + _SECONDS_TO_STOP
+        for process in running:
+            try:
+                process.wait(max(deadline - time.monotonic(), 0))
+            except subprocess.TimeoutExpired:
+                _signal(process, signal.SIGKILL)
+                process.wait()
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _signal(process: subprocess.Popen, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
