@@ -100,7 +100,7 @@ def shown(page: Page, element: str) -> str:
 def test_the_first_picture_is_shown(page: Page) -> None:
     assert page.locator("#key").inner_text() == "<astronaut>"
     assert page.locator("#place").inner_text() == "1 of 3"
-    assert "psnr 20.5" in page.locator("#figures").inner_text()
+    assert "PSNR [dB] 20.5" in page.locator("#figures").inner_text()
     assert page.locator("#length").inner_text() == "7"
     assert len(page.locator("#codes").inner_text().split()) == 7
     assert len({shown(page, element) for element in ("image", "result", "map", "fixed", "error")}) == 5

@@ -11,21 +11,11 @@ from vltok.evaluation.comparison import Comparison
 from vltok.evaluation.records import Record
 from vltok.evaluation.training_logs import Curve, TrainingLog
 from vltok.evaluation.values import Value
+from vltok.evaluation.words import WORDS, in_words
 
 #: What is better when it is higher; all other figures are better when they are lower.
 _HIGHER = ("psnr", "psnr_pooled", "ssim")
 _MARKS = {"tokenizer": "o", "codec": "s", "prior": "^"}
-_NAMES = {
-    "psnr": "PSNR [dB]",
-    "psnr_pooled": "PSNR of all images together [dB]",
-    "lpips": "LPIPS",
-    "rfid": "rFID",
-    "fid": "FID",
-    "ssim": "SSIM",
-    "length": "codes an image",
-    "length_of_samples": "codes a drawn image",
-    "bits_per_pixel": "bits per pixel",
-}
 _SHARE = "share of regions"
 _BINS = 32
 
@@ -54,8 +44,8 @@ def rate_distortion(comparison: Comparison, rate: str, quality: str) -> Figure |
     front = pareto_front(points, higher=quality in _HIGHER)
     if len(front) > 1:
         axes.plot(*zip(*front, strict=True), color="grey", linewidth=1, zorder=0, label="none is better at both")
-    axes.set_xlabel(_NAMES.get(rate, rate))
-    axes.set_ylabel(_NAMES.get(quality, quality.replace("_", " ").replace("/", ", ")))
+    axes.set_xlabel(in_words(rate))
+    axes.set_ylabel(in_words(quality))
     axes.legend(fontsize="small")
     return figure
 
@@ -91,7 +81,7 @@ def length_histograms(records: Mapping[str, Record]) -> Figure | None:
     for name, (lengths, counts) in found.items():
         shares = np.array(counts) / sum(counts)
         axes.hist(lengths, bins=bins, weights=shares, histtype="step", linewidth=1.5, label=name)
-    axes.set_xlabel(_NAMES["length"])
+    axes.set_xlabel(WORDS["length"])
     axes.set_ylabel("share of images")
     axes.legend(fontsize="small")
     return figure
@@ -115,8 +105,8 @@ def training_curves(logs: Mapping[str, TrainingLog]) -> dict[str, Figure]:
         for factor in sorted(log.ratios)[: max(len(log.ratios) - 1, 1)]:
             lines["ratios"][f"{row}, factor {factor}"] = log.ratios[factor]
             targets |= {log.targets[factor]} if factor in log.targets else set()
-    labels = {"length": _NAMES["length"], "ratios": _SHARE, "budget": "budget loss, weighted"}
-    labels |= {f"val_{name}": f"{_NAMES[name]}, held-out pictures" for name in ("psnr", "length")}
+    labels = {"length": WORDS["length"], "ratios": _SHARE, "budget": "budget loss, weighted"}
+    labels |= {f"val_{name}": f"{WORDS[name]}, held-out pictures" for name in ("psnr", "length")}
     return {
         name: _over_steps(found, labels[name], targets if name == "ratios" else ())
         for name, found in lines.items()

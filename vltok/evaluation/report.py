@@ -20,11 +20,13 @@ from vltok.codes import CodeSpec
 from vltok.evaluation.curves import length_histograms
 from vltok.evaluation.differences import flat
 from vltok.evaluation.records import Record
+from vltok.evaluation.words import in_words
 from vltok.figures.coding_maps import draw_coding_map, error_colors, error_map, granularity_colors
 from vltok.figures.examples import Example
 from vltok.measures.pixels import to_bytes, to_picture, to_unit_range
 
 _MAP_WIDTH = 256
+_HASH = re.compile("[0-9a-f]{64}")
 #: The error that gets the brightest colour, of pixel values in [0, 1].
 _LARGEST_ERROR = 0.2
 
@@ -44,7 +46,7 @@ def report_html(record: Record, examples: Sequence[Example], spec: CodeSpec | No
         "legend": _legend(spec),
         "largest": f"{_LARGEST_ERROR:g}",
         "gradient": ", ".join(_css(color) for color in (error_colors()[::51] * 255).round().int().tolist()),
-        "values": _table((name, value.shown()) for name, value in record.values.items()),
+        "values": _table((in_words(name), value.shown()) for name, value in record.values.items()),
         "plots": _plots(record),
         "protocol": _table((key, _plain(value)) for key, value in flat(record.protocol).items()),
         # what closes a script must not stand in one
@@ -116,11 +118,13 @@ def _css(color: Sequence[int]) -> str:
 
 
 def _words(figures: Mapping[str, float]) -> list[str]:
-    return [f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items() if math.isfinite(value)]
+    return [f"{in_words(name)} {value:.4g}" for name, value in figures.items() if math.isfinite(value)]
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, str):
+        return f"{value[:12]}…" if _HASH.fullmatch(value) else value  # metrics.json has the whole
+    return json.dumps(value)
 
 
 def _table(rows: Any) -> str:
