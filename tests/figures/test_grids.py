@@ -1,5 +1,7 @@
 """The grid of reconstructions, by its pixels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import skimage.data
@@ -8,7 +10,7 @@ from PIL import Image
 
 from vltok.codes import Codes, CodeSpec
 from vltok.figures.coding_maps import draw_coding_map, error_map
-from vltok.figures.grids import reconstruction_grid
+from vltok.figures.grids import reconstruction_grid, sample_grid
 from vltok.measures.pixels import to_bytes
 
 SPEC = CodeSpec(16, (8, 4))
@@ -96,3 +98,17 @@ def test_large_pictures_are_not_enlarged() -> None:
         torch.zeros(1, 32, 32, dtype=torch.long), torch.zeros(1, 16, 16, dtype=torch.long), spec
     )
     assert find(reconstruction_grid(images, images * 0.5, codes, spec), images[0])
+
+
+def test_drawn_pictures_tell_their_class_and_code_count() -> None:
+    grains = torch.tensor([[[0, 0], [0, 0]], [[1, 0], [0, 0]]])
+    codes = Codes(torch.zeros(11, dtype=torch.long), torch.tensor([4, 7]), grains, torch.tensor([3, 5]))
+    images = torch.zeros(2, 3, 16, 16)
+    with_classes = np.asarray(sample_grid(images, codes, SPEC, columns=2, width=64))
+    without = np.asarray(sample_grid(images, replace(codes, labels=None), SPEC, columns=2, width=64))
+    # two panels of two pictures of 64 pixels, each with a line below
+    assert with_classes.shape == (4 + 64 + 18 + 4, 2 * (4 + 2 * 68), 3)
+    assert (with_classes[68:] < 100).any() and (without[68:] < 100).any() and (with_classes != without).any()
+    assert (with_classes[:68] == without[:68]).all(), "the captions lie below the pictures"
+    alone = np.asarray(sample_grid(images[:1], codes[0], SPEC, columns=2, width=64))
+    assert alone.shape == (64 + 18, 2 * 64, 3) and (alone[66:] < 100).any()

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torch.nn.functional import pad
 from torchvision.utils import make_grid
 
 from vltok.codes import Codes, CodeSpec
@@ -18,6 +19,8 @@ from vltok.measures.pixels import psnr, to_bytes, to_picture, to_unit_range
 
 _INK, _FAINT, _PAPER = (32, 32, 32), (110, 110, 110), (255, 255, 255)
 _LARGEST_ERROR = 0.3
+#: Of a grid of drawn pictures, in pixels: between pictures, and the line below each.
+_BORDER, _CAPTION = 4, 18
 
 
 def reconstruction_grid(
@@ -81,6 +84,8 @@ def sample_grid(
 ) -> Image.Image:
     """Drawn pictures side by side; on their right, where codes lie on a grid, their coding maps in the same order.
 
+    Below each stand its class, where it has one, and its number of codes.
+
     Args:
         images: The pictures, about in [-1, 1].
         codes: What they were decoded from.
@@ -88,12 +93,26 @@ def sample_grid(
         columns: Pictures of a row.
         width: About how many pixels a picture is drawn wide; small ones are enlarged by a whole number.
     """
+    codes = codes.to("cpu")
     images = _enlarge(images.float().cpu().clamp(-1, 1), max(1, round(width / images.shape[3])))
     panels = [images]
     if spec.gridded:
-        panels.append(draw_coding_map(images, codes.to("cpu").require_grains(), spec))
-    grids = [make_grid(panel, nrow=columns, padding=4, pad_value=1.0) for panel in panels]
-    return to_picture(to_bytes(torch.cat(grids, dim=2)))
+        panels.append(draw_coding_map(images, codes.require_grains(), spec))
+    below = [pad(panel, (0, 0, 0, _CAPTION), value=1.0) for panel in panels]
+    # make_grid leaves a single picture without a border
+    border = _BORDER if len(images) > 1 else 0
+    grids = [make_grid(panel, nrow=columns, padding=_BORDER, pad_value=1.0) for panel in below]
+    sheet = to_picture(to_bytes(torch.cat(grids, dim=2)))
+    draw = ImageDraw.Draw(sheet)
+    height, width = images.shape[2:]
+    lengths = codes.lengths.tolist()
+    classes = [""] * len(lengths) if codes.labels is None else [f"class {label}, " for label in codes.labels.tolist()]
+    for place, (name, length) in enumerate(zip(classes, lengths, strict=True)):
+        row, column = divmod(place, columns)
+        x = border + column * (width + border) + width // 2
+        y = border + row * (height + _CAPTION + border) + height + 2
+        draw.text((x, y), f"{name}{length} codes", _INK, _font(12), anchor="ma")
+    return sheet
 
 
 def _enlarge(images: Tensor, scale: int) -> Tensor:
