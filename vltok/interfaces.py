@@ -380,16 +380,19 @@ class PriorLoss:
 
     Attributes:
         total: What training minimises, a scalar.
-        parts: Mean negative log-likelihood in nats of each kind of token, by name.
+        parts: Mean loss of each kind of token, by name; of a likelihood in nats.
         counts: How many tokens each part is the mean of.
         weight: How many tokens `total` is the mean of, by which it counts among other batches and processes; None for
             as many as there are codes.
+        likelihood: Whether the parts add up to the negative log-likelihood of the codes. Only then they are given in
+            bits an image, and compared with other priors'.
     """
 
     total: Float[Tensor, ""]
     parts: Mapping[str, Tensor]
     counts: Mapping[str, Tensor] = field(default_factory=dict)
     weight: Tensor | None = None
+    likelihood: bool = True
 
 
 class Prior(nn.Module, ABC):

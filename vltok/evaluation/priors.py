@@ -11,6 +11,7 @@ from jaxtyping import Int
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
+from vltok.drawing.config import SamplingOptions
 from vltok.errors import UserError
 from vltok.evaluation.distances import SetDistances
 from vltok.evaluation.features import FeatureNetwork
@@ -25,7 +26,7 @@ from vltok.evaluation.measurement import (
 )
 from vltok.evaluation.values import Value, mean_value
 from vltok.figures.examples import Example
-from vltok.interfaces import Prior, SamplingConfig, Tokenizer
+from vltok.interfaces import Prior, Tokenizer
 from vltok.measures.likelihood import likelihood_figures, likelihood_sums
 from vltok.measures.pixels import to_bytes
 from vltok.pictures.images import ExportSource, ImageBatch
@@ -38,7 +39,7 @@ def measure_prior(
     tokenizer: Tokenizer,
     source: ExportSource,
     count: int,
-    sampling: SamplingConfig,
+    sampling: SamplingOptions,
     share: ProcessShare,
     network: FeatureNetwork | None = None,
     examples: int = 16,

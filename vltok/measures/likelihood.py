@@ -25,7 +25,9 @@ def likelihood_sums(loss: PriorLoss, codes: Codes) -> dict[str, float]:
         [torch.as_tensor(value, dtype=torch.float32, device=loss.total.device) for value in values]
     ).tolist()
     means, counts = rest[: len(counts)], rest[len(counts) :]
-    sums = {"images": float(len(codes)), "codes": float(codes_count), "loss": total * weight, "weight": weight}
+    sums = {"loss": total * weight, "weight": weight}
+    if loss.likelihood:
+        sums |= {"images": float(len(codes)), "codes": float(codes_count)}
     for name, mean, count in zip(loss.parts, means, counts, strict=True):
         sums |= {f"nats/{name}": mean * count, f"tokens/{name}": count}
     return sums
@@ -38,17 +40,21 @@ def likelihood_figures(sums: Mapping[str, float]) -> dict[str, float]:
         sums: Those of `likelihood_sums`, over all batches and devices.
 
     Returns:
-        `loss`: what training minimises; each part under its own name: nats a token. `bits_per_code` and
+        `loss`: what training minimises; each part under its own name: nats a token. Of a likelihood also these.
+        `bits_per_code` and
         `bits_per_image`: everything that says what an image's codes are, positions and ends too.
         `PART_per_code`: nats of a part for each code, where special tokens cost but do not count.
     """
     if not sums:
         return {}
     parts = [name.partition("/")[2] for name in sums if name.startswith("nats/")]
+    means = {part: sums[f"nats/{part}"] / sums[f"tokens/{part}"] for part in parts}
+    if "images" not in sums:
+        return {"loss": sums["loss"] / sums["weight"], **means}
     bits = sum(sums[f"nats/{part}"] for part in parts) / math.log(2)
     return {
         "loss": sums["loss"] / sums["weight"],
-        **{part: sums[f"nats/{part}"] / sums[f"tokens/{part}"] for part in parts},
+        **means,
         "bits_per_code": bits / sums["codes"],
         "bits_per_image": bits / sums["images"],
         **{f"{part}_per_code": sums[f"nats/{part}"] / sums["codes"] for part in parts},

@@ -13,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from vltok.codes import CodeSpec
+from vltok.drawing.config import SamplingOptions
 from vltok.errors import UserError, check_seed
 from vltok.evaluation.adaptation import adaptive
 from vltok.evaluation.codec_rates import find_quality
@@ -60,7 +61,7 @@ def evaluate(
     features: str | None = None,
     lpips: bool = False,
     count: int = COUNT,
-    sampling: SamplingConfig | None = None,
+    sampling: SamplingOptions | None = None,
     seed: int = 0,
     batch_size: int | None = None,
     examples: int = 16,
@@ -86,7 +87,7 @@ def evaluate(
         features: The network that tells sets of images apart, one of `vltok.evaluation.features.NETWORKS`.
         lpips: Whether to measure LPIPS, which needs VGG16's weights.
         count: How many pictures a prior draws.
-        sampling: How it draws them.
+        sampling: How it draws them: the prior's own options, or a `vltok.SamplingConfig`.
         seed: Sets what is drawn, and the resamples of confidence intervals.
         batch_size: Pictures at the same time; the data's by default.
         examples: How many pictures the report shows.
@@ -191,7 +192,7 @@ def check_evaluation(
         given += [
             f"--sampling.{field.name}"
             for field in dataclasses.fields(SamplingConfig)
-            if getattr(sampling, field.name) != field.default
+            if getattr(sampling, field.name, field.default) != field.default
         ]
         if given:
             says = "says" if len(given) == 1 else "say"
@@ -281,7 +282,7 @@ def _prior(
     given: BundlePath | Prior,
     tokenizer: BundlePath | Tokenizer | None,
     count: int,
-    sampling: SamplingConfig,
+    sampling: SamplingOptions,
     under: _Conditions,
 ) -> _Outcome:
     prior = given
@@ -308,7 +309,7 @@ def _prior(
     if measured.examples and coding.spec.gridded and isinstance(prior, Ordered):
         order = prior.drawing_order(measured.examples[0].codes.to(under.device)).cpu()
     subject = {**_subject(given, prior), "tokenizer": _subject(tokenizer, coding)["fingerprint"]}
-    drawn = {"count": count, "sampling": asdict(sampling), "seed": under.seed}
+    drawn = {"count": count, "sampling": {**asdict(SamplingConfig()), **asdict(sampling)}, "seed": under.seed}
     return _Outcome(subject, measured, coding.spec, {"drawn": drawn}, order)
 
 

@@ -114,7 +114,8 @@ def _measure(objective: Objective, data: CodeSource, trainer: Trainer) -> dict[s
         return {}
     (logged,) = trainer.validate(objective, datamodule=data, verbose=False)
     figures = {name.removeprefix("val_"): float(value) for name, value in logged.items()}
-    if figures and trainer.is_global_zero:
+    compared = any(name.endswith("_per_code") for name in figures)  # a loss that is no likelihood has none
+    if compared and trainer.is_global_zero:
         figures["unigram_per_code"] = unigram_loss(data.training, data.held_out)
         if "content_per_code" in figures:
             figures["content_below_unigram"] = 1 - figures["content_per_code"] / figures["unigram_per_code"]
@@ -155,6 +156,8 @@ def _say(figures: Mapping[str, float], data: CodeSource, folder: RunFolder, say:
         if "bits_per_code" in figures:
             bits = f"{figures['bits_per_code']:.3f} bits a code, {figures['bits_per_image']:.0f} bits an image"
             say(f"  in all                {bits}")
+    elif "loss" in figures:
+        say(f"a loss of {figures['loss']:.4f} on {len(data.held_out)} code sequences that training never saw")
     if "codes_per_second" in figures:
         say(f"trained on {figures['codes_per_second']:.0f} codes a second")
     if "samples_per_second" in figures:
