@@ -51,7 +51,14 @@ class TokenizerOutput:
 
 
 class Tokenizer(nn.Module, ABC):
-    """Turns images into codes, and codes back into images."""
+    """Turns images into codes, and codes back into images.
+
+    Attributes:
+        config: Of one that `vltok.load_tokenizer` gave, what its bundle says of it: `class_path` and `init_args`, as
+            `vltok.save_tokenizer` takes them. None of one that was built otherwise.
+    """
+
+    config: Mapping[str, Any] | None = None
 
     @property
     @abstractmethod

@@ -180,6 +180,13 @@ def test_weights_that_diverged_are_not_written(tokenizer: Tokenizer, tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
+def test_a_loaded_tokenizer_knows_what_it_is_built_of(tokenizer: Tokenizer, bundle: Path, tmp_path: Path) -> None:
+    loaded = load_tokenizer(bundle)
+    save_tokenizer(loaded, loaded.config, tmp_path / "copy")
+    assert fingerprint(tmp_path / "copy") == fingerprint(bundle)
+    assert tokenizer.config is None
+
+
 def test_a_configuration_that_nobody_could_load_is_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:
     encoder = {"class_path": "patch", "init_args": {"widht": 1}}
     wrong = {**CONFIG, "init_args": {**CONFIG["init_args"], "encoder": encoder}}

@@ -98,10 +98,7 @@ def _content(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise UserError(f"'{path}' is damaged: it is not text") from error
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        problem = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise UserError(f"'{path}' is damaged: it is not YAML: {where}{problem}") from error
+        raise UserError(f"'{path}' is damaged: it is not YAML: {yaml_text.problem_of(error)}") from error
 
 
 def _check(path: Path, content: Mapping[str, Any], kind: Kind) -> None:

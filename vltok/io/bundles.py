@@ -262,6 +262,8 @@ def _load(
         ) from error
     if (strange := _not_finite(model)) is not None:
         raise UserError(f"'{folder / WEIGHTS}' is damaged: {strange} holds numbers that are not finite")
+    if isinstance(model, Tokenizer):
+        model.config = content[kind]
     return model.eval().to(device)
 
 

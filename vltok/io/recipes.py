@@ -37,11 +37,7 @@ def read(path: str | Path) -> dict:
     try:
         tree = _plain(_text(path))
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        problem = str(getattr(error, "problem", None) or error)
-        hint = "; indent with spaces, not tabs" if "'\\t'" in problem else ""
-        raise UserError(f"recipe '{path}' is not YAML: {where}{problem}{hint}") from error
+        raise UserError(f"recipe '{path}' is not YAML: {yaml_text.problem_of(error)}") from error
     if not isinstance(tree, dict):
         raise UserError(f"recipe '{path}' must hold keys and values, such as 'model: …', not {type(tree).__name__}")
     return tree

@@ -9,6 +9,8 @@ import yaml
 _MOST_VALUES = 100_000
 #: How deep values may be nested.
 _DEEPEST = 60
+#: How PyYAML shows one.
+_TAB = repr("\t")
 
 
 def load(text: str, construct: Callable[[str], Any] = yaml.safe_load) -> Any:
@@ -31,6 +33,14 @@ def load(text: str, construct: Callable[[str], Any] = yaml.safe_load) -> Any:
         raise yaml.YAMLError("values are nested too deep") from error
     except ValueError as error:  # a date or a number that Python has no value for
         raise yaml.YAMLError(str(error)) from error
+
+
+def problem_of(error: yaml.YAMLError) -> str:
+    """What is wrong with a text, and where, in one line."""
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    problem = " ".join(str(getattr(error, "problem", None) or error).split())
+    return f"{where}{problem}{'; indent with spaces, not tabs' if _TAB in problem else ''}"
 
 
 def _count(node: yaml.Node, counted: dict[int, int], depth: int) -> int:
