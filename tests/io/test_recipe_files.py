@@ -82,3 +82,11 @@ def test_the_recipes_that_come_with_vltok_are_those_of_the_repository() -> None:
     assert recipes_folder() == ROOT / "recipes"
     assert set(shipped_recipes()) == {path.stem for path in (ROOT / "recipes").glob("*.yaml")}
     assert recipe_text("quickstart") == recipe_text("quickstart.yaml")
+
+
+def test_a_recipe_changes_a_component_by_a_dotted_key(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "base: quickstart.yaml\nmodel.tokenizer.gate: random\nmodel.tokenizer.gate.ratios: {4: 0.5, 8: 0.5}\n"
+    )
+    gate = parsed(tmp_path / "mine.yaml")["model"]["init_args"]["tokenizer"]["init_args"]["gate"]
+    assert gate["class_path"].endswith("RandomGate") and gate["init_args"]["ratios"]

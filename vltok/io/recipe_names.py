@@ -52,6 +52,10 @@ class RecipeNames:
         # what a component is says what its other keys are
         first = sorted(tree, key=lambda key: str(key).rpartition(".")[2] != "class_path")
         values = {key: self._resolved(tree[key], _place(key, above)) for key in first}
+        for key in first:
+            # below a dotted key jsonargparse takes the path alone
+            if "." in str(key) and isinstance(tree[key], str) and isinstance(values[key], dict):
+                values[key] = values[key]["class_path"]
         return {key: values[key] for key in tree}
 
     def option(self, key: str, value: str) -> str:
