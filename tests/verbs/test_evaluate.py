@@ -1,0 +1,57 @@
+"""`vltok.evaluate` and `vltok.compare` as a notebook calls them; `vltok evaluate` tests what they measure."""
+
+from pathlib import Path
+
+import pytest
+
+import vltok
+from vltok.errors import UserError
+from vltok.pictures.photos import Photos
+from vltok.tokenizers.decoders import PixelShuffleDecoder
+from vltok.tokenizers.dqvae import DQVAE
+from vltok.tokenizers.encoders import PatchEncoder
+from vltok.tokenizers.gates import EntropyGate
+from vltok.tokenizers.quantizers import EMAVectorQuantizer
+
+
+@pytest.fixture
+def data() -> Photos:
+    return Photos(size=16, val_crops=5, batch_size=2, workers=0)
+
+
+@pytest.fixture
+def tokenizer() -> DQVAE:
+    return DQVAE(
+        PatchEncoder([4, 8], width=8, blocks=1, channels=8),
+        EntropyGate({4: 0.5, 8: 0.5}, [1.5]),
+        EMAVectorQuantizer(16, 4),
+        PixelShuffleDecoder(4, channels=8, width=8, blocks=1),
+    )
+
+
+def test_a_tokenizer_in_memory(tokenizer: DQVAE, data: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told: list[tuple[int, int]] = []
+    found = vltok.evaluate(tokenizer, data, device="cpu", progress=lambda done, total: told.append((done, total)))
+    assert found.record.kind == "tokenizer" and found.record.figure("psnr") > 0
+    assert found.record.subject["path"] == "DQVAE" and found.record.subject["fingerprint"] is None
+    assert found.measurement.images == len(found.examples) == 5 and found.files == ()
+    assert told[0] == (0, 5) and told[-1] == (5, 5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_written_where_one_is_given(data: Photos, tmp_path: Path) -> None:
+    found = [
+        vltok.evaluate(data=data, codec="jpeg", quality=quality, device="cpu", out=tmp_path / str(quality))
+        for quality in (20, 60)
+    ]
+    assert found[0].files[-1] == tmp_path / "20" / "report.html" and found[0].files[-1].is_file()
+    compared = vltok.compare([tmp_path / "20", tmp_path / "60"])
+    assert list(compared.comparison.records) == ["jpeg 20", "jpeg 60"] and compared.files == ()
+    assert "psnr_bits_per_pixel" in compared.figures
+    assert {path.name for path in tmp_path.iterdir()} == {"20", "60"}
+
+
+def test_what_does_not_go_together(data: Photos) -> None:
+    with pytest.raises(UserError, match="say what is measured"):
+        vltok.evaluate(data=data)
