@@ -24,7 +24,7 @@ from vltok.errors import UserError
 from vltok.interfaces import Ordered, Prior, PriorLoss
 from vltok.nn.heads import Head
 from vltok.nn.transformer import KeyValueCache, Transformer, initialise
-from vltok.priors.likelihood import nats_per_code
+from vltok.priors.losses import nats_per_code
 from vltok.priors.orderings import RasterOrder, preceding
 from vltok.priors.stepwise import StepInputs, Steps, StepwiseDrawing, in_precision
 

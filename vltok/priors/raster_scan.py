@@ -34,7 +34,7 @@ from vltok.nn.heads import Head
 from vltok.nn.transformer import KeyValueCache, Transformer, initialise
 from vltok.priors.layout import FREE
 from vltok.priors.lengths import RasterPlan
-from vltok.priors.likelihood import nats_per_code
+from vltok.priors.losses import nats_per_code
 from vltok.priors.orderings import RasterOrder, RasterSequences, preceding
 from vltok.priors.stepwise import StepInputs, Steps, StepwiseDrawing, in_precision
 

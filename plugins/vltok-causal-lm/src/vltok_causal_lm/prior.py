@@ -20,7 +20,7 @@ from vltok.drawing.config import VariableLengthSampling
 from vltok.drawing.sampling import Guidance
 from vltok.errors import UserError
 from vltok.interfaces import Prior, PriorLoss, Standalone
-from vltok.priors.likelihood import nats_per_code
+from vltok.priors.losses import nats_per_code
 from vltok_causal_lm.drawing import AllComplete, LegalDraw
 from vltok_causal_lm.language_models import (
     LoRA,
