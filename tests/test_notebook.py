@@ -8,6 +8,7 @@ import yaml
 
 import vltok
 from tests.cli.runs import RECIPE
+from vltok.pictures.photos import Photos
 
 PRIOR = {
     "seed_everything": 3,
@@ -50,5 +51,9 @@ def test_from_photographs_to_drawn_pictures(
     assert torch.equal(
         drawn.pictures, vltok.sample(vltok.load_prior(prior.bundle), 3, tokenizer=tokenizer, seed=1).pictures
     )
+    data = Photos(size=16, val_crops=6, batch_size=6)
+    measured = vltok.evaluate(tokenizer, data, device="cpu", examples=1)
+    same = vltok.reconstruct(tokenizer, next(iter(data.val_dataloader())).images)
+    assert measured.record.figure("psnr") == pytest.approx(same.record.figure("psnr"), abs=1e-3)
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "codes", "pictures"}
     assert capsys.readouterr().out == ""
