@@ -79,10 +79,11 @@ def evaluate_options(arguments: list[str]) -> EvaluateOptions:
         UserError: An option is wrong, or two do not go together.
     """
     from vltok.io.recipes import parse
-    from vltok.verbs.evaluate import CHECKED, check_evaluation
 
     parser = _parser(arguments)
     options = parse(parser, with_default_data(with_bundle_path(arguments, _BUNDLES)))
+    from vltok.verbs.evaluate import CHECKED, check_evaluation
+
     check_evaluation(**{name: options[name] for name in CHECKED})
     out = check_folder("--out", options.out).resolve()
     for name in ("root", "val_root"):
@@ -111,7 +112,7 @@ def _print(evaluation: Evaluation, written: list[Path], unnamed: bool) -> None:
 
 
 def _parser(arguments: list[str]) -> ArgumentParser:
-    from vltok.interfaces import SamplingConfig
+    from vltok.drawing.config import SamplingConfig
     from vltok.io.recipes import recipe_parser
 
     parser = recipe_parser("vltok evaluate", _DESCRIPTION)
