@@ -138,6 +138,11 @@ WRONG = {
         "did you mean 'encoder'?",
     ),
     "misspelt top": ("tokeniser", 1, "no key or option is called 'tokeniser'; did you mean '--tokenizer'?"),
+    "misspelt top of a component": (
+        "tokeniser",
+        {"class_path": "dq-vae", "init_args": {"gate": {"class_path": "fixed", "init_args": {"granularity": 0}}}},
+        "no key or option is called 'tokeniser'; did you mean '--tokenizer'?",
+    ),
     "wrong type": (f"{INNER}/encoder/init_args/width", "wide", "tokenizer.encoder.width must be int, not 'wide'"),
     "wrong optional type": (
         f"{INNER}/gate/init_args/thresholds",

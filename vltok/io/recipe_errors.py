@@ -154,6 +154,7 @@ class _Explanation:
         if not given.startswith("-"):
             example = f", as in --config {given}" if given and self.reads_recipes else ""
             return f"'{given}' stands alone: every value follows an option{example}"
+        given = given.partition(".init_args.")[0]  # what stands below a wrong key is not wrong
         keys = [*self.parser.get_defaults(skip_validation=True).keys(), *(["config"] if self.reads_recipes else [])]
         keys = dict.fromkeys([*keys, *(key.partition(".")[0] for key in keys)])
         options = [self.option(key) or f"--{key}" for key in keys if self.reads_recipes or self.option(key)]
