@@ -52,11 +52,14 @@ class RecipeNames:
         # what a component is says what its other keys are
         first = sorted(tree, key=lambda key: str(key).rpartition(".")[2] != "class_path")
         values = {key: self._resolved(tree[key], _place(key, above)) for key in first}
-        for key in first:
-            # below a dotted key jsonargparse takes the path alone
-            if "." in str(key) and isinstance(tree[key], str) and isinstance(values[key], dict):
-                values[key] = values[key]["class_path"]
-        return {key: values[key] for key in tree}
+        # jsonargparse takes no further dotted keys below one that says which component stands there
+        whole = [key for key in tree if isinstance(tree[key], str) and isinstance(values[key], dict)]
+        below = {key: [other for other in tree if str(other).startswith(f"{key}.")] for key in whole}
+        for key, others in below.items():
+            if others:
+                values[key]["init_args"] = {str(other)[len(str(key)) + 1 :]: values[other] for other in others}
+        taken = {other for others in below.values() for other in others}
+        return {key: values[key] for key in tree if key not in taken}
 
     def option(self, key: str, value: str) -> str:
         """The same of an option, whose value is a component's name, the dotted path of a class, or something else.
