@@ -12,10 +12,11 @@ from PIL import Image
 
 from vltok.cli.main import VERBS, main
 from vltok.evaluation.ablations import AblationTable
+from vltok.io.bundles import fingerprint
 from vltok.io.recipes import parse
 from vltok.verbs.training_recipe import fit_parser
 
-from .cli.exports import write_bundle
+from .cli.exports import PRIOR, write_bundle, write_prior
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -139,3 +140,18 @@ def test_the_files_that_it_names_exist():
         assert (ROOT / named).exists(), named
     for recipe in re.findall(r"`(\w+\.yaml)`", README):
         assert recipe in ("config.yaml", "table.yaml") or (ROOT / "recipes" / recipe).exists(), recipe
+
+
+def test_the_lines_of_python_run_one_after_another(project: Path) -> None:
+    write_prior(project / "runs" / "quickstart_prior" / "bundle", PRIOR, fingerprint("runs/quickstart/bundle"))
+    shutil.copytree("runs/quickstart/bundle", "runs/quickstart_prior/tokenizer")
+    (project / "pictures" / "0.jpg").rename(project / "photo.jpg")
+    (first, second) = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    small = {"trainer.max_steps": 1, "trainer.limit_val_batches": 1, "data.size": 64, "data.batch_size": 2}
+    small |= {"model.calibration_batches": 1, "data.train_crops": 8, "data.val_crops": 2}
+    small |= {"model.tokenizer.encoder.width": 32, "model.tokenizer.decoder.width": 32}
+    names = {}
+    exec(first, names)
+    assert names["reconstructions"].shape[1] == 3
+    exec(second.replace('{"trainer.max_steps": 100}', repr(small)), names)
+    assert names["measured"].record.figure("psnr") > 0 and len(names["drawn"].codes) == 4

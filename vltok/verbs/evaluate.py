@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -34,9 +35,9 @@ from vltok.launchers import find_rank
 from vltok.losses.perceptual import LPIPS
 from vltok.nn.precision import full_float32
 from vltok.pictures.images import ExportSource, ImageData
-from vltok.pictures.photos import Photos
 from vltok.verbs.counting import Progress, counted
 from vltok.verbs.devices import choose_device
+from vltok.verbs.inputs import open_pictures
 
 #: A bundle, by its path.
 BundlePath = str | os.PathLike[str]
@@ -50,7 +51,7 @@ CHECKED = (
 
 def evaluate(
     tokenizer: BundlePath | Tokenizer | None = None,
-    data: ImageData | None = None,
+    data: ImageData | str | Mapping[str, Any] | None = None,
     *,
     prior: BundlePath | Prior | None = None,
     codec: Codec | None = None,
@@ -76,7 +77,8 @@ def evaluate(
 
     Args:
         tokenizer: What is measured; with `prior`, the tokenizer of its codes, which by default is looked for.
-        data: The pictures; the embedded photographs by default.
+        data: The pictures, the name of a source of them, or its `class_path` and `init_args`; the embedded
+            photographs by default.
         prior: What is measured.
         codec: What is measured, at a `quality`, or at the one whose rate comes nearest to `bits_per_pixel` from below.
         quality: The codec's, from 1 to 95 (jpeg) or 100 (webp).
@@ -105,7 +107,7 @@ def evaluate(
     folder = None if out is None else check_folder("--out", out)
     rank, world_size, local_rank = find_rank(os.environ)
     place = choose_device(device, local_rank)
-    data = Photos() if data is None else data
+    data, _ = open_pictures("photos" if data is None else data)
     source = data.export_source(split)
     if features is not None:
         check_images(min(source.pictures, count) if kind == "prior" else source.pictures)
