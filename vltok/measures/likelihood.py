@@ -40,9 +40,8 @@ def likelihood_figures(sums: Mapping[str, float]) -> dict[str, float]:
         sums: Those of `likelihood_sums`, over all batches and devices.
 
     Returns:
-        `loss`: what training minimises; each part under its own name: nats a token. Of a likelihood also these.
-        `bits_per_code` and
-        `bits_per_image`: everything that says what an image's codes are, positions and ends too.
+        `loss`: what training minimises; each part under its own name: nats a token. Of a likelihood also:
+        `bits_per_code` and `bits_per_image`: everything that says what an image's codes are, positions and ends too.
         `PART_per_code`: nats of a part for each code, where special tokens cost but do not count.
     """
     if not sums:
