@@ -72,7 +72,7 @@ print(tuple(tokenizer.decode(codes).shape))
     [
         (("fit", "--config", str(ROOT / "recipes" / "quickstart.yaml")), "train"),
         (("tokenize", "--tokenizer", "bundle", "--data", "folder", "--data.root", ".", "--out", "codes"), "data"),
-        (("pack", "--root", ".", "--out", "shards"), "data"),
+        (("pack", ".", "shards/train-%06d.tar"), "data"),
         (("evaluate", "--codec", "jpeg", "--out", "measured"), "evaluate"),
         (("sample", "--prior", "bundle", "--out", "drawn"), "figures"),
     ],
