@@ -43,8 +43,8 @@ KINDS = {
     "importer": ("vltok.importers", "vltok.io.importers.base:Importer"),
 }
 
-#: The group in which a plug-in declares a kind of its own: ``length-policy = "package.module:Interface"``. The
-#: components of that kind then stand in the group ``vltok.length-policy``.
+#: The group in which a plug-in declares a kind of its own: ``length_policy = "package.module:Interface"``. The
+#: components of that kind then stand in the group ``vltok.length_policy``.
 MORE_KINDS = "vltok.kinds"
 
 #: The distribution whose interfaces components implement.
