@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import vltok
 from vltok import registry
 from vltok.errors import UserError
 from vltok.io.recipes import with_names
@@ -196,6 +197,7 @@ def test_a_plugin_brings_a_kind_of_its_own(tmp_path: Path) -> None:
         assert registry.kind_of(found) == "shape" and registry.kind_of(registry.interface_of("shape")) == "shape"
         assert registry.registered("shapes_module.Round") is found
         assert [each.name for each in registry.registrations(found)] == ["round"]
+        assert isinstance(vltok.build({"class_path": "round"}), found)
         with pytest.raises(UserError, match=r"no shape is called 'roundd'.*did you mean 'round'"):
             registry.find("shape", "roundd")
     assert "shape" not in registry.kinds() and registry.kind_of(found) is None

@@ -9,8 +9,8 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.codes import Codes as Codes
     from vltok.codes import CodeSpec as CodeSpec
     from vltok.codes import Ratios as Ratios
+    from vltok.drawing.config import SamplingConfig as SamplingConfig
     from vltok.interfaces import Prior as Prior
-    from vltok.interfaces import SamplingConfig as SamplingConfig
     from vltok.interfaces import Tokenizer as Tokenizer
     from vltok.interfaces import TokenizerOutput as TokenizerOutput
     from vltok.io.bundles import load_prior as load_prior
@@ -39,7 +39,7 @@ _LAZY = {
     "CodeSpec": "vltok.codes",
     "Ratios": "vltok.codes",
     "Prior": "vltok.interfaces",
-    "SamplingConfig": "vltok.interfaces",
+    "SamplingConfig": "vltok.drawing.config",
     "Tokenizer": "vltok.interfaces",
     "TokenizerOutput": "vltok.interfaces",
     "ablate": "vltok.verbs.ablating",

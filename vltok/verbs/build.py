@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 
 from vltok.errors import UserError, unknown
 from vltok.io.recipes import instantiate, parse_tree, recipe_parser
-from vltok.registry import KINDS, components, find, interface_of
+from vltok.registry import components, find, interface_of, kinds
 from vltok.verbs.training_recipe import TrainingRecipe
 
 
@@ -51,13 +51,13 @@ def build(
 def _component(tree: Mapping[str, Any]) -> Any:
     name = str(tree["class_path"])
     if "." not in name:
-        kinds = [kind for kind in KINDS if any(each.name == name for each in components(kind))]
-        if not kinds:
-            raise unknown("component", name, sorted({each.name for kind in KINDS for each in components(kind)}))
-        if len(kinds) > 1:
-            paths = " or ".join(find(kind, name).class_path for kind in kinds)
-            raise UserError(f"'{name}' is the name of a {' and of a '.join(kinds)}: write {paths}")
-        tree = {**tree, "class_path": find(kinds[0], name).class_path}
+        found = [kind for kind in kinds() if any(each.name == name for each in components(kind))]
+        if not found:
+            raise unknown("component", name, sorted({each.name for kind in kinds() for each in components(kind)}))
+        if len(found) > 1:
+            paths = " or ".join(find(kind, name).class_path for kind in found)
+            raise UserError(f"'{name}' is the name of a {' and of a '.join(found)}: write {paths}")
+        tree = {**tree, "class_path": find(found[0], name).class_path}
     return _built(tree)
 
 
@@ -89,5 +89,5 @@ def _is_component(value: object) -> bool:
 
 def _built(tree: Mapping[str, Any] | Namespace) -> Any:
     parser = recipe_parser("vltok build")
-    parser.add_subclass_arguments(tuple(interface_of(kind) for kind in KINDS), "component", required=True)
+    parser.add_subclass_arguments(tuple(interface_of(kind) for kind in kinds()), "component", required=True)
     return instantiate(parser, parse_tree(parser, {"component": tree})).component
