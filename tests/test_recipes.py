@@ -1,11 +1,14 @@
 """Every recipe is parsed, built, and trained for two steps at a reduced size on real photographs."""
 
 import functools
+import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+import vltok
 from vltok.cli.main import main
 from vltok.codes import CodeSpec
 from vltok.io.recipes import parse
@@ -52,6 +55,18 @@ TOKENIZER_RECIPES = [path for path in RECIPES if "tokenizer" in recipe_of(path)[
 
 
 PRIOR_RECIPES = [path for path in RECIPES if "prior" in recipe_of(path)["model"]["init_args"]]
+
+
+PAPER_SIZE = [path for path in sorted((ROOT / "recipes").glob("*.yaml")) if not path.name.startswith("quickstart")]
+
+
+@pytest.mark.parametrize("path", PAPER_SIZE, ids=ids)
+def test_the_head_of_a_recipe_tells_its_parameters(path: Path) -> None:
+    part = "model.tokenizer" if path in TOKENIZER_RECIPES else "model.prior"
+    with torch.device("meta"):
+        model = vltok.build(path, part)
+    (told,) = re.findall(r"^# ([\d.]+)M parameters; ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert told == f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f}"
 
 
 def test_there_are_recipes():
