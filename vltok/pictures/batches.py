@@ -30,7 +30,7 @@ REPLACEMENTS = 20
 
 
 @dataclass(frozen=True)
-class Draw:
+class FilledPlace:
     """What came of one place in a batch: a picture, unless there is none, and those that were skipped for it."""
 
     sample: Sample | None
@@ -78,7 +78,7 @@ def crop_generator(seed: int, purpose: str, epoch: int, key: str) -> random.Rand
     return random.Random(f"{seed}/{purpose}/{epoch}/{key}".encode("utf-8", "surrogateescape"))
 
 
-class Crops(Dataset[Draw]):
+class Crops(Dataset[FilledPlace]):
     """Crops of pictures, by index and epoch.
 
     Args:
@@ -99,7 +99,7 @@ class Crops(Dataset[Draw]):
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def __getitem__(self, place: tuple[int, int]) -> Draw:
+    def __getitem__(self, place: tuple[int, int]) -> FilledPlace:
         index, epoch = place
         generator = crop_generator(self.seed, self.purpose, epoch, self.pictures.key(index))
         skipped = []
@@ -112,8 +112,8 @@ class Crops(Dataset[Draw]):
                 index = generator.randrange(len(self.pictures))
                 continue
             pixels = to_bytes_tensor(self.crop(image, generator))
-            return Draw(Sample(key, pixels, self.pictures.label(index)), tuple(skipped))
-        return Draw(None, tuple(skipped))
+            return FilledPlace(Sample(key, pixels, self.pictures.label(index)), tuple(skipped))
+        return FilledPlace(None, tuple(skipped))
 
 
 class Places(Sampler[tuple[int, int]]):
@@ -154,7 +154,7 @@ class Places(Sampler[tuple[int, int]]):
         return ((index, self._epoch) for index in order[self._taken :])
 
 
-class Stream(IterableDataset[Draw], ABC):
+class Stream(IterableDataset[FilledPlace], ABC):
     """Crops of pictures that can only be read one after the other."""
 
     @property
@@ -167,7 +167,7 @@ class Stream(IterableDataset[Draw], ABC):
         """Give the crops of an epoch from the next pass on, without those of so many batches."""
 
     @abstractmethod
-    def __iter__(self) -> Iterator[Draw | Failure]:
+    def __iter__(self) -> Iterator[FilledPlace | Failure]:
         """This worker's part of an epoch."""
 
 
@@ -274,7 +274,7 @@ class Loader:
         return order | {"training crops": self._places.count, "data.seed": self._places.seed or 0}
 
 
-def _collate(draws: Sequence[Draw | Failure]) -> _Loaded | Failure:
+def _collate(draws: Sequence[FilledPlace | Failure]) -> _Loaded | Failure:
     failure = next((draw for draw in draws if isinstance(draw, Failure)), None)
     if failure is not None:
         return failure

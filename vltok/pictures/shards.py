@@ -16,7 +16,7 @@ from vltok.pictures.batches import Loader, Stream
 from vltok.pictures.images import ImageData
 from vltok.pictures.splits import held_out_below
 from vltok.pictures.streams import OrderedStream, SampleDecoder, TarPictures, TrainingStream
-from vltok.pictures.tars import Part, class_names, is_address, key_hashes, list_shards
+from vltok.pictures.tars import ShardSplit, class_names, is_address, key_hashes, list_shards
 from vltok.pictures.transforms import CentreCrop, Crop, RandomCrop
 from vltok.processes import world
 
@@ -91,8 +91,8 @@ class WebDataset(ImageData):
         training = tuple(shard for shard in list_shards(shards, "data.shards") if shard not in set(held_out))
         if not training:
             raise UserError(f"data.shards '{shards}' names no shard but those of data.val_shards '{val_shards}'")
-        self._all = Part(training)
-        self._given = None if val_shards is None else Part(held_out)
+        self._all = ShardSplit(training)
+        self._given = None if val_shards is None else ShardSplit(held_out)
         self._hashes: dict[str, np.ndarray] = {}
         self.classes = class_names(self._all.shards[0])
 
@@ -162,25 +162,25 @@ class WebDataset(ImageData):
         """How many whole shards are held out."""
         return int(self.val_share * len(self._all.shards) + 1e-9)
 
-    def _split(self) -> tuple[Part, Part]:
+    def _split(self) -> tuple[ShardSplit, ShardSplit]:
         """The training and the held-out pictures."""
         if self._given is not None:
             return self._all, self._given
         shards = self._all.shards
         last = self._held_out_shards()
         if last and last < len(shards):
-            return Part(shards[:-last]), Part(shards[-last:])
+            return ShardSplit(shards[:-last]), ShardSplit(shards[-last:])
         below = self.val_share
         if not any(map(is_address, shards)):
             below = held_out_below(np.concatenate([self._hashes_of(shard) for shard in shards]), self.val_share)
-        return Part(shards, above=below), Part(shards, up_to=below)
+        return ShardSplit(shards, above=below), ShardSplit(shards, up_to=below)
 
     def _hashes_of(self, shard: str) -> np.ndarray:
         if shard not in self._hashes:
             self._hashes[shard] = key_hashes(shard)
         return self._hashes[shard]
 
-    def _count(self, part: Part) -> int | None:
+    def _count(self, part: ShardSplit) -> int | None:
         """How many pictures it has; None where shards are not local."""
         if any(map(is_address, part.shards)):
             return None
@@ -189,10 +189,10 @@ class WebDataset(ImageData):
             raise UserError(f"no sample of shard '{part.shards[0]}' (or those after it) holds a picture: pack others")
         return count
 
-    def _count_unless_costly(self, part: Part) -> int | None:
+    def _count_unless_costly(self, part: ShardSplit) -> int | None:
         return self._count(part) if self.samples_per_epoch is None else None
 
-    def _ordered(self, part: Part, crop: Crop, purpose: str, split: bool = False, buffer: int = 0) -> Loader:
+    def _ordered(self, part: ShardSplit, crop: Crop, purpose: str, split: bool = False, buffer: int = 0) -> Loader:
         rank, processes = world() if split else (0, 1)
         count = self._count_unless_costly(part)
         length = None if count is None else math.ceil(math.ceil(count / processes) / self.batch_size)

@@ -16,10 +16,10 @@ from torch.utils.data import get_worker_info
 from vltok.errors import UserError
 from vltok.loading.skipping import Skipped, SkippedPictures
 from vltok.loading.workers import Failure
-from vltok.pictures.batches import REPLACEMENTS, Draw, Stream, crop_generator
+from vltok.pictures.batches import REPLACEMENTS, FilledPlace, Stream, crop_generator
 from vltok.pictures.decoding import CorruptPicture
 from vltok.pictures.images import ExportSource, Sample
-from vltok.pictures.tars import Part, decode_sample, label_of
+from vltok.pictures.tars import ShardSplit, decode_sample, label_of
 from vltok.pictures.transforms import Crop, to_bytes_tensor
 from vltok.processes import world
 
@@ -40,14 +40,14 @@ class SampleDecoder:
     seed: int
     purpose: str
 
-    def __call__(self, sample: dict, epoch: int) -> Draw:
+    def __call__(self, sample: dict, epoch: int) -> FilledPlace:
         key = sample["__key__"]
         try:
             image = decode_sample(sample, self.least_side)
         except CorruptPicture as error:
-            return Draw(None, (Skipped(key, str(error)),))
+            return FilledPlace(None, (Skipped(key, str(error)),))
         pixels = to_bytes_tensor(self.crop(image, crop_generator(self.seed, self.purpose, epoch, key)))
-        return Draw(Sample(key, pixels, label_of(sample)))
+        return FilledPlace(Sample(key, pixels, label_of(sample)))
 
 
 class TrainingStream(Stream):
@@ -66,7 +66,7 @@ class TrainingStream(Stream):
         buffer: Samples that each worker keeps to draw from.
     """
 
-    def __init__(self, decoder: SampleDecoder, part: Part, batches: int, batch_size: int, buffer: int) -> None:
+    def __init__(self, decoder: SampleDecoder, part: ShardSplit, batches: int, batch_size: int, buffer: int) -> None:
         super().__init__()
         self.decoder = decoder
         self.part = part
@@ -88,7 +88,7 @@ class TrainingStream(Stream):
     def start(self, epoch: int, taken: int = 0) -> None:
         self._epoch, self._taken = epoch, taken
 
-    def __iter__(self) -> Iterator[Draw | Failure]:
+    def __iter__(self) -> Iterator[FilledPlace | Failure]:
         worker, workers = _worker()
         workers = min(workers, self.batches)
         if worker >= workers:
@@ -104,7 +104,7 @@ class TrainingStream(Stream):
         except UserError as error:
             yield Failure(str(error))
 
-    def _draws(self, reader: int, readers: int, turn: int) -> Iterator[Draw]:
+    def _draws(self, reader: int, readers: int, turn: int) -> Iterator[FilledPlace]:
         """The crops of one reader's batches from its `turn`-th on."""
         if len(self.part.shards) >= readers:
             source, first, step = self._samples(reader, readers), turn, 1
@@ -121,7 +121,7 @@ class TrainingStream(Stream):
                 draws += self._replacements(samples, missing)
             yield from self._filled(draws)
 
-    def _replacements(self, samples: _Ahead, missing: int) -> list[Draw]:
+    def _replacements(self, samples: _Ahead, missing: int) -> list[FilledPlace]:
         """Crops for the places of corrupt pictures: of the next readable ones, which keep their own places."""
         draws = []
         for sample in samples.ahead(REPLACEMENTS * missing):
@@ -131,11 +131,11 @@ class TrainingStream(Stream):
                 break
         return draws
 
-    def _filled(self, draws: list[Draw]) -> Iterator[Draw]:
+    def _filled(self, draws: list[FilledPlace]) -> Iterator[FilledPlace]:
         """As many draws as a batch has, with all that was skipped for them."""
         good = [draw for draw in draws if draw.sample is not None]
         skipped = tuple(picture for draw in draws for picture in draw.skipped)
-        good += [Draw(None)] * (self.batch_size - len(good))
+        good += [FilledPlace(None)] * (self.batch_size - len(good))
         yield dataclasses.replace(good[0], skipped=skipped)
         yield from good[1:]
 
@@ -193,7 +193,7 @@ class OrderedStream(Stream):
     """
 
     def __init__(
-        self, decoder: SampleDecoder, part: Part, rank: int, processes: int, batch_size: int, buffer: int
+        self, decoder: SampleDecoder, part: ShardSplit, rank: int, processes: int, batch_size: int, buffer: int
     ) -> None:
         super().__init__()
         self.decoder = decoder
@@ -210,7 +210,7 @@ class OrderedStream(Stream):
     def start(self, epoch: int, taken: int = 0) -> None:
         """Every pass is the same."""
 
-    def __iter__(self) -> Iterator[Draw | Failure]:
+    def __iter__(self) -> Iterator[FilledPlace | Failure]:
         worker, workers = _worker()
         try:
             samples = _shuffled(self.part.samples(self.part.shards), self.buffer, str(self.decoder.seed))
@@ -238,7 +238,12 @@ class TarPictures(ExportSource):
     """
 
     def __init__(
-        self, decoder: SampleDecoder, part: Part, hashes: list[np.ndarray], skipped: SkippedPictures, described: str
+        self,
+        decoder: SampleDecoder,
+        part: ShardSplit,
+        hashes: list[np.ndarray],
+        skipped: SkippedPictures,
+        described: str,
     ) -> None:
         self._decoder, self._part, self._hashes = decoder, part, hashes
         self._ends = np.cumsum([part.count(each) for each in hashes]).tolist()

@@ -108,7 +108,7 @@ def key_hashes(shard: str) -> Float[np.ndarray, " n"]:
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardSplit:
     """Some of the pictures of some shards: those whose keys' hashes lie in an interval.
 
     Attributes:

@@ -25,7 +25,7 @@ from vltok.files import sha256_of
 from vltok.loading.skipping import SkippedPicture
 from vltok.sequences.export_folder import ExportFolder
 from vltok.sequences.export_records import ShardRecord
-from vltok.sequences.export_run import Run
+from vltok.sequences.export_run import WantedExport
 from vltok.sequences.manifest import CodeManifest, ExportSettings, Shard
 from vltok.sequences.shards import CodeSample, codes_of, shard_format
 from vltok.sequences.statistics import CodeCounts
@@ -65,7 +65,7 @@ class CodeExport:
         grows: bool = False,
         pictures: Mapping[str, Path] | None = None,
     ) -> None:
-        self._run = Run(spec, settings, None if classes is None else tuple(classes))
+        self._run = WantedExport(spec, settings, None if classes is None else tuple(classes))
         self._rank, self._world_size = rank, world_size
         self._tokenizer_places = tuple(tokenizer_places)
         self._format = shard_format(settings.format)

@@ -27,7 +27,7 @@ import numpy as np
 from vltok.errors import UserError
 from vltok.files import alone_in, sha256_of, written_whole
 from vltok.sequences.export_records import ShardRecord, pixels_of, records_of
-from vltok.sequences.export_run import Run, being_written, readable_run
+from vltok.sequences.export_run import WantedExport, being_written, readable_run
 from vltok.sequences.manifest import INDEX, MANIFEST, CodeManifest
 from vltok.sequences.shards import CodeSample
 
@@ -59,7 +59,7 @@ class ExportFolder:
     """
 
     def __init__(
-        self, folder: Path, run: Run, rank: int, pictures: Mapping[str, Path], overwrite: bool, grows: bool
+        self, folder: Path, run: WantedExport, rank: int, pictures: Mapping[str, Path], overwrite: bool, grows: bool
     ) -> None:
         self.folder, self.work = folder, folder / _UNFINISHED
         self._run, self._pictures, self._rank = run, dict(pictures), rank
@@ -75,7 +75,7 @@ class ExportFolder:
     def finished(self) -> bool:
         """Whether the folder holds this run, whole."""
         manifest = self._manifest()
-        return manifest is not None and Run.of(manifest).alike(self._run)
+        return manifest is not None and WantedExport.of(manifest).alike(self._run)
 
     def whole(self, shard: int) -> bool:
         """Whether a shard is there, and what the manifest needs of it."""
@@ -189,20 +189,20 @@ class ExportFolder:
             return
         replacing, unfinished = self.folder / _REPLACING, self.folder / _UNFINISHED
         manifest, ours = self._manifest(), self._run
-        begun = readable_run(replacing) if overwrite else Run.read(replacing)
+        begun = readable_run(replacing) if overwrite else WantedExport.read(replacing)
         if begun is not None and begun.alike(ours):
             self.work = replacing
-            if manifest is not None and Run.of(manifest).grows_to(ours) and grows:
+            if manifest is not None and WantedExport.of(manifest).grows_to(ours) and grows:
                 self._from = manifest
-        elif manifest is not None and grows and Run.of(manifest).grows_to(ours):
+        elif manifest is not None and grows and WantedExport.of(manifest).grows_to(ours):
             self.work, self._from = replacing, manifest
             manifest.check_shards(self.folder)
         elif (self.folder / MANIFEST).exists() or begun is not None:
-            there = begun if manifest is None else Run.of(manifest)
+            there = begun if manifest is None else WantedExport.of(manifest)
             self._refuse_unless(overwrite, there)
             self.work = replacing
         else:
-            there = readable_run(unfinished) if overwrite else Run.read(unfinished)
+            there = readable_run(unfinished) if overwrite else WantedExport.read(unfinished)
             if there is not None and there.alike(ours):
                 self._lock_rank()
                 return
@@ -247,7 +247,7 @@ class ExportFolder:
         if self._lock is not None:
             self._lock.release()
 
-    def _refuse_unless(self, overwrite: bool, there: Run | None) -> None:
+    def _refuse_unless(self, overwrite: bool, there: WantedExport | None) -> None:
         if overwrite:
             return
         if there is None:

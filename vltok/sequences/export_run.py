@@ -21,7 +21,7 @@ _OPTIONS = ("format", "shard_size", "batch_size", "precision")
 
 
 @dataclass(frozen=True)
-class Run:
+class WantedExport:
     """What is written.
 
     Attributes:
@@ -35,7 +35,7 @@ class Run:
     classes: tuple[str, ...] | None
 
     @classmethod
-    def of(cls, manifest: CodeManifest) -> Run:
+    def of(cls, manifest: CodeManifest) -> WantedExport:
         """What a finished export is one of; a manifest's spec has the grid of regions as well."""
         return cls(dataclasses.replace(manifest.spec, regions=None), manifest.settings, manifest.classes)
 
@@ -45,7 +45,7 @@ class Run:
             path.write_text(json.dumps({"version": VERSION, **dataclasses.asdict(self)}))
 
     @classmethod
-    def read(cls, work: Path) -> Run | None:
+    def read(cls, work: Path) -> WantedExport | None:
         """What is being written through a folder, or None where nothing is.
 
         Raises:
@@ -61,18 +61,18 @@ class Run:
             raise damaged(path, error) from error
         return run
 
-    def alike(self, other: Run) -> bool:
+    def alike(self, other: WantedExport) -> bool:
         """Whether the same bytes follow from both."""
         spec = dataclasses.replace(other.spec, regions=self.spec.regions)
         return self.settings.alike(other.settings) and (self.spec, self.classes) == (spec, other.classes)
 
-    def grows_to(self, other: Run) -> bool:
+    def grows_to(self, other: WantedExport) -> bool:
         """Whether the other one is the same with more pictures."""
         pictures = other.settings.pictures
         more = dataclasses.replace(self, settings=dataclasses.replace(self.settings, pictures=pictures))
         return self.settings.pictures < pictures and more.alike(other)
 
-    def difference(self, other: Run) -> str:
+    def difference(self, other: WantedExport) -> str:
         """What the other one is not, for a user who asks for it."""
         there, here = self.settings, other.settings
         if there.tokenizer != here.tokenizer:
@@ -100,10 +100,10 @@ class Run:
         return "an export with other labels"
 
 
-def readable_run(work: Path) -> Run | None:
-    """As `Run.read`; None too where it is damaged."""
+def readable_run(work: Path) -> WantedExport | None:
+    """As `WantedExport.read`; None too where it is damaged."""
     with contextlib.suppress(UserError):
-        return Run.read(work)
+        return WantedExport.read(work)
     return None
 
 
