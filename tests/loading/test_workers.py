@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -53,6 +54,15 @@ class Threaded(Broken):
 
     def read(self, index: int) -> Image.Image:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        return Image.new("RGB", (8, 8))
+
+
+class Left(Broken):
+    """What its processes hand over is not taken, and something else fails in a thread."""
+
+    def read(self, index: int) -> Image.Image:
+        for error in (ConnectionResetError("reset by peer"), EOFError("nobody there"), ValueError("a real fault")):
+            sys.excepthook(type(error), error, None)
         return Image.new("RGB", (8, 8))
 
 
@@ -146,6 +156,11 @@ def test_a_worker_that_has_not_begun_ignores_signals(monkeypatch: pytest.MonkeyP
     begin = torch.set_num_threads  # what a worker does before anything of ours
     monkeypatch.setattr(torch, "set_num_threads", lambda number: (os.kill(os.getpid(), signal.SIGTERM), begin(number)))
     assert len(list(loader_of(Threaded(), 1))) == 2
+
+
+def test_batches_that_nobody_takes_leave_no_traceback(capfd: pytest.CaptureFixture) -> None:
+    assert len(list(loader_of(Left(), 1))) == 2
+    assert set(capfd.readouterr().err.splitlines()) == {"ValueError: a real fault"}
 
 
 def test_a_worker_that_waits_for_ever_ends_with_the_training() -> None:

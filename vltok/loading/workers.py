@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.util import Finalize
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 import torch
@@ -176,7 +176,14 @@ def _stay(leash: Connection, worker: int) -> None:
     """
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    sys.excepthook = _tell
     threading.Thread(target=_end_by, args=(leash,), daemon=True).start()
+
+
+def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Tell of an error in a thread that hands batches over, unless it is that nobody takes them any longer."""
+    if not isinstance(error, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _end_by(leash: Connection) -> None:
