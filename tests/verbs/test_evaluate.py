@@ -40,6 +40,12 @@ def test_a_tokenizer_in_memory(tokenizer: DQVAE, data: Photos, tmp_path: Path, m
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_tokenizer_that_is_trained_goes_on_training(tokenizer: DQVAE, data: Photos) -> None:
+    tokenizer.train()
+    vltok.evaluate(tokenizer, data, device="cpu", examples=0)
+    assert all(part.training for part in tokenizer.modules())
+
+
 def test_a_folder_is_written_where_one_is_given(data: Photos, tmp_path: Path) -> None:
     found = [
         vltok.evaluate(data=data, codec="jpeg", quality=quality, device="cpu", out=tmp_path / str(quality))

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from vltok.codes import CodeSpec
 from vltok.drawing.config import SamplingOptions
@@ -33,6 +33,7 @@ from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fing
 from vltok.io.places import find_tokenizer
 from vltok.launchers import find_rank
 from vltok.losses.perceptual import LPIPS
+from vltok.nn.modes import evaluating
 from vltok.nn.precision import full_float32
 from vltok.pictures.images import ExportSource, ImageData
 from vltok.verbs.counting import Progress, counted
@@ -118,7 +119,15 @@ def evaluate(
     conditions = _Conditions(source, share, network, examples, place, seed, trust)
     writes = folder is not None and rank == 0
     with alone_in(folder) if writes else contextlib.nullcontext():
-        with joined(rank, world_size, place), full_float32(), warnings.catch_warnings():
+        with (
+            joined(rank, world_size, place),
+            full_float32(),
+            warnings.catch_warnings(),
+            contextlib.ExitStack() as modes,
+        ):
+            for model in (tokenizer, prior, fixed):
+                if isinstance(model, nn.Module):  # a bundle's is in evaluation mode
+                    modes.enter_context(evaluating(model))
             # the kernel distance needs all features; their memory is what the user pays for it
             warnings.filterwarnings("ignore", message="Metric `.*` will save all extracted features")
             if kind == "prior":
@@ -296,7 +305,7 @@ def _prior(
         raise UserError("a prior that is no bundle does not say where the tokenizer of its codes is: give tokenizer")
     coding = _loaded(tokenizer, under)
     measured = measure_prior(
-        prior.to(under.device).eval(),
+        prior.to(under.device),
         coding,
         under.source,
         count,
@@ -317,7 +326,7 @@ def _prior(
 
 def _loaded(given: BundlePath | Tokenizer, under: _Conditions) -> Tokenizer:
     if isinstance(given, Tokenizer):
-        return given.to(under.device).eval()
+        return given.to(under.device)
     return load_tokenizer(given, under.device, trust=under.trust)
 
 
