@@ -1,26 +1,12 @@
 import itertools
-from pathlib import Path
 
 import pytest
 
 from vltok.errors import UserError
 from vltok.sequences.batches import CodeLoader
 from vltok.sequences.source import CodeSequences
-from vltok.sequences.stored import stored_sequences
 
-from .code_exports import export_codes, random_codes
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("codes")
-    export_codes(path, random_codes(97), shard_size=10)
-    return path
-
-
-@pytest.fixture(scope="module")
-def sequences(folder: Path) -> CodeSequences:
-    return stored_sequences(folder)
+from .code_exports import random_codes
 
 
 def labels(batches) -> list[int]:

@@ -13,18 +13,6 @@ from vltok.sequences.stored import stored_sequences
 from .code_exports import export_codes, random_codes
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("codes")
-    export_codes(path, random_codes(97), shard_size=10)
-    return path
-
-
-@pytest.fixture(scope="module")
-def sequences(folder: Path) -> CodeSequences:
-    return stored_sequences(folder)
-
-
 def test_samples_are_read_in_the_order_asked_for(sequences: CodeSequences) -> None:
     codes = random_codes(97)
     chosen = torch.randperm(97)[:40]
