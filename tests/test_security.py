@@ -35,7 +35,6 @@ ALLOWED = {
     ("vltok/__init__.py", "importlib.import_module"): "vltok's own modules",
     ("vltok/cli/main.py", "importlib.import_module"): "a verb, which is looked up first",
     ("vltok/verbs/ablating.py", "subprocess.Popen"): "this Python itself, without a shell",
-    ("vltok/io/bundles.py", "importlib.import_module"): "a registered component, or what the user trusts",
     ("vltok/io/recipe_names.py", "importlib.import_module"): "the user's own recipe; of bundles, registered components",
     ("vltok/verbs/resume_rules.py", "pydoc.locate"): "the recipe of the user's own run, whose classes fit builds",
 }

@@ -10,7 +10,6 @@ bundle/
 """
 
 import hashlib
-import importlib
 import importlib.metadata
 import json
 import os
@@ -232,12 +231,11 @@ def options_of_prior(place: str | os.PathLike, *, trust: bool = False) -> type[S
         UserError: As `load_prior`, but for what is wrong with the weights.
     """
     folder, content = read_bundle(place, "prior")
-    resolved, _ = _resolved(content, "prior", Prior, trust)
-    module, _, name = resolved["prior"]["class_path"].rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name).sampling
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"bundle '{folder}': {error}") from error
+    names, resolved, _ = _resolved(content, "prior", Prior, trust)
+    prior = names.classes.get(("prior",))
+    if not hasattr(prior, "sampling"):
+        raise UserError(f"bundle '{folder}': {resolved['prior']['class_path']} cannot be imported, or is no prior")
+    return prior.sampling
 
 
 def _load(
@@ -274,7 +272,7 @@ def _not_finite(model: nn.Module) -> str | None:
 
 def _build(name: str, content: Mapping[str, Any], kind: Kind, interface: type, trust: bool) -> nn.Module:
     """The model that a bundle describes, with any weights."""
-    resolved, classes = _resolved(content, kind, interface, trust)
+    _, resolved, classes = _resolved(content, kind, interface, trust)
     parser = recipe_parser(name)
     parser.add_subclass_arguments(interface, kind, required=True)
     # the weights drawn here are overwritten; the caller's draws stay the same
@@ -284,15 +282,17 @@ def _build(name: str, content: Mapping[str, Any], kind: Kind, interface: type, t
 
 def _resolved(
     content: Mapping[str, Any], kind: Kind, interface: type, trust: bool
-) -> tuple[dict[str, Any], set[type] | None]:
-    """What a bundle describes, with dotted paths for names, and the classes that it may name; any of them where None.
+) -> tuple[RecipeNames, dict[str, Any], set[type] | None]:
+    """What stands where in a bundle; what it describes, with dotted paths for names; the classes that it may name.
+
+    It may name any of them where these are None.
 
     A name that was taken since means what it meant when the bundle was written.
     """
     distributions = [required["distribution"] for required in content["requires"]]
     names = RecipeNames({kind: interface}, distributions, None if trust else registered)
     resolved = names.resolved({kind: content[kind]})
-    return resolved, None if trust else check(resolved)
+    return names, resolved, None if trust else check(resolved)
 
 
 def _without_downloads(tree: Any) -> Any:
