@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from torch.utils.tensorboard import SummaryWriter
 
 from vltok.cli.main import main
+from vltok.io.curve_files import CurveFile
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +58,12 @@ def test_a_timing_of_another_machine_is_left_out(project: Path, tmp_path: Path, 
 
 def write_run(folder: Path, logged: dict[str, list[float]]) -> Path:
     """What `vltok fit` leaves, as far as curves need it."""
-    (folder / "logs").mkdir(parents=True)
+    folder.mkdir()
     (folder / "config.yaml").write_text("{model: {init_args: {tokenizer: {class_path: dq-vae}}}}")
-    with SummaryWriter(folder / "logs") as writer:
-        for tag, values in logged.items():
-            for step, value in enumerate(values):
-                writer.add_scalar(tag, value, 50 * step)
+    file = CurveFile(folder / "metrics.csv")
+    for step in range(max(map(len, logged.values()))):
+        values = {tag: values[step] for tag, values in logged.items() if step < len(values)}
+        file.append({"step": 50 * step, **values})
     return folder
 
 
@@ -87,7 +87,11 @@ def test_a_run_without_curves_must_have_been_evaluated(tmp_path: Path, capsys: p
     run = write_run(tmp_path / "prior", {"loss": [4.0, 3.0]})
     assert main(["compare", str(run), "--out", str(tmp_path / "out")]) == 1
     line = capsys.readouterr().err
-    assert "it logged no curve" in line and "trainer.log_every_n_steps" in line and line.count("\n") == 1
+    assert (
+        "has nothing to compare: no code length" in line
+        and "trainer.log_every_n_steps" in line
+        and line.count("\n") == 1
+    )
     assert not (tmp_path / "out").exists()
 
 

@@ -26,6 +26,7 @@ def test_a_run_leaves_all_its_files(finished: tuple[Path, str]) -> None:
     assert {path.name for path in folder.iterdir()} == {
         "config.yaml",
         "logs",
+        "metrics.csv",
         "checkpoints",
         "bundle",
         "metrics.json",
@@ -170,7 +171,7 @@ def test_a_training_that_diverges_late_keeps_its_last_checkpoint(
     assert main(["fit", "--config", str(recipe), *arguments]) == 1
     line = one_line(capsys)
     assert "NaN or infinite at step 9 (not finite: gradient)" in line and "--resume --out run" in line
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "logs", "checkpoints"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "logs", "metrics.csv", "checkpoints"}
     state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert state["global_step"] == 8 and all(value.isfinite().all() for value in state["state_dict"].values())
     assert main(["fit", "--config", str(recipe), "--out", "run"]) == 1

@@ -63,7 +63,7 @@ def test_a_failure_after_the_first_checkpoint_keeps_the_new_run(
     assert _overwrite(recipe, run, *fail_at.format(10).split(" ", 1)) == 1
     line = one_line(capsys)
     assert "a callback of my own fails" in line and f"go on with 'vltok fit --resume --out {run}'" in line
-    assert {path.name for path in run.iterdir()} == {"config.yaml", "logs", "checkpoints"}
+    assert {path.name for path in run.iterdir()} == {"config.yaml", "logs", "metrics.csv", "checkpoints"}
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 8
 
 

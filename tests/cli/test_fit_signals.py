@@ -57,7 +57,7 @@ def test_a_signal_saves_at_the_end_of_the_step_and_says_how_to_go_on(
     assert main(["fit", "--config", str(recipe), "--out", "run", *length]) == 130
     assert "no bundle was written; go on with 'vltok fit --resume --out run'" in one_line(capsys)
     assert {number: signal.getsignal(number) for number in handlers} == handlers
-    assert {path.name for path in Path("run").iterdir()} == {"config.yaml", "logs", "checkpoints"}
+    assert {path.name for path in Path("run").iterdir()} == {"config.yaml", "logs", "metrics.csv", "checkpoints"}
     assert read_checkpoint(Path("run/checkpoints/last.ckpt"))["global_step"] == steps
     length = ["--trainer.max_steps", str(steps + 1), "--trainer.callbacks", "null"]
     assert main(["fit", "--resume", "--out", "run", *length]) == 0

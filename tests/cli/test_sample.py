@@ -80,6 +80,7 @@ def test_a_run_of_a_prior_leaves_all_its_files(project: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
         "config.yaml",
         "logs",
+        "metrics.csv",
         "checkpoints",
         "bundle",
         "metrics.json",

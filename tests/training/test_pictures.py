@@ -1,25 +1,22 @@
-"""Pictures for TensorBoard."""
+"""Pictures of a training, for its loggers."""
 
 import pytest
 import torch
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vltok.errors import UserError
+from vltok.figures.grids import reconstruction_grid
 from vltok.training import PictureLogger, TokenizerTraining
-from vltok.training.pictures import draw_rows
+from vltok.training.curves import CurveLogger
+from vltok.training.pictures import draw_coded
 
 
-def test_rows_show_input_reconstruction_coding_map_and_error_map(tokenizer, images):
-    picture = draw_rows(tokenizer, images[:3])
-    assert picture.shape == (3, 3 * 34 + 2, 4 * 34 + 2)
-    assert picture.min() >= 0 and picture.max() <= 1
-    torch.testing.assert_close(picture[:, 2:34, 2:34], (images[0] + 1) / 2)
-    reconstruction = tokenizer.decode(tokenizer.encode(images[2:3]))[0].clamp(-1, 1)
-    torch.testing.assert_close(picture[:, 70:102, 36:68], (reconstruction + 1) / 2)
-    # a row for each image, and four different pictures in it
-    tiles = picture[:, 2:34, :136].unfold(2, 32, 34)
-    assert all(not torch.equal(tiles[:, :, left], tiles[:, :, right]) for left in range(4) for right in range(left))
+def test_a_picture_shows_what_a_tokenizer_makes_of_images(tokenizer, images):
+    picture = draw_coded(tokenizer, images[:3])
+    codes = tokenizer.encode(images[:3])
+    assert picture == reconstruction_grid(images[:3], tokenizer.decode(codes), codes, tokenizer.spec)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -56,10 +53,53 @@ def test_drawing_leaves_the_training_as_it_is(fit, tokenizer, loader, tmp_path):
         assert torch.equal(value, weights[1][name]), name
 
 
-def test_other_loggers_get_none(fit, tokenizer, tmp_path):
-    logger = CSVLogger(tmp_path)
-    fit(TokenizerTraining(tokenizer), callbacks=[PictureLogger(every_n_steps=1)], logger=logger, max_steps=2)
-    assert not list(tmp_path.rglob("events*"))
+class Board(Logger):
+    """Shows pictures as Weights & Biases does."""
+
+    name, version = "board", "0"
+
+    def __init__(self):
+        super().__init__()
+        self.shown = []
+
+    def log_metrics(self, metrics, step=None): ...
+
+    def log_hyperparams(self, *args, **kwargs): ...
+
+    def log_image(self, key, images, step=None):
+        self.shown.append((key, [image.mode for image in images], step))
+
+
+class Plain(Logger):
+    """Knows figures alone."""
+
+    name, version = "plain", "0"
+
+    def log_metrics(self, metrics, step=None): ...
+
+    def log_hyperparams(self, *args, **kwargs): ...
+
+
+def test_every_logger_gets_the_pictures(fit, tokenizer, loader, tmp_path):
+    board, table = Board(), CSVLogger(tmp_path / "table", name="", version="")
+    fit(
+        TokenizerTraining(tokenizer),
+        validation=loader(),
+        callbacks=[PictureLogger(count=1, every_n_steps=2)],
+        logger=[board, table, Plain(), CurveLogger(tmp_path)],
+        max_steps=4,
+    )
+    assert board.shown == [
+        ("pictures/training", ["RGB"], 2),
+        ("pictures/training", ["RGB"], 4),
+        ("pictures/validation", ["RGB"], 4),
+    ]
+    for folder in (tmp_path / "table", tmp_path / "logs"):
+        names = sorted(path.name for path in (folder / "pictures").iterdir())
+        assert names == ["training-0000002.png", "training-0000004.png", "validation-0000004.png"]
+        with Image.open(folder / "pictures" / names[0]) as picture:
+            assert picture.mode == "RGB" and len(picture.getcolors(2**20)) > 100
+    assert {path.name for path in tmp_path.iterdir()} == {"table", "logs", "metrics.csv"}
 
 
 def test_numbers_below_one_are_errors():

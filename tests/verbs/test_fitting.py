@@ -11,7 +11,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import vltok
 from vltok.errors import UserError
+from vltok.evaluation.training_logs import TrainingLog
+from vltok.io.curve_files import read_rows
 from vltok.training.checkpoints import read_checkpoint
+from vltok.verbs.training_recipe import TrainingRecipe
 
 from ..cli.runs import RECIPE
 
@@ -94,8 +97,38 @@ def test_an_objective_of_one_s_own_gets_bundle_figures_and_checks(
     lines: list[str] = []
     longer = vltok.fit(out="run", resume=True, overrides={"trainer": {"max_steps": 3}}, progress=lines.append)
     assert longer.steps == 3 and any(line.startswith("written: run/bundle") for line in lines)
-    log = EventAccumulator("run/logs").Reload()  # a run of fewer steps than log_every_n_steps has curves all the same
+    # a run of fewer steps than log_every_n_steps has curves all the same, which go on
+    log = EventAccumulator("run/logs").Reload()
     assert [event.step for event in log.Scalars("error")] == [0, 1, 2]
+    assert [row["step"] for row in read_rows(Path("run/metrics.csv")) if "error" in row] == [0, 1, 2]
+
+
+def test_a_logger_by_its_short_name_writes_into_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    validated = {"trainer.check_val_every_n_epoch": None, "trainer.val_check_interval": 2}
+    run = vltok.fit(yaml.safe_load(RECIPE), out="run", overrides={"trainer.logger": "CSVLogger", **validated})
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+    written = run.folder / "logs" / "lightning_logs" / "version_0"
+    assert (written / "metrics.csv").is_file()
+    assert (written / "pictures" / "validation-0000002.png").is_file()
+    first = TrainingLog.read(run.folder)
+    assert first.length[0] == (0, 1) and first.validation["psnr"][0] == (1,)
+    # in config.yaml the place goes along with the folder, and needs no logger to go on
+    run.folder.rename("moved")
+    vltok.fit(out="moved", resume=True, overrides={"trainer.max_steps": 4, "trainer.logger": False})
+    second = TrainingLog.read(Path("moved"))
+    assert second.length[0] == (0, 1, 2, 3) and second.validation["psnr"][0] == (1, 3)
+    assert second.length[1][:2] == first.length[1]
+    assert vltok.compare(["moved"]).figures.keys() >= {"training_val_psnr", "training_val_length", "training_ratios"}
+
+
+def test_several_loggers_and_their_own_places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = {"class_path": "TensorBoardLogger", "init_args": {"save_dir": "board"}}
+    recipe = TrainingRecipe.of(yaml.safe_load(RECIPE), {"trainer.logger": ["CSVLogger", other], "out": "run"})
+    table, board = recipe.build().trainer["logger"]
+    assert (table.save_dir, board.save_dir) == ("run/logs", "board")
+    assert "save_dir: '{out}/logs'" in recipe.text(recipe.run_folder())
 
 
 def test_ctrl_c_saves_and_raises(recipe: dict[str, Any]) -> None:

@@ -1,17 +1,16 @@
-"""What a training run logged, step by step, read from its TensorBoard files."""
+"""What a training run logged, step by step."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
-from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
 from vltok.errors import UserError
 from vltok.io import yaml_text
+from vltok.io.curve_files import CURVES, STEP, read_rows
 
 #: Steps and values of a scalar.
 Curve = tuple[tuple[int, ...], tuple[float, ...]]
@@ -38,17 +37,12 @@ class TrainingLog:
 
     @classmethod
     def read(cls, run: Path) -> TrainingLog:
-        """Read the `logs/` and `config.yaml` of a run folder.
+        """Read the `metrics.csv` and `config.yaml` of a run folder; of version 0.1.0, what it logged to TensorBoard.
 
         Raises:
-            UserError: It has no logs.
+            UserError: They cannot be read.
         """
-        logs = run / "logs"
-        if not any(logs.glob("events.out.tfevents.*")):
-            raise UserError(f"'{run}' has no TensorBoard logs in {logs}: give run folders of 'vltok fit'")
-        events = EventAccumulator(str(logs), size_guidance={SCALARS: 0})
-        events.Reload()
-        curves = {tag: _curve(events.Scalars(tag)) for tag in events.Tags()[SCALARS]}
+        curves = _curves(run / CURVES) if (run / CURVES).is_file() else _tensorboard(run / "logs")
         factors = {tag: tag.removeprefix(_RATIO) for tag in curves if tag.startswith(_RATIO)}
         ratios = {int(factor): curves[tag] for tag, factor in factors.items() if factor.isdecimal()}
         validated = {"psnr": "val_psnr", "length": "val_code_length"}
@@ -63,12 +57,29 @@ class TrainingLog:
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is one that `vltok fit` has left."""
-    return (folder / "config.yaml").is_file() and (folder / "logs").is_dir()
+    return (folder / "config.yaml").is_file() and ((folder / CURVES).is_file() or (folder / "logs").is_dir())
 
 
-def _curve(events: list[Any]) -> Curve:
-    # a run that was resumed may have logged a step twice: the last one counts
-    by_step = {event.step: event.value for event in events}
+def _curves(path: Path) -> dict[str, Curve]:
+    found: dict[str, dict[int, float]] = {}
+    for row in read_rows(path):
+        for name in row.keys() - {STEP}:
+            # of a step that was logged twice the last one counts
+            found.setdefault(name, {})[row[STEP]] = row[name]
+    return {name: _sorted(by_step) for name, by_step in found.items()}
+
+
+def _tensorboard(logs: Path) -> dict[str, Curve]:
+    if not any(logs.glob("events.out.tfevents.*")):
+        return {}
+    # it need not be installed, and takes long to import
+    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
+    events = EventAccumulator(str(logs), size_guidance={SCALARS: 0}).Reload()
+    return {tag: _sorted({event.step: event.value for event in events.Scalars(tag)}) for tag in events.Tags()[SCALARS]}
+
+
+def _sorted(by_step: Mapping[int, float]) -> Curve:
     return tuple(sorted(by_step)), tuple(by_step[step] for step in sorted(by_step))
 
 

@@ -71,11 +71,11 @@ class RecipeParser(ArgumentParser):
         return dump(with_names(yaml.safe_load(super().dump(*args, **kwargs)), types_of(self)))
 
 
-def recipe_parser(prog: str, description: str | None = None) -> ArgumentParser:
+def recipe_parser(prog: str, description: str | None = None, kind: type[RecipeParser] = RecipeParser) -> ArgumentParser:
     """An empty parser that reads recipes, and whose dumps write registered names."""
     set_loader(MODE, _load, (yaml.YAMLError,))
     set_dumper(MODE, dump)
-    return RecipeParser(prog=prog, description=description, parser_mode=MODE, exit_on_error=False)
+    return kind(prog=prog, description=description, parser_mode=MODE, exit_on_error=False)
 
 
 def with_names(tree: Mapping[Any, Any], types: Mapping[str, Any]) -> dict[Any, Any]:

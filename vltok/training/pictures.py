@@ -1,32 +1,37 @@
-"""Pictures of a training, for TensorBoard."""
+"""Pictures of a training, for all loggers."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from PIL import Image
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from vltok.errors import UserError
-from vltok.figures.coding_maps import draw_coding_map, error_map
+from vltok.figures.grids import reconstruction_grid
+from vltok.files import written_whole
 from vltok.interfaces import Tokenizer
 from vltok.pictures.images import ImageBatch
+from vltok.training.curves import CurveLogger
 from vltok.training.objective import Objective
 
 
 class PictureLogger(Callback):
-    """Logs rows of input, reconstruction, coding map and error map to TensorBoard; other loggers get no pictures.
+    """Logs input, reconstruction, coding map and error map of some images.
 
     Of the first validation batch at each validation, as ``pictures/validation``, and of the training batch now and
-    then, as ``pictures/training``.
+    then, as ``pictures/training``. TensorBoard and Weights & Biases show them; of any other logger they are PNG files
+    in its own folder, or in the run's `logs/` where it has none.
 
     Args:
-        count: How many images are drawn, one a row.
+        count: How many images are drawn.
         every_n_steps: Steps between pictures of training images; null for none.
 
     Raises:
@@ -63,24 +68,44 @@ class PictureLogger(Callback):
             self._log(trainer, pl_module, batch, "pictures/validation")
 
     def _log(self, trainer: Trainer, module: LightningModule, batch: ImageBatch, name: str) -> None:
-        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        loggers = [logger for logger in trainer.loggers if not isinstance(logger, CurveLogger)]
         tokenizer = module.trained if isinstance(module, Objective) else None
         if not loggers or not trainer.is_global_zero or not isinstance(tokenizer, Tokenizer):
             return
         with trainer.precision_plugin.forward_context():
-            picture = draw_rows(tokenizer, batch.images[: self.count])
+            picture = draw_coded(tokenizer, batch.images[: self.count])
         for logger in loggers:
-            logger.experiment.add_image(name, picture.cpu(), trainer.global_step)
+            log_picture(logger, name, picture, trainer.global_step, Path(trainer.default_root_dir) / "logs")
 
 
 @torch.no_grad()
-def draw_rows(tokenizer: Tokenizer, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "3 _ _"]:
-    """A row for each image: input, reconstruction, coding map (where codes lie on a grid), error map; in [0, 1]."""
+def draw_coded(tokenizer: Tokenizer, images: Float[Tensor, "b 3 H W"]) -> Image.Image:
+    """The `reconstruction_grid` of images that a tokenizer codes."""
     codes = tokenizer.encode(images)
-    reconstructions = tokenizer.decode(codes).float().clamp(-1, 1)
-    columns = [images, reconstructions]
-    if tokenizer.spec.gridded:
-        columns.append(draw_coding_map(images, codes.require_grains(), tokenizer.spec))
-    columns.append(error_map(reconstructions, images))
-    tiles = torch.stack(columns, dim=1).flatten(0, 1)
-    return (make_grid(tiles, nrow=len(columns), padding=2, pad_value=1.0) + 1) / 2
+    return reconstruction_grid(images, tokenizer.decode(codes), codes, tokenizer.spec)
+
+
+@runtime_checkable
+class _ShowsImages(Protocol):
+    """A logger such as Lightning's for Weights & Biases."""
+
+    def log_image(self, key: str, images: list[Any], step: int | None = None) -> None: ...
+
+
+def log_picture(logger: Logger, name: str, picture: Image.Image, step: int, folder: Path) -> None:
+    """Give a picture to a logger.
+
+    Args:
+        logger: Which.
+        name: What the picture is called.
+        picture: The picture.
+        step: The training step that it shows.
+        folder: Where its file is written if the logger neither shows pictures nor has a folder.
+    """
+    if isinstance(logger, TensorBoardLogger):
+        logger.experiment.add_image(name, np.asarray(picture), step, dataformats="HWC")
+    elif isinstance(logger, _ShowsImages):
+        logger.log_image(key=name, images=[picture], step=step)
+    else:
+        with written_whole(Path(logger.log_dir or folder) / f"{name}-{step:07d}.png") as path:
+            picture.save(path)

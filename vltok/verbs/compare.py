@@ -67,8 +67,9 @@ def compare(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[st
     for run in runs:
         if str(run) in logs and logs[str(run)].empty and not (measured[run] / RECORD).is_file():
             raise UserError(
-                f"'{run}' has nothing to compare: it logged no curve (training logs every trainer.log_every_n_steps "
-                f"steps, by default 50), and has no {RECORD}, which vltok fit writes at its end and vltok evaluate"
+                f"'{run}' has nothing to compare: no code length, PSNR or budget loss was logged, as of a prior or "
+                f"before the first trainer.log_every_n_steps steps, and it has no {RECORD}, which vltok fit writes at "
+                "its end, and vltok evaluate"
             )
     kept = [place for run, place in measured.items() if str(run) not in logs or (place / RECORD).is_file()]
     comparison = Comparison(named(kept))
@@ -94,4 +95,4 @@ def compare(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[st
 
 def _measured(run: Path) -> Path:
     """The folder with the record of a run."""
-    return run / "evaluation" if is_run(run) and (run / "evaluation").is_dir() else run
+    return run / "evaluation" if is_run(run) and (run / "evaluation" / RECORD).is_file() else run

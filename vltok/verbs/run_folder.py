@@ -3,7 +3,8 @@
 ```
 runs/quickstart/
   config.yaml           the recipe with every default and override: 'vltok fit --config' reads it again
-  logs/                 TensorBoard
+  metrics.csv           what was logged while it trained, one column a figure
+  logs/                 what TensorBoard reads, or other loggers have written
   checkpoints/last.ckpt where --resume goes on, and beside it the checkpoint before it, in case that one is damaged
   bundle/               the trained tokenizer or prior, for vltok.load_tokenizer or vltok.load_prior
   metrics.json          what was measured at the end
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from vltok.errors import UserError
 from vltok.files import LOCK
+from vltok.io.curve_files import CURVES
 
 #: What 'vltok fit' takes besides the keys of a recipe.
 OPTIONS = {
@@ -66,6 +68,10 @@ class RunFolder:
     @property
     def metrics(self) -> Path:
         return self.path / "metrics.json"
+
+    @property
+    def curves(self) -> Path:
+        return self.path / CURVES
 
     @property
     def picture(self) -> Path:
@@ -182,4 +188,5 @@ class RunFolder:
 
     def _places(self) -> tuple[Path, ...]:
         logs = self.path / "logs"
-        return logs, self.checkpoints, self.bundle, self.config, self.metrics, self.picture, self.samples
+        files = (self.config, self.curves, self.metrics, self.picture, self.samples)
+        return (logs, self.checkpoints, self.bundle, *files)

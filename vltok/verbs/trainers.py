@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lightning.fabric.plugins import CheckpointIO
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from vltok.errors import UserError
@@ -16,20 +16,11 @@ from vltok.interfaces import Tokenizer
 from vltok.training import PictureLogger, PlainProgress
 from vltok.training.checkpoints import WholeCheckpoints
 from vltok.training.clusters import check_processes, cluster_plugins
+from vltok.training.curves import CurveLogger, CurvesOfShortRuns
 from vltok.training.last_checkpoint import LastCheckpoint
 from vltok.training.objective import Objective
 from vltok.training.strategies import check_strategy
 from vltok.verbs.training_recipe import Training
-
-
-class LogsOfShortRuns(Callback):
-    """Lets a run that is shorter than the steps between two entries of the log have ten of them all the same."""
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shorten the interval, where the whole run is within one."""
-        steps = trainer.estimated_stepping_batches
-        if steps < trainer.log_every_n_steps:
-            trainer.log_every_n_steps = max(int(steps) // 10, 1)
 
 
 def build_trainer(
@@ -57,7 +48,7 @@ def build_trainer(
         )
     callbacks = options["callbacks"] or []
     callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
-    callbacks.append(LogsOfShortRuns())
+    callbacks.append(CurvesOfShortRuns(given=options["log_every_n_steps"] is not None))
     if options["enable_checkpointing"] is not False:
         callbacks.append(last)
     tokenizes = isinstance(training.model, Objective) and isinstance(training.model.trained, Tokenizer)
@@ -68,8 +59,10 @@ def build_trainer(
         callbacks.append(PlainProgress(say=progress))
     elif not shown:
         options["enable_progress_bar"] = False
+    loggers = options["logger"] or []
     if options["logger"] in (None, True):
-        options["logger"] = TensorBoardLogger(folder, name="logs", version="")
+        loggers = [TensorBoardLogger(folder, name="logs", version="")]
+    loggers = [loggers] if isinstance(loggers, Logger) else list(loggers)
     if options["enable_model_summary"] is None:
         options["enable_model_summary"] = False
     plugins = options["plugins"] or []
@@ -78,6 +71,7 @@ def build_trainer(
         plugins.append(WholeCheckpoints())
     plugins += cluster_plugins(plugins)
     own = {"callbacks": callbacks, "plugins": plugins, "default_root_dir": folder}
+    own["logger"] = [*loggers, CurveLogger(folder)]
     try:
         trainer = Trainer(**{**options, **own})
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -11,11 +12,15 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
 
 from vltok.errors import UserError
 from vltok.io.recipe_files import BASE, find_recipe
-from vltok.io.recipes import instantiate, parse, parse_layers, recipe_parser
+from vltok.io.recipes import RecipeParser, instantiate, parse, parse_layers, recipe_parser
 from vltok.verbs.run_folder import OPTIONS, RunFolder
+
+#: Where loggers write, in recipes; a run folder that is moved has its logs with it.
+_LOGS = "{out}/logs"
 
 
 @dataclass(frozen=True)
@@ -99,13 +104,32 @@ class TrainingRecipe:
         Raises:
             UserError: A constructor refuses what it was given.
         """
-        built = instantiate(self.parser, self.config)
+        config, logs = self.config.clone(), str(self.run_folder().path / "logs")
+        loggers = config.trainer.logger
+        for logger in loggers if isinstance(loggers, list) else [loggers]:
+            if isinstance(logger, Namespace) and logger.get("init_args.save_dir") == _LOGS:
+                logger.init_args.save_dir = logs
+        built = instantiate(self.parser, config)
         return Training(built.model, built.data, dict(vars(built.trainer)))
+
+
+class _FitParser(RecipeParser):
+    """A parser in which a logger writes into the run folder, unless it is told another place."""
+
+    def add_class_arguments(self, component: type, *args: Any, skip: Iterable[str] | None = None, **kwargs: Any) -> Any:
+        taken = set(skip or ())
+        logs = inspect.isclass(component) and issubclass(component, Logger)
+        if logs and "save_dir" in inspect.signature(component).parameters:
+            self.add_argument("--save_dir", type=str, default=_LOGS, help="where it writes; {out} is the run folder")
+            taken.add("save_dir")
+        return super().add_class_arguments(component, *args, skip=taken, **kwargs)
 
 
 def fit_parser() -> ArgumentParser:
     """The parser of `vltok fit`, which is what a recipe may hold."""
-    parser = recipe_parser("vltok fit", "Train what a recipe describes. Every key of a recipe is an option, too.")
+    parser = recipe_parser(
+        "vltok fit", "Train what a recipe describes. Every key of a recipe is an option, too.", _FitParser
+    )
     parser.add_argument("--config", action="config", help=OPTIONS["--config"])
     # a key of recipe files alone: without a help text, no dump of the whole recipe has it
     parser.add_argument(f"--{BASE}", type=str | None, help=argparse.SUPPRESS)
