@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 
 from vltok.errors import UserError
 from vltok.interfaces import Tokenizer
-from vltok.io.recipes import instantiate, parse, parse_tree, read, recipe_parser
+from vltok.io.recipes import instantiate, parse, parse_layers, parse_tree, read, recipe_parser
 from vltok.tokenizers.encoders import PatchEncoder
 from vltok.tokenizers.gates import EntropyGate, FixedGate
 
@@ -274,3 +276,81 @@ def test_tabs_are_named(tmp_path):
     (tmp_path / "tab.yaml").write_text("model:\n\tclass_path: x\n")
     with pytest.raises(UserError, match=r"line 2, column 1: .*; indent with spaces, not tabs"):
         read(tmp_path / "tab.yaml")
+
+
+class Place:
+    """A class of parts with texts among its arguments."""
+
+    def __init__(self, root: str, names: str | list[str] = "", label: str | None = None, size: int = 1) -> None:
+        pass
+
+
+def _of_texts() -> ArgumentParser:
+    parser = recipe_parser("vltok fit")
+    parser.add_argument("--config", action="config")
+    parser.add_argument("--out", type=str)
+    parser.add_subclass_arguments(Place, "place", required=True)
+    return parser
+
+
+#: What YAML, or one of its versions, takes for something else than a text.
+STRANGE = (
+    *("12:00:00", "2:00:00:00", "1e5", "1e-4", "7e10", "no", "on", "2024", "0x10", "1_000", ".5", "~", "2024-01-31"),
+    *("007", "True", "a:b", "[a]", "{a}", "{a:1}", "'q'", "%", "*a"),
+)
+PLAIN = [text for text in STRANGE if text[0] not in "[{'%*"]
+
+
+@pytest.mark.parametrize("text", PLAIN)
+@pytest.mark.parametrize("key", ["root", "names", "label"])
+def test_a_text_in_a_recipe_needs_no_quotes(key: str, text: str, tmp_path: Path) -> None:
+    arguments = {"root": "x", key: text}
+    lines = "".join(f"    {name}: {value}\n" for name, value in arguments.items())
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"place:\n  class_path: {Place.__module__}.Place\n  init_args:\n{lines}")
+    wanted = None if (key, text) == ("label", "~") else text
+    assert parse(_of_texts(), ["--config", str(path)]).place.init_args[key] == wanted
+
+
+_TEXTS = st.sampled_from([*STRANGE, "null", "None", "a b", ": ", "- a", ""]) | st.text(max_size=10)
+
+
+@settings(max_examples=60, deadline=None)
+@given(_TEXTS)
+def test_the_config_of_a_run_reads_back_equal_whatever_texts_it_holds(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    parser = _of_texts()
+    place = {"class_path": f"{Place.__module__}.Place", "init_args": {"root": text, "names": [text]}}
+    parsed = parse_layers(parser, [{"out": text, "place": place}])
+    assert (parsed.out, parsed.place.init_args.root, parsed.place.init_args.names) == (text, text, [text])
+    path = tmp_path_factory.getbasetemp() / "config.yaml"
+    path.write_text(parser.dump(parsed), encoding="utf-8")
+    again = parse(parser, ["--config", str(path)])
+    assert again.place == parsed.place and again.out == text
+
+
+@settings(max_examples=60, deadline=None)
+@given(_TEXTS.filter(lambda text: "\0" not in text))
+def test_a_text_of_the_command_line_is_taken_as_it_is(text: str) -> None:
+    given_ = [f"--place={Place.__module__}.Place", f"--out={text}"]
+    if text not in ("null", "None"):  # no value
+        given_.append(f"--place.root={text}")
+    else:
+        given_.append("--place.root=x")
+    parsed = parse(_of_texts(), given_)
+    assert parsed.out == text and parsed.place.init_args.root in (text, "x")
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("1e5", "place.size must be int, not '100000.0': write 100000"),
+        ("1.5", "place.size must be int, not '1.5': write a whole number"),
+        ("no", "place.size must be int, not 'False'"),
+    ],
+)
+def test_a_number_of_another_type_is_refused_with_the_remedy(written: str, message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        parse(_of_texts(), [f"--place={Place.__module__}.Place", "--place.root=x", f"--place.size={written}"])
+    assert str(raised.value) == message

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vltok.cli.evaluate import evaluate_options
 from vltok.errors import UserError
 from vltok.evaluation.differences import differences
 from vltok.evaluation.records import Record
+from vltok.io import yaml_text
 from vltok.io.bundles import fingerprint, prior_fingerprint
 from vltok.verbs.run_folder import RunFolder
 
@@ -42,7 +41,7 @@ class RunEvaluation:
         metrics, config = self._folder / "metrics.json", self._folder / "config.yaml"
         if not (metrics.is_file() and config.is_file()):
             return False
-        found = yaml.safe_load(config.read_text(encoding="utf-8"))
+        found = yaml_text.load(config.read_text(encoding="utf-8"))
         # the run may have been moved
         places = {"out": None, self.kind: None}
         hashed = {"tokenizer": fingerprint, "prior": prior_fingerprint}[self.kind](self.run.bundle)
@@ -90,4 +89,4 @@ def plan_evaluation(
         text = evaluate_options(arguments).text()
     except UserError as error:
         raise UserError(f"evaluate: {error}") from error
-    return RunEvaluation(run, kind, tuple(arguments), yaml.safe_load(text))
+    return RunEvaluation(run, kind, tuple(arguments), yaml_text.load(text))

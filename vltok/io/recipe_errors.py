@@ -4,10 +4,11 @@ jsonargparse reports a tree, one level for each nested component, with every alt
 recipe at the end. Only the innermost line says what is wrong; the headings above it say where.
 """
 
+import contextlib
 import difflib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -201,7 +202,9 @@ class _Explanation:
         types = [_type_name(text.split(" ", 2)[2]) for text, _, _ in texts]
         given = next((value for _, _, value in texts if value), self.finding.given)
         nested = re.match(r"NestedArg\(key='.*?', val=(.*)\)$", given)
-        return f"{self.place} must be {' or '.join(types)}, not {_short(nested[1] if nested else repr(given))}"
+        given = nested[1] if nested else repr(given)
+        remedy = _remedy(types, given.strip("'"))
+        return f"{self.place} must be {' or '.join(types)}, not {_short(given)}{remedy}"
 
     @property
     def choices(self) -> str:
@@ -224,6 +227,14 @@ def _loaded(path: str) -> Any:
 
 def _type_name(text: str) -> str:
     return re.sub(r"<class '(?:[\w.]+\.)?(\w+)'>", r"\1", text).replace("typing.", "").replace("NoneType", "null")
+
+
+def _remedy(types: Sequence[str], given: str) -> str:
+    """What to write instead of a value of another type, where it can be known."""
+    if "int" in types:
+        with contextlib.suppress(ValueError):
+            return f": write {int(float(given))}" if float(given).is_integer() else ": write a whole number"
+    return f": write '{given}' in quotes" if "str" in types else ""
 
 
 def _short(value: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from vltok.io.yaml_text import Written
 from vltok.registry import components, kind_of, path_of, registrations
 
 #: The keys under which something stands, without `init_args`, which recipes may leave out.
@@ -42,6 +43,8 @@ class RecipeNames:
         self._load = load or _imported
         #: What each place holds so far, where it can be had.
         self.classes: dict[Place, Callable] = {}
+        #: What was found where a text is taken: it means itself, whatever YAML would make of it.
+        self.texts: set[str] = set()
 
     def resolved(self, tree: Mapping[Any, Any], above: Place = ()) -> dict[Any, Any]:
         """What a recipe says, with names replaced by dotted paths: every component is a mapping with a `class_path`.
@@ -74,7 +77,17 @@ class RecipeNames:
             self.classes.pop(place, None)
         elif self._takes_component(place):
             return self._path(value, place)
+        elif self.takes_text_alone(key):
+            self.texts.add(value)
         return value
+
+    def takes_text(self, key: str) -> bool:
+        """Whether the value at a key may be a text."""
+        return str in self._types(_place(key))
+
+    def takes_text_alone(self, key: str) -> bool:
+        """Whether the value at a key must be a text, or null."""
+        return set(self._types(_place(key))) - {types.NoneType} == {str}
 
     def named(self, tree: Any, place: Place = ()) -> Any:
         """What `resolved` gave, with names again wherever they can be read back."""
@@ -95,6 +108,8 @@ class RecipeNames:
         return any(map(_is_component, self._types(place)))
 
     def _resolved(self, value: Any, place: Place) -> Any:
+        if isinstance(value, Written):
+            value = value.text if self._means_text(value, place) else value.value
         if isinstance(value, Mapping):
             return self.resolved(value, place)
         if isinstance(value, list):
@@ -105,7 +120,15 @@ class RecipeNames:
             return self._path(value, place[:-1])
         if isinstance(value, str) and self._takes_component(place) and str not in self._types(place):
             return {"class_path": self._path(value, place)}
+        if isinstance(value, str) and str in self._types(place):
+            self.texts.add(value)
         return value
+
+    def _means_text(self, written: Written, place: Place) -> bool:
+        """Whether a value that was written without quotes stands where a text alone is taken; `~` is a home there."""
+        types_taken = set(self._types(place))
+        plain = str in types_taken and types_taken.isdisjoint((bool, int, float, Any, object))
+        return plain and (written.value is not None or (written.text == "~" and types.NoneType not in types_taken))
 
     def _path(self, text: str, place: Place) -> str:
         """The dotted path of the component that stands at a place."""

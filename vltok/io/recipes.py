@@ -4,7 +4,6 @@ The line between the two: this module turns names into dotted paths and back, bu
 is wrong with a recipe; what a recipe may hold is said by the signatures of the classes alone.
 """
 
-import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -13,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, set_dumper, set_loader
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_dumper, set_loader
 
 from vltok.errors import UserError
 from vltok.io import yaml_text
@@ -24,8 +23,9 @@ from vltok.io.recipe_names import RecipeNames, types_of
 #: jsonargparse's name for files in which components are written by their registered names.
 MODE = "vltok"
 _CONFIG = "--config"
-#: What the texts of the recipes that are being parsed mean: jsonargparse does not say where a text stands.
-_RECIPES: ContextVar[Mapping[str, dict]] = ContextVar("recipes", default=MappingProxyType({}))
+#: What the texts that are being parsed mean, recipes and those that mean themselves: jsonargparse, which would read
+#: each as YAML, does not say where a text stands.
+_MEANINGS: ContextVar[Mapping[str, dict | str]] = ContextVar("meanings", default=MappingProxyType({}))
 
 
 def read(path: str | Path) -> dict:
@@ -35,7 +35,7 @@ def read(path: str | Path) -> dict:
         UserError: No such file, not YAML, or not a mapping.
     """
     try:
-        tree = _plain(_text(path))
+        tree = _string_keys(yaml_text.load(_text(path)))
     except yaml.YAMLError as error:
         raise UserError(f"recipe '{path}' is not YAML: {yaml_text.problem_of(error)}") from error
     if not isinstance(tree, dict):
@@ -68,7 +68,7 @@ class RecipeParser(ArgumentParser):
     """A parser that reads recipes, and whose dumps write registered names, each where its type lets it be read back."""
 
     def dump(self, *args: Any, **kwargs: Any) -> str:
-        return dump(with_names(yaml.safe_load(super().dump(*args, **kwargs)), types_of(self)))
+        return dump(with_names(yaml_text.load(super().dump(*args, **kwargs)), types_of(self)))
 
 
 def recipe_parser(prog: str, description: str | None = None, kind: type[RecipeParser] = RecipeParser) -> ArgumentParser:
@@ -91,7 +91,7 @@ def with_names(tree: Mapping[Any, Any], types: Mapping[str, Any]) -> dict[Any, A
 
 def dump(tree: Mapping) -> str:
     """The YAML text of a recipe."""
-    return yaml.safe_dump(_integer_keys(tree), sort_keys=False, allow_unicode=True, width=120)
+    return yaml_text.dump(_integer_keys(tree))
 
 
 def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
@@ -145,8 +145,9 @@ def parse_tree(parser: ArgumentParser, tree: Mapping) -> Namespace:
     Raises:
         UserError: Anything that is wrong with it, in one line.
     """
-    resolved = RecipeNames(types_of(parser)).resolved(_string_keys(tree))
-    return _explained(parser, lambda: parser.parse_object(resolved))
+    names = RecipeNames(types_of(parser))
+    resolved = names.resolved(_string_keys(tree))
+    return _explained(parser, lambda: parser.parse_object(resolved), {text: text for text in names.texts})
 
 
 def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
@@ -193,52 +194,50 @@ def _written(tree: Mapping[str, Any]) -> str:
 def _parsed(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     """What arguments say; a recipe among them is a path, or what a file would hold."""
     names = RecipeNames(types_of(parser))
-    recipes: dict[str, dict] = {}
+    meanings: dict[str, dict | str] = {}
     translated: list[str] = []
     option = None
     for argument in arguments:
         if argument.startswith("--"):
             option, equals, value = argument.partition("=")
-            translated.append(f"{option}={_value(names, option, value, recipes)}" if equals else option)
+            translated.append(f"{option}={_value(names, option, value, meanings)}" if equals else option)
             option = None if equals else option
         else:
-            translated.append(argument if option is None else _value(names, option, argument, recipes))
+            translated.append(argument if option is None else _value(names, option, argument, meanings))
             option = None
-    token = _RECIPES.set(recipes)
-    try:
-        return _explained(parser, lambda: parser.parse_args(translated))
-    finally:
-        _RECIPES.reset(token)
+    meanings = {text: text for text in names.texts} | meanings
+    return _explained(parser, lambda: parser.parse_args(translated), meanings)
 
 
 def _load(text: str) -> Any:
-    if text in (recipes := _RECIPES.get()):
-        return recipes[text]
+    if text in (meanings := _MEANINGS.get()):
+        return meanings[text]
     # jsonargparse hands nested overrides on as Python literals, of which None alone is no YAML
-    return None if text.strip() == "None" else _plain(text)
+    return None if text.strip() == "None" else _string_keys(yaml_text.load(text))
 
 
 def _text(path: str | Path) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise UserError(f"recipe '{path}' cannot be read: {reason}") from error
 
 
-def _plain(text: str) -> Any:
-    return _string_keys(yaml_text.load(text, get_loader("yaml")))
-
-
-def _value(names: RecipeNames, option: str, value: str, recipes: dict[str, dict]) -> str:
-    """The value of an option, with names replaced by dotted paths; a recipe's content is put into `recipes`."""
+def _value(names: RecipeNames, option: str, value: str, meanings: dict[str, dict | str]) -> str:
+    """The value of an option, with names replaced by dotted paths; a recipe's content is put into `meanings`."""
     key = option.removeprefix("--")
     if option == _CONFIG:
         text = value if "\n" in value else _text(value)
-        recipes[text] = names.resolved(_plain(text))
+        meanings[text] = names.resolved(yaml_text.load_as_written(text))
+    elif names.takes_text_alone(key):
+        names.option(key, value)
     elif value.startswith(("{", "[")):
-        with contextlib.suppress(yaml.YAMLError):  # a text that begins so
-            return json.dumps(names.resolved({key: _plain(value)})[key])
+        try:
+            return json.dumps(names.resolved({key: yaml_text.load_as_written(value)})[key])
+        except yaml.YAMLError as error:
+            if not names.takes_text(key):  # which may begin so
+                raise UserError(f"{key}: '{value}' is not YAML: {yaml_text.problem_of(error)}") from error
     else:
         return names.option(key, value)
     return value
@@ -254,12 +253,18 @@ def _string_keys(tree: Any) -> Any:
 def _integer_keys(tree: Any) -> Any:
     """Keys as people write them."""
     if isinstance(tree, dict):
-        return {int(key) if str(key).isdigit() else key: _integer_keys(value) for key, value in tree.items()}
+        whole = {key: str(key).isdecimal() and str(int(key)) == str(key) for key in tree}
+        return {int(key) if whole[key] else key: _integer_keys(value) for key, value in tree.items()}
     return [_integer_keys(item) for item in tree] if isinstance(tree, list) else tree
 
 
-def _explained(parser: ArgumentParser, action: Callable[[], Namespace]) -> Namespace:
+def _explained(
+    parser: ArgumentParser, action: Callable[[], Namespace], meanings: Mapping[str, dict | str]
+) -> Namespace:
+    token = _MEANINGS.set(meanings)
     try:
         return action()
     except ArgumentError as error:
         raise UserError(explain(str(error), parser)) from error
+    finally:
+        _MEANINGS.reset(token)

@@ -25,13 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import yaml
-
 from vltok.errors import UserError, check_seed
 from vltok.evaluation.ablations import AblationResults, AblationRun, AblationTable
 from vltok.evaluation.differences import differences
 from vltok.evaluation.records import Record
 from vltok.files import check_folder
+from vltok.io import yaml_text
 from vltok.io.recipes import translate_arguments
 from vltok.verbs.counting import format_seconds
 from vltok.verbs.run_folder import RunFolder
@@ -211,7 +210,7 @@ def _planned(
         for seed in seeds:
             folder = RunFolder(out / row / f"seed-{seed}")
             parsed.config.seed_everything = seed
-            recipe = yaml.safe_load(parsed.text(folder))
+            recipe = yaml_text.load(parsed.text(folder))
             _check_same(folder, recipe)
             evaluation = None if table.evaluate is None else plan(table.evaluate, recipe, folder, parsed.config.trust)
             jobs.append(_Job(row, seed, folder, (*given, "--seed_everything", str(seed)), evaluation))
@@ -221,7 +220,7 @@ def _planned(
 def _check_same(folder: RunFolder, wanted: dict) -> None:
     if not folder.config.is_file():
         return
-    found = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    found = yaml_text.load(folder.config.read_text(encoding="utf-8"))
     different = differences({**found, "out": None}, {**wanted, "out": None})
     if different:
         key, (there, here) = next(iter(different.items()))

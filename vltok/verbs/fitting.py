@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import distributed, nn
@@ -21,6 +20,7 @@ from vltok.errors import UserError, check_seed
 from vltok.evaluation.records import Record
 from vltok.files import alone_in, written_whole
 from vltok.interfaces import Prior, Tokenizer
+from vltok.io import yaml_text
 from vltok.io.recipes import dump
 from vltok.processes import world
 from vltok.training.checkpoints import heal_checkpoint, require_fitting
@@ -175,7 +175,7 @@ def _fit(given: TrainingRecipe, progress: _Say | None, bar: bool, signals: StopS
         resumable = folder.resumable  # without a checkpoint, the figures and the bundle are all that comes of it
         if leads and resumable:
             folder.forget_replaced()
-        recipe, record = yaml.safe_load(text), None
+        recipe, record = yaml_text.load(text), None
         kept = measuring(folder) if resumable else keeping(folder, trainer, last, config.resume)
         with kept, failing_together(trainer):
             if isinstance(model, Objective):
@@ -233,9 +233,9 @@ def _resumed(given: str, folder: RunFolder) -> str:
         UserError: Something is given that would train something else.
     """
     text = folder.config.read_text(encoding="utf-8")
-    own = yaml.safe_load(TrainingRecipe.of(folder.config).text(folder))
-    recipe = resumed_recipe(own, yaml.safe_load(given))
-    return text if recipe == own else dump({**recipe, "out": yaml.safe_load(text)["out"]})
+    own = yaml_text.load(TrainingRecipe.of(folder.config).text(folder))
+    recipe = resumed_recipe(own, yaml_text.load(given))
+    return text if recipe == own else dump({**recipe, "out": yaml_text.load(text)["out"]})
 
 
 def _write_recipe(folder: RunFolder, text: str) -> None:

@@ -133,7 +133,7 @@ def fit_parser() -> ArgumentParser:
     parser.add_argument("--config", action="config", help=OPTIONS["--config"])
     # a key of recipe files alone: without a help text, no dump of the whole recipe has it
     parser.add_argument(f"--{BASE}", type=str | None, help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=str | None, help=OPTIONS["--out"])
+    parser.add_argument("--out", type=str, help=OPTIONS["--out"])
     for option in ("--resume", "--overwrite", "--trust"):
         parser.add_argument(option, action="store_true", help=OPTIONS[option])
     parser.add_argument("--seed_everything", type=int, default=0, help=OPTIONS["--seed_everything"])
