@@ -103,8 +103,8 @@ def test_samples_that_were_taken_are_not_decoded_again(
 ) -> None:
     data = WebDataset(write(12), val_shards=write(1, name="val"), size=8, batch_size=3, workers=0, shuffle_buffer=4)
     read = []
-    decode = streams_module.decode_sample
-    monkeypatch.setattr(streams_module, "decode_sample", lambda *which: read.append(which) or decode(*which))
+    decode = streams_module.decode
+    monkeypatch.setattr(streams_module, "decode", lambda *which: read.append(which) or decode(*which))
     resumed = data.train_dataloader()
     resumed.load_state_dict(resumed.state_dict() | {"batch": 3})
     assert len(list(resumed)) == 1 and len(read) == 3

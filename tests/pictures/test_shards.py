@@ -159,15 +159,17 @@ def test_labels_in_json_and_none(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    "member", [{"cls": b"-9223372036854775809"}, {"json": b'{"label": 1e3, "a": 9}'}, {"json": b'{"label": true}'}]
+    ("member", "message"),
+    [
+        ({"cls": b"-9223372036854775809"}, "more than 64 bits"),
+        ({"json": b'{"label": true}'}, "must be a whole number, not True"),
+        ({"json": b'{"label": 2.5}'}, "must be a whole number, not 2.5"),
+    ],
 )
-def test_only_whole_numbers_of_64_bits_are_labels(write: Write, member: dict[str, bytes]) -> None:
+def test_only_whole_numbers_of_64_bits_are_labels(write: Write, member: dict[str, bytes], message: str) -> None:
     data = images(write(4, change=lambda _, files: {"jpg": files["jpg"], **member}))
-    if "json" in member:
-        assert next(iter(data.export_dataloader())).labels is None
-    else:
-        with pytest.raises(UserError, match="more than 64 bits"):
-            list(data.export_dataloader())
+    with pytest.raises(UserError, match=message):
+        list(data.export_dataloader())
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -250,6 +252,7 @@ def test_missing_shards(tmp_path: Path, write: Write) -> None:
         images(str(tmp_path / "train-000.tar"), val_shards=str(tmp_path / "gone.tar"))
 
 
+@pytest.mark.filterwarnings("ignore:.*belongs to no picture")
 def test_shards_without_pictures(write: Write) -> None:
     data = images(write(3, change=lambda _, files: {"cls": files["cls"]}), val_shards=write(2, name="val"))
     with pytest.raises(UserError, match="holds a picture"):
@@ -290,3 +293,65 @@ def test_description_is_json(write: Write) -> None:
 def test_bad_arguments(write: Write, arguments: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         images(write(2), **arguments)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_keys_that_repeat_are_made_unique_by_their_shard(tmp_path: Path, write: Write, apart: bool) -> None:
+    def broken(index: int, files: dict) -> dict:
+        return files if index else files | {"jpg": b"broken"}
+
+    write(12, change=broken, name="train")
+    for number, name in enumerate(("a", "b", "c")):
+        place = tmp_path / name / "0.tar" if apart else tmp_path / f"same-{number}.tar"
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes((tmp_path / "train-000.tar").read_bytes())
+    data = images(str(tmp_path / ("[abc]/0.tar" if apart else "same-*.tar")))
+    with pytest.warns(UserWarning, match="skipped the corrupt picture"):
+        keys = keys_of(data.export_dataloader())
+    first = "a/0.tar" if apart else "same-0.tar"
+    assert len(set(keys)) == 33 and f"{first}/train/0001" in keys and len(data.skipped) == 3
+    held_out, trained = keys_of(data.val_dataloader()), keys_of(data.training_crops_dataloader())
+    assert set(held_out).isdisjoint(trained)
+    assert len({key.rpartition("/")[2] for key in held_out} & {key.rpartition("/")[2] for key in trained}) > 0
+    source = data.export_source("all")
+    assert len(set(source.keys())) == source.pictures == 36
+    assert sum(hasattr(each, "pixels") for each in source.read(range(36))) == 33
+
+
+def test_corrupt_pictures_of_one_key_are_counted_where_no_key_is_known(write: Write, tmp_path: Path) -> None:
+    write(4, change=lambda index, files: files if index else {"jpg": b""}, name="a")
+    for name in ("b-0.tar", "b-1.tar"):
+        (tmp_path / name).write_bytes((tmp_path / "a-000.tar").read_bytes())
+    data = images(f"pipe:cat {tmp_path}/b-{{0,1}}.tar", samples_per_epoch=8)
+    with pytest.warns(UserWarning, match=r"b-1\.tar/a/0000"):
+        assert len(keys_of(data.export_dataloader())) == 6
+    assert len(data.skipped) == 2
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_set_aside_is_told_once(write: Write, tmp_path: Path, workers: int) -> None:
+    def masked(index: int, files: dict) -> dict:
+        return {"mask.png": files["jpg"], **files}
+
+    pattern = write(6, 6, change=masked)
+    with pytest.warns(UserWarning, match=r"'train/0000\.mask\.png' of shard .* \(12 such members in all\)") as warned:
+        assert len(keys_of(images(pattern, workers=workers).export_dataloader())) == 12
+    assert len(warned) == 1
+    remote = images(f"pipe:cat {tmp_path}/train-{{000,001}}.tar", workers=workers, samples_per_epoch=8)
+    with pytest.warns(UserWarning, match=r"mask\.png' of shard 'pipe:.*stands beside 'train/0000\.jpg'") as warned:
+        assert len(keys_of(remote.export_dataloader())) == 12
+    assert len(warned) == 1
+
+
+def test_validation_shards_must_have_the_same_classes(write: Write, tmp_path: Path) -> None:
+    train = write(3)
+    (tmp_path / "classes.json").write_text('["ant", "bee", "cat"]')
+    other = tmp_path / "val"
+    other.mkdir()
+    (tmp_path / "train-000.tar").rename(other / "val-000.tar")
+    write(3)
+    (other / "classes.json").write_text('["ant", "cat"]')
+    with pytest.raises(UserError, match=r"data\.val_shards: .* class 1 is 'cat' here and 'bee' there"):
+        images(train, val_shards=str(other / "*.tar"))
+    (other / "classes.json").write_text('["ant", "bee", "cat"]')
+    assert images(train, val_shards=str(other / "*.tar")).classes == ["ant", "bee", "cat"]

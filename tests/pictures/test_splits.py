@@ -1,11 +1,13 @@
 """Splits by hash: stable, never empty, about as large as asked."""
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vltok.errors import UserError
-from vltok.pictures.splits import held_out_below, unit_hash
+from vltok.pictures.splits import held_out_below, key_bytes, unit_hash
 
 
 def test_hash_is_pinned() -> None:
@@ -42,3 +44,14 @@ def test_share_out_of_range(share: float) -> None:
 def test_one_picture_cannot_be_split() -> None:
     with pytest.raises(UserError, match="too few"):
         held_out_below([0.5], 0.05)
+
+
+@given(st.text())
+def test_hash_does_not_depend_on_the_normal_form_of_a_name(key: str) -> None:
+    assert unit_hash(unicodedata.normalize("NFD", key)) == unit_hash(unicodedata.normalize("NFC", key))
+    assert key_bytes(unicodedata.normalize("NFD", key)) == key_bytes(unicodedata.normalize("NFC", key))
+
+
+@given(st.binary(min_size=1))
+def test_names_of_any_bytes_have_a_hash(name: bytes) -> None:
+    assert 0 <= unit_hash(name.decode("utf-8", "surrogateescape")) < 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,6 +22,8 @@ from vltok.loading.skipping import Skipped, SkippedPictures
 from vltok.loading.workers import Failure, load, share, worker_loader
 from vltok.pictures.decoding import CorruptPicture
 from vltok.pictures.images import ImageBatch, Sample, collate
+from vltok.pictures.samples import Finding
+from vltok.pictures.splits import key_bytes
 from vltok.pictures.transforms import Crop, to_bytes_tensor
 from vltok.processes import world
 
@@ -31,10 +33,17 @@ REPLACEMENTS = 20
 
 @dataclass(frozen=True)
 class FilledPlace:
-    """What came of one place in a batch: a picture, unless there is none, and those that were skipped for it."""
+    """What came of one place in a batch: a picture, unless there is none, and what was met on the way.
+
+    Attributes:
+        sample: The picture.
+        skipped: Those that were skipped for it.
+        findings: What is odd in the shards that were read for it.
+    """
 
     sample: Sample | None
     skipped: tuple[Skipped, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,7 @@ class _Loaded:
 
     batch: ImageBatch | None
     skipped: tuple[Skipped, ...]
+    findings: tuple[Finding, ...]
 
     def pin_memory(self) -> _Loaded:
         return self if self.batch is None else replace(self, batch=self.batch.pin_memory())
@@ -74,8 +84,7 @@ class Pictures(ABC):
 
 def crop_generator(seed: int, purpose: str, epoch: int, key: str) -> random.Random:
     """The randomness of one crop: it depends on these alone, not on the order or the process that makes it."""
-    # a file's name need not be text in any encoding
-    return random.Random(f"{seed}/{purpose}/{epoch}/{key}".encode("utf-8", "surrogateescape"))
+    return random.Random(key_bytes(f"{seed}/{purpose}/{epoch}/{key}"))
 
 
 class Crops(Dataset[FilledPlace]):
@@ -185,6 +194,7 @@ class Loader:
         places: The crops to load, in order; None for a stream.
         training: Crops change from one epoch to the next, and batches are full. Otherwise each pass is the same.
         length: The number of batches of a stream, where it is known; that of training's always is.
+        tell: Is told what is odd in shards; what it raises ends the pass.
 
     Raises:
         UserError: There are too few training crops for a batch.
@@ -201,7 +211,9 @@ class Loader:
         places: Places | None = None,
         training: bool = False,
         length: int | None = None,
+        tell: Callable[[Finding], None] | None = None,
     ) -> None:
+        self._tell = tell
         if training and places is not None and len(places) < batch_size:
             raise UserError(
                 f"data.batch_size {batch_size} is more than the {len(places)} training crops that each process has in "
@@ -246,6 +258,8 @@ class Loader:
         empty = not taken
         for loaded in load(self._loader):
             self._skipped.add(loaded.skipped, self._total)
+            for finding in loaded.findings:
+                self._tell(finding)
             position.take()
             if loaded.batch is not None:
                 empty = False
@@ -285,4 +299,8 @@ def _collate(draws: Sequence[FilledPlace | Failure]) -> _Loaded | Failure:
             share(batch.images, batch.labels)
     except UserError as error:
         return Failure(str(error))
-    return _Loaded(batch, tuple(picture for draw in draws for picture in draw.skipped))
+    return _Loaded(
+        batch,
+        tuple(picture for draw in draws for picture in draw.skipped),
+        tuple(finding for draw in draws for finding in draw.findings),
+    )

@@ -1,10 +1,11 @@
-"""Images in tar shards, in WebDataset's layout."""
+"""Images in tar shards, in WebDataset's layout: `vltok.pictures.samples` says what a sample is."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import random
+import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -14,9 +15,12 @@ from vltok.loading.checks import check_at_least, check_loading, default_workers
 from vltok.loading.skipping import SkippedPictures
 from vltok.pictures.batches import Loader, Stream
 from vltok.pictures.images import ImageData
+from vltok.pictures.labels import class_names, same_classes
+from vltok.pictures.samples import Finding, FindingKind
+from vltok.pictures.shard_split import ShardIndex, ShardSplit
 from vltok.pictures.splits import held_out_below
 from vltok.pictures.streams import OrderedStream, SampleDecoder, TarPictures, TrainingStream
-from vltok.pictures.tars import ShardSplit, class_names, is_address, key_hashes, list_shards
+from vltok.pictures.tars import is_address, list_shards
 from vltok.pictures.transforms import CentreCrop, Crop, RandomCrop
 from vltok.processes import world
 
@@ -47,6 +51,9 @@ class WebDataset(ImageData):
         flip: Mirror half of the training crops left to right.
         max_corrupt: The share of pictures that may be corrupt: they are skipped, and named in a warning. In small
             sets up to three are borne (at most a quarter), unless it is 0.
+        max_bad_shards: The share of shards behind addresses that may be left out where reading them fails, again and
+            again; each is named in a warning.
+        picture: The ending of the pictures, such as `jpg` or `left.png`, where samples hold several.
         seed: Sets the crops and their order.
 
     Raises:
@@ -65,6 +72,8 @@ class WebDataset(ImageData):
         shuffle_buffer: int = 1000,
         flip: bool = True,
         max_corrupt: float = 0.01,
+        max_bad_shards: float = 0.0,
+        picture: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -73,6 +82,8 @@ class WebDataset(ImageData):
         check_at_least("shuffle_buffer", shuffle_buffer, 1)
         if samples_per_epoch is not None:
             check_at_least("samples_per_epoch", samples_per_epoch, batch_size)
+        if not 0 <= max_bad_shards <= 1:
+            raise UserError(f"data.max_bad_shards must lie between 0 and 1, not {max_bad_shards}")
         if val_shards is None and not 0 < val_share < 1:
             raise UserError(f"data.val_share must lie between 0 and 1, both excluded, not {val_share}")
         self.shards = shards
@@ -91,14 +102,17 @@ class WebDataset(ImageData):
         training = tuple(shard for shard in list_shards(shards, "data.shards") if shard not in set(held_out))
         if not training:
             raise UserError(f"data.shards '{shards}' names no shard but those of data.val_shards '{val_shards}'")
-        self._all = ShardSplit(training)
-        self._given = None if val_shards is None else ShardSplit(held_out)
-        self._hashes: dict[str, np.ndarray] = {}
-        self.classes = class_names(self._all.shards[0])
+        self._training, self._held_out = training, held_out
+        self._picture, self._max_bad_shards = picture, max_bad_shards
+        self._indices: dict[tuple[str, ...], ShardIndex] = {}
+        self._told: set[str | FindingKind] = set()
+        self.classes = class_names(training, "data.shards")
+        if held_out:
+            same_classes((shards, self.classes), (val_shards, class_names(held_out, "data.val_shards")))
 
     def train_dataloader(self) -> Loader:
         train, _ = self._split()
-        pictures = self.samples_per_epoch or self._count(train)
+        pictures = self.samples_per_epoch or _count(train)
         if pictures is None:
             raise UserError(
                 f"data.samples_per_epoch must be given for data.shards '{self.shards}', which are no local files: "
@@ -110,7 +124,7 @@ class WebDataset(ImageData):
                 f"data.batch_size {self.batch_size} (in each of {world()[1]} processes) is more than the {pictures} "
                 f"training pictures of data.shards '{self.shards}': lower it, or add pictures"
             )
-        decoder = SampleDecoder(RandomCrop(self.size, self.flip), 2 * self.size, self.seed, "train")
+        decoder = self._decoder(RandomCrop(self.size, self.flip), "train")
         stream = TrainingStream(decoder, train, batches, self.batch_size, self.shuffle_buffer)
         return self._loader(stream, batches, training=True)
 
@@ -125,18 +139,22 @@ class WebDataset(ImageData):
         return self._ordered(mixed, RandomCrop(self.size, self.flip), "measure", buffer=self.shuffle_buffer)
 
     def export_dataloader(self) -> Loader:
-        return self._ordered(self._all, CentreCrop(self.size), "export")
+        every = self._part(self._training).counted(self._index(self._training))
+        return self._ordered(every, CentreCrop(self.size), "export")
 
     def export_source(self, split: Literal["all", "train", "val"]) -> TarPictures:
-        part = self._all if split == "all" else self._split()[0 if split == "train" else 1]
-        if self._count(part) is None:
+        part = self._part(self._training) if split == "all" else self._split()[0 if split == "train" else 1]
+        shards = self._held_out if self._held_out and split == "val" else self._training
+        index = self._index(shards, costly=True)
+        if index is None:
             raise UserError(
                 "an export must know how many pictures there are, which takes local shards: "
                 "fetch those of data.shards (or data.val_shards) first"
             )
-        hashes = [self._hashes_of(shard) for shard in part.shards]
-        decoder = SampleDecoder(CentreCrop(self.size), 2 * self.size, self.seed, "export")
-        return TarPictures(decoder, part, hashes, self._skipped, f"centre {self.size}")
+        part = part.counted(index)
+        _count(part)
+        decoder = self._decoder(CentreCrop(self.size), "export")
+        return TarPictures(decoder, part, index, self._skipped, f"centre {self.size}")
 
     @property
     def skipped(self) -> list[str]:
@@ -144,11 +162,11 @@ class WebDataset(ImageData):
 
     def description(self) -> dict[str, Any]:
         how = "the last shards" if self._held_out_shards() else "pictures by hash of the key"
-        counted = all(shard in self._hashes for shard in self._all.shards)
+        index = self._indices.get(self._training)
         return {
             "kind": "webdataset",
             "shards": self.shards,
-            "pictures": self._count(self._all) if counted else None,
+            "pictures": None if index is None else sum(map(len, index.hashes.values())),
             "classes": None if self.classes is None else len(self.classes),
             "split": {"held_out": self.val_shards or f"{how}, {self.val_share:g}"},
             "size": self.size,
@@ -160,54 +178,81 @@ class WebDataset(ImageData):
 
     def _held_out_shards(self) -> int:
         """How many whole shards are held out."""
-        return int(self.val_share * len(self._all.shards) + 1e-9)
+        return int(self.val_share * len(self._training) + 1e-9)
 
     def _split(self) -> tuple[ShardSplit, ShardSplit]:
         """The training and the held-out pictures."""
-        if self._given is not None:
-            return self._all, self._given
-        shards = self._all.shards
+        shards = self._training
         last = self._held_out_shards()
+        index = self._index(shards)
+        if self._held_out:
+            held_out = self._part(self._held_out).counted(self._index(self._held_out))
+            return self._part(shards).counted(index), held_out
         if last and last < len(shards):
-            return ShardSplit(shards[:-last]), ShardSplit(shards[-last:])
-        below = self.val_share
-        if not any(map(is_address, shards)):
-            below = held_out_below(np.concatenate([self._hashes_of(shard) for shard in shards]), self.val_share)
-        return ShardSplit(shards, above=below), ShardSplit(shards, up_to=below)
+            parts = self._part(shards[:-last]), self._part(shards[-last:])
+        else:
+            below = self.val_share
+            index = self._index(shards, costly=True)
+            if index is not None:
+                below = held_out_below(np.concatenate(list(index.hashes.values())), self.val_share)
+            parts = self._part(shards, above=below), self._part(shards, up_to=below)
+        return parts[0].counted(index), parts[1].counted(index)
 
-    def _hashes_of(self, shard: str) -> np.ndarray:
-        if shard not in self._hashes:
-            self._hashes[shard] = key_hashes(shard)
-        return self._hashes[shard]
+    def _part(self, shards: tuple[str, ...], **interval: float) -> ShardSplit:
+        return ShardSplit(shards, picture=self._picture, bears=self._max_bad_shards > 0, **interval)
 
-    def _count(self, part: ShardSplit) -> int | None:
-        """How many pictures it has; None where shards are not local."""
-        if any(map(is_address, part.shards)):
+    def _index(self, shards: tuple[str, ...], costly: bool = False) -> ShardIndex | None:
+        """The keys in local shards; None for others, and where the user says how many there are."""
+        if any(map(is_address, shards)) or not (costly or self.samples_per_epoch is None):
             return None
-        count = sum(part.count(self._hashes_of(shard)) for shard in part.shards)
-        if count == 0:
-            raise UserError(f"no sample of shard '{part.shards[0]}' (or those after it) holds a picture: pack others")
-        return count
+        if shards not in self._indices:
+            self._indices[shards] = ShardIndex.of(shards, self._picture)
+        return self._indices[shards]
 
-    def _count_unless_costly(self, part: ShardSplit) -> int | None:
-        return self._count(part) if self.samples_per_epoch is None else None
+    def _decoder(self, crop: Crop, purpose: str) -> SampleDecoder:
+        return SampleDecoder(crop, 2 * self.size, self.seed, purpose, self.classes)
 
     def _ordered(self, part: ShardSplit, crop: Crop, purpose: str, split: bool = False, buffer: int = 0) -> Loader:
         rank, processes = world() if split else (0, 1)
-        count = self._count_unless_costly(part)
+        count = _count(part) if self.samples_per_epoch is None else None
         length = None if count is None else math.ceil(math.ceil(count / processes) / self.batch_size)
-        decoder = SampleDecoder(crop, 2 * self.size, self.seed, purpose)
-        return self._loader(OrderedStream(decoder, part, rank, processes, self.batch_size, buffer), length)
+        stream = OrderedStream(self._decoder(crop, purpose), part, rank, processes, self.batch_size, buffer)
+        return self._loader(stream, length)
 
     def _loader(self, stream: Stream, length: int | None, training: bool = False) -> Loader:
-        parts = [self._all] if self._given is None else [self._all, self._given]
-        counts = [self._count_unless_costly(part) for part in parts]
+        indices = [self._index(shards) for shards in (self._training, self._held_out) if shards]
+        pictures = [0 if index is None else sum(map(len, index.hashes.values())) for index in indices]
         return Loader(
             stream,
             self._skipped,
-            total=(self.samples_per_epoch or _UNKNOWN_TOTAL) if None in counts else sum(counts),
+            total=(self.samples_per_epoch or _UNKNOWN_TOTAL) if None in indices else sum(pictures),
             batch_size=self.batch_size,
             workers=self.workers,
             training=training,
             length=length,
+            tell=self._tell,
         )
+
+    def _tell(self, finding: Finding) -> None:
+        """Warn of each kind of finding once, and of each shard that is left out, unless these are too many."""
+        unreadable = finding.kind is FindingKind.UNREADABLE
+        which = finding.shard if unreadable else finding.kind
+        if which in self._told:
+            return
+        self._told.add(which)
+        bad, shards = sum(isinstance(each, str) for each in self._told), len(self._training) + len(self._held_out)
+        if unreadable and bad > self._max_bad_shards * shards:
+            raise UserError(
+                f"{bad} or more of {shards} shards are unreadable, which is past data.max_bad_shards "
+                f"{self._max_bad_shards:g}; {finding.text}"
+            )
+        warnings.warn(f"left out: {finding.text}" if unreadable else finding.text, stacklevel=2)
+
+
+def _count(part: ShardSplit) -> int | None:
+    """How many pictures it has; None where that is not known."""
+    if part.pictures is None:
+        return None
+    if not sum(part.pictures):
+        raise UserError(f"no sample of shard '{part.shards[0]}' (or those after it) holds a picture: pack others")
+    return sum(part.pictures)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Iterable
 
 from vltok.errors import UserError
 
 
+def key_bytes(key: str) -> bytes:
+    """A key as what follows from it is to be computed: the same for a file and its copy by way of a Mac.
+
+    File systems store accented letters as one character or as two (Unicode's NFC and NFD), and names that are no text.
+    """
+    return unicodedata.normalize("NFC", key).encode("utf-8", "surrogateescape")
+
+
 def unit_hash(key: str) -> float:
     """A number in [0, 1) that the key alone decides, spread evenly over keys."""
-    return int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()[:6], "big") / 2**48
+    return int.from_bytes(hashlib.sha256(key_bytes(key)).digest()[:6], "big") / 2**48
 
 
 def held_out_below(hashes: Iterable[float], share: float) -> float:

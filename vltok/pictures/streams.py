@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import random
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,11 @@ from vltok.errors import UserError
 from vltok.loading.skipping import Skipped, SkippedPictures
 from vltok.loading.workers import Failure
 from vltok.pictures.batches import REPLACEMENTS, FilledPlace, Stream, crop_generator
-from vltok.pictures.decoding import CorruptPicture
+from vltok.pictures.decoding import CorruptPicture, decode
 from vltok.pictures.images import ExportSource, Sample
-from vltok.pictures.tars import ShardSplit, decode_sample, label_of
+from vltok.pictures.labels import label_of
+from vltok.pictures.samples import Finding, FindingKind, TarSample, refuse_losses
+from vltok.pictures.shard_split import ShardIndex, ShardSplit
 from vltok.pictures.transforms import Crop, to_bytes_tensor
 from vltok.processes import world
 
@@ -33,21 +35,45 @@ class SampleDecoder:
         least_side: The picture's sides may be decoded as small as this.
         seed: Sets the random crops.
         purpose: What the crops are for: crops for different purposes differ.
+        classes: The names of the classes, where they have any.
     """
 
     crop: Crop
     least_side: int
     seed: int
     purpose: str
+    classes: Sequence[str] | None
 
-    def __call__(self, sample: dict, epoch: int) -> FilledPlace:
-        key = sample["__key__"]
+    def __call__(self, sample: TarSample, epoch: int) -> FilledPlace:
         try:
-            image = decode_sample(sample, self.least_side)
+            image = decode(sample.picture, self.least_side)
         except CorruptPicture as error:
-            return FilledPlace(None, (Skipped(key, str(error)),))
-        pixels = to_bytes_tensor(self.crop(image, crop_generator(self.seed, self.purpose, epoch, key)))
-        return FilledPlace(Sample(key, pixels, label_of(sample)))
+            return FilledPlace(None, (Skipped(sample.unique, str(error)),))
+        pixels = to_bytes_tensor(self.crop(image, crop_generator(self.seed, self.purpose, epoch, sample.key)))
+        return FilledPlace(Sample(sample.key, pixels, label_of(sample, self.classes)))
+
+
+class _Findings:
+    """What is odd in the shards that a worker reads, until a place in a batch takes it to the main process."""
+
+    def __init__(self) -> None:
+        self._told: set[object] = set()
+        self._waiting: list[Finding] = []
+
+    def tell(self, finding: Finding) -> None:
+        """Keep one of each kind, and all shards that are left out."""
+        unreadable = finding.kind is FindingKind.UNREADABLE
+        if not unreadable:
+            refuse_losses(finding)
+        which = finding.shard if unreadable else finding.kind
+        if which not in self._told:
+            self._told.add(which)
+            self._waiting.append(finding)
+
+    def take(self) -> tuple[Finding, ...]:
+        """What has come since the last call."""
+        taken, self._waiting = tuple(self._waiting), []
+        return taken
 
 
 class TrainingStream(Stream):
@@ -76,6 +102,7 @@ class TrainingStream(Stream):
         self.rank, self.processes = world()  # asked here, for a worker may not know
         self._epoch = 0
         self._taken = 0
+        self._findings = _Findings()
 
     @property
     def order(self) -> dict[str, int]:
@@ -136,10 +163,10 @@ class TrainingStream(Stream):
         good = [draw for draw in draws if draw.sample is not None]
         skipped = tuple(picture for draw in draws for picture in draw.skipped)
         good += [FilledPlace(None)] * (self.batch_size - len(good))
-        yield dataclasses.replace(good[0], skipped=skipped)
+        yield dataclasses.replace(good[0], skipped=skipped, findings=self._findings.take())
         yield from good[1:]
 
-    def _samples(self, reader: int, readers: int) -> Iterator[dict]:
+    def _samples(self, reader: int, readers: int) -> Iterator[TarSample]:
         """Endless passes over a reader's shards, which are others each time."""
         for turn in itertools.count():
             name = f"{self.decoder.seed}/{self._epoch}/{turn}"
@@ -147,7 +174,7 @@ class TrainingStream(Stream):
             empty = True
             # where the pictures of its own shards all belong to another part, it reads the rest too
             for some in (shards[reader::readers], shards):
-                for sample in _shuffled(self.part.samples(some), self.buffer, f"{name}/{reader}"):
+                for sample in _shuffled(self.part.samples(some, self._findings.tell), self.buffer, f"{name}/{reader}"):
                     empty = False
                     yield sample
                 if not empty:
@@ -159,11 +186,11 @@ class TrainingStream(Stream):
 class _Ahead:
     """Samples that can be looked at before their turn."""
 
-    def __init__(self, samples: Iterator[dict]) -> None:
+    def __init__(self, samples: Iterator[TarSample]) -> None:
         self._samples = samples
-        self._waiting: deque[dict] = deque()
+        self._waiting: deque[TarSample] = deque()
 
-    def take(self, count: int) -> Iterator[dict]:
+    def take(self, count: int) -> Iterator[TarSample]:
         """The next ones."""
         for _ in range(count):
             yield self._waiting.popleft() if self._waiting else next(self._samples)
@@ -172,7 +199,7 @@ class _Ahead:
         """Leave out the next ones."""
         deque(self.take(count), maxlen=0)
 
-    def ahead(self, count: int) -> Iterator[dict]:
+    def ahead(self, count: int) -> Iterator[TarSample]:
         """The next ones, which are still to come."""
         for place in range(count):
             if place == len(self._waiting):
@@ -212,15 +239,19 @@ class OrderedStream(Stream):
 
     def __iter__(self) -> Iterator[FilledPlace | Failure]:
         worker, workers = _worker()
+        findings = _Findings()
         try:
-            samples = _shuffled(self.part.samples(self.part.shards), self.buffer, str(self.decoder.seed))
+            samples = self.part.samples(self.part.shards, findings.tell)
+            samples = _shuffled(samples, self.buffer, str(self.decoder.seed))
             for index, sample in enumerate(self._share(samples)):
                 if index // self.batch_size % workers == worker:
-                    yield self.decoder(sample, 0)
+                    yield dataclasses.replace(self.decoder(sample, 0), findings=findings.take())
+            if last := findings.take():
+                yield FilledPlace(None, findings=last)
         except UserError as error:
             yield Failure(str(error))
 
-    def _share(self, samples: Iterator[dict]) -> Iterator[dict]:
+    def _share(self, samples: Iterator[TarSample]) -> Iterator[TarSample]:
         """This process's samples: as many as any other's, for which the last one may stand in several."""
         while dealt := list(itertools.islice(samples, self.processes)):
             yield dealt[min(self.rank, len(dealt) - 1)]
@@ -231,8 +262,8 @@ class TarPictures(ExportSource):
 
     Args:
         decoder: Makes the crops.
-        part: The pictures.
-        hashes: The hashes of all keys of each shard.
+        part: The pictures, which are counted.
+        index: The keys of all pictures in the shards.
         skipped: Counts the pictures that cannot be read.
         described: What the crops follow from.
     """
@@ -241,12 +272,12 @@ class TarPictures(ExportSource):
         self,
         decoder: SampleDecoder,
         part: ShardSplit,
-        hashes: list[np.ndarray],
+        index: ShardIndex,
         skipped: SkippedPictures,
         described: str,
     ) -> None:
-        self._decoder, self._part, self._hashes = decoder, part, hashes
-        self._ends = np.cumsum([part.count(each) for each in hashes]).tolist()
+        self._decoder, self._part, self._index = decoder, part, index
+        self._ends = np.cumsum(part.pictures).tolist()
         self._skipped, self._described = skipped, described
 
     @property
@@ -262,7 +293,8 @@ class TarPictures(ExportSource):
         return f"{self._described} {self._part.above} {self._part.up_to}"
 
     def keys(self) -> Iterator[str]:
-        return (repr(float(place)) for each in self._hashes for place in each)  # their hashes serve as well
+        # their hashes serve as well
+        return (repr(float(place)) for shard in self._part.shards for place in self._index.hashes[shard])
 
     def read(self, places: Iterable[int]) -> Iterator[Sample | Skipped]:
         wanted = iter(places)
@@ -287,7 +319,7 @@ def _worker() -> tuple[int, int]:
     return (0, 1) if worker is None else (worker.id, worker.num_workers)
 
 
-def _shuffled(samples: Iterable[dict], buffer: int, seed: str) -> Iterator[dict]:
+def _shuffled(samples: Iterable[TarSample], buffer: int, seed: str) -> Iterator[TarSample]:
     if buffer <= 1:
         return iter(samples)
     return iter(webdataset.shuffle(buffer, initial=buffer, rng=random.Random(seed))(iter(samples)))

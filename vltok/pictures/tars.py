@@ -1,33 +1,39 @@
-"""Reading tar shards in WebDataset's layout: files that share a name up to the first dot are one sample."""
+"""Reading tar shards, which lie on this machine or behind an address."""
 
 from __future__ import annotations
 
+import bz2
+import contextlib
 import glob
-import json
-import os
+import gzip
+import io
+import itertools
+import lzma
 import re
 import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import braceexpand
-import numpy as np
-import webdataset
-from jaxtyping import Float
-from PIL import Image
+from webdataset.gopen import Pipe, gopen
 
-from vltok.codes import LARGEST_LABEL
 from vltok.errors import UserError
-from vltok.pictures.decoding import EXTENSIONS, decode
-from vltok.pictures.splits import unit_hash
+from vltok.pictures.samples import Finding, Member, TarSample, refuse_losses, samples_of
 
-#: The file beside shards that lists the names of their classes.
-CLASSES_FILE = "classes.json"
-
-_PICTURES = frozenset(extension.removeprefix(".") for extension in EXTENSIONS)
-_CUT = "it was cut short: the mark at the end of a tar file is missing"
 _ADDRESS = re.compile(r"pipe:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_CUT = "it was cut short: the mark at the end of a tar file is missing"
+_BROKEN = "a header in it is broken"
+_JOINED = "more tar files follow its end, which 'tar -A' joins, but 'cat' does not: take them apart"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+#: Seconds before a shard behind an address is asked for again.
+_WAITS = (1.0, 4.0, 16.0)
+
+
+class UnreadableShard(UserError):
+    """A shard that cannot be read to its end."""
 
 
 def list_shards(pattern: str, key: str) -> list[str]:
@@ -66,136 +72,174 @@ def is_address(shard: str) -> bool:
     return _ADDRESS.match(shard) is not None
 
 
-def class_names(shard: str) -> list[str] | None:
-    """The names of the classes, from `classes.json` beside a local shard; None where there is none.
+def read_samples(
+    shard: str, tell: Callable[[Finding], None] = refuse_losses, picture: str | None = None
+) -> Iterator[TarSample]:
+    """The samples of a shard, in order; one behind an address is asked for again a few times where reading it fails.
+
+    Args:
+        shard: A path or an address.
+        tell: Is told what is odd: see `samples_of`.
+        picture: The ending of the pictures, where samples hold several.
 
     Raises:
-        UserError: The file is no list of names.
+        UnreadableShard: It is no tar file, or only part of one, or its address does not answer.
+        UserError: What `tell` raises.
     """
-    path = Path(shard).parent / CLASSES_FILE
-    if is_address(shard) or not path.is_file():
-        return None
-    try:
-        names = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no JSON ({error}): remove it, or pack the shards again") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{path} must hold a list of names, one for each class: remove it, or pack the shards again")
-    return names
+    given = 0
+    for wait in itertools.chain(_WAITS if is_address(shard) else (), [None]):
+        try:
+            for sample in itertools.islice(samples_of(shard, members_of(shard), tell, picture), given, None):
+                given += 1
+                yield sample
+            return
+        except UnreadableShard:
+            if wait is None:
+                raise
+            time.sleep(wait)
 
 
-def key_hashes(shard: str) -> Float[np.ndarray, " n"]:
-    """The hash of each picture's key in a local shard; reads the headers alone.
+def read_headers(
+    shard: str, tell: Callable[[Finding], None] = refuse_losses, picture: str | None = None
+) -> Iterator[TarSample]:
+    """The samples of a local shard without their contents, which takes a fraction of the time.
 
     Raises:
-        UserError: It is no tar file, or only part of one.
+        UnreadableShard: It is no tar file, or only part of one.
+        UserError: What `tell` raises.
     """
-    hashes = []
-    last = None
-    try:
-        with tarfile.open(shard) as tar:
-            for member in tar:
-                key, extension = webdataset.tariterators.base_plus_ext(member.name)
-                if member.isreg() and key is not None and key != last and _is_picture(extension.lower()):
-                    hashes.append(unit_hash(key))
-                    last = key
+    return samples_of(shard, members_of(shard, headers=True), tell, picture)
+
+
+def members_of(shard: str, headers: bool = False) -> Iterator[Member]:
+    """The members of a shard, from its start to its end, whether or not it is compressed.
+
+    Args:
+        shard: A path or an address.
+        headers: Whether the contents are not needed.
+
+    Raises:
+        UnreadableShard: It is no tar file, or only part of one, or its address does not answer.
+    """
+    with _explained(shard), _opened(shard) as file:
+        # what lies on a disk can be leapt over
+        seeks = headers and isinstance(file, io.BufferedReader) and file.seekable()
+        tail = _Tail(file)
+        with tarfile.open(fileobj=file if seeks else tail, mode="r:" if seeks else "r|") as tar:
+            for header in tar:
+                link = header.issym() or header.islnk()
+                if header.isreg() or link:
+                    yield Member(header.name, bytes if headers else _reader(shard, tar, header), link)
                 tar.members = []  # or it keeps every header
-    except (OSError, tarfile.TarError, EOFError) as error:
-        raise _unreadable(shard, error) from error
-    if not _ends_whole(shard):
-        raise _unreadable(shard, EOFError(_CUT))
-    return np.array(hashes, dtype=np.float64)
+            if seeks:
+                file.seek(tar.offset)
+            _check_end(tail.rest(0 if seeks else tar.offset))
 
 
-@dataclass(frozen=True)
-class ShardSplit:
-    """Some of the pictures of some shards: those whose keys' hashes lie in an interval.
+def _reader(shard: str, tar: tarfile.TarFile, header: tarfile.TarInfo) -> Callable[[], bytes]:
+    def read() -> bytes:
+        with _explained(shard), tar.extractfile(header) as file:
+            content = file.read()
+            if len(content) != header.size:
+                raise EOFError(_CUT)
+        return content
 
-    Attributes:
-        shards: The shards.
-        above: The hashes start above this.
-        up_to: The largest hash.
-    """
-
-    shards: tuple[str, ...]
-    above: float = -1.0
-    up_to: float = 1.0
-
-    def count(self, hashes: Float[np.ndarray, " n"]) -> int:
-        """How many of these hashes belong to it."""
-        return int(((hashes > self.above) & (hashes <= self.up_to)).sum())
-
-    def samples(self, shards: tuple[str, ...]) -> Iterator[dict]:
-        """The samples of some of the shards that belong to it, encoded, in the order in which they are stored.
-
-        Raises:
-            UserError: A shard cannot be read.
-        """
-        for shard in shards:
-            try:
-                for sample in webdataset.tariterators.tarfile_samples([{"url": shard}]):
-                    if any(map(_is_picture, sample)) and self.above < unit_hash(sample["__key__"]) <= self.up_to:
-                        yield sample
-                if not is_address(shard) and not _ends_whole(shard):
-                    raise EOFError(_CUT)
-            except Exception as error:  # a broken file, or whatever the other end of an address does
-                raise _unreadable(shard, error) from error
+    return read
 
 
-def decode_sample(sample: dict, least_side: int) -> Image.Image:
-    """The picture of a sample as RGB.
-
-    Raises:
-        CorruptPicture: It cannot be read.
-    """
-    return decode(next(sample[name] for name in sample if _is_picture(name)), least_side)
-
-
-def label_of(sample: dict) -> int | None:
-    """The class of a sample: the number in `.cls`, or a whole number under `label` in `.json`; None without.
-
-    Raises:
-        UserError: `.cls` holds no number, `.json` is none, or the number has more than 64 bits.
-    """
-    label = None
+@contextlib.contextmanager
+def _explained(shard: str) -> Iterator[None]:
+    """Say of an error which shard cannot be read."""
     try:
-        if "cls" in sample:
-            label = int(sample["cls"])
-        elif "json" in sample:
-            record = json.loads(sample["json"])
-            label = record.get("label") if isinstance(record, dict) else None
-    except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"sample {sample['__key__']} of shard '{sample['__url__']}' has no readable label ({error}): "
-            "'.cls' must hold a whole number, '.json' valid JSON"
+        yield
+    except (OSError, ValueError, EOFError, tarfile.TarError, lzma.LZMAError, zlib.error) as error:
+        reason = str(error.args[0]) if error.args else type(error).__name__
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        raise UnreadableShard(
+            f"shard '{shard}' cannot be read ({reason}): fetch or pack it again, or leave it out of the pattern"
         ) from error
-    if not isinstance(label, int) or isinstance(label, bool):
-        return None
-    if abs(label) > LARGEST_LABEL:
-        raise UserError(
-            f"sample {sample['__key__']} of shard '{sample['__url__']}' has a label of more than 64 bits: number the "
-            "classes from 0 on"
-        )
-    return label
 
 
-def _is_picture(extension: str) -> bool:
-    return extension.rpartition(".")[2] in _PICTURES
+@contextlib.contextmanager
+def _opened(shard: str) -> Iterator[io.BufferedIOBase]:
+    """The bytes of the tar file in a shard, uncompressed."""
+    if not is_address(shard):
+        with open(shard, "rb") as file:
+            yield _uncompressed(file)
+        return
+    stream = gopen(shard)
+    try:
+        yield _uncompressed(io.BufferedReader(_Raw(stream)))
+    except BaseException:
+        if isinstance(stream, Pipe):
+            stream.proc.kill()  # nobody wants the rest: it is no failure that it cannot be written
+            stream.proc.wait()
+        raise
+    stream.close()  # raises what the program at the other end of a pipe says of itself
 
 
-def _ends_whole(shard: str) -> bool:
-    """Whether a tar file has its end; tarfile takes one that was cut between two files for whole."""
-    with open(shard, "rb") as file:
-        start = file.read(tarfile.BLOCKSIZE)
-        if start[257:262] != b"ustar":  # compressed, where a cut is an error of its own
-            return True
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - 2 * tarfile.BLOCKSIZE, 0))
-        return size % tarfile.BLOCKSIZE == 0 and not any(file.read())
+def _uncompressed(file: io.BufferedReader) -> io.BufferedIOBase:
+    start = file.peek(len(_ZSTD))
+    if start.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=file)
+    if start.startswith(b"BZh"):
+        return bz2.BZ2File(file)
+    if start.startswith(b"\xfd7zXZ"):
+        return lzma.LZMAFile(file)
+    if start.startswith(_ZSTD):
+        raise ValueError("it is compressed by zstd: give it as 'pipe:zstd -dc FILE', or pack it without")
+    return file
 
 
-def _unreadable(shard: str, error: Exception) -> UserError:
-    reason = str(error.args[0]) if error.args else type(error).__name__
-    return UserError(
-        f"shard '{shard}' cannot be read ({reason}): fetch or pack it again, or leave it out of the pattern"
-    )
+class _Raw(io.RawIOBase):
+    """What `gopen` opens, as a file of Python's."""
+
+    def __init__(self, stream: IO[bytes] | Pipe) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class _Tail:
+    """A file that is read from start to end, of which the last piece read can be seen once more."""
+
+    def __init__(self, file: io.BufferedIOBase) -> None:
+        self._file = file
+        self._piece, self._end = b"", 0
+
+    def read(self, size: int) -> bytes:
+        piece = self._file.read(size)
+        if piece:
+            self._piece, self._end = piece, self._end + len(piece)
+        return piece
+
+    def rest(self, start: int) -> Iterator[bytes]:
+        """The bytes from a place on, which the last piece read holds, unless nothing was read."""
+        yield self._piece[max(start - self._end + len(self._piece), 0) :] if start < self._end else b""
+        while piece := self._file.read(tarfile.RECORDSIZE):
+            yield piece
+
+
+def _check_end(rest: Iterator[bytes]) -> None:
+    """See that a tar file ends where its members do: tarfile takes a cut or a broken header for an end.
+
+    Raises:
+        EOFError: It does not.
+    """
+    mark = b""
+    for piece in rest:
+        whole = len(mark) >= tarfile.BLOCKSIZE
+        mark += b"" if whole else piece[: tarfile.BLOCKSIZE - len(mark)]
+        if any(piece[place + 257 : place + 262] == b"ustar" for place in range(0, len(piece), tarfile.BLOCKSIZE)):
+            raise EOFError(_JOINED if whole or not any(mark) else _BROKEN)
+    if len(mark) < tarfile.BLOCKSIZE:
+        raise EOFError(_CUT)
+    if any(mark):
+        raise EOFError(_BROKEN)

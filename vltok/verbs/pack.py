@@ -24,7 +24,7 @@ from vltok.files import alone_in, check_folder
 from vltok.loading.skipping import Skipped, SkippedPictures
 from vltok.pictures.decoding import CorruptPicture, decode
 from vltok.pictures.folder import class_of, classes_of, list_pictures
-from vltok.pictures.tars import CLASSES_FILE, class_names
+from vltok.pictures.labels import CLASSES_FILE, read_class_names
 
 _DEFAULT_NAME = "shard-%06d.tar"
 _UNFINISHED, _WHOLE, _PLAN = ".packing", ".packed", "plan.json"
@@ -212,7 +212,7 @@ def _shards_there(pattern: Path) -> list[Path]:
 def _classes(paths: Sequence[str], folder: Path) -> list[str] | None:
     """The names of the classes; those that shards beside these use already keep their numbers."""
     classes = classes_of(paths)
-    earlier = class_names(str(folder / "_"))
+    earlier = read_class_names(folder)
     if classes is None or earlier is None:
         return classes
     others = sorted(set(classes) - set(earlier))

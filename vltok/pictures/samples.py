@@ -1,0 +1,245 @@
+"""What a sample of a tar shard is: which members belong together, which is the picture, which tell its class."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from vltok.errors import UserError
+from vltok.pictures.decoding import EXTENSIONS
+
+_PICTURES = frozenset(extension.removeprefix(".") for extension in EXTENSIONS)
+_LABELS = frozenset({"cls", "json"})
+#: Members that webdataset keeps for itself.
+_OWN = re.compile(r"__[^/]*__/")
+#: Folders that tools leave behind which know nothing of a Mac's attributes, or of extended headers.
+_LEFT_BEHIND = re.compile(r"__MACOSX|PaxHeaders?(\.\d+)?")
+
+
+class FindingKind(Enum):
+    """What may be odd about the members of a shard, and whether a picture or a label would be lost by going on."""
+
+    TWICE = "two members have one name"
+    SEVERAL = "a sample has several pictures or labels"
+    APART = "members of a sample do not stand together"
+    LINK = "a picture is only a link"
+    UNREADABLE = "a shard cannot be read to its end"
+    SET_ASIDE = "a picture stands beside another one of its sample"
+    NO_PICTURE = "a sample has no picture"
+
+    @property
+    def loses(self) -> bool:
+        """Whether it is an error."""
+        return self not in (FindingKind.SET_ASIDE, FindingKind.NO_PICTURE)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something odd in a shard.
+
+    Attributes:
+        kind: What it is.
+        shard: The shard.
+        member: The member that shows it.
+        text: One clause that names both, and the remedy.
+    """
+
+    kind: FindingKind
+    shard: str
+    member: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member of a shard.
+
+    Attributes:
+        name: Its path.
+        read: Reads its content, which must be done before the next member is asked for.
+        link: Whether it is a link to another member or file, rather than a file.
+    """
+
+    name: str
+    read: Callable[[], bytes] = bytes
+    link: bool = False
+
+
+@dataclass(frozen=True)
+class TarSample:
+    """A picture in a shard, and what tells its class.
+
+    Attributes:
+        shard: The shard.
+        key: What the names of its members have in common.
+        name: The name of the picture's member.
+        picture: The encoded picture; empty where headers alone are read.
+        cls: What its `.cls` holds, or None where there is none.
+        json: What its `.json` holds, or None.
+        unique: What no picture of another shard is called; empty where that was not asked.
+    """
+
+    shard: str
+    key: str
+    name: str
+    picture: bytes = field(repr=False)
+    cls: bytes | None = None
+    json: bytes | None = field(default=None, repr=False)
+    unique: str = ""
+
+
+def refuse_losses(finding: Finding) -> None:
+    """Raise what would lose a picture or a label, and let the rest pass.
+
+    Raises:
+        UserError: The finding would.
+    """
+    if finding.kind.loses:
+        raise UserError(finding.text)
+
+
+def samples_of(
+    shard: str,
+    members: Iterable[Member],
+    tell: Callable[[Finding], None] = refuse_losses,
+    picture: str | None = None,
+) -> Iterator[TarSample]:
+    """The samples of a shard. Everything that reads shards of pictures goes by this rule:
+
+    * Members whose folders and names up to the first dot of the name are the same (their key) are one sample, as
+      webdataset writes them. They stand one after another.
+    * Members and folders whose names start with a dot do not exist, nor do those in `__name__/`,
+      `__MACOSX/` or `PaxHeader/`.
+    * The picture is the member whose ending is a picture's, in small letters or capitals. Where there are several, it
+      is the one whose name has a single dot (`a.jpg` beside `a.seg.png`), which is told; else `picture` says which.
+    * The label is in the `.cls` or `.json` that is named as the picture is (`a.v2.cls` beside `a.v2.jpg`), else in the
+      one that is named by the key (`a.cls`), else in the only `.cls`.
+    * What would lose a picture or a label is told as such: two pictures of which neither comes first, two members of
+      one name, a member apart from the others of its sample, a picture that is but a link.
+
+    Args:
+        shard: What the shard is called.
+        members: Its members, in order; headers alone do, where only the keys are of interest.
+        tell: Is told what is odd. It raises what shall end the reading; where it does not, the first of several counts.
+        picture: The ending of the pictures (`jpg`, `left.png`), where samples hold several. None: as above.
+    """
+    ended: set[str] = set()
+    key, group = None, _Group(shard, "")
+    for member in members:
+        split = split_name(member.name)
+        if split is None:
+            continue
+        of, ending = split
+        if of != key:
+            if key is not None:
+                yield from group.sample(tell, picture)
+                if group.counts:
+                    ended.add(key)
+            key, group = of, _Group(shard, of)
+        if ending.rpartition(".")[2] not in _PICTURES | _LABELS:
+            group.others.append(member.name)
+            continue
+        if not group.counts:
+            group.counts = True
+            if key in ended:
+                tell(
+                    _finding(
+                        FindingKind.APART,
+                        shard,
+                        member.name,
+                        f"comes after other samples, although its sample '{key}' (a name up to its first dot) has "
+                        "ended: let the members of a sample stand together (tar --sort=name), and give each picture a "
+                        "key of its own",
+                    )
+                )
+        group.add(member, ending, tell)
+    if key is not None:
+        yield from group.sample(tell, picture)
+
+
+def split_name(name: str) -> tuple[str, str] | None:
+    """The key of a member and its ending in small letters; None for one that does not exist to vltok."""
+    *folders, base = name.split("/")
+    stem, dot, ending = base.partition(".")
+    hidden = any(folder.startswith(".") and folder not in (".", "..") for folder in folders)
+    if not stem or not dot or hidden or any(map(_LEFT_BEHIND.fullmatch, folders)) or _OWN.match(name):
+        return None
+    return "/".join([*folders, stem]), ending.lower()
+
+
+class _Group:
+    """The pictures and labels of one sample, by ending."""
+
+    def __init__(self, shard: str, key: str) -> None:
+        self._shard, self._key = shard, key
+        #: Whether it has a picture or a label, or the link to one.
+        self.counts = False
+        #: Members that are neither.
+        self.others: list[str] = []
+        self._names: dict[str, str] = {}
+        self._contents: dict[str, bytes] = {}
+
+    def add(self, member: Member, ending: str, tell: Callable[[Finding], None]) -> None:
+        if ending in self._names:
+            first = self._names[ending]
+            what = "stands there twice" if first == member.name else f"and '{first}' differ in capitals alone"
+            self._tell(tell, FindingKind.TWICE, member.name, f"{what}: give each picture a name of its own")
+        elif member.link:
+            text = "is a link, without a content of its own: pack the files themselves (tar -h --hard-dereference)"
+            self._tell(tell, FindingKind.LINK, member.name, text)
+        else:
+            self._names[ending] = member.name
+            self._contents[ending] = member.read()
+
+    def sample(self, tell: Callable[[Finding], None], picture: str | None) -> Iterator[TarSample]:
+        chosen = self._picture(tell, None if picture is None else picture.removeprefix(".").lower())
+        if chosen is None:
+            text = "belongs to no picture, and is left out"
+            for name in [*self._names.values(), *self.others][:1]:
+                self._tell(tell, FindingKind.NO_PICTURE, name, text)
+            return
+        before = chosen.rpartition(".")[0]
+        cls, record = self._label(tell, before, "cls"), self._label(tell, before, "json")
+        yield TarSample(self._shard, self._key, self._names[chosen], self._contents[chosen], cls, record)
+
+    def _picture(self, tell: Callable[[Finding], None], wanted: str | None) -> str | None:
+        pictures = [ending for ending in self._names if ending.rpartition(".")[2] in _PICTURES]
+        if wanted is not None:
+            return wanted if wanted in pictures else None
+        plain = [ending for ending in pictures if "." not in ending]
+        first = plain or pictures
+        if len(first) > 1:
+            numbered = any(part.isdigit() for part in first[0].split("."))
+            remedy = "" if numbered else f", or say which ending is the picture's (--data.picture {first[0]})"
+            self._tell(
+                tell,
+                FindingKind.SEVERAL,
+                self._names[first[1]],
+                f"is a second picture of sample '{self._key}' (a name up to its first dot), beside "
+                f"'{self._names[first[0]]}': rename them, such as 'img_1.jpg' for 'img.1.jpg'{remedy}",
+            )
+        elif len(pictures) > 1:
+            other = next(ending for ending in pictures if ending != first[0])
+            text = f"stands beside '{self._names[first[0]]}', which is taken for the picture of the sample"
+            self._tell(tell, FindingKind.SET_ASIDE, self._names[other], text)
+        return first[0] if first else None
+
+    def _label(self, tell: Callable[[Finding], None], before: str, kind: str) -> bytes | None:
+        """The content of the member that may tell the class; `before` stands before the picture's last ending."""
+        there = [ending for ending in self._names if ending.rpartition(".")[2] == kind]
+        named = [ending for ending in (f"{before}.{kind}" if before else kind, kind) if ending in there]
+        if not named and kind == "cls":
+            named = there
+            if len(there) > 1:
+                text = f"and '{self._names[there[0]]}' are labels of one picture: name one as the picture"
+                self._tell(tell, FindingKind.SEVERAL, self._names[there[1]], text)
+        return self._contents[named[0]] if named else None
+
+    def _tell(self, tell: Callable[[Finding], None], kind: FindingKind, member: str, text: str) -> None:
+        tell(_finding(kind, self._shard, member, text))
+
+
+def _finding(kind: FindingKind, shard: str, member: str, text: str) -> Finding:
+    return Finding(kind, shard, member, f"'{member}' of shard '{shard}' {text}")
