@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -61,13 +62,13 @@ def write_bundle(path: Path, seed: int = 0, config: dict = CONFIG) -> Tokenizer:
     return tokenizer
 
 
-def write_prior(path: Path, config: dict, tokenizer: str) -> None:
+def write_prior(path: Path, config: dict, tokenizer: str, class_names: Sequence[str] | None = None) -> None:
     """A prior that nothing has trained, as a bundle; `tokenizer` is the fingerprint of the one beside it."""
     parser = recipe_parser("test")
     parser.add_subclass_arguments(Prior, "prior", required=True)
     torch.manual_seed(0)
     prior = instantiate(parser, parse_tree(parser, {"prior": config})).prior
-    save_prior(prior, config, path, tokenizer, ["../tokenizer"])
+    save_prior(prior, config, path, tokenizer, ["../tokenizer"], class_names=class_names)
 
 
 def write_pictures(root: Path, count: int) -> None:

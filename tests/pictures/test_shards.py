@@ -351,7 +351,7 @@ def test_validation_shards_must_have_the_same_classes(write: Write, tmp_path: Pa
     (tmp_path / "train-000.tar").rename(other / "val-000.tar")
     write(3)
     (other / "classes.json").write_text('["ant", "cat"]')
-    with pytest.raises(UserError, match=r"data\.val_shards: .* class 1 is 'cat' here and 'bee' there"):
+    with pytest.raises(UserError, match=r"data\.val_shards: .* number 1 is 'cat' here and 'bee' there"):
         images(train, val_shards=str(other / "*.tar"))
     (other / "classes.json").write_text('["ant", "bee", "cat"]')
     assert images(train, val_shards=str(other / "*.tar")).classes == ["ant", "bee", "cat"]

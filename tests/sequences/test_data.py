@@ -90,3 +90,10 @@ def test_validation_codes_of_another_tokenizer_are_refused(folder: Path, tmp_pat
     export_codes(tmp_path, random_codes(11), tokenizer="5" * 64)
     with pytest.raises(UserError, match="not of one tokenizer"):
         CodeData(str(folder), validation=str(tmp_path), batch_size=3).val_dataloader()
+
+
+def test_validation_codes_of_other_classes_are_refused(tmp_path: Path) -> None:
+    for name, classes in (("train", 2), ("val", 5)):
+        export_codes(tmp_path / name, random_codes(5), classes=classes)
+    with pytest.raises(UserError, match=r"data\.validation: .* number 2 is 'class 2' here and none there"):
+        _ = CodeData(str(tmp_path / "train"), str(tmp_path / "val")).held_out

@@ -1,11 +1,15 @@
 """`vltok.evaluate` and `vltok.compare` as a notebook calls them; `vltok evaluate` tests what they measure."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import vltok
+from tests.cli.exports import PRIOR, write_bundle, write_prior
 from vltok.errors import UserError
+from vltok.io.bundles import fingerprint
+from vltok.pictures.folder import Folder
 from vltok.pictures.photos import Photos
 from vltok.tokenizers.decoders import PixelShuffleDecoder
 from vltok.tokenizers.dqvae import DQVAE
@@ -61,3 +65,12 @@ def test_a_folder_is_written_where_one_is_given(data: Photos, tmp_path: Path) ->
 def test_what_does_not_go_together(data: Photos) -> None:
     with pytest.raises(UserError, match="say what is measured"):
         vltok.evaluate(data=data)
+
+
+def test_a_prior_is_not_measured_on_other_classes(tree: Callable[..., Path], tmp_path: Path) -> None:
+    write_bundle(tmp_path / "tokenizer")
+    config = {**PRIOR, "init_args": {**PRIOR["init_args"], "classes": 3}}
+    write_prior(tmp_path / "prior", config, fingerprint(tmp_path / "tokenizer"), ["class0", "class2", "class1"])
+    pictures = Folder(str(tree()), size=16, batch_size=4, workers=0)
+    with pytest.raises(UserError, match=r"--data: .* number 1 is 'class1' here and 'class2' there"):
+        vltok.evaluate(prior=tmp_path / "prior", data=pictures, device="cpu")

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.cli.exports import PRIOR, write_bundle, write_prior
 from vltok.errors import UserError
@@ -54,9 +56,36 @@ def test_labels_are_taken_in_turn() -> None:
         choose_labels("1", None, 3)
 
 
+def test_names_with_commas_digits_accents_and_of_two_classes() -> None:
+    names = ["salt, pepper", "salt", "10", "crane", "cafe\u0301", "crane", "2"]
+    assert choose_labels("salt, salt, pepper,caf\u00e9,10", 7, 4, names).tolist() == [1, 0, 4, 2]
+    assert choose_labels(["salt, pepper", 2, "2", "0"], 7, 4, names).tolist() == [0, 2, 6, 0]
+    with pytest.raises(UserError, match=r"--labels: 'crane' is the name of the classes 3 and 5: give one of these"):
+        choose_labels("salt,crane", 7, 1, names)
+
+
+@given(st.lists(st.text(st.sampled_from("a, b1é"), min_size=1, max_size=4).filter(str.strip), max_size=5, unique=True))
+def test_every_name_alone_is_its_class(names: list[str]) -> None:
+    names = list(dict.fromkeys(name.strip() for name in names))
+    for number, name in enumerate(names):
+        assert choose_labels(name, len(names), 1, names).tolist() == [number]
+        assert choose_labels([name], len(names), 1, names).tolist() == [number]
+
+
 def test_labels_are_named() -> None:
     names = ["cat", "fruit"]
     assert torch.equal(choose_labels("fruit, 0", 2, 3, names), torch.tensor([1, 0, 1]))
     assert torch.equal(choose_labels(["cat", 1], 2, 2, names), torch.tensor([0, 1]))
     with pytest.raises(UserError, match=r"names of classes or numbers from 0 to 1, .* not 'fruits'; did you mean 'fr"):
         choose_labels("fruits", 2, 1, names)
+
+
+def test_a_folder_of_samples_names_their_classes(bundles: Path, tmp_path: Path) -> None:
+    config = {**PRIOR, "init_args": {**PRIOR["init_args"], "classes": 2}}
+    (tmp_path / "tokenizer").symlink_to(bundles / "tokenizer")
+    names = ["salt, pepper", b"caf\xe9".decode("utf-8", "surrogateescape")]
+    write_prior(tmp_path / "prior", config, fingerprint(bundles / "tokenizer"), names)
+    found = sample(tmp_path / "prior", 2, tmp_path / "out", labels=[names[1], "salt, pepper"], coding_maps=False)
+    assert found.manifest.classes == tuple(names) and found.manifest.labelled
+    samples = found.manifest.read_samples(tmp_path / "out" / "codes", found.manifest.shards[0])
+    assert [each.label for each in samples] == [1, 0]

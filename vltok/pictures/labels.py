@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vltok.codes import LARGEST_LABEL
 from vltok.errors import UserError
+from vltok.loading.classes import same_classes
 from vltok.pictures.samples import TarSample
 from vltok.pictures.tars import is_address
 
@@ -29,7 +30,8 @@ def class_names(shards: Sequence[str], key: str) -> list[str] | None:
     folders = sorted({str(Path(shard).parent) for shard in shards if not is_address(shard)})
     found = [read_class_names(Path(folder)) for folder in folders]
     for folder, names in zip(folders, found, strict=True):
-        same_classes((f"{folders[0]}/", found[0]), (f"{folder}/", names), key)
+        same_classes(key, (folders[0], found[0]), (folder, names))
+        same_classes(key, (folder, names), (folders[0], found[0]))
     return next((names for names in found if names is not None), None)
 
 
@@ -50,31 +52,6 @@ def read_class_names(folder: Path) -> list[str] | None:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"{path} must hold a list of names, one for each class: {remedy}")
     return names
-
-
-def same_classes(
-    training: tuple[str, Sequence[str] | None], other: tuple[str, Sequence[str] | None], key: str = "data.val_shards"
-) -> None:
-    """See that labels mean the same in two places.
-
-    Args:
-        training: What the user calls the one, and the names of its classes, where it has any.
-        other: The same for the other.
-        key: What the user gives the other by.
-
-    Raises:
-        UserError: The names differ.
-    """
-    (first, ours), (second, theirs) = training, other
-    if ours is None or theirs is None or list(ours) == list(theirs):
-        return
-    place = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
-    said = [f"'{names[place]}'" if place < len(names) else "none" for names in (ours, theirs)]
-    raise UserError(
-        f"{key}: the classes of '{second}' are not those of '{first}' ({len(theirs)} and {len(ours)}): class {place} "
-        f"is {said[1]} here and {said[0]} there; pack both with the {CLASSES_FILE} of the training shards beside "
-        "them, so that a class has one number"
-    )
 
 
 def label_of(sample: TarSample, classes: Sequence[str] | None = None) -> int | None:

@@ -12,10 +12,11 @@ import numpy as np
 
 from vltok.errors import UserError
 from vltok.loading.checks import check_at_least, check_loading, default_workers
+from vltok.loading.classes import same_classes
 from vltok.loading.skipping import SkippedPictures
 from vltok.pictures.batches import Loader, Stream
 from vltok.pictures.images import ImageData
-from vltok.pictures.labels import class_names, same_classes
+from vltok.pictures.labels import class_names
 from vltok.pictures.samples import Finding, FindingKind
 from vltok.pictures.shard_split import ShardIndex, ShardSplit
 from vltok.pictures.splits import held_out_below
@@ -108,7 +109,8 @@ class WebDataset(ImageData):
         self._told: set[str | FindingKind] = set()
         self.classes = class_names(training, "data.shards")
         if held_out:
-            same_classes((shards, self.classes), (val_shards, class_names(held_out, "data.val_shards")))
+            theirs = class_names(held_out, "data.val_shards")
+            same_classes("data.val_shards", (shards, self.classes), (val_shards, theirs))
 
     def train_dataloader(self) -> Loader:
         train, _ = self._split()

@@ -7,6 +7,7 @@ from typing import final
 
 from vltok.errors import UserError, check_seed
 from vltok.loading.checks import check_at_least, check_workers
+from vltok.loading.classes import same_classes
 from vltok.processes import world
 from vltok.sequences.batches import CodeLoader
 from vltok.sequences.source import CodeSequences, CodeSource
@@ -60,7 +61,7 @@ class CodeData(CodeSource):
         """The samples to validate on, if there are any.
 
         Raises:
-            UserError: They are not of the training samples' tokenizer.
+            UserError: They are not of the training samples' tokenizer, or number the classes otherwise.
         """
         if self._validation is None:
             return None
@@ -68,6 +69,7 @@ class CodeData(CodeSource):
         mine, other = self.training.facts, held_out.facts
         if (mine.tokenizer, mine.spec) != (other.tokenizer, other.spec):
             raise UserError(f"the codes of {self._root} and {self._validation} are not of one tokenizer and size")
+        same_classes("data.validation", (self._root, mine.classes), (self._validation, other.classes))
         return held_out
 
     def train_dataloader(self) -> CodeLoader:

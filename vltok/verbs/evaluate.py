@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -29,9 +29,10 @@ from vltok.evaluation.reconstruction import QUALITIES, each_distance, measure_re
 from vltok.evaluation.records import Record, RecordKind, environment, package_version
 from vltok.files import alone_in, check_folder
 from vltok.interfaces import Ordered, Prior, SamplingConfig, Tokenizer
-from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fingerprint
+from vltok.io.bundles import class_names, fingerprint, load_prior, load_tokenizer, prior_fingerprint
 from vltok.io.places import find_tokenizer
 from vltok.launchers import find_rank
+from vltok.loading.classes import same_classes
 from vltok.losses.perceptual import LPIPS
 from vltok.nn.modes import evaluating
 from vltok.nn.precision import full_float32
@@ -116,7 +117,7 @@ def evaluate(
     share = ProcessShare(rank, world_size, batch_size or data.batch_size, data.workers)
     total = len(share.of(source.pictures)) + (len(share.of(count)) if kind == "prior" else 0)
     share = dataclasses.replace(share, report=counted(progress, total))
-    conditions = _Conditions(source, share, network, examples, place, seed, trust)
+    conditions = _Conditions(source, data.classes, share, network, examples, place, seed, trust)
     writes = folder is not None and rank == 0
     with alone_in(folder) if writes else contextlib.nullcontext():
         with (
@@ -222,6 +223,7 @@ class _Conditions:
     """What every kind of evaluation is done under."""
 
     source: ExportSource
+    classes: Sequence[str] | None
     share: ProcessShare
     network: FeatureNetwork | None
     examples: int
@@ -303,6 +305,8 @@ def _prior(
             tokenizer = find_tokenizer(given, tokenizer, trust=under.trust)
     elif tokenizer is None:
         raise UserError("a prior that is no bundle does not say where the tokenizer of its codes is: give tokenizer")
+    if prior is not given and prior.classes is not None:
+        same_classes("--data", (os.fspath(given), class_names(given)), ("the pictures", under.classes))
     coding = _loaded(tokenizer, under)
     measured = measure_prior(
         prior.to(under.device),

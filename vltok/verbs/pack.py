@@ -114,7 +114,8 @@ def pack(
             names, packed = _write(unfinished, pattern.name, readable, count, size_limit * 1_000_000)
             if classes is not None:
                 text = json.dumps(classes, indent=1, ensure_ascii=False) + "\n"
-                (unfinished / CLASSES_FILE).write_text(text, encoding="utf-8")
+                # a folder's name need not be text: JSON can hold what UTF-8 cannot
+                (unfinished / CLASSES_FILE).write_bytes(text.encode("utf-8", "backslashreplace"))
             size = sum((unfinished / name).stat().st_size for name in names) / 1e6
             place.commit([path.name for path in earlier], given)
         place.finish()

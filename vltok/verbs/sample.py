@@ -6,11 +6,12 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+from unicodedata import normalize
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -67,7 +68,7 @@ def sample(
     tokenizer: Tokenizer | str | os.PathLike | None = None,
     sampling: SamplingOptions | None = None,
     seed: int = 0,
-    labels: str | Sequence[int] | None = None,
+    labels: str | Sequence[int | str] | None = None,
     batch_size: int = 16,
     coding_maps: bool = True,
     format: Literal["webdataset", "parquet"] = "webdataset",
@@ -92,7 +93,8 @@ def sample(
         sampling: How tokens are drawn: the prior's own options, as in `prior.sampling(top_k=5)`, or a
             `vltok.SamplingConfig`.
         seed: Sets the random numbers.
-        labels: Classes, in turn: `[207, 360]`, `"207,360"`, `"all"` or `"none"`; all by default where there are any.
+        labels: Classes, in turn, by name or number: `[207, "cat"]`, `"207,cat"`, `"all"` or `"none"`; all by default
+            where there are any.
         batch_size: Pictures that are drawn at the same time.
         coding_maps: Whether a folder receives them.
         format: Of a folder's codes: tar files, or Parquet.
@@ -150,7 +152,7 @@ def sample(
             folder / "codes",
             decoder.tokenizer.spec,
             settings,
-            None,
+            None if classes is None else drawer.class_names,
             rank,
             world_size,
             () if isinstance(tokenizer, Tokenizer) else places_of(tokenizer, folder / "codes"),
@@ -199,22 +201,43 @@ def choose_labels(
     """
     if given == "none" or (given is None and classes is None):
         return None
-    parts = given.split(",") if isinstance(given, str) else [] if given is None else list(map(str, given))
     if classes is None:
-        raise UserError(f"--labels is '{','.join(parts)}', but this prior knows no classes: leave it out")
+        shown = given if isinstance(given, str) else ",".join(map(str, given))
+        raise UserError(f"--labels is '{shown}', but this prior knows no classes: leave it out")
     if given in (None, "all"):
         return torch.arange(count) % classes
-    named = torch.tensor([_class(part.strip(), classes, names or ()) for part in parts])
+    numbers: dict[str, list[int]] = {}
+    for number, name in enumerate(names or ()):
+        numbers.setdefault(normalize("NFC", name), []).append(number)
+    parts = _parts(normalize("NFC", given), numbers) if isinstance(given, str) else given
+    named = torch.tensor([_class(part, classes, numbers) for part in parts])
     return named[torch.arange(count) % len(named)]
 
 
-def _class(given: str, classes: int, names: Sequence[str]) -> int:
-    """The number of a class that is named by it, or by its name."""
-    if given.isdecimal() and int(given) < classes:
-        return int(given)
-    if given in names:
-        return names.index(given)
-    near = difflib.get_close_matches(given, names, n=1)
+def _parts(text: str, names: Container[str]) -> list[str]:
+    """What stands between commas; names that have commas themselves stay whole."""
+    parts, left = [], text.split(",")
+    while left:
+        runs = (",".join(left[:end]).strip() for end in range(len(left), 0, -1))
+        part = next((run for run in runs if run in names), left[0].strip())
+        parts.append(part)
+        # as many as it took
+        left = left[part.count(",") + 1 :]
+    return parts
+
+
+def _class(given: int | str, classes: int, names: Mapping[str, Sequence[int]]) -> int:
+    """The number of a class: what is a name is none, even where it has digits alone."""
+    text = normalize("NFC", str(given))
+    found = names.get(text, ()) if isinstance(given, str) else ()
+    if len(found) > 1:
+        numbers = " and ".join(map(str, found))
+        raise UserError(f"--labels: '{given}' is the name of the classes {numbers}: give one of these numbers")
+    if found:
+        return found[0]
+    if text.isdecimal() and int(text) < classes:
+        return int(text)
+    near = difflib.get_close_matches(text, names, n=1)
     raise UserError(
         f"--labels must be {'names of classes or ' if names else ''}numbers from 0 to {classes - 1}, as in 207,360, or "
         f"'all' or 'none', not '{given}'{f'; did you mean {near[0]!r}?' if near else ''}"
