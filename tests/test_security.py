@@ -31,6 +31,7 @@ ONLY_WITH = {
 }
 #: Where a name is turned into code or a process is started, and why that is safe.
 ALLOWED = {
+    ("vltok/pictures/formats.py", "importlib.import_module"): "Pillow's plug-ins, three names",
     ("vltok/registry.py", "importlib.import_module"): "the target of an entry point",
     ("vltok/__init__.py", "importlib.import_module"): "vltok's own modules",
     ("vltok/cli/main.py", "importlib.import_module"): "a verb, which is looked up first",

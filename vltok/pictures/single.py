@@ -6,11 +6,11 @@ import os
 import random
 
 from jaxtyping import Float
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from vltok.errors import UserError, whole_number
-from vltok.pictures.decoding import CorruptPicture, decode, to_rgb
+from vltok.pictures.decoding import CorruptPicture, decode, to_rgb, upright
 from vltok.pictures.transforms import CentreCrop, padded, to_tensor
 
 
@@ -29,7 +29,7 @@ def load_image(
         UserError: The picture cannot be read, or a number is below 1.
     """
     if isinstance(picture, Image.Image):
-        image = to_rgb(ImageOps.exif_transpose(picture))
+        image = to_rgb(upright(picture))
     else:
         try:
             image = decode(picture)
