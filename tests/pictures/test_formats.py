@@ -34,10 +34,10 @@ def register_heif_opener():
 @pytest.fixture
 def fresh() -> Iterator[None]:
     """Plug-ins are looked for anew, and forgotten."""
-    for clear in (formats.register_plugins, formats._readable):
+    for clear in (formats.register_plugins, formats.readable):
         clear.cache_clear()
     yield
-    for clear in (formats.register_plugins, formats._readable):
+    for clear in (formats.register_plugins, formats.readable):
         clear.cache_clear()
     sys.modules.pop("pillow_heif", None)
     Image.OPEN.pop("HEIF", None)
@@ -73,7 +73,7 @@ def test_heic_without_and_with_its_plugin(fresh: None, tmp_path: Path, monkeypat
     monkeypatch.delitem(sys.modules, "pillow_heif")
     (tmp_path / "pillow_heif.py").write_text(_PLUGIN)
     monkeypatch.syspath_prepend(str(tmp_path))
-    for clear in (formats.register_plugins, formats._readable):
+    for clear in (formats.register_plugins, formats.readable):
         clear.cache_clear()
     assert is_picture("a.HEIC")
     assert decode(heic).tobytes() == Image.new("RGB", (3, 2), (9, 8, 7)).tobytes()

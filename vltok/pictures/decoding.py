@@ -23,7 +23,6 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from vltok.pictures.colours import png_profile, to_srgb
-from vltok.pictures.formats import EXTENSIONS as EXTENSIONS
 from vltok.pictures.formats import register_plugins, remedy
 from vltok.pictures.salvage import Bare, bare
 

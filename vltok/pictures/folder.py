@@ -14,8 +14,9 @@ from vltok.errors import UserError
 from vltok.loading.checks import check_loading, default_workers
 from vltok.loading.skipping import SkippedPictures
 from vltok.pictures.batches import Crops, Loader, Pictures, Places
-from vltok.pictures.decoding import EXTENSIONS, decode
+from vltok.pictures.decoding import decode
 from vltok.pictures.exporting import CroppedPictures
+from vltok.pictures.formats import EXTENSIONS
 from vltok.pictures.images import ImageData
 from vltok.pictures.splits import held_out_below, unit_hash
 from vltok.pictures.transforms import CentreCrop, Crop, RandomCrop

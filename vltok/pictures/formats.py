@@ -37,17 +37,32 @@ def ending_of(name: str) -> str:
     return os.path.splitext(name)[1].lower()
 
 
+@functools.cache
+def readable(ending: str) -> bool:
+    """Whether what has an ending is a picture that can be read."""
+    if ending in EXTENSIONS and not ending.startswith(".avif"):
+        return True
+    if ending not in _PLUGINS and ending not in EXTENSIONS:
+        return False
+    failed = register_plugins()
+    if ending in EXTENSIONS:
+        return features.check("avif") or not failed.keys() >= {_AVIF[0], _HEIF[0]}
+    # whoever else has taught Pillow the ending serves as well
+    return _PLUGINS[ending][0] not in failed or Image.registered_extensions().get(ending) in Image.OPEN
+
+
 def is_picture(name: str) -> bool:
     """Whether a file of this name is one of vltok's pictures: it is not hidden, and what has its ending can be read.
 
     Args:
         name: The name, or a path with forward slashes.
     """
-    return not is_hidden(name.rpartition("/")[2]) and _readable(ending_of(name))
+    return not is_hidden(name.rpartition("/")[2]) and readable(ending_of(name))
 
 
 def left_out(name: str) -> bool:
     """Whether a file that is no picture to vltok may be one to its owner, who should hear of it."""
+    name = name.rpartition("/")[2]
     return not is_hidden(name) and not is_picture(name) and ending_of(name) not in _COMPANIONS
 
 
@@ -80,16 +95,3 @@ def register_plugins() -> dict[str, str | None]:
         except Exception as error:  # whatever it raises, other pictures can be read
             failed[module] = str(error) or type(error).__name__
     return failed
-
-
-@functools.cache
-def _readable(ending: str) -> bool:
-    if ending in EXTENSIONS and not ending.startswith(".avif"):
-        return True
-    if ending not in _PLUGINS and ending not in EXTENSIONS:
-        return False
-    failed = register_plugins()
-    if ending in EXTENSIONS:
-        return features.check("avif") or not failed.keys() >= {_AVIF[0], _HEIF[0]}
-    # whoever else has taught Pillow the ending serves as well
-    return _PLUGINS[ending][0] not in failed or Image.registered_extensions().get(ending) in Image.OPEN

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from vltok.errors import UserError
-from vltok.pictures.decoding import EXTENSIONS
+from vltok.pictures.formats import ending_of, left_out, readable, remedy
 
-_PICTURES = frozenset(extension.removeprefix(".") for extension in EXTENSIONS)
 _LABELS = frozenset({"cls", "json"})
 #: Members that webdataset keeps for itself.
 _OWN = re.compile(r"__[^/]*__/")
@@ -138,7 +137,7 @@ def samples_of(
                 if group.counts:
                     ended.add(key)
             key, group = of, _Group(shard, of)
-        if ending.rpartition(".")[2] not in _PICTURES | _LABELS:
+        if not readable(ending_of(member.name)) and ending.rpartition(".")[2] not in _LABELS:
             group.others.append(member.name)
             continue
         if not group.counts:
@@ -196,8 +195,9 @@ class _Group:
     def sample(self, tell: Callable[[Finding], None], picture: str | None) -> Iterator[TarSample]:
         chosen = self._picture(tell, None if picture is None else picture.removeprefix(".").lower())
         if chosen is None:
-            text = "belongs to no picture, and is left out"
-            for name in [*self._names.values(), *self.others][:1]:
+            for name in [*filter(left_out, self.others), *self._names.values(), *self.others][:1]:
+                way = f" ({remedy(ending_of(name))})" if left_out(name) else ""
+                text = f"belongs to no picture, and is left out{way}"
                 self._tell(tell, FindingKind.NO_PICTURE, name, text)
             return
         before = chosen.rpartition(".")[0]
@@ -205,7 +205,7 @@ class _Group:
         yield TarSample(self._shard, self._key, self._names[chosen], self._contents[chosen], cls, record)
 
     def _picture(self, tell: Callable[[Finding], None], wanted: str | None) -> str | None:
-        pictures = [ending for ending in self._names if ending.rpartition(".")[2] in _PICTURES]
+        pictures = [ending for ending in self._names if readable(ending_of(self._names[ending]))]
         if wanted is not None:
             return wanted if wanted in pictures else None
         plain = [ending for ending in pictures if "." not in ending]

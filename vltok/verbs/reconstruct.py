@@ -27,7 +27,8 @@ from vltok.files import alone_in, check_folder, safe_name, written_whole
 from vltok.images import image_batch
 from vltok.interfaces import Tokenizer
 from vltok.measures.pixels import to_bytes, to_picture
-from vltok.pictures.decoding import EXTENSIONS, CorruptPicture, decode
+from vltok.pictures.decoding import CorruptPicture, decode
+from vltok.pictures.formats import EXTENSIONS
 from vltok.pictures.transforms import to_bytes_tensor
 from vltok.verbs.inputs import OpenTokenizer, open_tokenizer
 
