@@ -141,3 +141,22 @@ def test_what_cannot_be_written_leaves_what_was_there_and_is_named(kind: str, tm
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=True, timeout=60)
     assert ended.stdout == f"{place}\n"
     assert old.read_text() == "old" and list(tmp_path.iterdir()) == [place]
+
+
+def test_files_are_flushed_as_windows_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There, a file that was opened for reading cannot be flushed."""
+    fcntl = pytest.importorskip("fcntl")
+    flush, flushed = os.fsync, []
+
+    def strict(descriptor: int) -> None:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flushed.append(descriptor)
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", strict)
+    with written_whole(tmp_path / "file") as path:
+        path.write_text("a")
+    with folder_written_whole(tmp_path / "folder") as folder:
+        (folder / "b").write_text("b")
+    assert (tmp_path / "file").read_text() + (tmp_path / "folder" / "b").read_text() == "ab" and len(flushed) == 2

@@ -44,8 +44,7 @@ def written_whole(path: str | os.PathLike, through: str | os.PathLike | None = N
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        flush(temporary)
         temporary.replace(path)
     except OSError as error:
         _name(error, path)
@@ -66,8 +65,7 @@ def folder_written_whole(path: str | os.PathLike) -> Iterator[Path]:
         temporary.chmod(0o755)
         for file in temporary.rglob("*"):
             if file.is_file():
-                with file.open("rb") as opened:
-                    os.fsync(opened.fileno())
+                flush(file)
         if path.exists():
             path.rename(replaced)
         try:
@@ -82,6 +80,12 @@ def folder_written_whole(path: str | os.PathLike) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def flush(path: Path) -> None:
+    """Put a file's content on the disk."""
+    with path.open("r+b") as file:  # Windows flushes only what is open for writing
+        os.fsync(file.fileno())
 
 
 def _name(error: OSError, path: Path) -> None:

@@ -87,6 +87,7 @@ class _Dumper(yaml.SafeDumper):
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
         """A text; without double quotes, PyYAML itself would read some letters back as blanks."""
+        text = str.__str__(text)  # of a member of an enumeration its value
         style = None if text.isprintable() else '"'
         return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
@@ -122,6 +123,7 @@ for _tag, _pattern in _SCALARS.items():
 for _tag, _construct in {_INT: _number, _FLOAT: _number, _BOOL: _truth}.items():
     _Loader.add_constructor(_tag, _construct)
 _Dumper.add_representer(str, _Dumper.represent_text)
+_Dumper.add_multi_representer(str, _Dumper.represent_text)
 _Loader.add_constructor("tag:yaml.org,2002:merge", _Loader.construct_yaml_str)  # where it stands as a value
 for _tag in (_INT, _FLOAT, _BOOL, _NULL):
     _WrittenLoader.add_constructor(_tag, _written)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import final
@@ -21,7 +20,7 @@ import numpy as np
 
 from vltok.codes import CodeSpec
 from vltok.errors import UserError
-from vltok.files import sha256_of
+from vltok.files import flush, sha256_of
 from vltok.loading.skipping import SkippedPicture
 from vltok.sequences.export_folder import ExportFolder
 from vltok.sequences.export_records import ShardRecord
@@ -130,8 +129,7 @@ class CodeExport:
         with _clear_errors(self._place.folder):
             try:
                 places = self._format.write(unfinished, samples, self._run.spec.codebook_size)
-                with unfinished.open("rb") as file:
-                    os.fsync(file.fileno())
+                flush(unfinished)
             except OSError:
                 unfinished.unlink(missing_ok=True)
                 raise

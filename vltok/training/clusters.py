@@ -35,6 +35,11 @@ def check_processes(trainer: Trainer) -> None:
     """
     _, started, _ = find_rank(os.environ)
     counted = trainer.num_devices * trainer.num_nodes
+    if trainer.num_nodes > 1 and started == 1 and not {"NODE_RANK", "GROUP_RANK"} & os.environ.keys():
+        raise UserError(
+            f"trainer.num_nodes is {trainer.num_nodes}, but nothing says which machine this is: start the training on "
+            "each by torchrun or srun, or set NODE_RANK and MASTER_ADDR there"
+        )
     if started > 1 and counted != started:
         raise UserError(
             f"trainer.devices × trainer.num_nodes is {trainer.num_devices} × {trainer.num_nodes}, but {started} "

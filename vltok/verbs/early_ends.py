@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import Iterator
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from vltok.errors import SaidElsewhere, StoppedElsewhere, UserError
@@ -91,7 +91,13 @@ def _explained(error: BaseException, remedy: str) -> BaseException:
     """The error with the way to go on, where it is one that a user can act on."""
     if isinstance(error, SaidElsewhere):
         return error
-    if isinstance(error, MisconfigurationException):
-        return UserError(f"trainer: {error}")
     found = None if isinstance(error, KeyboardInterrupt | SystemExit) else explanation(error, "fit")
+    if found is None and isinstance(error, Exception) and _of_lightning(error):
+        found = f"trainer: {error}"
     return error if found is None else UserError(f"{found}; {remedy}".rstrip("; "))
+
+
+def _of_lightning(error: Exception) -> bool:
+    """Whether Lightning itself raised it: of what the recipe or a callback of it asks for."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__", "").startswith("lightning.")

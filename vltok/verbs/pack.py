@@ -20,7 +20,7 @@ from typing import Any
 import webdataset
 
 from vltok.errors import UserError, check_seed, whole_number
-from vltok.files import alone_in, check_folder
+from vltok.files import alone_in, check_folder, flush
 from vltok.loading.skipping import Skipped, SkippedPictures
 from vltok.pictures.decoding import CorruptPicture, decode
 from vltok.pictures.folder import class_of, classes_of, list_pictures
@@ -149,8 +149,7 @@ class _Place:
         folder = self.pattern.parent / _UNFINISHED
         names = sorted(path.name for path in folder.iterdir())
         for name in names:
-            with (folder / name).open("rb") as file:
-                os.fsync(file.fileno())
+            flush(folder / name)
         plan = {"earlier": list(earlier), "names": names, "given": given}
         (folder / _PLAN).write_text(json.dumps(plan), encoding="utf-8")
         folder.rename(self.pattern.parent / _WHOLE)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, ProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -20,6 +20,7 @@ from vltok.training.curves import CurveLogger, CurvesOfShortRuns
 from vltok.training.last_checkpoint import LastCheckpoint
 from vltok.training.objective import Objective
 from vltok.training.strategies import check_strategy
+from vltok.training.trainer_options import Monitors, check_options, keep_first_batches
 from vltok.verbs.training_recipe import Training
 
 
@@ -48,6 +49,14 @@ def build_trainer(
         )
     callbacks = options["callbacks"] or []
     callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
+    options["callbacks"] = callbacks
+    check_options(options)
+    if overfitted := options.pop("overfit_batches"):
+        keep_first_batches(training.data, overfitted)
+    for callback in callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+            callback.dirpath = str(folder / "checkpoints")
+    callbacks.append(Monitors())
     callbacks.append(CurvesOfShortRuns(given=options["log_every_n_steps"] is not None))
     if options["enable_checkpointing"] is not False:
         callbacks.append(last)
@@ -74,7 +83,7 @@ def build_trainer(
     own["logger"] = [*loggers, CurveLogger(folder)]
     try:
         trainer = Trainer(**{**options, **own})
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
         raise UserError(f"trainer: {error}") from error
     check_processes(trainer)
     check_strategy(trainer.strategy)
