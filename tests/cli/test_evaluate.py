@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from vltok.cli.main import main
+from vltok.evaluation.records import Record
 from vltok.io.bundles import fingerprint, load_tokenizer
 from vltok.sequences.manifest import CodeManifest
 
@@ -256,3 +257,41 @@ def test_the_network_is_asked_for_and_the_report_is_named_last(tmp_path: Path, c
     printed = capsys.readouterr()
     assert "name a network for it with --features" in printed.err
     assert printed.out.splitlines()[-1] == str(tmp_path / "report.html")
+
+
+@pytest.mark.parametrize("pictures", [1, 2, 3])
+@pytest.mark.parametrize(
+    "measured",
+    [
+        ["--tokenizer", "tokenizer"],
+        ["--prior", "prior"],
+        ["--prior", "prior", "--count", "1"],
+        ["--codec", "webp", "--bits-per-pixel", "20"],
+    ],
+    ids=" ".join,
+)
+def test_the_smallest_sets(
+    measured: list[str], pictures: int, tmp_path: Path, capsys: pytest.CaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    write_pictures(tmp_path / "few", pictures)
+    held_out = ["--data.val_root", str(tmp_path / "few")]
+    if measured[0] == "--prior" and "--count" not in measured:
+        measured = [*measured, "--count", str(pictures)]
+    given = ["evaluate", *DATA, *held_out, "--device=cpu", *measured, "--out", str(tmp_path / "out")]
+    assert main(given) == 0
+    assert Record.read(tmp_path / "out").protocol["data"]["images"] == pictures
+    features = ["--features", "random:test_resnet"]
+    if min(pictures, 1 if "1" in measured else 3) == 1:
+        assert main([*given, *features]) == 1
+        assert "a distance between sets of images needs at least 2 of each, not 1" in capsys.readouterr().err
+        return
+    assert main([*given, *features]) == 0
+    values = json.loads((tmp_path / "out" / "metrics.json").read_text())["values"]
+    distance = values["frechet_distance/random:test_resnet"]
+    assert distance["value"] >= 0 and distance["note"] == f"biased: {pictures} images for 96 features"
+    assert distance["note"] in (tmp_path / "out" / "report.html").read_text()
+    assert main(["compare", str(tmp_path / "out"), "--out", str(tmp_path / "table")]) == 0
+    assert all(distance["note"] in (tmp_path / "table" / name).read_text() for name in ("table.md", "table.csv"))
+    assert values["kernel_distance/random:test_resnet"]["deviation"] is not None
+    assert all(value["value"] is not None for value in values.values()), values
+    assert not [str(warning.message) for warning in recwarn if "_pytree" not in str(warning.filename)]

@@ -14,6 +14,7 @@ from torch.nn.functional import softmax
 from vltok.errors import UserError
 from vltok.evaluation.distances import SetDistances, precision_recall
 from vltok.evaluation.features import Features
+from vltok.evaluation.values import Value
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,16 @@ def test_the_frechet_distance_agrees_with_a_second_implementation(sets, found):
     root = scipy.linalg.sqrtm(np.cov(real.T) @ np.cov(other.T))
     expected = ((real.mean(0) - other.mean(0)) ** 2).sum() + np.trace(np.cov(real.T) + np.cov(other.T) - 2 * root.real)
     assert found[0]["frechet"].value == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_frechet_distance_of_fewer_images_than_features_says_so(found):
+    assert found[0]["frechet"].note is None
+    distances = SetDistances(12)
+    for real, count in ((True, 40), (False, 12)):
+        distances.update(Features(torch.randn(count, 12), None), real=real)
+    value = distances.compute()["frechet"]
+    assert value.note == "biased: 12 images for 12 features" and value.shown().endswith(f", {value.note}")
+    assert Value.from_json(value.to_json()) == value
 
 
 def test_the_kernel_distance_agrees_with_its_definition(sets, found):

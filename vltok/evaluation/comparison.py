@@ -74,13 +74,11 @@ class Comparison:
             path.write_text(self.markdown(), encoding="utf-8")
         with written_whole(paths[1]) as path, path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
-            parts = ("value", "low", "high", "deviation")
-            writer.writerow(
-                ["row", *(f"{name} {part}".removesuffix(" value") for name in self.columns for part in parts)]
-            )
+            columns = [(name, part) for name in self.columns for part in ("value", "low", "high", "deviation", "note")]
+            writer.writerow(["row", *(f"{name} {part}".removesuffix(" value") for name, part in columns)])
             for row, record in self.records.items():
-                values = [record.values[name].to_json() if name in record.values else {} for name in self.columns]
-                writer.writerow([row, *(value.get(part) for value in values for part in parts)])
+                values = {name: record.values[name].to_json() for name in self.columns if name in record.values}
+                writer.writerow([row, *(values.get(name, {}).get(part) for name, part in columns)])
         return paths
 
     def _difference(self, column: str) -> str | None:

@@ -52,9 +52,10 @@ class SetDistances:
             seed: Sets the subsets of the kernel distance and the order of the score's splits.
 
         Returns:
-            `frechet`: the Fréchet distance of normal distributions (Heusel et al. 2017). `kernel`: the squared maximum
-            mean discrepancy with a cubic kernel (Bińkowski et al. 2018), mean and deviation over 100 subsets of 1000
-            images, or of half of them where there are fewer than 2000, but of 2 at least.
+            `frechet`: the Fréchet distance of normal distributions (Heusel et al. 2017), with a note where it is biased
+            because there are no more images than features. `kernel`: the squared maximum mean discrepancy with a cubic
+            kernel (Bińkowski et al. 2018), mean and deviation over 100 subsets of 1000 images, or of half of them where
+            there are fewer than 2000, but of 2 at least.
             `precision`, `recall`: Kynkäänniemi et al. 2019, with 3 neighbours. `score`: the Inception Score (Salimans
             et al. 2016) and its deviation between splits, where the network was trained on classes.
 
@@ -86,8 +87,11 @@ class SetDistances:
             for part in features.split(_CHUNK):  # which it turns into doubles
                 frechet.update(part, real=is_real)
         precision, recall = precision_recall(real, other)
+        dimension = self._given.num_features
+        # a covariance of no more images than features is singular: https://arxiv.org/abs/1911.07023
+        note = f"biased: {fewest} images for {dimension} features" if fewest <= dimension else None
         return {
-            "frechet": Value(frechet.compute().item()),
+            "frechet": Value(frechet.compute().item(), note=note),
             "kernel": _spread(*kernel.compute()),
             "precision": Value(precision),
             "recall": Value(recall),

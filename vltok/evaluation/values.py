@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -21,34 +22,41 @@ class Value:
         low: The lower end of its 95% confidence interval, by bootstrap over the images; None where it has none.
         high: The upper end.
         deviation: Its standard deviation between subsets, where it is a mean over some.
+        note: What a reader must know of it; None where there is nothing.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
     deviation: float | None = None
+    note: str | None = None
 
     @classmethod
-    def from_json(cls, given: Mapping[str, float | None]) -> Value:
+    def from_json(cls, given: Mapping[str, Any]) -> Value:
         """What `to_json` gave.
 
         Raises:
             TypeError, ValueError or AttributeError: It is something else.
         """
         value, *rest = (given.get(name) for name in ("value", "low", "high", "deviation"))
-        return cls(float("nan") if value is None else float(value), *(None if n is None else float(n) for n in rest))
+        parts = (None if number is None else float(number) for number in rest)
+        return cls(float("nan") if value is None else float(value), *parts, given.get("note"))
 
     def shown(self) -> str:
         """``24.13 (24.01 to 24.25)``."""
+        text = f"{self.value:.4g}"
         if self.low is not None and self.high is not None:
-            return f"{self.value:.4g} ({self.low:.4g} to {self.high:.4g})"
-        return f"{self.value:.4g}" if self.deviation is None else f"{self.value:.4g} ± {self.deviation:.4g}"
+            text += f" ({self.low:.4g} to {self.high:.4g})"
+        if self.deviation is not None:
+            text += f" ± {self.deviation:.4g}"
+        return text if self.note is None else f"{text}, {self.note}"
 
-    def to_json(self) -> dict[str, float | None]:
+    def to_json(self) -> dict[str, float | str | None]:
         """As plain values, without those that it lacks; what is not finite becomes None."""
-        fields = {"value": self.value, "low": self.low, "high": self.high, "deviation": self.deviation}
-        kept = {name: number for name, number in fields.items() if name == "value" or number is not None}
-        return {name: number if number is not None and math.isfinite(number) else None for name, number in kept.items()}
+        kept = {name: part for name, part in asdict(self).items() if name == "value" or part is not None}
+        return {
+            name: None if isinstance(part, float) and not math.isfinite(part) else part for name, part in kept.items()
+        }
 
 
 def mean_value(values: Float[np.ndarray, " n"], seed: int = 0) -> Value:
