@@ -16,43 +16,10 @@ from vltok.loading.skipping import SkippedPictures
 from vltok.pictures.batches import Crops, Loader, Pictures, Places
 from vltok.pictures.decoding import decode
 from vltok.pictures.exporting import CroppedPictures
-from vltok.pictures.formats import EXTENSIONS
+from vltok.pictures.finding import list_pictures
 from vltok.pictures.images import ImageData
 from vltok.pictures.splits import held_out_below, unit_hash
 from vltok.pictures.transforms import CentreCrop, Crop, RandomCrop
-
-
-def list_pictures(root: str | os.PathLike, key: str) -> list[str]:
-    """The relative paths of the pictures under a folder, with forward slashes, sorted; hidden ones are left out.
-
-    Args:
-        root: The folder; links to folders are followed.
-        key: What the user names the folder by.
-
-    Raises:
-        UserError: There is no such folder, or it holds no picture.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        what = "is a file, not a folder" if root.exists() else "does not exist"
-        raise UserError(f"{key} '{root}' {what}: give a folder of pictures")
-    found = []
-    visited = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in visited:  # a link to a folder above
-            subfolders.clear()
-            continue
-        visited.add(real)
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        relative = Path(folder).relative_to(root)
-        for name in files:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:
-                found.append((relative / name).as_posix())
-    if not found:
-        endings = " ".join(sorted(EXTENSIONS))
-        raise UserError(f"{key} '{root}' holds no picture: give a folder with files that end in one of {endings}")
-    return sorted(found)
 
 
 def class_of(path: str) -> str | None:

@@ -27,8 +27,9 @@ from vltok.files import alone_in, check_folder, safe_name, written_whole
 from vltok.images import image_batch
 from vltok.interfaces import Tokenizer
 from vltok.measures.pixels import to_bytes, to_picture
+from vltok.pictures import finding
 from vltok.pictures.decoding import CorruptPicture, decode
-from vltok.pictures.formats import EXTENSIONS
+from vltok.pictures.formats import is_picture
 from vltok.pictures.transforms import to_bytes_tensor
 from vltok.verbs.inputs import OpenTokenizer, open_tokenizer
 
@@ -192,15 +193,16 @@ def find_pictures(given: Sequence[str | os.PathLike], out: Path | None) -> list[
     for text in map(os.fspath, given):
         path = Path(text)
         if path.is_dir():
-            matches = [
-                file
-                for file in sorted(path.rglob("*"))
-                if file.suffix.lower() in EXTENSIONS and file.is_file() and results not in file.resolve().parents
-            ]
+            below = finding.find_pictures(path)
+            matches = [path / file for file in below.paths]
+            matches = [file for file in matches if results not in file.resolve().parents]
+            if below.remark:
+                _LOG.warning("'%s': %s", text, below.remark)
         elif path.exists():
             matches = [path]
         else:
-            matches = [Path(match) for match in sorted(glob.glob(text, recursive=True)) if Path(match).is_file()]
+            files = [Path(match) for match in sorted(glob.glob(text, recursive=True)) if Path(match).is_file()]
+            matches = [file for file in files if is_picture(file.name)] or files
         if not matches:
             what = "folder holds no picture" if path.is_dir() else "file, folder or pattern leads to no picture"
             raise UserError(f"IMAGES '{text}': this {what}")
