@@ -16,7 +16,7 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,7 +111,7 @@ def kinds() -> dict[str, tuple[str, str]]:
     Of two that have the same name, the first counts, and a warning names the other.
     """
     found, owners = dict(KINDS), dict.fromkeys(KINDS, OWN)
-    for kind, target, owner, *_ in _declared(MORE_KINDS):
+    for kind, target, owner, *_ in _declared().get(MORE_KINDS, ()):
         if kind in found and found[kind][1] != target:
             warnings.warn(
                 f"kind '{kind}' of {owner} is left out: {owners[kind]} has one of that name; uninstall one",
@@ -146,8 +146,7 @@ def components(kind: str) -> tuple[Component, ...]:
     every = kinds()
     if kind not in every:
         raise unknown("kind of component", kind, every)
-    found = {Component(kind, *declared) for declared in _declared(every[kind][0])}
-    return tuple(sorted(found, key=lambda component: (component.name, component.distribution)))
+    return _sorted(Component(kind, *declared) for declared in _declared().get(every[kind][0], ()))
 
 
 def registered(class_path: str) -> type | None:
@@ -159,7 +158,7 @@ def registered(class_path: str) -> type | None:
         UserError: It is that of a component which cannot be used.
     """
     module, _, name = class_path.rpartition(".")
-    for component in (each for kind in kinds() for each in components(kind)):
+    for component in _every_component():
         if component.class_path == class_path:
             return component.load()
         # a package may show a class under a shorter path than that where it is written, or register the shorter one
@@ -174,7 +173,7 @@ def registered(class_path: str) -> type | None:
 
 def registrations(loaded: object) -> Iterator[Component]:
     """Every component that is a class, under whatever dotted path."""
-    for component in (each for kind in kinds() for each in components(kind)):
+    for component in _every_component():
         if component.class_path.rpartition(".")[2] == getattr(loaded, "__name__", None):
             try:
                 if component.load() is loaded:
@@ -220,15 +219,24 @@ def path_of(kind: str, name: str, distributions: Collection[str] = ()) -> str:
     return component.class_path
 
 
-def _declared(group: str) -> tuple[tuple[str, ...], ...]:
-    """What installed distributions declare in a group: the fields of `Component` from the name on.
+def _every_component() -> tuple[Component, ...]:
+    declared = _declared()
+    return _sorted(Component(kind, *each) for kind, (group, _) in kinds().items() for each in declared.get(group, ()))
+
+
+def _sorted(found: Iterable[Component]) -> tuple[Component, ...]:
+    return tuple(sorted(set(found), key=lambda component: (component.kind, component.name, component.distribution)))
+
+
+def _declared() -> dict[str, tuple[tuple[str, ...], ...]]:
+    """What installed distributions declare in each group: the fields of `Component` from the name on.
 
     What lies in the current folder is not installed, though Python looks for modules there when it is started without
     a script: else a folder that somebody gave could declare components of its own.
     """
     here = os.path.realpath(os.getcwd())
     places = [place for place in sys.path if os.path.realpath(place) != here]
-    return _declarations(tuple((place, _changed(place)) for place in places)).get(group, ())
+    return _declarations(tuple((place, _changed(place)) for place in places))
 
 
 @functools.lru_cache(maxsize=1)

@@ -308,12 +308,13 @@ def _without_downloads(tree: Any) -> Any:
 def _distributions(classes: Iterable[Callable]) -> list[dict[str, str]]:
     """The distributions that hold classes, with their versions."""
     found: dict[str, str] = {}
-    modules = importlib.metadata.packages_distributions()
     for each in classes:
         component = next(registrations(each), None)
         if component is not None:
             found[component.distribution] = component.version
         else:
+            # it reads the files of every distribution there is
+            modules = importlib.metadata.packages_distributions()
             for distribution in modules.get(each.__module__.partition(".")[0], ())[:1]:
                 found[distribution] = importlib.metadata.version(distribution)
     return [{"distribution": name, "version": version} for name, version in sorted(found.items())]
