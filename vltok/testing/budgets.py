@@ -14,7 +14,7 @@ from vltok.interfaces import Budget
 from vltok.testing.modules import STEPS, TrainableContract
 
 
-class BudgetContract(TrainableContract):
+class BudgetContract(TrainableContract[Budget]):
     """Tests of a budget, which a test class inherits.
 
     Attributes:

@@ -11,7 +11,7 @@ from vltok.interfaces import Decoder
 from vltok.testing.modules import TrainableContract
 
 
-class DecoderContract(TrainableContract):
+class DecoderContract(TrainableContract[Decoder]):
     """Tests of a decoder, which a test class inherits.
 
     Attributes:

@@ -15,7 +15,7 @@ from vltok.losses.adversarial import hinge_discriminator_loss
 from vltok.testing.modules import TrainableContract, pictures
 
 
-class DiscriminatorContract(TrainableContract):
+class DiscriminatorContract(TrainableContract[Discriminator]):
     """Tests of a discriminator, which a test class inherits.
 
     Attributes:

@@ -12,7 +12,7 @@ from vltok.interfaces import Encoder
 from vltok.testing.modules import TrainableContract, pictures, smallest_and_larger
 
 
-class EncoderContract(TrainableContract):
+class EncoderContract(TrainableContract[Encoder]):
     """Tests of an encoder, which a test class inherits.
 
     Attributes:

@@ -11,7 +11,7 @@ from vltok.interfaces import Calibrated, Gate, GateDecision, Taught
 from vltok.testing.modules import TrainableContract, pictures
 
 
-class GateContract(TrainableContract):
+class GateContract(TrainableContract[Gate]):
     """Tests of a gate, which a test class inherits.
 
     Attributes:

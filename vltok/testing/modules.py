@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 #: Steps of training within which every parameter must have had a gradient: a branch may start at zero, so that what
 #: lies behind it has none in the first.
 STEPS = 3
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def pictures(images: int, height: int, width: int, seed: int = 0) -> Float[Tensor, "b 3 H W"]:
@@ -40,7 +43,9 @@ def smallest_and_larger(divisor: int, given: tuple[int, int] | None) -> list[tup
 def without_gradient(module: nn.Module, loss: Callable[[], Tensor]) -> list[str]:
     """The names of the trainable parameters that no gradient other than zero reaches in the first steps of training."""
     missing = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-    optimizer = torch.optim.Adam(missing.values(), lr=1e-3) if missing else None
+    if not missing:
+        return []
+    optimizer = torch.optim.Adam(missing.values(), lr=1e-3)
     for _ in range(STEPS):
         total = loss()
         assert total.dim() == 0 and total.isfinite(), "a loss is one finite number"
@@ -75,7 +80,7 @@ def assert_same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
     assert all(_same(*pair) for pair in zip(found, expected, strict=True)), "the same input gave another result"
 
 
-class ModuleContract(ABC):
+class ModuleContract(ABC, Generic[M]):
     """Tests of a component with a state, which the contract of its kind extends."""
 
     @pytest.fixture(autouse=True)
@@ -83,11 +88,11 @@ class ModuleContract(ABC):
         torch.manual_seed(0)
 
     @abstractmethod
-    def build(self) -> nn.Module:
+    def build(self) -> M:
         """A tiny component with fresh weights; the same arguments each time."""
 
     @abstractmethod
-    def _respond(self, module: nn.Module) -> list[Tensor]:
+    def _respond(self, module: M) -> list[Tensor]:
         """What it gives for an input that is the same each time, once it is ready for use."""
 
     def test_evaluation_gives_the_same_again_and_changes_nothing(self):
@@ -113,11 +118,11 @@ class ModuleContract(ABC):
         assert all(value.isfinite().all() for value in found)
 
 
-class TrainableContract(ModuleContract):
+class TrainableContract(ModuleContract[M]):
     """Tests of a component that is trained, which the contract of its kind extends."""
 
     @abstractmethod
-    def _loss(self, module: nn.Module) -> Tensor:
+    def _loss(self, module: M) -> Tensor:
         """A loss to train it by, in training mode."""
 
     def test_every_parameter_gets_a_gradient(self):

@@ -11,7 +11,7 @@ from vltok.interfaces import Perceptual
 from vltok.testing.modules import ModuleContract, pictures
 
 
-class PerceptualContract(ModuleContract):
+class PerceptualContract(ModuleContract[Perceptual]):
     """Tests of a perceptual distance, which a test class inherits.
 
     Attributes:

@@ -11,7 +11,7 @@ from vltok.interfaces import Quantized, Quantizer
 from vltok.testing.modules import TrainableContract
 
 
-class QuantizerContract(TrainableContract):
+class QuantizerContract(TrainableContract[Quantizer]):
     """Tests of a quantizer, which a test class inherits."""
 
     @abstractmethod

@@ -19,7 +19,7 @@ from vltok.testing.modules import TrainableContract, assert_state, pictures, sma
 from vltok.testing.priors import random_codes
 
 
-class TokenizerContract(TrainableContract):
+class TokenizerContract(TrainableContract[Tokenizer]):
     """Tests of a tokenizer, which a test class inherits. Its codes may lie on a grid or not.
 
     Attributes:
