@@ -8,7 +8,14 @@ from pathlib import Path
 
 import jaxtyping
 
-jaxtyping.install_import_hook("vltok", "beartype.beartype")
+SOURCE = Path(__file__).parents[1]
+#: The modules whose signatures hold shapes. In the others nothing is to be checked that mypy has not checked.
+SHAPED = [
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+    for path in (SOURCE / "vltok").rglob("*.py")
+    if "jaxtyping" in path.read_text(encoding="utf-8")
+]
+jaxtyping.install_import_hook(SHAPED, "beartype.beartype")
 
 import numpy as np
 import pytest

@@ -39,6 +39,7 @@ SMALL = {
     "recipes/quickstart_prior.yaml": "--model.prior.codebook_size=300 --model.prior.width=24",
 }
 ONE_STEP = "--trainer.max_steps=1 --trainer.limit_val_batches=1 --trainer.accelerator=cpu --trainer.precision=32-true "
+FEW = "--data.train_crops=8 --data.val_crops=8"
 ON_IMAGES = "--model.calibration_batches=1 --data.size=64 --data.batch_size=2 "
 
 
@@ -60,7 +61,9 @@ def run(command: str) -> None:
     recipe = next(iter(re.findall(r"--config (\S+)", command)), None)
     if recipe is not None:
         command = f"{command} {SMALL[recipe]} {ONE_STEP} {'' if 'prior' in recipe else ON_IMAGES}"
-    if "_crops" in command:
+    if recipe == "recipes/quickstart.yaml" and "--data " not in command:
+        command = f"{command} {FEW}"
+    if "_crops" in command and FEW not in command:
         command = f"{re.sub('_crops [0-9]+', '_crops 40', command)} --data.size=64"
     if command.startswith("vltok ablate "):
         _, *others = (row for row in sorted(Path(command.split()[2]).glob("*.yaml")) if row.name != "table.yaml")
@@ -68,7 +71,7 @@ def run(command: str) -> None:
             row.unlink()
         small = SMALL["recipes/quickstart_prior.yaml"]
         if "prior" not in command:
-            small = f"{SMALL['recipes/quickstart.yaml']} {ON_IMAGES} --data.val_crops=8"
+            small = f"{SMALL['recipes/quickstart.yaml']} {ON_IMAGES} {FEW}"
         command = f"{command.replace(' 0 1 2', ' 0')} {small} {ONE_STEP}"
     if command.startswith("vltok evaluate "):
         command = f"{command} --data.val_crops=8"

@@ -22,6 +22,8 @@ from vltok.priors.raster_scan import RasterScan
 from vltok.registry import components
 from vltok.testing import ConditionalPriorContract, PriorContract
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 #: Two regions of 1 or 4 codes; two of 1, 4 or 16, of which there is but one code; and six of 1.
 DUAL: dict[str, Any] = {"codebook_size": 2, "factors": (2, 1), "regions": (1, 2), "width": 16, "heads": 2}
 TRIPLE = {**DUAL, "codebook_size": 1, "factors": (4, 2, 1)}
