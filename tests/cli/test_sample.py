@@ -269,7 +269,7 @@ def test_a_tokenizer_that_is_gone_is_asked_for(project: Path, prior: str, tmp_pa
     [
         (["--model.prior.codebook_size=512"], "has codebook_size 512, but the codes in codes/train have 300"),
         (["--model.prior.factors=[8,16]"], "has factors [16, 8], but the codes in codes/train have [8, 4]"),
-        (["--model.prior.regions=[4,2]"], "set --model.prior.regions '[2, 2]'"),
+        (["--model.prior.regions=[4,2]"], "but the codes in codes/train have [2, 2]: leave it out of the recipe"),
         (["--model.prior.classes=10"], "set --model.prior.classes 2"),
         (["--data=photos"], "a prior is trained on codes, which Photos does not give"),
         (["--data.root=nowhere"], "nowhere holds no finished codes"),

@@ -13,6 +13,7 @@ from vltok.errors import UserError
 from vltok.evaluation.ablations import AblationResults, AblationRun, AblationTable, Spread
 from vltok.evaluation.records import Record
 from vltok.evaluation.values import Value
+from vltok.io.recipe_names import Place, RecipeNames
 from vltok.io.recipes import parse
 from vltok.verbs.training_recipe import fit_parser
 
@@ -142,6 +143,11 @@ def test_the_table_in_three_forms(folder: Path, tmp_path: Path) -> None:
     assert "ratios.8" not in tree["rows"][1]["figures"]
 
 
+def a_codebook(names: RecipeNames) -> list[tuple[Place, int]]:
+    place = ("model", "prior", "codebook_size")
+    return [(place, 512)] if names.lacks(place) else []
+
+
 @pytest.mark.parametrize("table", TABLES, ids=lambda path: str(path.relative_to(ROOT / "recipes" / "ablations")))
 def test_every_row_of_the_tables_here_is_a_recipe(table: Path) -> None:
     described = AblationTable.read(table)
@@ -151,7 +157,8 @@ def test_every_row_of_the_tables_here_is_a_recipe(table: Path) -> None:
         base, row = (file.resolve().relative_to(ROOT).as_posix() for file in (described.base, path))
         assert title.startswith("# ")
         assert command.startswith(f"# vltok fit --config {base} --config {row}")
-        config = parse(parser, ["--config", str(described.base), "--config", str(path)])
+        # a prior models whatever the codes are
+        config = parse(parser, ["--config", str(described.base), "--config", str(path)], a_codebook)
         config.pop("config")
         resolved.append(parser.dump(config))
     assert len(set(resolved)) == len(resolved)

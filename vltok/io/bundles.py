@@ -31,7 +31,7 @@ from vltok.io.bundle_files import CARD, CONFIG, FORMAT, WEIGHTS, Kind, check_wei
 from vltok.io.cards import model_card
 from vltok.io.hub import Hub
 from vltok.io.recipe_names import RecipeNames
-from vltok.io.recipes import dump, instantiate, parse_tree, recipe_parser
+from vltok.io.recipes import dump, instantiate, parse_resolved, recipe_parser
 from vltok.io.trust import check, only_imports
 from vltok.registry import interface_of, registered, registrations
 from vltok.version import __version__
@@ -206,9 +206,10 @@ def _save(
         config = {**config, "init_args": {**config.get("init_args", {}), **model.standalone_arguments}}
     parser = recipe_parser(f"the configuration of the {kind}")
     parser.add_subclass_arguments(interface_of(kind), kind, required=True)
-    parse_tree(parser, {kind: config})  # a bundle that nobody could load is not written
     names = RecipeNames({kind: interface_of(kind)})
-    tree = _without_downloads(names.named(names.resolved({kind: config}))[kind])
+    resolved = names.completed(names.resolved({kind: config}))
+    parse_resolved(parser, resolved, names.texts)  # a bundle that nobody could load is not written
+    tree = _without_downloads(names.named(resolved)[kind])
     with folder_written_whole(path) as folder:
         save_model(model, str(folder / WEIGHTS), metadata={"format": "pt"})
         content = {
@@ -272,12 +273,12 @@ def _not_finite(model: nn.Module) -> str | None:
 
 def _build(name: str, content: Mapping[str, Any], kind: Kind, interface: type, trust: bool) -> nn.Module:
     """The model that a bundle describes, with any weights."""
-    _, resolved, classes = _resolved(content, kind, interface, trust)
+    names, resolved, classes = _resolved(content, kind, interface, trust)
     parser = recipe_parser(name)
     parser.add_subclass_arguments(interface, kind, required=True)
     # the weights drawn here are overwritten; the caller's draws stay the same
     with only_imports(classes), torch.random.fork_rng(devices=[]):
-        return instantiate(parser, parse_tree(parser, resolved))[kind]
+        return instantiate(parser, parse_resolved(parser, resolved, names.texts))[kind]
 
 
 def _resolved(

@@ -1,11 +1,13 @@
 """Registered names in recipes: which component a word means follows from the type of the parameter that it fills.
 
 ``encoder: vqgan`` is a registered encoder where the parameter is an `Encoder`, whatever its key is called, and a word
-where it is a `str`.
+where it is a `str`. What a recipe leaves out and the parts of a component must agree on is filled in (`vltok.links`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import functools
 import importlib
 import inspect
@@ -14,13 +16,20 @@ import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser
 
+from vltok.errors import UserError
+from vltok.io import yaml_text
 from vltok.io.yaml_text import Written
+from vltok.links import Link
 from vltok.registry import components, kind_of, path_of, registrations
 
 #: The keys under which something stands, without `init_args`, which recipes may leave out.
 Place = tuple[str, ...]
+
+#: What is given nowhere.
+_MISSING = object()
 
 
 class RecipeNames:
@@ -45,6 +54,8 @@ class RecipeNames:
         self.classes: dict[Place, Callable] = {}
         #: What was found where a text is taken: it means itself, whatever YAML would make of it.
         self.texts: set[str] = set()
+        #: What is given so far for arguments that are no components.
+        self._values: dict[Place, Any] = {}
 
     def resolved(self, tree: Mapping[Any, Any], above: Place = ()) -> dict[Any, Any]:
         """What a recipe says, with names replaced by dotted paths: every component is a mapping with a `class_path`.
@@ -73,12 +84,13 @@ class RecipeNames:
         place = _place(key.removesuffix("+"))
         if place[-1] == "class_path":
             return self._path(value, place[:-1])
-        if value in ("", "null", "None"):
-            self.classes.pop(place, None)
-        elif self._takes_component(place):
+        if self._takes_component(place) and value not in ("", "null", "None"):
             return self._path(value, place)
-        elif self.takes_text_alone(key):
+        if self.takes_text_alone(key):
             self.texts.add(value)
+        with contextlib.suppress(yaml.YAMLError):  # the parser that reads the option says why
+            plain = yaml_text.load(value)
+            self._give(place, value if plain is not None and self.takes_text(key) else plain)
         return value
 
     def takes_text(self, key: str) -> bool:
@@ -100,6 +112,73 @@ class RecipeNames:
             named["class_path"] = self._name(tree["class_path"], place)
         return named
 
+    def linked(self) -> Iterator[tuple[Place, Any]]:
+        """What follows from what is given: each place where nothing is given, and its value."""
+        for _, target, _, derived in self._links():
+            if self.lacks(target):
+                yield target, derived
+
+    def require_agreement(self) -> None:
+        """See that what is given agrees with what it would follow from.
+
+        Raises:
+            UserError: It does not.
+        """
+        for link, target, source, derived in self._links():
+            if link.must_agree and (given := self.given(target)) not in (_MISSING, derived):
+                here, there = ".".join(target), ".".join(source)
+                raise UserError(f"{here} is {given}, but {there} is {self.value(source)}: leave {here} out")
+
+    def _links(self) -> Iterator[tuple[Link, Place, Place, Any]]:
+        for place, component in list(self.classes.items()):
+            for link in getattr(component, "links", ()):
+                target, source = ((*place, *key.split(".")) for key in (link.target, link.source))
+                if not self.takes(target) or (value := self.value(source)) is _MISSING:
+                    continue
+                try:
+                    derived = link.derive(value)
+                except (TypeError, ValueError):  # the parser that reads the source says why
+                    continue
+                yield link, target, source, derived
+
+    def completed(self, tree: Mapping[Any, Any]) -> dict[Any, Any]:
+        """What `resolved` gave, with what follows from it."""
+        completed = copy.deepcopy(dict(tree))
+        for place, value in self.linked():
+            inner = completed
+            for key in place[:-1]:
+                inner = _arguments(inner.setdefault(key, {}))
+            inner[place[-1]] = value
+        return completed
+
+    def given(self, place: Place) -> Any:
+        """What is given for an argument, a component as its `class_path` and `init_args`; `_MISSING` for nothing."""
+        if place in self._values:
+            return self._values[place]
+        known = (*self._values, *self.classes)
+        keys = dict.fromkeys(other[len(place)] for other in known if other[:-1][: len(place)] == place)
+        arguments = {key: self.given((*place, key)) for key in keys}
+        if place in self.classes:
+            component = self.classes[place]
+            return {"class_path": f"{component.__module__}.{component.__qualname__}", "init_args": arguments}
+        return arguments or _MISSING
+
+    def lacks(self, place: Place) -> bool:
+        """Whether an argument could be given, and is not."""
+        return self.takes(place) and self.given(place) is _MISSING
+
+    def takes(self, place: Place) -> bool:
+        """Whether there is such an argument."""
+        return bool(self._types(place))
+
+    def value(self, place: Place) -> Any:
+        """The same, or else the argument's default."""
+        if (given := self.given(place)) is not _MISSING:
+            return given
+        component, key = self.classes.get(place[:-1]), place[-1]
+        parameter = inspect.signature(component).parameters.get(key) if component is not None else None
+        return _MISSING if parameter is None or parameter.default in (parameter.empty, None) else parameter.default
+
     def kind(self, place: Place) -> str | None:
         """The kind of component that a place takes; None where it takes none."""
         return kind_among(self._types(place))
@@ -110,18 +189,21 @@ class RecipeNames:
     def _resolved(self, value: Any, place: Place) -> Any:
         if isinstance(value, Written):
             value = value.text if self._means_text(value, place) else value.value
-        if isinstance(value, Mapping):
-            return self.resolved(value, place)
-        if isinstance(value, list):
-            return [self._resolved(item, (*place, str(number))) for number, item in enumerate(value)]
-        if value is None:
-            self.classes.pop(place, None)
+        types = self._types(place)
         if isinstance(value, str) and place[-1] == "class_path":
             return self._path(value, place[:-1])
-        if isinstance(value, str) and self._takes_component(place) and str not in self._types(place):
+        if isinstance(value, str) and self._takes_component(place) and str not in types:
             return {"class_path": self._path(value, place)}
-        if isinstance(value, str) and str in self._types(place):
+        if isinstance(value, Mapping) and not any(typing.get_origin(each) is dict for each in types):
+            return self.resolved(value, place)
+        self._forget(place)
+        if isinstance(value, Mapping):
+            value = self.resolved(value, place)
+        elif isinstance(value, list):
+            value = [self._resolved(item, (*place, str(number))) for number, item in enumerate(value)]
+        elif isinstance(value, str) and str in types:
             self.texts.add(value)
+        self._values[place] = value
         return value
 
     def _means_text(self, written: Written, place: Place) -> bool:
@@ -135,10 +217,23 @@ class RecipeNames:
         kind = self.kind(place)
         named = kind is not None and "." not in text and "/" not in text
         path = path_of(kind, text, self._distributions) if named else text
-        self.classes.pop(place, None)
-        if (found := self._load(path)) is not None:
+        found = self._load(path)
+        # as jsonargparse does: a new class keeps what it has an argument for
+        self._forget(place, {key.partition(".")[0] for key in parameters_of(found)})
+        if found is not None:
             self.classes[place] = found
         return path
+
+    def _give(self, place: Place, value: Any) -> None:
+        self._forget(place)
+        self._values[place] = value
+
+    def _forget(self, place: Place, kept: Collection[str] = ()) -> None:
+        """Forget what stands at a place and below it, but below some of its arguments."""
+        for known in (self.classes, self._values):
+            for other in [other for other in known if other[: len(place)] == place]:
+                if len(other) == len(place) or other[len(place)] not in kept:
+                    del known[other]
 
     def _name(self, path: str, place: Place) -> str:
         """The name of what stands at a place, if exactly one registered component means it; else its dotted path."""
@@ -186,6 +281,11 @@ def kind_among(hints: Iterable[Any]) -> str | None:
 def _is_component(hint: Any) -> bool:
     """Whether a type is a class of parts, and not one of values."""
     return inspect.isclass(hint) and hint.__module__ not in ("builtins", "pathlib", "datetime")
+
+
+def _arguments(value: dict[Any, Any]) -> dict[Any, Any]:
+    """Where the arguments of what a mapping describes stand."""
+    return value.setdefault("init_args", {}) if "class_path" in value else value
 
 
 def _place(key: Any, above: Place = ()) -> Place:

@@ -5,7 +5,7 @@ is wrong with a recipe; what a recipe may hold is said by the signatures of the 
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from types import MappingProxyType
@@ -18,10 +18,12 @@ from vltok.errors import UserError
 from vltok.io import yaml_text
 from vltok.io.recipe_errors import explain
 from vltok.io.recipe_files import BASE, with_bases
-from vltok.io.recipe_names import RecipeNames, types_of
+from vltok.io.recipe_names import Place, RecipeNames, types_of
 
 #: jsonargparse's name for files in which components are written by their registered names.
 MODE = "vltok"
+#: Gives what follows from what a recipe says, besides what parts must agree on (`vltok.links`).
+Following = Callable[[RecipeNames], Iterable[tuple[Place, Any]]]
 _CONFIG = "--config"
 #: What the texts that are being parsed mean, recipes and those that mean themselves: jsonargparse, which would read
 #: each as YAML, does not say where a text stands.
@@ -94,24 +96,32 @@ def dump(tree: Mapping) -> str:
     return yaml_text.dump(_integer_keys(tree))
 
 
-def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+def parse(parser: ArgumentParser, arguments: Sequence[str], following: Following | None = None) -> Namespace:
     """Parse command-line arguments, recipes and registered names among them.
 
     A name means a component of the kind that the parameter's type says: ``--data folder``,
     ``--model.tokenizer.gate=entropy``, ``--model.tokenizer.encoder.class_path timm``.
 
+    Args:
+        parser: Whose arguments they are.
+        arguments: What is given.
+        following: What follows from it.
+
     Raises:
         UserError: Anything that is wrong with them, in one line.
     """
-    return _parsed(parser, translate_arguments(arguments))
+    return _parsed(parser, translate_arguments(arguments), following)
 
 
-def parse_layers(parser: ArgumentParser, layers: Sequence[Path | Mapping[str, Any]]) -> Namespace:
+def parse_layers(
+    parser: ArgumentParser, layers: Sequence[Path | Mapping[str, Any]], following: Following | None = None
+) -> Namespace:
     """Parse recipes, each laid over those before it.
 
     Args:
         parser: One with the option `--config`.
         layers: Files, or what such files hold.
+        following: What follows from them.
 
     Raises:
         UserError: Anything that is wrong with them, in one line.
@@ -124,7 +134,7 @@ def parse_layers(parser: ArgumentParser, layers: Sequence[Path | Mapping[str, An
             arguments += [*map(str, bases), _written(layer)]
         else:
             arguments += map(str, with_bases(layer, read))
-    return _parsed(parser, [f"{_CONFIG}={argument}" for argument in arguments])
+    return _parsed(parser, [f"{_CONFIG}={argument}" for argument in arguments], following)
 
 
 def parse_options(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
@@ -146,8 +156,23 @@ def parse_tree(parser: ArgumentParser, tree: Mapping) -> Namespace:
         UserError: Anything that is wrong with it, in one line.
     """
     names = RecipeNames(types_of(parser))
-    resolved = names.resolved(_string_keys(tree))
-    return _explained(parser, lambda: parser.parse_object(resolved), {text: text for text in names.texts})
+    config = parse_resolved(parser, names.completed(names.resolved(_string_keys(tree))), names.texts)
+    names.require_agreement()
+    return config
+
+
+def parse_resolved(parser: ArgumentParser, tree: Mapping, texts: Collection[str]) -> Namespace:
+    """Parse what a recipe holds, whose names are dotted paths already and which leaves nothing out.
+
+    Args:
+        parser: Whose arguments it has.
+        tree: What it holds.
+        texts: Those in it that mean themselves.
+
+    Raises:
+        UserError: Anything that is wrong with it, in one line.
+    """
+    return _explained(parser, lambda: parser.parse_object(_string_keys(tree)), {text: text for text in texts})
 
 
 def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
@@ -191,7 +216,7 @@ def _written(tree: Mapping[str, Any]) -> str:
         ) from error
 
 
-def _parsed(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+def _parsed(parser: ArgumentParser, arguments: Sequence[str], following: Following | None) -> Namespace:
     """What arguments say; a recipe among them is a path, or what a file would hold."""
     names = RecipeNames(types_of(parser))
     meanings: dict[str, dict | str] = {}
@@ -205,8 +230,21 @@ def _parsed(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
         else:
             translated.append(argument if option is None else _value(names, option, argument, meanings))
             option = None
+    missing: UserError | None = None
+    try:
+        found = [*names.linked(), *(following(names) if following else ())]
+        translated += [f"--{'.'.join(place)}={json.dumps(value)}" for place, value in found]
+    except UserError as error:
+        missing = error  # --help and --print_config do without
     meanings = {text: text for text in names.texts} | meanings
-    return _explained(parser, lambda: parser.parse_args(translated), meanings)
+    try:
+        config = _explained(parser, lambda: parser.parse_args(translated), meanings)
+    except UserError as error:
+        raise missing or error from error
+    if missing is not None:
+        raise missing
+    names.require_agreement()
+    return config
 
 
 def _load(text: str) -> Any:

@@ -26,6 +26,7 @@ from vltok.interfaces import (
     Tokenizer,
     TokenizerOutput,
 )
+from vltok.links import Link
 from vltok.measures.regions import region_errors
 from vltok.nn.modes import evaluating
 from vltok.nn.precision import full_float32
@@ -59,6 +60,16 @@ class DQVAE(Tokenizer, Adaptive):
     Raises:
         UserError: The parts do not fit each other.
     """
+
+    links = (
+        Link("gate.channels", "encoder.channels", must_agree=True),
+        Link("gate.granularities", "encoder.factors", len),
+        Link("gate.ratios", "budget.ratios"),
+        Link("budget.ratios", "gate.ratios"),
+        Link("budget.factors", "encoder.factors"),
+        Link("decoder.channels", "encoder.channels"),  # project_out takes any
+        Link("decoder.factor", "encoder.factors", min),
+    )
 
     def __init__(
         self, encoder: Encoder, gate: Gate, quantizer: Quantizer, decoder: Decoder, budget: Budget | None = None

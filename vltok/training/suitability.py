@@ -37,18 +37,28 @@ def check_images(tokenizer: Tokenizer, data: LightningDataModule) -> None:
         )
 
 
-def check_codes(prior: Prior, data: LightningDataModule) -> None:
-    """See that a prior was built for the codes that it shall be trained on.
+def code_source(data: LightningDataModule) -> CodeSource:
+    """What a prior is trained on.
 
     Raises:
-        UserError: It was not: names the argument and what it must be.
+        UserError: It gives no codes.
     """
     if not isinstance(data, CodeSource):
         raise UserError(
             f"data: a prior is trained on codes, which {type(data).__name__} does not give; write them with "
             "'vltok tokenize', and give --data codes --data.root DIR"
         )
-    facts = data.training.facts
+    return data
+
+
+def check_codes(prior: Prior, data: LightningDataModule) -> None:
+    """See that a prior was built for the codes that it shall be trained on.
+
+    Raises:
+        UserError: It was not: names the argument and what it must be.
+    """
+    source = code_source(data)
+    facts = source.training.facts
     root = facts.place
     if prior.spec.gridded and not facts.spec.gridded:
         raise UserError(
@@ -61,7 +71,7 @@ def check_codes(prior: Prior, data: LightningDataModule) -> None:
         if wanted != found and wanted is not None:
             raise UserError(
                 f"model.prior has {key} {_plain(wanted)}, but the codes in {root} have {_plain(found)}: "
-                f"set --model.prior.{key} '{_plain(found)}'"
+                "leave it out of the recipe"
             )
     names = facts.classes
     if prior.classes is not None and not facts.labelled:
@@ -74,8 +84,8 @@ def check_codes(prior: Prior, data: LightningDataModule) -> None:
             f"model.prior.classes is {prior.classes}, but the codes in {root} have {len(names)}: "
             f"set --model.prior.classes {len(names)}"
         )
-    if data.held_out is not None and data.held_out.facts.labelled < facts.labelled:
-        raise UserError(f"the codes in {data.held_out.facts.place} have no labels, but those in {root} have")
+    if source.held_out is not None and source.held_out.facts.labelled < facts.labelled:
+        raise UserError(f"the codes in {source.held_out.facts.place} have no labels, but those in {root} have")
 
 
 def _plain(value: object) -> object:

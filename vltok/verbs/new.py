@@ -22,12 +22,7 @@ _TEMPLATES = files("vltok.verbs") / "templates"
 #: for the component.
 _RECIPES: dict[str, dict[str, Any]] = {
     "tokenizer": {"model.init_args.tokenizer": {"class_path": "NAME", "init_args": {"patch": 8, "size": 256}}},
-    "prior": {
-        "model.init_args.prior": {
-            "class_path": "NAME",
-            "init_args": {"codebook_size": 256, "factors": [4, 8], "regions": [8, 8]},
-        }
-    },
+    "prior": {"model.init_args.prior": "NAME"},
     "encoder": {
         "model.init_args.tokenizer.init_args.encoder": {
             "class_path": "NAME",
@@ -38,10 +33,7 @@ _RECIPES: dict[str, dict[str, Any]] = {
         "model.init_args.tokenizer.init_args.gate": {"class_path": "NAME", "init_args": {"ratios": {4: 0.5, 8: 0.5}}}
     },
     "budget": {
-        "model.init_args.tokenizer.init_args.gate": {
-            "class_path": "feature",
-            "init_args": {"channels": 64, "granularities": 2},
-        },
+        "model.init_args.tokenizer.init_args.gate": "feature",
         "model.init_args.tokenizer.init_args.budget": {
             "class_path": "NAME",
             "init_args": {"ratios": {4: 0.5, 8: 0.5}},
@@ -50,12 +42,7 @@ _RECIPES: dict[str, dict[str, Any]] = {
     "quantizer": {
         "model.init_args.tokenizer.init_args.quantizer": {"class_path": "NAME", "init_args": {"dimension": 8}}
     },
-    "decoder": {
-        "model.init_args.tokenizer.init_args.decoder": {
-            "class_path": "NAME",
-            "init_args": {"factor": 4, "channels": 64},
-        }
-    },
+    "decoder": {"model.init_args.tokenizer.init_args.decoder": "NAME"},
     "perceptual": {"model.init_args.perceptual": "NAME"},
     "discriminator": {"model.init_args.discriminator": {"class_path": "NAME", "init_args": {"width": 32}}},
     "data": {"data": {"class_path": "NAME", "init_args": {"size": 64, "batch_size": 16}}},

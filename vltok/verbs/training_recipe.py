@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,12 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 
 from vltok.errors import UserError
+from vltok.interfaces import Prior
 from vltok.io.recipe_files import BASE, find_recipe
-from vltok.io.recipes import RecipeParser, instantiate, parse, parse_layers, recipe_parser
+from vltok.io.recipe_names import Place, RecipeNames
+from vltok.io.recipes import RecipeParser, instantiate, parse, parse_layers, parse_resolved, recipe_parser
+from vltok.sequences.source import CodeSource
+from vltok.training.suitability import code_source
 from vltok.verbs.run_folder import OPTIONS, RunFolder
 
 #: Where loggers write, in recipes; a run folder that is moved has its logs with it.
@@ -65,7 +69,7 @@ class TrainingRecipe:
         """
         parser = fit_parser()
         first = recipe if isinstance(recipe, Mapping) else find_recipe(recipe)
-        return cls(parser, parse_layers(parser, [first, *([overrides] if overrides else [])]))
+        return cls(parser, parse_layers(parser, [first, *([overrides] if overrides else [])], spec_of_codes))
 
     @classmethod
     def of_arguments(cls, arguments: Sequence[str]) -> TrainingRecipe:
@@ -75,7 +79,7 @@ class TrainingRecipe:
             UserError: Something in it is wrong.
         """
         parser = fit_parser()
-        return cls(parser, parse(parser, arguments))
+        return cls(parser, parse(parser, arguments, spec_of_codes))
 
     def run_folder(self) -> RunFolder:
         """The folder that it names, or else the one that goes by its file's name.
@@ -104,11 +108,11 @@ class TrainingRecipe:
         Raises:
             UserError: A constructor refuses what it was given.
         """
-        config, logs = self.config.clone(), str(self.run_folder().path / "logs")
+        config = self.config.clone()
         loggers = config.trainer.logger
         for logger in loggers if isinstance(loggers, list) else [loggers]:
             if isinstance(logger, Namespace) and logger.get("init_args.save_dir") == _LOGS:
-                logger.init_args.save_dir = logs
+                logger.init_args.save_dir = str(self.run_folder().path / "logs")
         built = instantiate(self.parser, config)
         return Training(built.model, built.data, dict(vars(built.trainer)))
 
@@ -142,6 +146,26 @@ def fit_parser() -> ArgumentParser:
     parser.add_subclass_arguments(LightningDataModule, "data", required=True)
     parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip={"default_root_dir"})
     return parser
+
+
+def spec_of_codes(names: RecipeNames) -> Iterator[tuple[Place, Any]]:
+    """What a prior models, where the recipe leaves it out: what the codes are that it is trained on.
+
+    Raises:
+        UserError: They are not to be had.
+    """
+    for place, component in list(names.classes.items()):
+        models = inspect.isclass(component) and issubclass(component, Prior)
+        if models and names.lacks((*place, "codebook_size")) and not names.lacks(("data",)):
+            spec = asdict(_codes(names).training.facts.spec)
+            wanted = {(*place, key): value for key, value in spec.items() if value is not None}
+            yield from ((target, value) for target, value in wanted.items() if names.lacks(target))
+
+
+def _codes(names: RecipeNames) -> CodeSource:
+    parser = recipe_parser("vltok fit")
+    parser.add_subclass_arguments(LightningDataModule, "data", required=True)
+    return code_source(instantiate(parser, parse_resolved(parser, {"data": names.given(("data",))}, names.texts)).data)
 
 
 def trainer_help() -> str:
