@@ -14,6 +14,7 @@ import torch
 from playwright.sync_api import Page
 
 from vltok.codes import Codes, CodeSpec
+from vltok.evaluation.curves import length_histograms
 from vltok.evaluation.records import Record
 from vltok.evaluation.report import report_html
 from vltok.evaluation.values import Value
@@ -49,9 +50,36 @@ def test_the_file_needs_nothing_else() -> None:
     assert not re.search(r"https?://", page)
     for source in re.findall(r'(?:src|href)="([^"]*)"', page):
         assert source.startswith("data:"), source
-    assert "21.5 (21 to 22)" in page and "my/bundle" in page and "<th>data.split</th><td>val</td>" in page
+    assert "21.5 (21 to 22)" in page and "my/bundle" in page and "<th>split</th><td>val</td>" in page
     # keys are text, whatever stands in them
     assert "<astronaut>" not in page and page.count("</script>") == 2
+
+
+def test_the_protocol_is_told_in_words() -> None:
+    protocol = {
+        **record().protocol,
+        "crops": "crops (1.0, 4.0) 0 64",
+        "features": None,
+        "drawn": {"sampling": {"top_k": 5}},
+    }
+    protocol["data"] = {**protocol["data"], "pixels": "0123456789abcdef" * 4}
+    told = dataclasses.replace(
+        record(), protocol=protocol, environment={"vltok": "0", "data": {"crops": "random squares"}}
+    )
+    page = report_html(told, examples(), SPEC)
+    assert "<th>pixels</th><td>SHA-256 01234567…</td>" in page and "<th>crops</th><td>random squares</td>" in page
+    assert "<th>side of a picture, in pixels</th><td>16</td>" in page and "(1.0, 4.0)" not in page
+    assert "features" not in page.partition("<h2>Protocol</h2>")[2].partition("</section>")[0]
+    assert "<th>drawn: sampling: top k</th><td>5</td>" in page
+
+
+def test_a_histogram_of_one_tokenizer_needs_no_legend() -> None:
+    (axes,) = length_histograms({"": record()}).axes
+    assert axes.get_legend() is None
+    (axes,) = length_histograms(
+        {"": dataclasses.replace(record(), codes={"drawn": record().codes, "data": record().codes})}
+    ).axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["drawn", "data"]
 
 
 @pytest.mark.parametrize("path", ["{{data}}", "{{values}}", "<script>alert(1)</script>", '" onload="a', "\udcff.png"])

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from vltok.codes import Codes, CodeSpec
-from vltok.figures.coding_maps import draw_coding_map, error_map
+from vltok.figures.coding_maps import draw_coding_map, error_map, granularity_colors
 from vltok.figures.grids import reconstruction_grid, sample_grid
 from vltok.measures.pixels import to_bytes
 
@@ -106,9 +106,23 @@ def test_drawn_pictures_tell_their_class_and_code_count() -> None:
     images = torch.zeros(2, 3, 16, 16)
     with_classes = np.asarray(sample_grid(images, codes, SPEC, columns=2, width=64))
     without = np.asarray(sample_grid(images, replace(codes, labels=None), SPEC, columns=2, width=64))
-    # two panels of two pictures of 64 pixels, each with a line below
-    assert with_classes.shape == (4 + 64 + 18 + 4, 2 * (4 + 2 * 68), 3)
-    assert (with_classes[68:] < 100).any() and (without[68:] < 100).any() and (with_classes != without).any()
+    # two panels of two pictures of 64 pixels, each with a line below, and the legend
+    assert with_classes.shape == (4 + 64 + 18 + 4 + 4 + 20, 480, 3)
+    assert (with_classes[68:90] < 100).any() and (without[68:90] < 100).any() and (with_classes != without).any()
     assert (with_classes[:68] == without[:68]).all(), "the captions lie below the pictures"
+    for color in (granularity_colors(2) * 255).round().numpy():
+        assert (with_classes[90:] == color).all(axis=2).any(), "the legend has each colour of the maps"
     alone = np.asarray(sample_grid(images[:1], codes[0], SPEC, columns=2, width=64))
-    assert alone.shape == (64 + 18, 2 * 64, 3) and (alone[66:] < 100).any()
+    assert alone.shape == (64 + 18 + 4 + 20, 480, 3) and (alone[66:82] < 100).any()
+
+
+def test_drawn_pictures_tell_the_name_of_their_class() -> None:
+    codes = Codes(torch.zeros(8, dtype=torch.long), torch.tensor([4, 4]), None, torch.tensor([0, 1]))
+    images, spec = torch.zeros(2, 3, 16, 16), CodeSpec(16, ())
+    sheets = [
+        np.asarray(sample_grid(images, codes, spec, columns=2, width=96, classes=classes))
+        for classes in (None, ["cat", "a name that is wider than its picture"])
+    ]
+    assert sheets[0].shape == sheets[1].shape == (4 + 96 + 18 + 4, 4 + 2 * 100, 3), "without a grid there is no legend"
+    # a long name is cut, so that it stays below its picture
+    assert (sheets[1][100:, 102:106] == 255).all() and (sheets[1][100:] != sheets[0][100:]).any()

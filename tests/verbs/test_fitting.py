@@ -13,6 +13,7 @@ import vltok
 from vltok.errors import UserError
 from vltok.evaluation.training_logs import TrainingLog
 from vltok.io.curve_files import read_rows
+from vltok.tokenizers.dqvae import DQVAE
 from vltok.training.checkpoints import read_checkpoint
 from vltok.verbs.training_recipe import TrainingRecipe
 
@@ -157,3 +158,20 @@ def test_what_is_asked_for(recipe: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="which says what is trained"):
         vltok.fit(out="run", resume=True)
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(("asked", "missed"), [(9.8, False), (11.0, True), (9.0, True)])
+def test_a_code_length_that_is_missed_gives_a_warning(
+    recipe: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
+    asked: float,
+    missed: bool,
+) -> None:
+    # places at random keep to their ratios, of which images of four regions have 10 codes
+    monkeypatch.setattr(DQVAE, "expected_length", lambda self, height, width: asked)
+    run = vltok.fit(recipe, out="run", overrides={"trainer.max_steps": 1})
+    assert run.record.figure("length_of_training") == 10.0
+    said = [str(warning.message) for warning in recwarn if "codes on average" in str(warning.message)]
+    assert len(said) == missed
+    assert not missed or said[0].startswith(f"images have 10.0 codes on average, where the recipe asks for {asked}:")

@@ -66,7 +66,11 @@ def pareto_front(points: Sequence[tuple[float, float]], higher: bool) -> list[tu
 
 
 def length_histograms(records: Mapping[str, Record]) -> Figure | None:
-    """How many images have which code length, for each record that has codes; None where none has."""
+    """How many images have which code length, for each record that has codes; None where none has.
+
+    Args:
+        records: By what the legend calls them; a single one without a name needs none.
+    """
     found = {}
     for row, record in records.items():
         parts = {"": record.codes} if "length" in record.codes else record.codes
@@ -83,7 +87,8 @@ def length_histograms(records: Mapping[str, Record]) -> Figure | None:
         axes.hist(lengths, bins=bins, weights=shares, histtype="step", linewidth=1.5, label=name)
     axes.set_xlabel(WORDS["length"])
     axes.set_ylabel("share of images")
-    axes.legend(fontsize="small")
+    if any(found):
+        axes.legend(fontsize="small")
     return figure
 
 

@@ -8,7 +8,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -20,7 +20,7 @@ from vltok.codes import CodeSpec
 from vltok.evaluation.curves import length_histograms
 from vltok.evaluation.differences import flat
 from vltok.evaluation.records import Record
-from vltok.evaluation.words import in_words
+from vltok.evaluation.words import PROTOCOL, in_words
 from vltok.figures.coding_maps import draw_coding_map, error_colors, error_map, granularity_colors
 from vltok.figures.examples import Example
 from vltok.measures.pixels import to_bytes, to_picture, to_unit_range
@@ -48,7 +48,7 @@ def report_html(record: Record, examples: Sequence[Example], spec: CodeSpec | No
         "gradient": ", ".join(_css(color) for color in (error_colors()[::51] * 255).round().int().tolist()),
         "values": _table((in_words(name), value.shown()) for name, value in record.values.items()),
         "plots": _plots(record),
-        "protocol": _table((key, _plain(value)) for key, value in flat(record.protocol).items()),
+        "protocol": _table(_protocol(record)),
         # what closes a script must not stand in one
         "data": json.dumps([_picture(example, spec) for example in examples]).replace("<", "\\u003c"),
     }
@@ -93,7 +93,7 @@ def _fixed_error(example: Example, spec: CodeSpec) -> UInt8[Tensor, "3 H W"]:
 
 
 def _plots(record: Record) -> str:
-    figure = length_histograms({record.kind: record})
+    figure = length_histograms({"": record})
     if figure is None:
         return ""
     file = io.BytesIO()
@@ -113,6 +113,15 @@ def _legend(spec: CodeSpec | None) -> str:
     )
 
 
+def _protocol(record: Record) -> Iterator[tuple[str, str]]:
+    """What the figures depend on, in words; what does not apply is left out."""
+    for key, value in flat(record.protocol).items():
+        if key == "crops":  # the data says it in words
+            value = record.environment.get("data", {}).get("crops", value)
+        if value is not None:
+            yield PROTOCOL.get(key, key.replace(".", ": ").replace("_", " ")), _plain(value)
+
+
 def _css(color: Sequence[int]) -> str:
     return f"rgb({' '.join(map(str, color))})"
 
@@ -123,7 +132,7 @@ def _words(figures: Mapping[str, float]) -> list[str]:
 
 def _plain(value: Any) -> str:
     if isinstance(value, str):
-        return f"{value[:12]}…" if _HASH.fullmatch(value) else value  # metrics.json has the whole
+        return f"SHA-256 {value[:8]}…" if _HASH.fullmatch(value) else value  # metrics.json has the whole
     return json.dumps(value)
 
 

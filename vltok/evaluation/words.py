@@ -23,6 +23,25 @@ WORDS = {
     "contrast_correlation": "rank correlation of granularity with local contrast",
 }
 
+#: What the keys of a record's protocol mean.
+PROTOCOL = {
+    "data.pixels": "pixels",
+    "data.split": "split",
+    "data.size": "side of a picture, in pixels",
+    "data.images": "pictures",
+    "features.name": "feature network",
+    "features.weights": "its weights",
+    "features.package": "its package",
+    "lpips.name": "network of LPIPS",
+    "lpips.weights": "its weights",
+    "fixed": "code of fixed length",
+    "precision": "computed in",
+    "versions.torchmetrics": "torchmetrics",
+    "versions.pillow": "Pillow",
+    "drawn.count": "pictures drawn",
+    "drawn.seed": "seed of what was drawn",
+}
+
 
 def in_words(name: str) -> str:
     """A figure's name in words; one that rests on a feature network names it."""

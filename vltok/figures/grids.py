@@ -21,6 +21,10 @@ _INK, _FAINT, _PAPER = (32, 32, 32), (110, 110, 110), (255, 255, 255)
 _LARGEST_ERROR = 0.3
 #: Of a grid of drawn pictures, in pixels: between pictures, and the line below each.
 _BORDER, _CAPTION = 4, 18
+#: So wide that a legend has room.
+_NARROWEST = 480
+#: Of a legend: the colours of the columns of pixels of its swatch, and what it says.
+_Entry = tuple[list[list[int]], str]
 
 
 def reconstruction_grid(
@@ -80,11 +84,16 @@ def example_grid(examples: Sequence[Example], spec: CodeSpec) -> Image.Image:
 
 
 def sample_grid(
-    images: Float[Tensor, "b 3 H W"], codes: Codes, spec: CodeSpec, columns: int = 8, width: int = 128
+    images: Float[Tensor, "b 3 H W"],
+    codes: Codes,
+    spec: CodeSpec,
+    columns: int = 8,
+    width: int = 128,
+    classes: Sequence[str] | None = None,
 ) -> Image.Image:
     """Drawn pictures side by side; on their right, where codes lie on a grid, their coding maps in the same order.
 
-    Below each stand its class, where it has one, and its number of codes.
+    Below each stand its class, where it has one, and its number of codes; below all, what the maps' colours mean.
 
     Args:
         images: The pictures, about in [-1, 1].
@@ -92,6 +101,7 @@ def sample_grid(
         spec: The tokenizer's `spec`.
         columns: Pictures of a row.
         width: About how many pixels a picture is drawn wide; small ones are enlarged by a whole number.
+        classes: The names of the classes, where they have any.
     """
     codes = codes.to("cpu")
     images = _enlarge(images.float().cpu().clamp(-1, 1), max(1, round(width / images.shape[3])))
@@ -102,17 +112,31 @@ def sample_grid(
     # make_grid leaves a single picture without a border
     border = _BORDER if len(images) > 1 else 0
     grids = [make_grid(panel, nrow=columns, padding=_BORDER, pad_value=1.0) for panel in below]
-    sheet = to_picture(to_bytes(torch.cat(grids, dim=2)))
+    drawn = to_picture(to_bytes(torch.cat(grids, dim=2)))
+    right = max(drawn.width, _NARROWEST) if spec.gridded else drawn.width
+    legend = _place_legend(_granularities(spec), (2 * _BORDER, drawn.height + _BORDER), right) if spec.gridded else []
+    sheet = Image.new("RGB", (right, legend[-1][0][1] + 20 if legend else drawn.height), _PAPER)
+    sheet.paste(drawn)
     draw = ImageDraw.Draw(sheet)
     height, width = images.shape[2:]
-    lengths = codes.lengths.tolist()
-    classes = [""] * len(lengths) if codes.labels is None else [f"class {label}, " for label in codes.labels.tolist()]
-    for place, (name, length) in enumerate(zip(classes, lengths, strict=True)):
+    labels = [None] * len(images) if codes.labels is None else codes.labels.tolist()
+    for place, (label, length) in enumerate(zip(labels, codes.lengths.tolist(), strict=True)):
         row, column = divmod(place, columns)
         x = border + column * (width + border) + width // 2
         y = border + row * (height + _CAPTION + border) + height + 2
-        draw.text((x, y), f"{name}{length} codes", _INK, _font(12), anchor="ma")
+        name = f"class {label}" if classes is None or label is None else classes[label]
+        text = f"{length} codes" if label is None else f"{name}, {length} codes"
+        draw.text((x, y), _fitting(text, width, _font(12)), _INK, _font(12), anchor="ma")
+    _draw_legend(draw, legend)
     return sheet
+
+
+def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
+    """A caption of a name and a number, of whose name as much is left as fits."""
+    name, comma, number = text.rpartition(", ")
+    while len(name) > 1 and font.getlength(f"{name}…{comma}{number}") > width:
+        name = name[:-1]
+    return text if f"{name}{comma}{number}" == text else f"{name}…{comma}{number}"
 
 
 def _enlarge(images: Tensor, scale: int) -> Tensor:
@@ -124,8 +148,9 @@ def _lay_out(rows: dict[str, Tensor], captions: list[tuple[str, str]], spec: Cod
     gap, line, font = 6, 20, _font(14)
     left = max(int(font.getlength(name)) for name in rows) + 3 * gap
     captions_top = gap + len(rows) * (height + gap)
-    right = max(left + count * (width + gap), 480)
-    legend = _place_legend(spec, (left, captions_top + 2 * line + 2 * gap), right)
+    right = max(left + count * (width + gap), _NARROWEST)
+    errors = (_levels(error_colors()[::3]), f"l1 error from 0 to {_LARGEST_ERROR:g} (pixels in [-1, 1])")
+    legend = _place_legend([*_granularities(spec), errors], (left, captions_top + 2 * line + 2 * gap), right)
     sheet = Image.new("RGB", (right, legend[-1][0][1] + line + gap), _PAPER)
     draw = ImageDraw.Draw(sheet)
     for row, (name, pictures) in enumerate(rows.items()):
@@ -137,30 +162,35 @@ def _lay_out(rows: dict[str, Tensor], captions: list[tuple[str, str]], spec: Cod
         center = left + column * (width + gap) + width // 2
         for number, text in enumerate(lines):
             draw.text((center, captions_top + number * line), text, _INK, font, anchor="ma")
-    for (x, y), colors, text in legend:
-        for offset, color in enumerate(colors):
-            draw.line((x + offset, y, x + offset, y + 13), tuple(color))
-        draw.text((x + len(colors) + 6, y + 7), text, _FAINT, _font(13), anchor="lm")
+    _draw_legend(draw, legend)
     return sheet
 
 
-def _place_legend(
-    spec: CodeSpec, start: tuple[int, int], right: int
-) -> list[tuple[tuple[int, int], list[list[int]], str]]:
-    """Where each entry stands, the colours of the columns of pixels of its swatch, and what it says."""
-    entries = [
+def _granularities(spec: CodeSpec) -> list[_Entry]:
+    colors = _levels(granularity_colors(spec.granularities))
+    return [
         ([color] * 14, f"factor {factor}: {codes} code{'s' if codes > 1 else ''} a region")
-        for color, factor, codes in zip(
-            _levels(granularity_colors(spec.granularities)), spec.factors, spec.codes_per_region, strict=True
-        )
+        for color, factor, codes in zip(colors, spec.factors, spec.codes_per_region, strict=True)
     ]
-    entries.append((_levels(error_colors()[::3]), f"l1 error from 0 to {_LARGEST_ERROR:g} (pixels in [-1, 1])"))
+
+
+def _draw_legend(draw: ImageDraw.ImageDraw, placed: Sequence[tuple[tuple[int, int], _Entry]]) -> None:
+    for (x, y), (colors, text) in placed:
+        for offset, color in enumerate(colors):
+            draw.line((x + offset, y, x + offset, y + 13), tuple(color))
+        draw.text((x + len(colors) + 6, y + 7), text, _FAINT, _font(13), anchor="lm")
+
+
+def _place_legend(
+    entries: Sequence[_Entry], start: tuple[int, int], right: int
+) -> list[tuple[tuple[int, int], _Entry]]:
+    """Where each entry stands."""
     placed, (x, y) = [], start
     for colors, text in entries:
         width = len(colors) + 6 + int(_font(13).getlength(text))
         if placed and x + width > right:
             x, y = start[0], y + 22
-        placed.append(((x, y), colors, text))
+        placed.append(((x, y), (colors, text)))
         x += width + 24
     return placed
 

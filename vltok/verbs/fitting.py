@@ -47,7 +47,7 @@ _HARMLESS = (
     "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning's own use of torch
 )
 #: The share by which the mean code length may miss what the recipe asks for, without a warning.
-_LENGTH_MISSED = 0.25
+_LENGTH_MISSED = 0.05
 _Say = Callable[[str], None]
 
 

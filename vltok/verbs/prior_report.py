@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -88,7 +88,7 @@ def report_prior(
     try:
         if tokenizer is not None:
             device, seed = trainer.strategy.root_device, config["seed_everything"]
-            figures["samples_per_second"] = _draw(prior, tokenizer, device, seed, folder, trust)
+            figures["samples_per_second"] = _draw(prior, tokenizer, device, seed, folder, trust, facts.classes)
     except UserError as error:  # the prior is trained all the same
         undrawn = str(error)
     finally:
@@ -127,7 +127,15 @@ def _hash(sequences: CodeSequences) -> str:
     return hashlib.sha256(sequences.lengths.tobytes()).hexdigest()
 
 
-def _draw(prior: Prior, bundle: str, device: torch.device, seed: int, folder: RunFolder, trust: bool) -> float:
+def _draw(
+    prior: Prior,
+    bundle: str,
+    device: torch.device,
+    seed: int,
+    folder: RunFolder,
+    trust: bool,
+    classes: Sequence[str] | None,
+) -> float:
     """Write pictures that the prior draws; how many images' codes it drew a second."""
     prior, tokenizer = prior.to(device).eval(), load_tokenizer(bundle, device, trust=trust)
     wanted = _PICTURES if prior.classes is None else torch.arange(_PICTURES) % prior.classes
@@ -139,7 +147,7 @@ def _draw(prior: Prior, bundle: str, device: torch.device, seed: int, folder: Ru
     with torch.inference_mode():
         images = tokenizer.decode(codes)
     with written_whole(folder.samples) as path:
-        sample_grid(images, codes, tokenizer.spec, columns=4).save(path)
+        sample_grid(images, codes, tokenizer.spec, columns=4, classes=classes).save(path)
     return _PICTURES / seconds
 
 

@@ -301,7 +301,8 @@ class _Drawing:
             if len(samples) >= _OF_GRID:
                 break
         codes = codes_of(samples[:_OF_GRID])
-        _save(out / _GRID, sample_grid(self.pictures(codes), codes, self.tokenizer.tokenizer.spec))
+        spec = self.tokenizer.tokenizer.spec
+        _save(out / _GRID, sample_grid(self.pictures(codes), codes, spec, classes=manifest.classes))
 
 
 def _checked(out: str | os.PathLike) -> Path:
