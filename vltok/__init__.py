@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.verbs.build import build as build
     from vltok.verbs.compare import compare as compare
     from vltok.verbs.detokenize import detokenize as detokenize
+    from vltok.verbs.doctor import doctor as doctor
     from vltok.verbs.evaluate import evaluate as evaluate
     from vltok.verbs.fitting import fit as fit
     from vltok.verbs.pack import pack as pack
@@ -46,6 +47,7 @@ _LAZY = {
     "build": "vltok.verbs.build",
     "compare": "vltok.verbs.compare",
     "detokenize": "vltok.verbs.detokenize",
+    "doctor": "vltok.verbs.doctor",
     "fit": "vltok.verbs.fitting",
     "evaluate": "vltok.verbs.evaluate",
     "find_tokenizer": "vltok.io.places",

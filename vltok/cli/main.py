@@ -27,6 +27,7 @@ VERBS = {
     "tokenize": "Write the code sequences of pictures as shards",
     "detokenize": "Decode code sequences to pictures",
     "sample": "Draw pictures from a prior",
+    "doctor": "Read through pictures before a training, and say what it would lose",
     "pack": "Write a folder of pictures as webdataset shards",
     "plugins": "List the registered components, or the arguments of one",
     "recipes": "List the recipes that come with vltok, or print one",

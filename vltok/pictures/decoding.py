@@ -119,6 +119,15 @@ def upright(image: Image.Image, orientation: int | None = None) -> Image.Image:
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
+def stored_mode(source: bytes | str | os.PathLike) -> str:
+    """How Pillow names the way in which a picture is stored, such as `RGB` or `I;16`; `?` where it cannot tell."""
+    with warnings.catch_warnings(), contextlib.suppress(Exception):
+        warnings.simplefilter("ignore")
+        with _open(source) as image:
+            return image.mode
+    return "?"
+
+
 def _decode(source: bytes | str | os.PathLike, least_side: int | None, beside: Bare | None = None) -> Image.Image:
     with _open(source) as image:
         if image.format == "TIFF" and _is_deep_and_planar(image):

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import random
 import re
 import shutil
-import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +17,11 @@ import webdataset
 
 from vltok.errors import UserError, check_seed, whole_number
 from vltok.files import alone_in, check_folder, flush
+from vltok.loading.pools import in_processes
 from vltok.loading.skipping import Skipped, SkippedPictures
 from vltok.pictures.decoding import CorruptPicture, decode
-from vltok.pictures.folder import class_of, classes_of, list_pictures
+from vltok.pictures.finding import list_pictures
+from vltok.pictures.folder import class_of, classes_of
 from vltok.pictures.labels import CLASSES_FILE, read_class_names
 
 _DEFAULT_NAME = "shard-%06d.tar"
@@ -243,24 +241,11 @@ def _readable(
 ) -> Iterator[tuple[_Sample, bytes]]:
     """The samples whose pictures can be read, with their files."""
     paths = [os.path.join(folder, sample.path) for sample in samples]
-    with contextlib.ExitStack() as stack:
-        look: Callable[..., Iterable[str | None]] = map
-        if workers > 1:
-            # unlike a pool of multiprocessing, it does not wait for a process that was killed
-            # Ctrl-C reaches them, too, but it is this process that ends them
-            pool = ProcessPoolExecutor(workers, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
-            stack.callback(pool.shutdown, cancel_futures=True)
-            look = functools.partial(pool.map, chunksize=16)
-        try:
-            for sample, path, reason in zip(samples, paths, look(_what_is_wrong, paths), strict=True):
-                if reason is None:
-                    yield sample, Path(path).read_bytes()
-                else:
-                    corrupt.add([Skipped(sample.path, reason)], len(samples))
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a worker that looks for corrupt pictures was killed, as happens where memory runs out: lower --workers"
-            ) from error
+    for sample, path, reason in zip(samples, paths, in_processes(_what_is_wrong, paths, workers), strict=True):
+        if reason is None:
+            yield sample, Path(path).read_bytes()
+        else:
+            corrupt.add([Skipped(sample.path, reason)], len(samples))
 
 
 def _write(

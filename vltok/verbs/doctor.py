@@ -1,0 +1,253 @@
+"""`vltok.doctor`: what a training would use of pictures, leave out, and stumble over, before it starts."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vltok.errors import UserError, whole_number
+from vltok.loading.checks import default_workers
+from vltok.loading.pools import in_processes
+from vltok.pictures.decoding import CorruptPicture, decode, stored_mode
+from vltok.pictures.finding import find_pictures, splits_remark
+from vltok.pictures.folder import class_of, classes_of
+from vltok.pictures.formats import left_out
+from vltok.pictures.labels import class_names, label_of
+from vltok.pictures.samples import Finding, FindingKind
+from vltok.pictures.tars import UnreadableShard, list_shards, read_samples
+from vltok.verbs.counting import Progress, counted
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `doctor` found.
+
+    Attributes:
+        source: What was looked at.
+        pictures: How many can be used.
+        modes: How many of these are stored in which way, as Pillow names it.
+        sizes: Their smallest, median and largest width and height in pixels.
+        labels: How many have which label: the name of its class, or its number.
+        shards: How many shards were read; None of a folder.
+        duplicate_keys: Keys that stand in several shards, whose pictures are told apart by the shard's name.
+        unreadable: Why the other pictures cannot be read, by path or key.
+        losses: What a training would lose or stop at, each in one line.
+        notes: What may not be meant, but loses nothing.
+    """
+
+    source: str
+    pictures: int
+    modes: dict[str, int]
+    sizes: dict[str, tuple[int, int]]
+    labels: dict[str, int]
+    shards: int | None
+    duplicate_keys: int
+    unreadable: dict[str, str]
+    losses: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is lost."""
+        return not self.losses
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, and whether it is sound."""
+        return {**asdict(self), "sound": self.sound}
+
+    def lines(self) -> Iterator[str]:
+        """All of it, for people."""
+        of = "" if self.shards is None else f" of {self.shards} shards"
+        sizes = ", ".join(f"{which} {width} × {height}" for which, (width, height) in self.sizes.items())
+        yield f"{self.pictures} pictures{of} can be used{f': {sizes} pixels' if sizes else ''}"
+        if self.modes:
+            yield f"modes: {', '.join(f'{mode} {count}' for mode, count in self.modes.items())}"
+        if self.labels:
+            least, most = min(self.labels.values()), max(self.labels.values())
+            yield f"labels: {len(self.labels)} classes of {least} to {most} pictures"
+        else:
+            yield "labels: none"
+        yield from (f"note: {note}" for note in self.notes)
+        yield from (f"lost: {loss}" for loss in self.losses)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What was seen of one picture; its size is None where it cannot be read, for which `said` is the reason."""
+
+    key: str
+    size: tuple[int, int] | None
+    said: str
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A shard to look into."""
+
+    shard: str
+    picture: str | None
+    classes: list[str] | None
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """What was seen of one shard."""
+
+    looks: tuple[_Look, ...]
+    losses: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+
+def doctor(
+    pictures: str | os.PathLike,
+    *,
+    picture: str | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Diagnosis:
+    """Read through all pictures of a folder, or of tar shards, as a training does.
+
+    Args:
+        pictures: A folder of pictures, or of shards; or shards, with braces or wildcards.
+        picture: The ending of the pictures, where samples of shards hold several.
+        workers: Processes that read; by default as many as there are cores, up to eight.
+        progress: Is told how many pictures, or shards, are done.
+
+    Raises:
+        UserError: There is nothing to look at.
+    """
+    given = os.fspath(pictures)
+    workers = whole_number("--workers", default_workers() if workers is None else workers, 0)
+    folder = Path(given)
+    if folder.is_dir():
+        found = find_pictures(folder)
+        if found.paths or not any(folder.glob("*.tar")):
+            return _of_folder(given, workers, progress)
+        given = str(folder / "*.tar")
+    return _of_shards(given, picture, workers, progress)
+
+
+def _of_folder(root: str, workers: int, progress: Progress | None) -> Diagnosis:
+    found = find_pictures(root)
+    if not found.paths:
+        why = f" ({found.remark})" if found.remark else ""
+        raise UserError(f"PICTURES '{root}' holds neither pictures nor shards{why}")
+    report = counted(progress, len(found.paths))
+    classes = classes_of(found.paths)
+    looks = []
+    files = [os.path.join(root, path) for path in found.paths]
+    for path, look in zip(found.paths, in_processes(_look_at_file, files, workers), strict=True):
+        looks.append(_Look(path, look.size, look.said, None if classes is None else class_of(path)))
+        report(1)
+    losses, notes = [], [note for note in (splits_remark(found.paths, "data.root", root),) if note]
+    if found.left_out or found.closed:
+        losses.append(found.remark)
+    elif found.remark:
+        notes.append(found.remark)
+    outside = [path for path in found.paths if class_of(path) is None]
+    if classes is None and len(outside) < len(found.paths):
+        losses.append(f"the sub-folders are no classes, for {len(outside)} pictures lie outside of them ({outside[0]})")
+    return _diagnosis(root, looks, losses, notes)
+
+
+def _of_shards(pattern: str, picture: str | None, workers: int, progress: Progress | None) -> Diagnosis:
+    shards = list_shards(pattern, "PICTURES")
+    losses: list[str] = []
+    try:
+        classes = class_names(shards, "PICTURES")
+    except UserError as error:
+        classes, losses = None, [str(error)]
+    report = counted(progress, len(shards))
+    looks: list[_Look] = []
+    keys: Counter[str] = Counter()
+    findings: dict[FindingKind, list[Finding]] = {}
+    jobs = [_Job(shard, picture, classes) for shard in shards]
+    for shard, seen in zip(shards, in_processes(_look_at_shard, jobs, workers, chunk=1), strict=True):
+        looks += (_Look(f"{look.key} of {shard}", look.size, look.said, look.label) for look in seen.looks)
+        keys.update(list(dict.fromkeys(look.key for look in seen.looks)))
+        losses += seen.losses
+        for finding in seen.findings:
+            findings.setdefault(finding.kind, []).append(finding)
+        report(1)
+    notes = []
+    for some in findings.values():
+        text = f"{some[0].kind.value}: {len(some)} times, first {some[0].text}"
+        lost = some[0].kind.loses or any(left_out(finding.member) for finding in some)
+        (losses if lost else notes).append(text)
+    repeated = [key for key, count in keys.items() if count > 1]
+    if repeated:
+        notes.append(f"{len(repeated)} keys stand in several shards ({repeated[0]}): the shard's name is added to them")
+    unlabelled = [look.key for look in looks if look.label is None]
+    if 0 < len(unlabelled) < len(looks):
+        losses.append(
+            f"{len(unlabelled)} of {len(looks)} pictures have no label ({unlabelled[0]}): give all one, or none"
+        )
+    return _diagnosis(pattern, looks, losses, notes, len(shards), len(repeated))
+
+
+def _diagnosis(
+    source: str,
+    looks: list[_Look],
+    losses: list[str],
+    notes: list[str],
+    shards: int | None = None,
+    duplicate_keys: int = 0,
+) -> Diagnosis:
+    unreadable = {look.key: look.said for look in looks if look.size is None}
+    whole = [look for look in looks if look.size is not None]
+    if unreadable:
+        named = "; ".join(f"{key}: {reason}" for key, reason in list(unreadable.items())[:3])
+        losses = [*losses, f"{len(unreadable)} of {len(looks)} pictures cannot be read ({named})"]
+    if not looks:
+        losses = [*losses, "there is no picture"]
+    sizes = sorted((look.size for look in whole if look.size), key=lambda size: size[0] * size[1])
+    measures = {"smallest": sizes[0], "median": sizes[len(sizes) // 2], "largest": sizes[-1]} if sizes else {}
+    return Diagnosis(
+        source=source,
+        pictures=len(whole),
+        modes=dict(Counter(look.said for look in whole).most_common()),
+        sizes=measures,
+        labels=dict(sorted(Counter(look.label for look in whole if look.label is not None).items())),
+        shards=shards,
+        duplicate_keys=duplicate_keys,
+        unreadable=unreadable,
+        losses=tuple(losses),
+        notes=tuple(notes),
+    )
+
+
+def _look_at_file(path: str) -> _Look:
+    return _look(path, path)
+
+
+def _look_at_shard(job: _Job) -> _Shard:
+    looks: list[_Look] = []
+    findings: list[Finding] = []
+    losses: list[str] = []
+    try:
+        for sample in read_samples(job.shard, findings.append, job.picture):
+            label = None
+            try:
+                label = label_of(sample, job.classes)
+            except UserError as error:
+                losses.append(str(error))
+            look = _look(sample.picture, sample.key)
+            named = label is not None and 0 <= label < len(job.classes or ())
+            name = job.classes[label] if named else None if label is None else str(label)
+            looks.append(_Look(look.key, look.size, look.said, name))
+    except UnreadableShard as error:
+        losses.append(str(error))
+    return _Shard(tuple(looks), tuple(losses[:3]), tuple(findings))
+
+
+def _look(source: bytes | str, key: str) -> _Look:
+    try:
+        size = decode(source).size
+    except CorruptPicture as error:
+        return _Look(key, None, str(error))
+    return _Look(key, size, stored_mode(source))
