@@ -12,6 +12,7 @@ from pathlib import Path
 import filelock
 
 from vltok.errors import UserError
+from vltok.paths import new_path
 
 #: What Windows keeps for devices, whatever follows a dot.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -35,7 +36,7 @@ def written_whole(path: str | os.PathLike, through: str | os.PathLike | None = N
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=through or path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=_prefix(path), suffix=path.suffix[:8], dir=through or path.parent)
     os.close(descriptor)
     temporary = Path(name)
     try:
@@ -58,7 +59,7 @@ def folder_written_whole(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary folder beside `path`, which takes the place of `path` when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=_prefix(path), dir=path.parent))
     replaced = temporary.with_name(temporary.name + ".replaced")
     try:
         yield temporary
@@ -88,9 +89,14 @@ def flush(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def _prefix(path: Path) -> str:
+    """How the names of temporary files start; a name that is as long as names may be leaves no room for more."""
+    return f".{path.name if len(os.fsencode(path.name)) <= _LONGEST_NAME else path.name[:24]}."
+
+
 def _name(error: OSError, path: Path) -> None:
     """Let an error say what was to be written: the system names no file, or the temporary one."""
-    if error.filename is None or Path(str(error.filename)).name.startswith(f".{path.name}."):
+    if error.filename is None or Path(str(error.filename)).name.startswith(_prefix(path)):
         error.filename = str(path)
 
 
@@ -99,14 +105,14 @@ def check_folder(option: str, folder: str | os.PathLike) -> Path:
 
     Args:
         option: What the user gives it by.
-        folder: The folder; nothing is made.
+        folder: The folder, as the user wrote it; nothing is made.
 
     Raises:
         UserError: It is a file or lies below one, or it may not be written.
     """
-    path = Path(folder)
-    if "\0" in str(path):
-        raise UserError(f"{option} {str(path)!r} is no name of a folder")
+    if "\0" in os.fspath(folder):
+        raise UserError(f"{option} {os.fspath(folder)!r} is no name of a folder")
+    path = new_path(option, folder)
     nearest = path
     while True:
         try:

@@ -64,4 +64,4 @@ def with_default_data(arguments: Sequence[str]) -> list[str]:
 
 
 def _path(bundle: str) -> str:
-    return bundle if "/" in bundle or bundle.startswith("-") else f"./{bundle}"
+    return bundle if "/" in bundle or bundle.startswith(("-", "~", "$")) else f"./{bundle}"

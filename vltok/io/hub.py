@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vltok.errors import UserError
+from vltok.paths import read_path
 
 _NAME = re.compile(r"(?P<repository>[\w-][\w.-]*/[\w.-]+)(?:@(?P<revision>[\w.][\w./-]*))?")
 
@@ -94,7 +95,7 @@ def find(place: str | os.PathLike, hub: Hub, files: Sequence[str]) -> Path:
     Raises:
         UserError: There is no such folder, and the Hub does not give it.
     """
-    path, name = Path(place), os.fspath(place)
+    path, name = read_path(place), os.fspath(place)
     if path.is_dir():
         return path
     if path.exists():

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from vltok.errors import UserError
 from vltok.io.bundle_files import read_bundle
 from vltok.io.bundles import fingerprint, fingerprint_of
 from vltok.io.hub import Hub, at_commit, is_hub_name
+from vltok.paths import read_path
 
 
 def places_of(bundle: str | os.PathLike, folder: str | os.PathLike) -> tuple[str, ...]:
@@ -23,9 +23,9 @@ def places_of(bundle: str | os.PathLike, folder: str | os.PathLike) -> tuple[str
         A folder's path from `folder`, which begins with ``./`` or ``../`` and outlives that both are moved, and its
         absolute path, which outlives that one of them is; or the name on the Hub.
     """
-    if not Path(bundle).is_dir():
+    if not read_path(bundle).is_dir():
         return (os.fspath(bundle),)
-    absolute = os.path.abspath(bundle)
+    absolute = os.path.abspath(read_path(bundle))
     try:
         relative = os.path.relpath(absolute, folder)
     except ValueError:  # another drive

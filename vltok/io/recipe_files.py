@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vltok.errors import UserError, unknown
+from vltok.paths import read_path
 
 #: The key that names the recipe which the others change.
 BASE = "base"
@@ -51,7 +52,7 @@ def find_recipe(place: str | os.PathLike) -> Path:
     Raises:
         UserError: There is neither.
     """
-    path = Path(place)
+    path = read_path(place)
     if not path.exists() and path.parent == Path():
         if path.stem not in shipped_recipes():
             raise unknown("recipe", place, shipped_recipes())

@@ -19,6 +19,7 @@ from vltok.io import yaml_text
 from vltok.io.recipe_errors import explain
 from vltok.io.recipe_files import BASE, with_bases
 from vltok.io.recipe_names import Place, RecipeNames, types_of
+from vltok.paths import read_path
 
 #: jsonargparse's name for files in which components are written by their registered names.
 MODE = "vltok"
@@ -57,9 +58,9 @@ def translate_arguments(arguments: Sequence[str]) -> list[str]:
         if option == f"--{BASE}":
             raise UserError(f"{BASE} is a key of recipes, not an option: give --config twice, the base first")
         if option == _CONFIG and equals:
-            translated += [f"{_CONFIG}={path}" for path in with_bases(Path(value), read)]
+            translated += [f"{_CONFIG}={path}" for path in with_bases(read_path(value), read)]
         elif before == _CONFIG:
-            first, *others = with_bases(Path(argument), read)
+            first, *others = with_bases(read_path(argument), read)
             translated += [str(first), *(f"{_CONFIG}={other}" for other in others)]
         else:
             translated.append(argument)

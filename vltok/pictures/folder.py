@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 from vltok.errors import UserError
 from vltok.loading.checks import check_loading, default_workers
 from vltok.loading.skipping import SkippedPictures
+from vltok.paths import read_path
 from vltok.pictures.batches import Crops, Loader, Pictures, Places
 from vltok.pictures.decoding import decode
 from vltok.pictures.exporting import CroppedPictures
@@ -25,7 +27,7 @@ from vltok.pictures.transforms import CentreCrop, Crop, RandomCrop
 def class_of(path: str) -> str | None:
     """The class of a picture: the first folder of its relative path, or None where it has none."""
     first, slash, _ = path.partition("/")
-    return first if slash else None
+    return unicodedata.normalize("NFC", first) if slash else None
 
 
 def classes_of(paths: Sequence[str]) -> list[str] | None:
@@ -71,6 +73,7 @@ class Folder(ImageData):
         super().__init__()
         workers = default_workers() if workers is None else workers
         check_loading(size, batch_size, workers, seed)
+        root, val_root = str(read_path(root)), None if val_root is None else str(read_path(val_root))
         self.root = root
         self.val_root = val_root
         self.val_share = val_share

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import bz2
 import contextlib
-import glob
 import gzip
 import io
 import itertools
 import lzma
+import os
 import re
 import tarfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import IO
 
 import braceexpand
 from webdataset.gopen import Pipe, gopen
 
 from vltok.errors import UserError
+from vltok.paths import find_files
 from vltok.pictures.samples import Finding, Member, TarSample, refuse_losses, samples_of
 
 _ADDRESS = re.compile(r"pipe:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _CUT = "it was cut short: the mark at the end of a tar file is missing"
 _BROKEN = "a header in it is broken"
+_REMEDY = (
+    "give tar files, with braces or wildcards, such as 'shards/train-{000000..000146}.tar' or 'shards/*.tar' (vltok "
+    "pack writes them)"
+)
 _JOINED = "more tar files follow its end, which 'tar -A' joins, but 'cat' does not: take them apart"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 #: Seconds before a shard behind an address is asked for again.
@@ -37,7 +41,7 @@ class UnreadableShard(UserError):
 
 
 def list_shards(pattern: str, key: str) -> list[str]:
-    """The shards that a pattern stands for: braces (`{000..146}`), then wildcards (`*`); addresses as they are.
+    """The shards that a pattern stands for: see `find_files`; addresses have braces alone.
 
     Args:
         pattern: What the user gave.
@@ -46,24 +50,17 @@ def list_shards(pattern: str, key: str) -> list[str]:
     Raises:
         UserError: A local shard that does not exist, or a pattern that matches none.
     """
-    shards = []
-    try:
-        names = list(braceexpand.braceexpand(pattern))
-    except ValueError as error:
-        raise UserError(f"{key} '{pattern}': {error}; write braces such as {{000..146}}") from error
-    for name in names:
-        if is_address(name) or Path(name).is_file():
-            shards.append(name)
-        elif glob.has_magic(name):
-            shards.extend(sorted(glob.glob(name)))
-        else:
-            what = "is a folder" if Path(name).is_dir() else "does not exist"
-            raise UserError(
-                f"{key} '{pattern}': '{name}' {what}; give tar files, with braces or wildcards, such as "
-                "'shards/train-{000000..000146}.tar' or 'shards/*.tar' (vltok pack writes them)"
-            )
-    if not shards:
-        raise UserError(f"{key} '{pattern}' matches no file: give tar files, such as 'shards/*.tar' (see vltok pack)")
+    if is_address(pattern):
+        try:
+            return list(braceexpand.braceexpand(pattern))
+        except ValueError as error:
+            raise UserError(f"{key} '{pattern}': {error}; write braces such as {{000..146}}") from error
+    found = find_files(key, pattern, f"; {_REMEDY}")
+    # a wildcard may take in what `vltok pack` has written beside them
+    shards = [shard for shard in found if not (len(found) > 1 and shard.endswith(".json"))]
+    for shard in shards:
+        if os.path.isdir(shard):
+            raise UserError(f"{key} '{pattern}': '{shard}' is a folder; {_REMEDY}")
     return shards
 
 

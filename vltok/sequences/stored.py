@@ -14,6 +14,7 @@ from jaxtyping import Int, Int64
 
 from vltok.codes import Codes
 from vltok.errors import UserError
+from vltok.paths import read_path
 from vltok.sequences.manifest import CodeManifest
 from vltok.sequences.shards import codes_of, parse_tar_sample
 from vltok.sequences.source import CodeSequences, SequenceFacts, SequencesInMemory
@@ -25,7 +26,7 @@ def stored_sequences(root: str | Path) -> CodeSequences:
     Raises:
         UserError: The folder holds no whole export, or codes of pictures of several sizes.
     """
-    folder = Path(root)
+    folder = read_path(root)
     manifest = CodeManifest.read(folder)
     manifest.check_shards(folder)
     if manifest.spec.gridded and manifest.spec.regions is None:

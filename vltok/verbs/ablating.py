@@ -32,6 +32,7 @@ from vltok.evaluation.records import Record
 from vltok.files import check_folder
 from vltok.io import yaml_text
 from vltok.io.recipes import translate_arguments
+from vltok.paths import read_path
 from vltok.verbs.counting import format_seconds
 from vltok.verbs.run_folder import RunFolder
 
@@ -119,7 +120,7 @@ def ablate(
         check_seed("--seeds", seed)
     if len(set(seeds)) < len(seeds):
         raise UserError(f"--seeds must differ, not {' '.join(map(str, seeds))}")
-    read = AblationTable.read(Path(table))
+    read = AblationTable.read(read_path(table))
     translate_arguments(options)  # before torch is loaded
     planned = _planned(read, seeds, options, folder, plan)
     left = [job for job in planned if not job.finished]

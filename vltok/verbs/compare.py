@@ -24,6 +24,7 @@ from vltok.evaluation.curves import length_histograms, rate_distortion, training
 from vltok.evaluation.records import RECORD
 from vltok.evaluation.training_logs import TrainingLog, is_run
 from vltok.files import alone_in, check_folder, safe_name, written_whole
+from vltok.paths import read_path
 
 _RATES = ("length", "length_of_samples", "bits_per_pixel")
 _QUALITIES = (
@@ -60,7 +61,7 @@ def compare(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[st
         UserError: A run cannot be read, or two were measured under different protocols.
     """
     receives = None if out is None else check_folder("--out", out)
-    runs = [Path(folder) for folder in folders]
+    runs = [read_path(folder) for folder in folders]
     logs = {str(run): TrainingLog.read(run) for run in runs if is_run(run)}
     measured = {run: _measured(run) for run in runs}
     check_distinct(list(measured.values()) if len(measured) == len(runs) else runs)

@@ -15,6 +15,7 @@ from vltok.files import alone_in, check_folder, safe_name, written_whole
 from vltok.interfaces import Tokenizer
 from vltok.io.bundles import fingerprint
 from vltok.measures.pixels import to_bytes, to_picture
+from vltok.paths import read_path
 from vltok.sequences.manifest import CodeManifest
 from vltok.sequences.shards import CodeSample
 from vltok.verbs.coding import decode
@@ -64,7 +65,7 @@ def detokenize(
     """
     if batch_size is not None:
         whole_number("--batch-size", batch_size, 1)
-    folder, out = Path(codes), check_folder("--out", out)
+    folder, out = read_path(codes), check_folder("--out", out)
     if out.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"--out '{out}' lies in the folder of the codes: name another folder")
     manifest = CodeManifest.read(folder)

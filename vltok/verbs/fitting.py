@@ -22,6 +22,7 @@ from vltok.files import alone_in, written_whole
 from vltok.interfaces import Prior, Tokenizer
 from vltok.io import yaml_text
 from vltok.io.recipes import dump
+from vltok.paths import read_path
 from vltok.processes import world
 from vltok.training.checkpoints import heal_checkpoint, require_fitting
 from vltok.training.failures import failing_together
@@ -121,7 +122,7 @@ def fit(
 def _own_recipe(out: str | PathLike | None, resume: bool) -> Path:
     if out is None or not resume:
         raise UserError("give a recipe; a run alone, by out, is enough where resume goes on with it")
-    return RunFolder(Path(out)).own_recipe()
+    return RunFolder(read_path(out)).own_recipe()
 
 
 def _fit(given: TrainingRecipe, progress: _Say | None, bar: bool, signals: StopSignals) -> FitResult:

@@ -14,6 +14,7 @@ import yaml
 
 from vltok.errors import UserError, unknown
 from vltok.files import folder_written_whole, is_device
+from vltok.paths import new_path
 from vltok.registry import KINDS, components
 from vltok.version import __version__
 
@@ -88,7 +89,7 @@ def new(kind: str, name: str, out: str | os.PathLike | None = None) -> Path:
     if kind not in KINDS:
         raise unknown("kind of component", kind, KINDS)
     _check_name(kind, name)
-    folder = Path(out or name)
+    folder = new_path("--out", out or name)
     if folder.exists():
         raise UserError(f"'{folder}' exists; it is left as it is: name another folder with --out")
     module = name.replace("-", "_")

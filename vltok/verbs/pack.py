@@ -19,6 +19,7 @@ from vltok.errors import UserError, check_seed, whole_number
 from vltok.files import alone_in, check_folder, flush
 from vltok.loading.pools import in_processes
 from vltok.loading.skipping import Skipped, SkippedPictures
+from vltok.paths import new_path, read_path
 from vltok.pictures.decoding import CorruptPicture, decode
 from vltok.pictures.finding import list_pictures
 from vltok.pictures.folder import class_of, classes_of
@@ -85,7 +86,7 @@ def pack(
     for option, value, least in (("--count", count, 1), ("--size-limit", size_limit, 1), ("--workers", workers, 0)):
         whole_number(option, value, least)
     check_seed("--seed", seed)
-    folder, shards = os.fspath(folder), os.fspath(shards)
+    folder, shards = str(read_path(folder)), str(new_path("SHARDS", shards))
     pattern = _pattern(shards)
     check_folder("SHARDS", pattern.parent)
     given = {

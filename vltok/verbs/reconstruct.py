@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import itertools
 import logging
 import os
@@ -27,6 +26,7 @@ from vltok.files import alone_in, check_folder, safe_name, written_whole
 from vltok.images import image_batch
 from vltok.interfaces import Tokenizer
 from vltok.measures.pixels import to_bytes, to_picture
+from vltok.paths import find_files
 from vltok.pictures import finding
 from vltok.pictures.decoding import CorruptPicture, decode
 from vltok.pictures.formats import is_picture
@@ -190,22 +190,19 @@ def find_pictures(given: Sequence[str | os.PathLike], out: Path | None) -> list[
     """
     results = None if out is None else out.resolve()
     found: list[Path] = []
-    for text in map(os.fspath, given):
-        path = Path(text)
-        if path.is_dir():
-            below = finding.find_pictures(path)
-            matches = [path / file for file in below.paths]
-            matches = [file for file in matches if results not in file.resolve().parents]
-            if below.remark:
-                _LOG.warning("'%s': %s", text, below.remark)
-        elif path.exists():
-            matches = [path]
-        else:
-            files = [Path(match) for match in sorted(glob.glob(text, recursive=True)) if Path(match).is_file()]
-            matches = [file for file in files if is_picture(file.name)] or files
+    for text in given:
+        places = [Path(place) for place in find_files("IMAGES", text)]
+        files = [place for place in places if not place.is_dir()]
+        # a wildcard takes in what lies beside pictures, too
+        matches = files if len(places) == 1 else [file for file in files if is_picture(file.name)] or files
+        for folder in places:
+            if folder.is_dir():
+                below = finding.find_pictures(folder)
+                matches += [file for file in map(folder.joinpath, below.paths) if results not in file.resolve().parents]
+                if below.remark:
+                    _LOG.warning("'%s': %s", text, below.remark)
         if not matches:
-            what = "folder holds no picture" if path.is_dir() else "file, folder or pattern leads to no picture"
-            raise UserError(f"IMAGES '{text}': this {what}")
+            raise UserError(f"IMAGES '{text}': this folder holds no picture")
         found += matches
     return list({path.resolve(): path for path in found}.values())
 

@@ -19,6 +19,7 @@ from vltok.interfaces import Prior
 from vltok.io.recipe_files import BASE, find_recipe
 from vltok.io.recipe_names import Place, RecipeNames
 from vltok.io.recipes import RecipeParser, instantiate, parse, parse_layers, parse_resolved, recipe_parser
+from vltok.paths import new_path
 from vltok.sequences.source import CodeSource
 from vltok.training.suitability import code_source
 from vltok.verbs.run_folder import OPTIONS, RunFolder
@@ -88,7 +89,7 @@ class TrainingRecipe:
             UserError: There is neither.
         """
         if self.config.out:
-            return RunFolder(Path(self.config.out))
+            return RunFolder(new_path("--out", self.config.out))
         files = [path for path in self.config.config or () if path is not None]
         if not files:
             raise UserError("name the run folder with --out DIR, or give a recipe with --config FILE")
