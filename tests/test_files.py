@@ -160,3 +160,19 @@ def test_files_are_flushed_as_windows_takes_it(tmp_path: Path, monkeypatch: pyte
     with folder_written_whole(tmp_path / "folder") as folder:
         (folder / "b").write_text("b")
     assert (tmp_path / "file").read_text() + (tmp_path / "folder" / "b").read_text() == "ab" and len(flushed) == 2
+
+
+def test_a_file_system_without_locks_will_do_also_after_a_killed_process(tmp_path: Path) -> None:
+    """As Lustre is often mounted."""
+    script = (
+        "import errno, fcntl, os, sys\n"
+        "def refuse(*_):\n    raise OSError(errno.ENOSYS, 'Function not implemented')\n"
+        "fcntl.flock = refuse\n"
+        "from pathlib import Path\n"
+        "from vltok.files import alone_in\n"
+        "with alone_in(Path(sys.argv[1])):\n    print('alone', flush=True); os._exit(int(sys.argv[2]))\n"
+    )
+    for code in (9, 0):
+        command = [sys.executable, "-c", script, str(tmp_path / "run"), str(code)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (code, "alone\n"), done.stderr

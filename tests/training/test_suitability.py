@@ -33,3 +33,20 @@ def test_a_gate_that_nothing_holds_is_warned_of() -> None:
         check_images(vltok.build(recipe), Photos(size=16, batch_size=4))
     with pytest.raises(UserError, match=r"data\.size is 20, but must be a multiple of 8"):
         check_images(vltok.build(recipe), Photos(size=20, batch_size=4))
+
+
+@pytest.mark.parametrize(
+    ("gate", "kept"),
+    [
+        ("gain, init_args: {channels: 8, ratios: {4: 0.5, 8: 0.5}}", "10.0"),
+        ("entropy, init_args: {ratios: {4: 0.75, 8: 0.25}}", "13.0"),
+    ],
+)
+def test_a_gate_and_a_budget_that_ask_for_other_lengths_are_refused(gate: str, kept: str) -> None:
+    recipe = yaml.safe_load(dq_vae(gate))["model"]["init_args"]["tokenizer"]
+    budget = {"class_path": "code-length", "init_args": {"length": 8, "factors": [4, 8]}}
+    tokenizer = vltok.build({**recipe, "init_args": {**recipe["init_args"], "budget": budget}})
+    with pytest.raises(UserError, match=rf"come to {kept} codes an image, but model.tokenizer.budget asks for 8.0"):
+        check_images(tokenizer, Photos(size=16, batch_size=4))
+    budget["init_args"]["length"] = float(kept)
+    check_images(vltok.build({**recipe, "init_args": {**recipe["init_args"], "budget": budget}}), Photos(16, 4))

@@ -7,16 +7,19 @@ import warnings
 from lightning.pytorch import LightningDataModule
 
 from vltok.errors import UserError
-from vltok.interfaces import Prior, Tokenizer
+from vltok.interfaces import Budget, Gate, Prior, Tokenizer
 from vltok.pictures.images import ImageData
 from vltok.sequences.source import CodeSource
+
+#: The share by which the code lengths that a gate and a budget ask for may differ: ratios are written rounded.
+_LENGTHS_APART = 0.02
 
 
 def check_images(tokenizer: Tokenizer, data: LightningDataModule) -> None:
     """See that a tokenizer can be trained on the images of a source.
 
     Raises:
-        UserError: It gives none, or of a size that the tokenizer does not take.
+        UserError: It gives none, or of a size that the tokenizer does not take, or for which gate and budget disagree.
     """
     if not isinstance(data, ImageData):
         raise UserError(f"data: a tokenizer is trained on images, which {type(data).__name__} does not give")
@@ -29,12 +32,26 @@ def check_images(tokenizer: Tokenizer, data: LightningDataModule) -> None:
             f"data.size is {data.size}, but must be a multiple of {divisor}, the tokenizer's coarsest factor; "
             f"the nearest is {near}"
         )
+    _check_length(tokenizer, (data.size // divisor) ** 2)
     if len(tokenizer.spec.factors or ()) > 1 and tokenizer.expected_length(data.size, data.size) is None:
         warnings.warn(
             "nothing holds the code length: neither the gate nor a budget says how many regions shall be fine; give "
             "model.tokenizer.budget, such as ratio",
             stacklevel=2,
         )
+
+
+def _check_length(tokenizer: Tokenizer, regions: int) -> None:
+    """See that a gate which keeps its ratios itself, and a budget, ask for the same number of codes."""
+    kept = [part.ratios for part in tokenizer.modules() if isinstance(part, Gate) and part.ratios is not None]
+    budgets = [part for part in tokenizer.modules() if isinstance(part, Budget)]
+    for ratios, budget in zip(kept, budgets, strict=False):
+        own, asked = regions * ratios.codes_per_region, budget.expected_length(regions)
+        if abs(own - asked) > _LENGTHS_APART * asked:
+            raise UserError(
+                f"model.tokenizer.gate keeps its own ratios, which come to {own:.1f} codes an image, but "
+                f"model.tokenizer.budget asks for {asked:.1f}: leave the budget out (null), or change the gate's ratios"
+            )
 
 
 def code_source(data: LightningDataModule) -> CodeSource:

@@ -33,6 +33,7 @@ from vltok.verbs.early_ends import keeping, measuring, reason_of_end
 from vltok.verbs.prior_report import report_prior
 from vltok.verbs.resume_rules import resumed_recipe
 from vltok.verbs.run_folder import RunFolder
+from vltok.verbs.shortcomings import shortcomings
 from vltok.verbs.tokenizer_report import report_tokenizer
 from vltok.verbs.trainers import build_trainer
 from vltok.verbs.training_recipe import Training, TrainingRecipe
@@ -47,8 +48,6 @@ _HARMLESS = (
     r"The number of training batches .* is smaller than the logging interval",
     "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning's own use of torch
 )
-#: The share by which the mean code length may miss what the recipe asks for, without a warning.
-_LENGTH_MISSED = 0.05
 _Say = Callable[[str], None]
 
 
@@ -204,13 +203,8 @@ def _measured(
     if not trainer.is_global_zero:
         return None
     record = report_tokenizer(objective, training.data, trainer, recipe, folder, seconds, say)
-    length, expected = (record.figure(name) for name in ("length_of_training", "expected_length"))
-    if expected is not None and abs(length - expected) > _LENGTH_MISSED * expected:
-        warnings.warn(
-            f"images have {length:.1f} codes on average, where the recipe asks for {expected:.1f}: train longer, or "
-            "give the budget more weight",
-            stacklevel=2,
-        )
+    for shortcoming in shortcomings(record, objective.trained):
+        warnings.warn(shortcoming, stacklevel=2)
     return record
 
 
