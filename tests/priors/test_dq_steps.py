@@ -119,6 +119,7 @@ def outcome(image: Codes) -> tuple:
     return tuple(image.grains.flatten().tolist()), tuple(image.ids.tolist())
 
 
+@pytest.mark.usefixtures("unchecked")  # the checks of shapes would take most of the time
 def test_draws_have_the_exact_probabilities_of_a_tiny_prior():
     prior = lively(codebook_size=2, regions=[1, 1])
     exact: dict[tuple, float] = defaultdict(float)
@@ -153,6 +154,7 @@ def test_draws_have_the_exact_probabilities_of_a_tiny_prior():
     assert sum((found[key] - count * share) ** 2 / (count * share) for key, share in exact.items()) < 46
 
 
+@pytest.mark.usefixtures("unchecked")  # the checks of shapes would take most of the time
 def test_draws_have_the_distribution_of_algorithm_1():
     prior = lively(0.2, codebook_size=2, factors=[4, 2, 1], regions=[1, 2], content_layers=1)
     count = 300
@@ -252,12 +254,14 @@ def test_every_draw_decodes_and_every_position_is_legal(factors, positions, orde
     regions=st.tuples(st.integers(1, 2), st.integers(1, 3)),
     seed=st.integers(0, 2**31),
 )
+@pytest.mark.usefixtures("unchecked")  # the checks of shapes would take most of the time
 def test_draws_survive_the_round_trip_through_sequences(factors, regions, seed):
     prior = lively(factors=factors, regions=list(regions), position_layers=1, content_layers=1)
     codes = prior.sample(3, SamplingConfig(), seeded(seed)).validate(prior.spec)
     assert prior.ordering.codes(prior.ordering(codes)).equal(codes)
 
 
+@pytest.mark.usefixtures("unchecked")  # the checks of shapes would take most of the time
 def test_images_do_not_depend_on_the_batch_they_are_drawn_in():
     prior = lively().double()
     expected = prior.sample(9, SamplingConfig(), seeded(5))

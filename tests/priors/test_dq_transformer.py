@@ -141,6 +141,7 @@ def test_classes_matter_and_are_hidden_in_training():
     assert prior.loss(codes).total != prior.loss(other).total
 
 
+@pytest.mark.usefixtures("unchecked")  # the checks of shapes would take most of the time
 def test_it_learns_what_can_be_learned():
     torch.manual_seed(0)
     prior = small(width=32).train()

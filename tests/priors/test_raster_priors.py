@@ -115,6 +115,7 @@ def test_cached_logits_equal_those_of_the_whole_model(kind, factors, batch_size)
 
 
 @pytest.mark.parametrize(("kind", "factors"), [*CASES, (DQTransformer, (2, 1))], ids=str)
+@pytest.mark.usefixtures("unchecked")  # the checks of shapes would take most of the time
 def test_sixteen_images_are_learned_to_a_loss_near_zero(kind, factors):
     prior = small(kind, factors, width=32, classes=16, regions=(2, 2)).train()
     # each image has a class of its own, so that nothing about it is uncertain
