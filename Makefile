@@ -45,6 +45,7 @@ lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/mypy
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

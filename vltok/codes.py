@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import SupportsIndex
 
@@ -222,7 +222,8 @@ class Codes:
                 raise UserError(f"codes with different {name} do not go into one batch")
             return torch.cat(values)
 
-        return Codes(join("ids"), join("lengths"), join("grains"), join("labels"))
+        ids, lengths = (torch.cat([getattr(part, name) for part in parts]) for name in ("ids", "lengths"))
+        return Codes(ids, lengths, join("grains"), join("labels"))
 
     def equal(self, other: Codes) -> bool:
         """Whether both hold the same values."""
@@ -297,9 +298,8 @@ class Codes:
             raise UserError(f"the lengths sum to {total}, but there are {self.ids.numel()} ids")
 
     def _map(self, function) -> Codes:
-        return replace(
-            self, **{name: None if value is None else function(value) for name, value in self._values().items()}
-        )
+        optional = (None if value is None else function(value) for value in (self.grains, self.labels))
+        return Codes(function(self.ids), function(self.lengths), *optional)
 
     def _values(self) -> dict[str, Tensor | None]:
         return {name: getattr(self, name) for name in ("ids", "lengths", "grains", "labels")}

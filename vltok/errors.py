@@ -3,6 +3,7 @@
 import difflib
 import operator
 from collections.abc import Iterable
+from typing import Any
 
 #: NumPy's older generators, and Lightning with them, take no larger one.
 LARGEST_SEED = 2**32 - 1
@@ -67,7 +68,7 @@ def one_line(text: object) -> str:
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in line)
 
 
-def whole_number(key: str, value: object, least: int | None = None, hint: str = "") -> int:
+def whole_number(key: str, value: Any, least: int | None = None, hint: str = "") -> int:
     """A whole number that the user gave, as Python has them.
 
     Args:

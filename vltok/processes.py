@@ -57,9 +57,9 @@ def rows_of_all(rows: Tensor) -> Tensor:
         return rows.detach()
     counts = torch.zeros(processes, dtype=torch.long, device=rows.device)
     counts[rank] = len(rows)
-    counts = sum_over_processes(counts).tolist()
-    padded = rows.new_zeros(max(counts), *rows.shape[1:])
+    lengths = sum_over_processes(counts).tolist()
+    padded = rows.new_zeros(max(lengths), *rows.shape[1:])
     padded[: len(rows)] = rows.detach()
-    found = [torch.empty_like(padded) for _ in counts]
+    found = [torch.empty_like(padded) for _ in lengths]
     distributed.all_gather(found, padded)
-    return torch.cat([part[:count] for part, count in zip(found, counts, strict=True)])
+    return torch.cat([part[:count] for part, count in zip(found, lengths, strict=True)])

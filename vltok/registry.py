@@ -12,10 +12,10 @@ kinds of its own (`MORE_KINDS`).
 import functools
 import importlib
 import importlib.metadata
-import inspect
 import os
 import sys
 import warnings
+from abc import ABCMeta
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +99,7 @@ class Component:
         described = f"{interface.__module__}.{interface.__qualname__}"
         if not (isinstance(loaded, type) and issubclass(loaded, interface)):
             raise UserError(f"{what} is {self.target}, which is no subclass of {described}")
-        if inspect.isabstract(loaded):
+        if isinstance(loaded, ABCMeta) and loaded.__abstractmethods__:
             missing = ", ".join(sorted(loaded.__abstractmethods__))
             raise UserError(f"{what} is {self.target}, which leaves what {described} asks for undefined: {missing}")
         return loaded

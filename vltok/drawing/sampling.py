@@ -88,7 +88,9 @@ class Guidance:
 
     def labels(self, labels: Int[Tensor, " b"], classes: int | None) -> Int[Tensor, " n"]:
         """The class of each row; `classes` where it has none."""
-        return labels if self.scale == 1 else torch.cat([labels, torch.full_like(labels, classes)])
+        if self.scale == 1 or classes is None:
+            return labels
+        return torch.cat([labels, torch.full_like(labels, classes)])
 
     def kept(self, rows: Int[Tensor, " m"], images: int) -> Int[Tensor, " n"]:
         """The rows of some of so many images."""

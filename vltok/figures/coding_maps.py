@@ -1,5 +1,7 @@
 """Coding maps and error maps: where the codes went, and where the error stayed (Figure 5)."""
 
+from collections.abc import Sequence
+
 import matplotlib
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -111,7 +113,7 @@ def draw_picture_coding_map(
     return drawn
 
 
-def _enlarge(grid: Tensor, size: tuple[int, int]) -> Tensor:
+def _enlarge(grid: Tensor, size: Sequence[int]) -> Tensor:
     """Replicate each cell of `[… h w]` so that the grid has `size`."""
     *batch, down, across = grid.shape
     inner = (size[0] // down, size[1] // across)

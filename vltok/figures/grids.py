@@ -77,7 +77,7 @@ def example_grid(examples: Sequence[Example], spec: CodeSpec) -> Image.Image:
     return reconstruction_grid(
         to_unit_range(images),
         to_unit_range(results),
-        Codes.concatenate([each.codes for each in examples]),
+        Codes.concatenate([each.codes for each in examples if each.codes is not None]),
         spec,
         fixed=to_unit_range(torch.stack(fixed)) if fixed else None,
     )
@@ -185,7 +185,8 @@ def _place_legend(
     entries: Sequence[_Entry], start: tuple[int, int], right: int
 ) -> list[tuple[tuple[int, int], _Entry]]:
     """Where each entry stands."""
-    placed, (x, y) = [], start
+    placed: list[tuple[tuple[int, int], _Entry]] = []
+    x, y = start
     for colors, text in entries:
         width = len(colors) + 6 + int(_font(13).getlength(text))
         if placed and x + width > right:

@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from vltok.errors import UserError
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def in_processes(function: Callable[[T], R], items: Iterable[T], workers: int, chunk: int = 16) -> Iterator[R]:

@@ -7,6 +7,7 @@ import itertools
 import pickle
 from collections.abc import Sequence
 from importlib.resources import files
+from typing import Any
 
 import timm
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from vltok.errors import UserError
 from vltok.interfaces import Perceptual
+from vltok.nn.backbones import feature_network
 
 #: Where VGG16's layers are cut: behind relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3.
 VGG16_CUTS = (0, 4, 9, 16, 23, 30)
@@ -29,6 +31,9 @@ class LPIPS(Perceptual):
     The heads are those that torchmetrics carries; the backbone is torchvision's, which it downloads once, or finds as
     ``vgg16-397923af.pth`` in ``$TORCH_HOME/hub/checkpoints``. Zhang et al. 2018, https://arxiv.org/abs/1801.03924.
     """
+
+    shift: Tensor
+    scale: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,6 +91,9 @@ class TimmPerceptual(Perceptual):
         UserError: timm has no such backbone.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, backbone: str, pretrained: bool = True, stages: Sequence[int] | None = None) -> None:
         super().__init__()
         if not timm.is_model(backbone):
@@ -95,7 +103,8 @@ class TimmPerceptual(Perceptual):
         self.backbone = backbone
         self.pretrained = pretrained
         self.stages = stages
-        self.network: nn.Module | None = None
+        # what timm builds for features has no type that says so
+        self.network: Any = None
 
     def load(self) -> None:
         """Build the backbone, and get its weights.
@@ -107,7 +116,7 @@ class TimmPerceptual(Perceptual):
             return
         chosen = {} if self.stages is None else {"out_indices": tuple(self.stages)}
         try:
-            network = timm.create_model(self.backbone, pretrained=self.pretrained, features_only=True, **chosen)
+            network = feature_network(self.backbone, pretrained=self.pretrained, **chosen)
         except Exception as error:  # timm and the Hub raise whatever their HTTP client and loader raise
             raise UserError(
                 f"the features{' and weights' if self.pretrained else ''} of timm's '{self.backbone}' cannot be had "

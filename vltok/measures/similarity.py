@@ -25,8 +25,13 @@ def ssim(reconstructions: Float[Tensor, "b 3 H W"], images: Float[Tensor, "b 3 H
     # importing torchmetrics takes seconds
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    sides = (to_bytes(side).float() for side in (reconstructions, images))
-    _, places = structural_similarity_index_measure(*sides, data_range=255.0, reduction="none", return_full_image=True)
+    _, places = structural_similarity_index_measure(
+        to_bytes(reconstructions).float(),
+        to_bytes(images).float(),
+        data_range=255.0,
+        reduction="none",
+        return_full_image=True,
+    )
     # torchmetrics continues the images by their reflection, where scikit-image and the paper count no place
     inside = slice(_HALF_WINDOW, -_HALF_WINDOW)
     return places[:, :, inside, inside].mean(dim=(1, 2, 3))

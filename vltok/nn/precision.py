@@ -52,7 +52,7 @@ def _repeatable() -> Iterator[None]:
 
 #: What each switch is set to. The older ones come first: setting them resets the newer ones, which PyTorch has from
 #: 2.9 on and which are needed too, for `torch.backends.fp32_precision` overrules the older ones.
-_FULL = {
+_FULL: dict[str, Any] = {
     "cudnn.allow_tf32": False,
     "matmul": "highest",
     "cuda.matmul": "ieee",
@@ -64,9 +64,9 @@ _FULL = {
 }
 
 
-def _switches() -> dict[str, bool | str]:
+def _switches() -> dict[str, Any]:
     """The switches that can be read."""
-    found: dict[str, bool | str] = {}
+    found: dict[str, Any] = {}
     # PyTorch does not tell an older switch that contradicts a newer one, which then decides
     with contextlib.suppress(RuntimeError):
         found["cudnn.allow_tf32"] = torch.backends.cudnn.allow_tf32
@@ -77,7 +77,7 @@ def _switches() -> dict[str, bool | str]:
     return found
 
 
-def _switch(values: dict[str, bool | str]) -> None:
+def _switch(values: dict[str, Any]) -> None:
     for name, value in values.items():
         if name == "cudnn.allow_tf32":
             torch.backends.cudnn.allow_tf32 = value

@@ -12,7 +12,9 @@ Axis letters: b image, t code (packed over the batch), s step of a sequence, d m
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +55,10 @@ class KeyValueCache:
         """
         if not self._views or span != self._span:
             self._span = span
-            self._views = [tuple(layer[:, :, :span].chunk(2, dim=1)) for layer in self.layers]
+            self._views = []
+            for layer in self.layers:
+                keys, values = layer[:, :, :span].chunk(2, dim=1)
+                self._views.append((keys, values))
         return self._views
 
 
@@ -105,7 +110,8 @@ class Block(nn.Module):
     def forward(self, hidden: Float[Tensor, "t d"], packing: Packing) -> Float[Tensor, "t d"]:
         """Every code sees itself and the earlier ones of its image."""
         dropout = self.dropout if self.training else 0.0
-        attended = self.attend(*self._project(hidden).unbind(1), packing, dropout)
+        query, key, value = self._project(hidden).unbind(1)
+        attended = self.attend(query, key, value, packing, dropout)
         hidden = hidden + F.dropout(_linear(self.attention_out, attended.flatten(1)), dropout)
         return hidden + F.dropout(self._feedforward(hidden), dropout)
 
@@ -156,7 +162,8 @@ class Transformer(nn.Module):
         self.width = width
         self.heads = heads
         self.checkpointing = checkpointing
-        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
+        # each a Block, which a list of modules does not say
+        self.blocks: Iterable[Any] = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
 
     def forward(self, hidden: Float[Tensor, "t d"], packing: Packing) -> Float[Tensor, "t d"]:
         """The hidden states of packed sequences."""

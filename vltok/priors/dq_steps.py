@@ -62,6 +62,8 @@ class CoarseToFineSteps(Steps[CoarseToFineState]):
         sampling: How tokens are drawn.
     """
 
+    prior: DQTransformer
+
     def __init__(self, prior: DQTransformer, sampling: SamplingConfig) -> None:
         self.prior, self.sampling = prior, sampling
         self.guidance = Guidance(sampling.guidance)

@@ -138,6 +138,8 @@ class FixedRasterSteps(Steps[FixedRasterState]):
         sampling: How codes are drawn.
     """
 
+    prior: FixedRaster
+
     def __init__(self, prior: FixedRaster, sampling: SamplingOptions) -> None:
         self.prior, self.sampling = prior, sampling
         self.layout = prior.ordering.layout

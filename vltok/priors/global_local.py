@@ -218,6 +218,8 @@ class GlobalLocalSteps(Steps[GlobalLocalState]):
         UserError: A length that no image can have.
     """
 
+    prior: GlobalLocal
+
     def __init__(self, prior: GlobalLocal, sampling: VariableLengthSampling) -> None:
         self.prior, self.sampling = prior, sampling
         self.layout = prior.ordering.layout

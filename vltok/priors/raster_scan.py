@@ -216,6 +216,8 @@ class RasterScanSteps(Steps[RasterScanState]):
         UserError: A length that no image can have.
     """
 
+    prior: RasterScan
+
     def __init__(self, prior: RasterScan, sampling: VariableLengthSampling) -> None:
         self.prior, self.sampling = prior, sampling
         self.layout = prior.ordering.layout

@@ -63,13 +63,13 @@ class CodeLoader:
         total, longest = int(self._costs.sum()), int(self._costs.max())
         # Batch j holds the samples that start in [j·w, (j + 1)·w) of the costs laid end to end: it costs less than
         # w + longest, and it is not empty while w ≥ longest.
-        if token_budget is None and batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise UserError(f"batch_size must be at least 1, not {batch_size}")
         if token_budget is not None and token_budget < 2 * longest - 1:
             raise UserError(
                 f"token_budget must be at least {2 * longest - 1}, about twice the longest sequence, not {token_budget}"
             )
-        room = (token_budget or batch_size) - longest + 1
+        room = (token_budget or batch_size or 0) - longest + 1
         self._batches = world_size * -(-total // (room * world_size))
         if total < self._batches * longest:
             raise UserError(f"{len(sequences)} samples are too few for {world_size} processes")

@@ -251,7 +251,7 @@ class ExportFolder:
         if overwrite:
             return
         if there is None:
-            CodeManifest.read(self.folder)  # says what is damaged
+            there = WantedExport.of(CodeManifest.read(self.folder))  # says what is damaged
         raise UserError(
             f"--out {self.folder} holds {there.difference(self._run)}: give the same command to go on with it, another "
             "folder, or --overwrite"

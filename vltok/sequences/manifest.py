@@ -199,8 +199,8 @@ class CodeManifest:
         totals = [sum(shard.samples for shard in self.shards), sum(shard.codes for shard in self.shards)]
         if totals != [statistics.samples, statistics.codes] or statistics.samples < 1:
             raise ValueError(f"statistics.samples and .codes must be the shards' {totals}, and above 0")
-        digests = [shard.sha256 for shard in self.shards] + [self.index_sha256] * (self.index_sha256 is not None)
-        if not all(_DIGEST.fullmatch(digest) for digest in digests):
+        digests = [shard.sha256 for shard in self.shards] + [self.index_sha256]
+        if not all(_DIGEST.fullmatch(digest) for digest in digests if digest is not None):
             raise ValueError("a checksum must have 64 hexadecimal digits")
 
     def read_index(self, folder: Path) -> Int64[np.ndarray, "b 3"]:

@@ -67,7 +67,8 @@ def codes_of(samples: Sequence[CodeSample], labelled: bool = False) -> Codes:
         raise UserError("a shard of codes is damaged: grain maps are of several sizes, although all are to have one")
     grains = None
     if samples[0].grains is not None:
-        grains = torch.from_numpy(np.stack([sample.grains for sample in samples]).astype(np.int64))
+        maps = [sample.grains for sample in samples if sample.grains is not None]
+        grains = torch.from_numpy(np.stack(maps).astype(np.int64))
     return Codes(
         ids=torch.from_numpy(np.concatenate([sample.ids for sample in samples]).astype(np.int64)),
         lengths=torch.tensor([len(sample.ids) for sample in samples]),
@@ -148,10 +149,11 @@ class TarShards(ShardFormat):
                     if members and name != current:
                         yield _sample(current, members)
                         members = {}
-                    if not header.isreg() or suffix in members:
+                    file = archive.extractfile(header) if header.isreg() else None
+                    if file is None or suffix in members:
                         raise ValueError(f"'{header.name}' is no plain file, or stands twice")
                     current = name
-                    members[suffix] = archive.extractfile(header).read()
+                    members[suffix] = file.read()
                 if members:
                     yield _sample(current, members)
         except (tarfile.TarError, EOFError, OSError, ValueError, KeyError) as error:

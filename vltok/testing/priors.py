@@ -269,7 +269,7 @@ def _key(image: Codes) -> tuple[tuple[int, ...], ...]:
 
 def _nats(loss: PriorLoss, codes: Codes) -> Tensor:
     """What all codes of a batch cost."""
-    return sum(part * loss.counts.get(name, codes.ids.numel()) for name, part in loss.parts.items())
+    return torch.stack([part * loss.counts.get(name, codes.ids.numel()) for name, part in loss.parts.items()]).sum()
 
 
 def _train(prior: Prior, codes: Codes, steps: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from vltok.interfaces import Tokenizer
+from vltok.interfaces import Prior, Tokenizer
 from vltok.io.bundles import load_prior, load_tokenizer, save_prior, save_tokenizer
 from vltok.io.inspection import inspect_component
 from vltok.io.recipes import instantiate, parse_tree, recipe_parser
@@ -58,6 +58,7 @@ class BundleContract(RecipeContract):
 
     def test_a_bundle_brings_it_back(self, tmp_path: Path):
         _, built = self._parsed_and_built()
+        loaded: Tokenizer | Prior
         if isinstance(built, Tokenizer):
             save_tokenizer(built, self.recipe(), tmp_path / "bundle")
             loaded = load_tokenizer(tmp_path / "bundle")

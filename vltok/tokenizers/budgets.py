@@ -29,6 +29,8 @@ class RatioBudget(Budget):
         UserError: Ratios that do not sum to 1, or a negative weight.
     """
 
+    _targets: Tensor
+
     def __init__(
         self, ratios: dict[int, float], weight: float = 10.0, over: Literal["image", "batch"] = "image"
     ) -> None:
@@ -75,6 +77,8 @@ class CodeLengthBudget(Budget):
     Raises:
         UserError: Factors that do not divide each other, or a negative weight.
     """
+
+    _lengths: Tensor
 
     def __init__(
         self, length: float, factors: list[int], weight: float = 10.0, over: Literal["image", "batch"] = "image"

@@ -71,6 +71,8 @@ class DQVAE(Tokenizer, Adaptive):
         Link("decoder.factor", "encoder.factors", min),
     )
 
+    _shares: Tensor
+
     def __init__(
         self, encoder: Encoder, gate: Gate, quantizer: Quantizer, decoder: Decoder, budget: Budget | None = None
     ) -> None:
@@ -184,7 +186,7 @@ class DQVAE(Tokenizer, Adaptive):
     def _quantized(self, features: Sequence[Float[Tensor, "b c _ _"]], decision: GateDecision) -> Quantized:
         """Each region's features at the granularity that was decided, quantized, on the finest grid."""
         finest = self._spec.sides[-1]
-        routed = 0
+        routed: Tensor | int = 0
         for granularity, (feature, side) in enumerate(zip(features, self._spec.sides, strict=True)):
             weights = _replicate(decision.weights[:, granularity, None].to(feature.dtype), side)
             routed = routed + _replicate(weights * feature, finest // side)
@@ -249,7 +251,7 @@ def _check_fit(encoder: Encoder, gate: Gate, decoder: Decoder, budget: Budget | 
         raise UserError(f"gate.ratios name factors {list(gate.ratios.factors)}, but encoder.factors are {factors}")
     if budget is not None and list(budget.factors) != factors:
         raise UserError(f"the budget is for factors {list(budget.factors)}, but encoder.factors are {factors}")
-    if budget is not None and None not in (budget.ratios, gate.ratios) and budget.ratios != gate.ratios:
+    if budget is not None and budget.ratios and gate.ratios and budget.ratios != gate.ratios:
         raise UserError(
             f"gate.ratios {_by_factor(gate.ratios)} and budget.ratios {_by_factor(budget.ratios)} differ; this "
             f"gate keeps its ratios itself: give the same, or no budget"

@@ -4,6 +4,7 @@ import difflib
 import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import timm
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from vltok.codes import CodeSpec
 from vltok.errors import UserError
 from vltok.interfaces import Encoder
+from vltok.nn.backbones import feature_network
 from vltok.nn.levels import plan_levels
 from vltok.nn.norms import group_norm, group_norm_silu
 from vltok.nn.resampling import Downsample
@@ -176,6 +178,9 @@ class TimmEncoder(Encoder):
             weights cannot be had.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(
         self,
         backbone: str,
@@ -196,13 +201,14 @@ class TimmEncoder(Encoder):
         indices = sorted(offered[factor] for factor in self._factors)
         self._order = [indices.index(offered[factor]) for factor in self._factors]
         try:
-            self.backbone = timm.create_model(backbone, pretrained=pretrained, out_indices=indices, **options)
+            self.backbone = feature_network(backbone, pretrained=pretrained, out_indices=indices, **options)
         except (OSError, RuntimeError) as error:
             if not pretrained:
                 raise
             weights = timm.get_pretrained_cfg(backbone, allow_unregistered=True)
+            source = weights and (weights.hf_hub_id or weights.url)
             raise UserError(
-                f"the pretrained weights {weights.hf_hub_id or weights.url or 'of'} of backbone '{backbone}' cannot be "
+                f"the pretrained weights {source or 'of'} of backbone '{backbone}' cannot be "
                 f"had: download them where there is a network, or write pretrained: false to start from random ones"
             ) from error
         published = self.backbone.model.pretrained_cfg
@@ -264,14 +270,15 @@ def _offered_features(backbone: str, image_size: int | None) -> tuple[dict[int, 
         hint = f"; near are: {', '.join(near)}" if near else ""
         raise UserError(f"no timm backbone is called '{backbone}'{hint}; timm.list_models() gives them all")
     # The getter prunes what lies beyond the deepest map, in every family alike.
-    given = {"features_only": True, "feature_cls": "getter"}
+    given: dict[str, Any] = {"feature_cls": "getter"}
     if image_size is not None:
         given["img_size"] = image_size
+    reason: Exception
     # A family that takes images of any size anyway, or of one size only, does not know such an option.
     for options in (*({**given, option: value} for option, value in _ANY_SIZE_OPTIONS.items()), given):
         try:
             with torch.device("meta"):
-                info = timm.create_model(backbone, **options).feature_info
+                info = feature_network(backbone, **options).feature_info
         except TypeError as error:
             reason = error
         except (AttributeError, RuntimeError, ValueError) as error:

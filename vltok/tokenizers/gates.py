@@ -252,7 +252,7 @@ class EntropyGate(Gate, Calibrated):
     ) -> None:
         super().__init__()
         self._ratios = Ratios.of(ratios)
-        self.bins = tuple(bins)
+        self.bins = (bins[0], bins[1])
         count = self.granularities - 1
         if thresholds is not None and (len(thresholds) != count or thresholds != sorted(thresholds)):
             raise UserError(
