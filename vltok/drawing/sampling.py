@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vltok.devices import widest
 from vltok.drawing.config import SamplingOptions, VariableLengthSampling
 from vltok.errors import UserError
 
@@ -40,8 +41,9 @@ def uniforms(streams: Int[Tensor, "*shape"], counts: Int[Tensor, "*shape"]) -> F
         streams: The stream of each number.
         counts: Which number of its stream each one is.
     """
-    # 32 bits, so that the product with a probability in double precision stays below it
-    return (_mix(streams + counts) >> 32 & 0xFFFFFFFF).double() / 2**32
+    # so few bits that the product with a probability stays below it
+    bits = 32 if widest(streams.device) == torch.float64 else 23
+    return (_shift(_mix(streams + counts), 64 - bits)).to(widest(streams.device)) / 2**bits
 
 
 class LogitWatch:
@@ -101,8 +103,8 @@ class Guidance:
         logits = self.watch.finite(logits.float())
         if self.scale == 1:
             return logits
-        # in double precision no difference overflows
-        conditional, unconditional = logits.double().chunk(2)
+        # in double precision no difference overflows; in single, what overflows becomes an end of the type again
+        conditional, unconditional = logits.to(widest(logits.device)).chunk(2)
         return (unconditional + self.scale * (conditional - unconditional)).nan_to_num()
 
 
@@ -148,7 +150,7 @@ def filtered(logits: Float[Tensor, "b v"], temperature: float, top_k: int | None
 
 def drawn(logits: Float[Tensor, "b v"], uniform: Float[Tensor, " b"]) -> Int[Tensor, " b"]:
     """A token of each row's distribution, by inverting its cumulative sum at a uniform number in [0, 1)."""
-    cumulative = logits.double().softmax(-1).cumsum(-1)
+    cumulative = logits.to(widest(logits.device)).softmax(-1).cumsum(-1)
     # The first token whose sum exceeds the threshold has a probability above 0. The sum's own last value is the total,
     # which rounding may leave off 1.
     threshold = uniform[:, None] * cumulative[:, -1:]

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from vltok.codes import Codes
+from vltok.devices import widest
 from vltok.errors import UserError
 from vltok.evaluation.reconstruction import HasImages
 from vltok.evaluation.values import Value
@@ -220,6 +221,6 @@ def _measured(tokenizer: Tokenizer, images: Float[Tensor, "b 3 H W"], most: int)
     logits = alternatives.decision.logits
     margins = None
     if logits is not None:
-        levels = torch.arange(spec.granularities, device=logits.device, dtype=torch.float64)[:, None, None]
-        margins = (logits.double().softmax(dim=1) * levels).sum(dim=1).flatten(1).gather(1, chosen).flatten()
+        levels = torch.arange(spec.granularities, device=logits.device, dtype=widest(logits.device))[:, None, None]
+        margins = (logits.to(levels.dtype).softmax(dim=1) * levels).sum(dim=1).flatten(1).gather(1, chosen).flatten()
     return _Regions(torch.empty_like(table).scatter(1, at, table), at_coarsest.flatten(), own.flatten(), margins)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vltok.devices import widest
 from vltok.errors import UserError
 from vltok.processes import sum_over_processes
 
@@ -55,7 +56,7 @@ def entropy_map(
 
 def entropy_histogram(entropies: Float[Tensor, "*shape"]) -> Int[Tensor, " steps"]:
     """How many entropies lie in each step: i counts those in ((i − 1)·w, i·w], with w = ln 32 / `STEPS`."""
-    steps = (entropies.double() * (STEPS / LARGEST)).ceil().clamp(0, STEPS).long().flatten()
+    steps = (entropies.to(widest(entropies.device)) * (STEPS / LARGEST)).ceil().clamp(0, STEPS).long().flatten()
     return torch.zeros(STEPS + 1, dtype=torch.long, device=steps.device).index_add_(0, steps, torch.ones_like(steps))
 
 
@@ -68,6 +69,7 @@ def thresholds_of(histogram: Int[Tensor, " steps"], shares: Sequence[float]) -> 
     Raises:
         UserError: The histogram is empty.
     """
+    histogram = histogram.cpu()  # not every device has double precision
     total = int(histogram.sum())
     if not total:
         raise UserError("there are no images to calibrate the gate on; check that the data is not empty")

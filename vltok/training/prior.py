@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vltok.codes import Codes
+from vltok.devices import widest
 from vltok.errors import UserError
 from vltok.interfaces import Prior
 from vltok.measures.likelihood import likelihood_figures, likelihood_sums
@@ -170,7 +171,7 @@ class PriorTraining(Objective):
 
     def on_validation_epoch_end(self) -> None:
         """Log what was measured over all devices."""
-        sums = torch.tensor(list(self._likelihood.values()), dtype=torch.float64, device=self.device)
+        sums = torch.tensor(list(self._likelihood.values()), dtype=widest(self.device), device=self.device)
         sums = dict(zip(self._likelihood, sum_over_processes(sums).tolist(), strict=True))
         for name, figure in likelihood_figures(sums).items():
             self.log(f"val_{name}", figure, prog_bar=True, sync_dist=True)  # the same on all devices
