@@ -23,6 +23,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor, nn
 
+from vltok.arguments import Configuration, KeepsArguments
 from vltok.codes import Codes, CodeSpec, Ratios
 from vltok.drawing.batches import Drawing, WantedImages
 from vltok.drawing.conditioning import Conditioning
@@ -50,15 +51,14 @@ class TokenizerOutput:
     losses: Mapping[str, Tensor]
 
 
-class Tokenizer(nn.Module, ABC):
+class Tokenizer(KeepsArguments, nn.Module, ABC):
     """Turns images into codes, and codes back into images.
 
     Attributes:
-        config: Of one that `vltok.load_tokenizer` gave, what its bundle says of it: `class_path` and `init_args`, as
-            `vltok.save_tokenizer` takes them. None of one that was built otherwise.
+        config: What it was built from, as recipes have it: its `class_path` and `init_args`.
     """
 
-    config: Mapping[str, Any] | None = None
+    config = Configuration()
 
     @property
     @abstractmethod
@@ -122,7 +122,7 @@ class Tokenizer(nn.Module, ABC):
         """The shares of granularities that the tokenizer is asked to reach, or None."""
 
 
-class Encoder(nn.Module, ABC):
+class Encoder(KeepsArguments, nn.Module, ABC):
     """Images → one feature map for each factor (the hierarchical encoder E_h, section 3.2)."""
 
     @property
@@ -168,7 +168,7 @@ class GateDecision:
         return cls(grains, one_hot, one_hot, logits)
 
 
-class Gate(nn.Module, ABC):
+class Gate(KeepsArguments, nn.Module, ABC):
     """Chooses a granularity for each region (the Dynamic Grained Coding module, section 3.2)."""
 
     @property
@@ -271,7 +271,7 @@ class Adaptive(ABC):
         """
 
 
-class Budget(nn.Module, ABC):
+class Budget(KeepsArguments, nn.Module, ABC):
     """Keeps the use of codes near what was asked for."""
 
     @property
@@ -312,7 +312,7 @@ class Quantized:
     loss: Float[Tensor, ""]
 
 
-class Quantizer(nn.Module, ABC):
+class Quantizer(KeepsArguments, nn.Module, ABC):
     """Vectors → codes of a codebook (eq. 1)."""
 
     @property
@@ -334,7 +334,7 @@ class Quantizer(nn.Module, ABC):
         """The codebook's vectors."""
 
 
-class Decoder(nn.Module, ABC):
+class Decoder(KeepsArguments, nn.Module, ABC):
     """Vectors on the finest grid → images."""
 
     @property
@@ -357,7 +357,7 @@ class Decoder(nn.Module, ABC):
         """The images."""
 
 
-class Perceptual(nn.Module, ABC):
+class Perceptual(KeepsArguments, nn.Module, ABC):
     """A distance between images as people see it. Its parameters are frozen."""
 
     @abstractmethod
@@ -373,7 +373,7 @@ class Perceptual(nn.Module, ABC):
         """The mean distance over the batch; 0 for equal images."""
 
 
-class Discriminator(nn.Module, ABC):
+class Discriminator(KeepsArguments, nn.Module, ABC):
     """Tells real images from reconstructions."""
 
     @abstractmethod
@@ -402,14 +402,16 @@ class PriorLoss:
     likelihood: bool = True
 
 
-class Prior(nn.Module, ABC):
+class Prior(KeepsArguments, nn.Module, ABC):
     """A distribution over codes.
 
     Attributes:
         conditioning: The classes whose images it can draw; `Conditioning()` where it knows none.
         sampling: The frozen dataclass of its options for drawing, all of which have defaults.
+        config: What it was built from, as recipes have it: its `class_path` and `init_args`.
     """
 
+    config = Configuration()
     conditioning: Conditioning
     sampling: ClassVar[type[SamplingOptions]] = SamplingOptions
 

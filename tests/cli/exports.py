@@ -58,7 +58,7 @@ def write_bundle(path: Path, seed: int = 0, config: dict = CONFIG) -> Tokenizer:
     parser.add_subclass_arguments(Tokenizer, "tokenizer", required=True)
     torch.manual_seed(seed)
     tokenizer = instantiate(parser, parse_tree(parser, {"tokenizer": config})).tokenizer
-    save_tokenizer(tokenizer, config, path)
+    save_tokenizer(tokenizer, path)
     return tokenizer
 
 
@@ -68,7 +68,7 @@ def write_prior(path: Path, config: dict, tokenizer: str, class_names: Sequence[
     parser.add_subclass_arguments(Prior, "prior", required=True)
     torch.manual_seed(0)
     prior = instantiate(parser, parse_tree(parser, {"prior": config})).prior
-    save_prior(prior, config, path, tokenizer, ["../tokenizer"], class_names=class_names)
+    save_prior(prior, path, tokenizer, ["../tokenizer"], class_names=class_names)
 
 
 def write_pictures(root: Path, count: int) -> None:

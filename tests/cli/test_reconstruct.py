@@ -27,21 +27,14 @@ from vltok.tokenizers.quantizers import EMAVectorQuantizer
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tokenizer with random weights, regions of 8 pixels and cells of 4."""
     torch.manual_seed(0)
-    encoder = {"factors": [4, 8], "width": 64, "blocks": 1, "channels": 64}
-    gate = {"ratios": {4: 0.5, 8: 0.5}, "thresholds": [0.5]}
-    quantizer = {"size": 32, "dimension": 8}
-    decoder = {"factor": 4, "channels": 64, "width": 64, "blocks": 1}
     tokenizer = DQVAE(
-        PatchEncoder(**encoder), EntropyGate(**gate), EMAVectorQuantizer(**quantizer), PixelShuffleDecoder(**decoder)
+        PatchEncoder([4, 8], width=64, blocks=1, channels=64),
+        EntropyGate({4: 0.5, 8: 0.5}, thresholds=[0.5]),
+        EMAVectorQuantizer(32, dimension=8),
+        PixelShuffleDecoder(4, channels=64, width=64, blocks=1),
     )
-    parts = {
-        "encoder": {"class_path": "patch", "init_args": encoder},
-        "gate": {"class_path": "entropy", "init_args": gate},
-        "quantizer": {"class_path": "ema-vq", "init_args": quantizer},
-        "decoder": {"class_path": "pixel-shuffle", "init_args": decoder},
-    }
     path = tmp_path_factory.mktemp("tokenizer") / "bundle"
-    save_tokenizer(tokenizer, {"class_path": "dq-vae", "init_args": parts}, path)
+    save_tokenizer(tokenizer, path)
     return str(path)
 
 

@@ -36,13 +36,13 @@ def folder(tmp_path: Path) -> Path:
     tokenizer = fingerprint(tmp_path / "project" / "tokenizer")
     bundle = tmp_path / "project" / "runs" / "prior"
     places = places_of(tmp_path / "project" / "tokenizer", bundle)
-    save_prior(build(), CONFIG, bundle, tokenizer, places, card="Trained.", metrics={"loss": 1.5})
+    save_prior(build(), bundle, tokenizer, places, card="Trained.", metrics={"loss": 1.5})
     return tmp_path / "project"
 
 
 def test_a_bundle_gives_the_same_prior(tmp_path: Path) -> None:
     prior = build()
-    save_prior(prior, CONFIG, tmp_path / "prior", "0" * 64)
+    save_prior(prior, tmp_path / "prior", "0" * 64)
     loaded = vltok.load_prior(tmp_path / "prior")
     assert not loaded.training and loaded.spec == prior.spec
     for name, value in prior.state_dict().items():
@@ -52,7 +52,7 @@ def test_a_bundle_gives_the_same_prior(tmp_path: Path) -> None:
 
 def _another(path: Path) -> Path:
     torch.manual_seed(9)
-    save_prior(build(), CONFIG, path, "0" * 64)
+    save_prior(build(), path, "0" * 64)
     return path
 
 

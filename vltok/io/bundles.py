@@ -14,7 +14,7 @@ import importlib.metadata
 import json
 import os
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+from vltok.arguments import config_of
 from vltok.drawing.config import SamplingOptions
 from vltok.errors import UserError
 from vltok.files import folder_written_whole, sha256_of
@@ -39,7 +40,6 @@ from vltok.version import __version__
 
 def save_tokenizer(
     tokenizer: Tokenizer,
-    config: Mapping[str, Any],
     path: str | os.PathLike,
     card: str = "",
     metrics: Mapping[str, Any] | None = None,
@@ -48,21 +48,19 @@ def save_tokenizer(
 
     Args:
         tokenizer: Whose weights to write.
-        config: What it was built from: its `class_path`, a name or a dotted path, and `init_args`.
         path: The folder to write.
         card: What the model card says about it, in Markdown: how it was trained, on what.
         metrics: Measured figures, for the model card.
 
     Raises:
-        UserError: The folder holds something else than a bundle, `config` describes nothing that can be built, or a
-            weight is not a finite number.
+        UserError: The folder holds something else than a bundle, a weight is not a finite number, or nobody could load
+            the bundle: see `describe`.
     """
-    _save(tokenizer, "tokenizer", config, path, card, metrics, {})
+    _save(tokenizer, "tokenizer", path, card, metrics, {})
 
 
 def save_prior(
     prior: Prior,
-    config: Mapping[str, Any],
     path: str | os.PathLike,
     tokenizer: str,
     tokenizer_places: Sequence[str] = (),
@@ -74,7 +72,6 @@ def save_prior(
 
     Args:
         prior: Whose weights to write.
-        config: What it was built from: its `class_path`, a name or a dotted path, and `init_args`.
         path: The folder to write.
         tokenizer: The fingerprint of the tokenizer whose codes it models.
         tokenizer_places: Where that one's bundle is: `vltok.io.places.places_of`.
@@ -83,13 +80,13 @@ def save_prior(
         class_names: The names of its classes, where they have any.
 
     Raises:
-        UserError: The folder holds something else than a bundle, `config` describes nothing that can be built, or a
-            weight is not a finite number.
+        UserError: The folder holds something else than a bundle, a weight is not a finite number, or nobody could load
+            the bundle: see `describe`.
     """
     belongs: dict[str, Any] = {"tokenizer": {"fingerprint": tokenizer, "places": list(tokenizer_places)}}
     if class_names is not None:
         belongs["classes"] = list(class_names)
-    _save(prior, "prior", config, path, card, metrics, belongs)
+    _save(prior, "prior", path, card, metrics, belongs)
 
 
 def load_tokenizer(
@@ -188,7 +185,6 @@ def fingerprint_of(content: Mapping[str, Any], kind: Kind) -> str:
 def _save(
     model: nn.Module,
     kind: Kind,
-    config: Mapping[str, Any],
     path: str | os.PathLike,
     card: str,
     metrics: Mapping[str, Any] | None,
@@ -202,16 +198,16 @@ def _save(
         raise UserError(
             f"weight {strange} holds numbers that are not finite: training has diverged; nothing is written"
         )
-    if isinstance(model, Standalone):
-        config = {**config, "init_args": {**config.get("init_args", {}), **model.standalone_arguments}}
-    parser = recipe_parser(f"the configuration of the {kind}")
-    parser.add_subclass_arguments(interface_of(kind), kind, required=True)
-    names = RecipeNames({kind: interface_of(kind)})
-    resolved = names.completed(names.resolved({kind: config}))
-    parse_resolved(parser, resolved, names.texts)  # a bundle that nobody could load is not written
-    tree = _without_downloads(names.named(resolved)[kind])
+    names, resolved = describe(model, kind)
+    again = _built(kind, resolved, names.texts, None)
+    tree = names.named(resolved)[kind]
     with folder_written_whole(path) as folder:
         save_model(model, str(folder / WEIGHTS), metadata={"format": "pt"})
+        if (problem := _load_weights(again, folder / WEIGHTS)) is not None:
+            raise UserError(
+                f"the {kind}'s weights do not fit what it was built from ({problem}): it was changed since; a part can "
+                "be replaced by another of the same interface, whose own arguments count then"
+            )
         content = {
             "format": FORMAT,
             "kind": kind,
@@ -223,6 +219,38 @@ def _save(
         }
         (folder / CONFIG).write_text(dump(content), encoding="utf-8")
         (folder / CARD).write_text(model_card(path.name, kind, tree, card, metrics or {}), encoding="utf-8")
+
+
+def describe(model: Tokenizer | Prior, kind: Kind) -> tuple[RecipeNames, dict[str, Any]]:
+    """What a bundle will say of a model: what stands where in it, and what it describes, with dotted paths for names.
+
+    Raises:
+        UserError: It was built from something that no configuration can hold, or of classes that no other process can
+            import.
+    """
+    config = config_of(model, kind)
+    if isinstance(model, Standalone):
+        config = {**config, "init_args": {**config["init_args"], **model.standalone_arguments}}
+    names = RecipeNames({kind: interface_of(kind)})
+    tree = names.resolved({kind: config})
+    for key, path in _class_paths(tree):
+        if path.startswith("__main__.") or "<locals>" in path:
+            raise UserError(
+                f"{key} is {path}, which is written in a script, a notebook or a function, where nobody can import it: "
+                "put it into a module, such as one of 'vltok new'"
+            )
+    return names, _without_downloads(tree)
+
+
+def _class_paths(tree: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """What stands where in a tree of dotted paths."""
+    if isinstance(tree, list):
+        tree = dict(enumerate(tree))
+    if isinstance(tree, dict):
+        if "class_path" in tree:
+            yield key, tree["class_path"]
+        for name, value in tree.items():
+            yield from _class_paths(value, key if name == "init_args" else f"{key}.{name}".lstrip("."))
 
 
 def options_of_prior(place: str | os.PathLike, *, trust: bool = False) -> type[SamplingOptions]:
@@ -245,25 +273,34 @@ def _load(
     folder, content = read_bundle(place, kind, hub)
     check_weights(folder / WEIGHTS, content["weights"])
     try:
-        model = _build(f"bundle '{folder}'", content, kind, interface, trust)
+        names, resolved, classes = _resolved(content, kind, interface, trust)
+        model = _built(kind, resolved, names.texts, classes)
     except UserError as error:
         raise UserError(f"bundle '{folder}': {error}") from error
-    try:
-        load_model(model, folder / WEIGHTS, strict=True)
-    except SafetensorError as error:
-        raise UserError(f"'{folder / WEIGHTS}' is damaged or no safetensors file: {error}") from error
-    except RuntimeError as error:
-        # torch names every tensor in a paragraph of its own; the first ones say enough
-        problem = textwrap.shorten(" ".join(str(error).splitlines()[1:]) or str(error), 200, placeholder=" …")
+    if (problem := _load_weights(model, folder / WEIGHTS)) is not None:
         raise UserError(
             f"the weights of bundle '{folder}' do not fit what {CONFIG} describes ({problem}): undo changes to "
             f"{CONFIG}, or copy the bundle again; it was written by vltok {content['vltok']!r}, this is {__version__}"
-        ) from error
+        )
     if (strange := _not_finite(model)) is not None:
         raise UserError(f"'{folder / WEIGHTS}' is damaged: {strange} holds numbers that are not finite")
-    if isinstance(model, Tokenizer):
-        model.config = content[kind]
     return model.eval().to(device)
+
+
+def _load_weights(model: nn.Module, path: Path) -> str | None:
+    """Fill a model with the weights of a file; why they do not fit it, or None where they do.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    try:
+        load_model(model, path, strict=True)
+    except SafetensorError as error:
+        raise UserError(f"'{path}' is damaged or no safetensors file: {error}") from error
+    except RuntimeError as error:
+        # torch names every tensor in a paragraph of its own; the first ones say enough
+        return textwrap.shorten(" ".join(str(error).splitlines()[1:]) or str(error), 200, placeholder=" …")
+    return None
 
 
 def _not_finite(model: nn.Module) -> str | None:
@@ -271,14 +308,20 @@ def _not_finite(model: nn.Module) -> str | None:
     return next((name for name, value in model.named_parameters() if not value.isfinite().all()), None)
 
 
-def _build(name: str, content: Mapping[str, Any], kind: Kind, interface: type, trust: bool) -> nn.Module:
-    """The model that a bundle describes, with any weights."""
-    names, resolved, classes = _resolved(content, kind, interface, trust)
-    parser = recipe_parser(name)
-    parser.add_subclass_arguments(interface, kind, required=True)
+def _built(kind: Kind, resolved: Mapping[str, Any], texts: Collection[str], classes: set[type] | None) -> nn.Module:
+    """The model that a bundle describes, with any weights.
+
+    Args:
+        kind: The key of what is described.
+        resolved: What it describes, with dotted paths for names.
+        texts: Those in it that mean themselves.
+        classes: Those that it may name; any where None.
+    """
+    parser = recipe_parser(f"the configuration of the {kind}")
+    parser.add_subclass_arguments(interface_of(kind), kind, required=True)
     # the weights drawn here are overwritten; the caller's draws stay the same
     with only_imports(classes), torch.random.fork_rng(devices=[]):
-        return instantiate(parser, parse_resolved(parser, resolved, names.texts))[kind]
+        return instantiate(parser, parse_resolved(parser, resolved, texts))[kind]
 
 
 def _resolved(

@@ -86,7 +86,7 @@ def _arguments(component: type) -> tuple[Argument, ...]:
             None if parameter.default is inspect.Parameter.empty else repr(parameter.default),
             described.get(parameter.name, ""),
         )
-        for parameter in inspect.signature(component).parameters.values()
+        for parameter in list(inspect.signature(component.__init__).parameters.values())[1:]
         if parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     )
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_dumper, set_loader
 
+from vltok.arguments import keep_arguments
 from vltok.errors import UserError
 from vltok.io import yaml_text
 from vltok.io.recipe_errors import explain
@@ -186,10 +187,12 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
 
     def build(component: type, *args: Any, **kwargs: Any) -> Any:
         try:
-            return component(*args, **kwargs)
+            built = component(*args, **kwargs)
         except Exception as error:
             failures.append((component, error))
             raise
+        keep_arguments(built, args, kwargs)  # of a part of any class
+        return built
 
     try:
         return parser.instantiate(config, instantiators=[(build, object, True)])

@@ -60,10 +60,10 @@ class BundleContract(RecipeContract):
         _, built = self._parsed_and_built()
         loaded: Tokenizer | Prior
         if isinstance(built, Tokenizer):
-            save_tokenizer(built, self.recipe(), tmp_path / "bundle")
+            save_tokenizer(built, tmp_path / "bundle")
             loaded = load_tokenizer(tmp_path / "bundle")
         else:
-            save_prior(built, self.recipe(), tmp_path / "bundle", tokenizer="0" * 64)
+            save_prior(built, tmp_path / "bundle", tokenizer="0" * 64)
             loaded = load_prior(tmp_path / "bundle")
         assert type(loaded) is type(built) and not loaded.training
         state = loaded.state_dict()

@@ -21,6 +21,7 @@ from vltok.evaluation.records import Record
 from vltok.files import alone_in, written_whole
 from vltok.interfaces import Prior, Tokenizer
 from vltok.io import yaml_text
+from vltok.io.bundles import describe
 from vltok.io.recipes import dump
 from vltok.paths import read_path
 from vltok.processes import world
@@ -141,6 +142,7 @@ def _fit(given: TrainingRecipe, progress: _Say | None, bar: bool, signals: StopS
         model, data = training.model, training.data
         if isinstance(model, Objective):
             model.check_data(data)
+            describe(model.trained, "prior" if isinstance(model.trained, Prior) else "tokenizer")  # else a wasted run
 
         def saved() -> None:
             folder.forget_replaced()

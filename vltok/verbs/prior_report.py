@@ -18,7 +18,7 @@ from vltok.interfaces import Prior, SamplingConfig
 from vltok.io.bundles import load_tokenizer, prior_fingerprint, save_prior
 from vltok.io.places import matching, places_of, resolve
 from vltok.sequences.source import CodeSequences, CodeSource
-from vltok.training.objective import Objective, name_of_trained
+from vltok.training.objective import Objective
 from vltok.verbs.run_folder import RunFolder
 
 _PICTURES = 16
@@ -77,7 +77,6 @@ def report_prior(
     # first what took long to make: pictures that cannot be drawn or written must not cost it
     save_prior(
         prior.cpu(),
-        config["model"]["init_args"][name_of_trained(objective)],
         folder.bundle,
         facts.tokenizer,
         facts.tokenizer_places[-1:] if tokenizer is None else places_of(tokenizer, folder.bundle),

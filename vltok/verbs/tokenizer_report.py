@@ -21,7 +21,7 @@ from vltok.interfaces import Tokenizer
 from vltok.io.bundles import fingerprint, save_tokenizer
 from vltok.nn.modes import evaluating
 from vltok.pictures.images import ImageBatch, ImageData
-from vltok.training.objective import Objective, name_of_trained
+from vltok.training.objective import Objective
 from vltok.verbs.run_folder import RunFolder
 
 #: How many crops of the training pictures are measured.
@@ -87,7 +87,6 @@ def report_tokenizer(
     # first what took long to make: a picture that cannot be drawn or written must not cost it
     save_tokenizer(
         tokenizer.cpu(),
-        config["model"]["init_args"][name_of_trained(objective)],
         folder.bundle,
         card=_card(data, measured, of_training, trainer.global_step),
         metrics={name: value.value for name, value in values.items()},
