@@ -119,6 +119,6 @@ def test_a_wrong_source_is_said_itself(parser) -> None:
 
 def test_a_bundle_holds_what_follows(tmp_path: Path) -> None:
     config = described()["tokenizer"]
-    vltok.save_tokenizer(vltok.build(config), config, tmp_path / "bundle")
+    vltok.save_tokenizer(vltok.build(config), tmp_path / "bundle")
     loaded = vltok.load_tokenizer(tmp_path / "bundle")
     assert loaded.config["init_args"]["decoder"]["init_args"]["factor"] == 4
