@@ -6,10 +6,12 @@ import contextlib
 import itertools
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -216,12 +218,14 @@ def name_outputs(pictures: Sequence[Path], out: Path) -> list[str]:
     sources = {path.resolve() for path in pictures}
     taken: set[str] = set()
     names: list[str] = []
+    tried: Counter[str] = Counter()
     for path in pictures:
-        for number in itertools.count(1):
-            stem = safe_name(path.stem) or "picture"
+        stem = safe_name(path.stem) or "picture"
+        for number in itertools.count(tried[stem] + 1):
+            tried[stem] = number
             name = stem if number == 1 else f"{stem}-{number}"
-            # some file systems do not tell capital letters from small ones
-            files = {file.name.lower() for file in _outputs(out, name)}
+            # some file systems tell neither capital letters from small ones nor the forms of accented ones apart
+            files = {normalize("NFC", file.name).casefold() for file in _outputs(out, name)}
             if taken.isdisjoint(files):
                 break
         taken |= files
