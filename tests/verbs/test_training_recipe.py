@@ -81,6 +81,7 @@ def test_options_are_followed(codes: str) -> None:
 def test_what_is_said_all_the_same_must_agree(codes: str) -> None:
     data = {"class_path": "codes", "init_args": {"root": codes, "batch_size": 2}}
     built = TrainingRecipe.of(recipe(PRIOR, data), {"model.prior.codebook_size": 9}).build()
+    assert built.model.prior.spec.regions == (2, 2)  # what is not said follows all the same
     with pytest.raises(UserError, match=r"model.prior has codebook_size 9, but the codes in .* have 24: leave it out"):
         built.model.check_data(built.data)
 

@@ -157,7 +157,8 @@ def spec_of_codes(names: RecipeNames) -> Iterator[tuple[Place, Any]]:
     """
     for place, component in list(names.classes.items()):
         models = inspect.isclass(component) and issubclass(component, Prior)
-        if models and names.lacks((*place, "codebook_size")) and not names.lacks(("data",)):
+        lacking = [key for key in ("codebook_size", "factors", "regions") if names.lacks((*place, key))]
+        if models and lacking and not names.lacks(("data",)):
             spec = asdict(_codes(names).training.facts.spec)
             wanted = {(*place, key): value for key, value in spec.items() if value is not None}
             yield from ((target, value) for target, value in wanted.items() if names.lacks(target))
