@@ -110,7 +110,7 @@ class _Explanation:
             r"the following arguments are required: (?P<names>.*)": self.missing,
             r".*?Importing '(?P<path>[^']*)' is not allowed": self.distrusted,
             r"(?:module '.*' has no attribute|No module named) .*": self.not_importable,
-            r"Import path (?P<path>\S+) does not correspond to a subclass of (?P<base>\w+)": self.wrong_class,
+            r"Import path(?: (?P<path>\S+))? does not correspond to a subclass of (?P<base>\w+)": self.wrong_class,
             r"Not a valid subclass of \w+(?:\. Got value: (?P<value>.*))?": self.no_component,
             r"Expected an instantiatable class": self.abstract,
             r"Expected a dot import path string: (?P<value>.*)": self.no_path,
@@ -184,8 +184,8 @@ class _Explanation:
     def distrusted(self, path: str) -> str:
         return str(distrusted(self.place, f"'{path}', which is no registered component: it would import other code"))
 
-    def wrong_class(self, path: str, base: str) -> str:
-        return f"{self.place}: '{path}' is no {base}{self.choices}"
+    def wrong_class(self, path: str | None, base: str) -> str:
+        return f"{self.place}: '{path or self.finding.given}' is no {base}{self.choices}"
 
     def no_component(self, value: str | None) -> str:
         return f"{self.place} {_COMPONENT}, not {_short(value or self.finding.given)}{self.choices}"
