@@ -110,3 +110,10 @@ def test_weights_that_lie_are_one_line(bundle: Path, change, content: bytes) -> 
     change("weights", {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)})
     with pytest.raises(UserError, match=r"is damaged or no safetensors file|do not fit what config\.yaml"):
         load_tokenizer(bundle)
+
+
+def test_the_folder_of_a_run_leads_to_its_bundle(bundle: Path) -> None:
+    """Its `config.yaml` is the recipe."""
+    (bundle.parent / "config.yaml").write_text("seed_everything: 0\n")
+    with pytest.raises(UserError, match=f"no kind of tokenizer and prior; did you mean '{bundle}'"):
+        load_tokenizer(bundle.parent)

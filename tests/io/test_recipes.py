@@ -354,3 +354,9 @@ def test_a_number_of_another_type_is_refused_with_the_remedy(written: str, messa
     with pytest.raises(UserError) as raised:
         parse(_of_texts(), [f"--place={Place.__module__}.Place", "--place.root=x", f"--place.size={written}"])
     assert str(raised.value) == message
+
+
+def test_an_option_is_written_in_full(parser: ArgumentParser, recipe: Path) -> None:
+    """As keys of a recipe are: a shorter one could come to mean another option in the next version."""
+    with pytest.raises(UserError, match=r"no key or option is called 'ou'.*"):
+        parse(parser, ["--config", str(recipe), "--ou", "x"])

@@ -46,15 +46,16 @@ def read_bundle(place: str | os.PathLike, kind: Kind, hub: Hub | None = None) ->
     """
     folder = find(place, hub or Hub(), FILES)
     path = folder / CONFIG
+    inner = folder / "bundle"  # of a run
+    hint = f"; did you mean '{inner}'?" if (inner / CONFIG).is_file() else ""
     if not path.is_file():
-        inner = folder / "bundle"
-        hint = f"; did you mean '{inner}'?" if (inner / CONFIG).is_file() else ""
         raise UserError(f"'{folder}' is no bundle: it has no {CONFIG}{hint}")
     content = _content(path)
     kinds = get_args(Kind)
     if not isinstance(content, dict) or "format" not in content or content.get("kind") not in kinds:
         raise UserError(
             f"'{path}' is not the configuration of a bundle: it names no format, or no kind of {' and '.join(kinds)}"
+            f"{hint}"
         )
     if content["format"] != FORMAT:
         raise UserError(

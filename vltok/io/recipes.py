@@ -79,7 +79,7 @@ def recipe_parser(prog: str, description: str | None = None, kind: type[RecipePa
     """An empty parser that reads recipes, and whose dumps write registered names."""
     set_loader(MODE, _load, (yaml.YAMLError,))
     set_dumper(MODE, dump)
-    return kind(prog=prog, description=description, parser_mode=MODE, exit_on_error=False)
+    return kind(prog=prog, description=description, parser_mode=MODE, exit_on_error=False, allow_abbrev=False)
 
 
 def with_names(tree: Mapping[Any, Any], types: Mapping[str, Any]) -> dict[Any, Any]:
