@@ -60,7 +60,7 @@ def config_of(made: object, key: str = "") -> dict[str, Any]:
     component = type(made)
     given = inspect.signature(component.__init__).bind(made, *vars(made)[_KEPT][0], **vars(made)[_KEPT][1])
     parameters = list(given.signature.parameters.values())[1:]
-    found = {}
+    found: dict[str, Any] = {}
     for parameter in parameters:
         if parameter.name in given.arguments:
             value = given.arguments[parameter.name]

@@ -6,6 +6,7 @@ from jsonargparse import ArgumentParser
 from vltok.errors import UserError
 from vltok.interfaces import Gate
 from vltok.io.recipes import parse, recipe_parser
+from vltok.io.trust import only_imports
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +43,8 @@ def test_what_jsonargparse_says_is_understood(parser: ArgumentParser, arguments:
     with pytest.raises(UserError) as raised:
         parse(parser, arguments)
     assert message in str(raised.value)
+
+
+def test_an_import_that_needs_trust_is_told_of(parser: ArgumentParser) -> None:
+    with only_imports(()), pytest.raises(UserError, match=r"gate.* is 'vltok\.codes\.Codes', which is no reg"):
+        parse(parser, ["--gate={class_path: vltok.codes.Codes}"])
