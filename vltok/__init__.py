@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.verbs.doctor import doctor as doctor
     from vltok.verbs.evaluate import evaluate as evaluate
     from vltok.verbs.fitting import fit as fit
+    from vltok.verbs.import_model import import_model as import_model
     from vltok.verbs.pack import pack as pack
     from vltok.verbs.plugins import plugins as plugins
     from vltok.verbs.reconstruct import reconstruct as reconstruct
@@ -51,6 +52,7 @@ _LAZY = {
     "fit": "vltok.verbs.fitting",
     "evaluate": "vltok.verbs.evaluate",
     "find_tokenizer": "vltok.io.places",
+    "import_model": "vltok.verbs.import_model",
     "load_image": "vltok.pictures.single",
     "load_prior": "vltok.io.bundles",
     "load_tokenizer": "vltok.io.bundles",

@@ -7,7 +7,12 @@ from torch import Tensor, nn
 from vltok.interfaces import Quantized, Quantizer
 from vltok.registry import components
 from vltok.testing import QuantizerContract
-from vltok.tokenizers.quantizers import EMAVectorQuantizer, VectorQuantizer
+from vltok.tokenizers.quantizers import (
+    CosineVectorQuantizer,
+    EMAVectorQuantizer,
+    GumbelQuantizer,
+    VectorQuantizer,
+)
 
 from .broken import assert_found
 
@@ -25,6 +30,16 @@ class TestEMAVectorQuantizer(QuantizerContract):
 class TestEMAVectorQuantizerWithoutRestart(QuantizerContract):
     def build(self):
         return EMAVectorQuantizer(size=32, dimension=6, restart=False)
+
+
+class TestCosineVectorQuantizer(QuantizerContract):
+    def build(self):
+        return CosineVectorQuantizer(size=32, dimension=6)
+
+
+class TestGumbelQuantizer(QuantizerContract):
+    def build(self):
+        return GumbelQuantizer(size=32, dimension=6)
 
 
 class TestAQuantizerOfOneCode(QuantizerContract):

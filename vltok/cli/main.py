@@ -1,6 +1,7 @@
 """The `vltok` command: finds the verb, runs it, and turns errors into one line. Imports no torch of its own."""
 
 import importlib
+import keyword
 import logging
 import os
 import signal
@@ -17,7 +18,7 @@ from vltok.errors import SaidElsewhere, one_line, unknown
 from vltok.launchers import check_numbers
 from vltok.version import __version__
 
-#: Every verb, which is a module `vltok.cli.<verb>` with a function `run(arguments)`, and what it does.
+#: Every verb, which is a module `vltok.cli.<verb>` (`import_`) with a function `run(arguments)`, and what it does.
 VERBS = {
     "fit": "Train a tokenizer, or a prior on its codes, from a recipe",
     "ablate": "Train every row of a table of ablations with several seeds, and write the table",
@@ -28,6 +29,7 @@ VERBS = {
     "detokenize": "Decode code sequences to pictures",
     "sample": "Draw pictures from a prior",
     "doctor": "Read through pictures before a training, and say what it would lose",
+    "import": "Write a bundle of a checkpoint of another project",
     "pack": "Write a folder of pictures as webdataset shards",
     "plugins": "List the registered components, or the arguments of one",
     "recipes": "List the recipes that come with vltok, or print one",
@@ -97,7 +99,8 @@ def _run(verb: str, *arguments: str) -> None:
         raise unknown("verb", verb, VERBS)
     _quieten()
     check_numbers(os.environ)  # Lightning reads them while it is imported
-    importlib.import_module(f"vltok.cli.{verb}").run(list(arguments))
+    module = f"{verb}_" if keyword.iskeyword(verb) else verb
+    importlib.import_module(f"vltok.cli.{module}").run(list(arguments))
 
 
 def _stop_by_signals() -> None:

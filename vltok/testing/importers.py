@@ -34,6 +34,10 @@ class ImporterContract(ABC):
         imported = self._convert(tmp_path)
         _build(imported.config).load_state_dict(imported.state, strict=True)
 
+    def test_it_says_what_the_model_is(self, tmp_path):
+        imported = self._convert(tmp_path)
+        assert isinstance(_build(imported.config), interface_of(imported.kind))
+
     def test_values_stay(self, tmp_path):
         """A few may be added, such as thresholds that the checkpoint does not hold."""
         _, state = self.example()
@@ -68,11 +72,12 @@ class ImporterContract(ABC):
         except UserError as error:
             assert "strange.weight" in str(error)
 
-    def test_a_configuration_of_something_else_is_refused(self, tmp_path):
+    def test_it_recognises_its_own_alone(self, tmp_path):
         _, state = self.example()
-        for config in ({}, {"model": {}}, {"colour": "blue"}):
-            with pytest.raises(UserError):
-                self.build().convert(config, state, tmp_path)
+        strange = {f"strange.{name}": tensor for name, tensor in state.items()}
+        assert self.build().recognises(state) and not self.build().recognises(strange)
+        with pytest.raises(UserError):
+            self.build().convert({}, strange, tmp_path)
 
     def test_files_are_read(self, tmp_path):
         config, state = self.example()

@@ -106,12 +106,13 @@ def _vectors(quantizer: Quantizer) -> Tensor:
 
 
 def _train(quantizer: Quantizer, vectors: Tensor) -> None:
-    """Let it learn from vectors, which stay what they are."""
+    """Let it learn to give vectors back, which stay what they are."""
     parameters = list(quantizer.parameters())
     optimizer = torch.optim.Adam(parameters, lr=3e-2) if parameters else None
     quantizer.train()
     for _ in range(50):
-        loss = quantizer(vectors).loss
+        found = quantizer(vectors)
+        loss = found.loss + (found.vectors - vectors).square().mean()
         if optimizer is not None:
             optimizer.zero_grad()
             loss.backward()

@@ -39,7 +39,7 @@ class FeatureGate(Gate):
     Args:
         channels: Width of the encoder's feature maps.
         granularities: Number of factors, K.
-        layers: 1 (linear) or 2 (linear, SiLU, linear).
+        layers: 1 (linear) or 2 (linear, activation, linear).
         norm_groups: Groups of the group norm of each granularity; null for no norm.
         temperature: Of the softmax through which the gradient passes, τ, at the start.
         estimator: How the reconstruction's gradient enters: through the score of the chosen granularity alone, as eq.
@@ -50,6 +50,7 @@ class FeatureGate(Gate):
             scores, instead of one being chosen.
         noise: Scale of the Gumbel noise. 1 draws by the softmax, as eq. (5) has it; but a share that is met by draws is
             not met without them, unless it is one half. 0 decides in training as in evaluation.
+        activation: Between the layers, where there are two.
 
     Raises:
         UserError: Channels that the groups do not divide, or a number out of range.
@@ -69,6 +70,7 @@ class FeatureGate(Gate):
         anneal_steps: int = 0,
         soft_steps: int = 0,
         noise: float = 1.0,
+        activation: Literal["silu", "relu"] = "silu",
     ) -> None:
         super().__init__()
         if not 1 <= granularities <= _MOST_GRANULARITIES:
@@ -101,7 +103,8 @@ class FeatureGate(Gate):
             for _ in range(granularities)
         )
         width = granularities * channels
-        hidden = [nn.Linear(width, width), nn.SiLU()] if layers == 2 else []
+        between = nn.SiLU() if activation == "silu" else nn.ReLU()
+        hidden = [nn.Linear(width, width), between] if layers == 2 else []
         self.score = nn.Sequential(*hidden, nn.Linear(width, granularities))
 
     @property

@@ -171,6 +171,108 @@ class EMAVectorQuantizer(Quantizer):
         return rows[draw_without_replacement(shares.repeat(copies), self.size)]
 
 
+class CosineVectorQuantizer(Quantizer):
+    """Nearest code on the unit sphere: vectors and codes are normalised before they are compared and used.
+
+    The loss is that of `VectorQuantizer`, of the normalised vectors
+    (ViT-VQGAN, section 3.2, https://arxiv.org/abs/2110.04627).
+
+    Args:
+        size: Number of codes of the codebook.
+        dimension: Width of a code's vector; few serve best.
+        commitment: Weight of the term that draws vectors to their codes, β.
+
+    Raises:
+        UserError: A size that is not positive, or a negative commitment.
+    """
+
+    def __init__(self, size: int = 8192, dimension: int = 8, commitment: float = 0.25) -> None:
+        super().__init__()
+        _check(size, dimension, commitment)
+        self.commitment = commitment
+        self.codebook = nn.Parameter(F.normalize(torch.randn(size, dimension), dim=1))
+
+    @property
+    def size(self) -> int:
+        return self.codebook.shape[0]
+
+    @property
+    def dimension(self) -> int:
+        return self.codebook.shape[1]
+
+    def forward(self, vectors: Float[Tensor, "b c H W"], weights: Float[Tensor, "b 1 H W"] | None = None) -> Quantized:
+        with torch.autocast(vectors.device.type, enabled=False):
+            vectors = F.normalize(vectors.to(_precise(self.codebook)), dim=1)
+            ids = nearest_codes(vectors, F.normalize(self.codebook, dim=1))
+            codes = self.lookup(ids)
+            total = _total_weight(vectors, weights, self.training)
+            loss = mean_square(codes - vectors.detach(), weights, total)
+            loss = loss + self.commitment * mean_square(vectors - codes.detach(), weights, total)
+            return Quantized(ids, straight_through(codes, vectors), loss)
+
+    def lookup(self, ids: Int[Tensor, "b H W"]) -> Float[Tensor, "b c H W"]:
+        return _lookup(ids, F.normalize(self.codebook, dim=1))
+
+
+class GumbelQuantizer(Quantizer):
+    """Scores every code, and takes the one of the largest score; trained by Gumbel-softmax.
+
+    In training a code is drawn by the scores, the gradient is that of the draw's softmax, and the loss is the
+    divergence of the scores from a uniform choice. Otherwise the largest score decides, without noise
+    (DALL·E, section 2.1, https://arxiv.org/abs/2102.12092; taming-transformers' GumbelVQ).
+
+    Args:
+        size: Number of codes of the codebook.
+        dimension: Width of a code's vector, and of what is scored.
+        temperature: Of the softmax, τ.
+        divergence: Weight of the divergence.
+
+    Raises:
+        UserError: A size or a temperature that is not positive, or a negative weight.
+    """
+
+    def __init__(
+        self, size: int = 8192, dimension: int = 256, temperature: float = 1.0, divergence: float = 5e-4
+    ) -> None:
+        super().__init__()
+        _check(size, dimension, divergence, "divergence")
+        if temperature <= 0:
+            raise UserError(f"quantizer.temperature must be positive, not {temperature}")
+        self.temperature = temperature
+        self.divergence = divergence
+        self.codebook = nn.Parameter(torch.randn(size, dimension))
+        self.score = nn.Conv2d(dimension, size, 1)
+        # so that at first a code's score is how near it is, but for what all vectors share
+        with torch.no_grad():
+            self.score.weight.copy_(self.codebook[:, :, None, None])
+            self.score.bias.copy_(self.codebook.square().sum(dim=1) / -2)
+
+    @property
+    def size(self) -> int:
+        return self.codebook.shape[0]
+
+    @property
+    def dimension(self) -> int:
+        return self.codebook.shape[1]
+
+    def forward(self, vectors: Float[Tensor, "b c H W"], weights: Float[Tensor, "b 1 H W"] | None = None) -> Quantized:
+        with torch.autocast(vectors.device.type, enabled=False):
+            scores = self.score(vectors.to(_precise(self.codebook)))
+            # over uniform: log v − H
+            shares = scores.softmax(dim=1)
+            divergence = math.log(self.size) + (shares * scores.log_softmax(dim=1)).sum(dim=1, keepdim=True)
+            counted = divergence if weights is None else divergence * weights
+            loss = self.divergence * counted.sum() / _total_weight(vectors, weights, self.training)
+            if not self.training:
+                ids = scores.argmax(dim=1)
+                return Quantized(ids, straight_through(self.lookup(ids), vectors), loss)
+            drawn = F.gumbel_softmax(scores, self.temperature, hard=True, dim=1)
+            return Quantized(drawn.argmax(dim=1), torch.einsum("bvhw,vc->bchw", drawn, self.codebook), loss)
+
+    def lookup(self, ids: Int[Tensor, "b H W"]) -> Float[Tensor, "b c H W"]:
+        return _lookup(ids, self.codebook)
+
+
 def nearest_codes(vectors: Float[Tensor, "b c H W"], codebook: Float[Tensor, "v c"]) -> Int[Tensor, "b H W"]:
     """The nearest code of each vector, by squared distance; of equally near ones the first.
 
@@ -231,10 +333,10 @@ def _precise(codebook: Tensor) -> torch.dtype:
     return torch.promote_types(codebook.dtype, torch.float32)
 
 
-def _check(size: int, dimension: int, commitment: float) -> None:
+def _check(size: int, dimension: int, weight: float, name: str = "commitment") -> None:
     if size < 1:
         raise UserError(f"quantizer.size must be at least 1, not {size}")
     if dimension < 1:
         raise UserError(f"quantizer.dimension must be at least 1, not {dimension}")
-    if commitment < 0:
-        raise UserError(f"quantizer.commitment must be at least 0, not {commitment}")
+    if weight < 0:
+        raise UserError(f"quantizer.{name} must be at least 0, not {weight}")

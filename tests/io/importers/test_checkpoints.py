@@ -1,12 +1,19 @@
+import os
 import pickle
+import sys
+import types
+import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from vltok.errors import UserError
-from vltok.io.importers.checkpoints import entry, load_config, load_tensors
+from vltok.io.importers.checkpoints import entry, load_config, load_tensors, read_checkpoint
 
 
 class Harmful:
@@ -29,34 +36,130 @@ def test_safetensors_give_their_tensors(tmp_path) -> None:
     assert torch.equal(load_tensors(tmp_path / "a.safetensors")["a"], torch.ones(2))
 
 
-@pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
-def test_code_in_a_checkpoint_is_refused_not_executed(tmp_path, write) -> None:
-    write({"state_dict": {"a": torch.ones(2)}, "callbacks": Harmful()}, tmp_path / "last.ckpt")
-    with pytest.raises(UserError, match=r"holds more than tensors, and reading that would execute code[^']*$"):
-        load_tensors(tmp_path / "last.ckpt")
+@pytest.mark.parametrize("legacy", [False, True])
+def test_code_in_a_checkpoint_is_not_executed_and_its_tensors_are_read(tmp_path, legacy) -> None:
+    content = {"callbacks": {Harmful: Harmful()}, "state_dict": {"a": torch.ones(2), "b": Harmful()}}
+    torch.save(content, tmp_path / "last.ckpt", _use_new_zipfile_serialization=not legacy)
+    assert load_tensors(tmp_path / "last.ckpt").keys() == {"a"}
 
 
-def test_a_payload_leaves_no_trace(tmp_path) -> None:
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_payload_leaves_no_trace(tmp_path, legacy) -> None:
     class Payload:
-        def __reduce__(self):
-            return Path.touch, (tmp_path / "ran",)
+        def __init__(self, *reduced):
+            self.reduced = reduced
 
+        def __reduce__(self):
+            return self.reduced
+
+    harm = tmp_path / "ran"
+    payloads = [
+        Payload(Path.touch, (harm,)),
+        Payload(os.system, (f"touch {harm}",)),
+        Payload(exec, (f"open({str(harm)!r}, 'w')",)),
+        Payload(getattr, (Payload(__import__, ("os",)), "system")),
+        Payload(list, (), None, iter([Payload(os.system, (f"touch {harm}",))])),
+        Payload(dict, (), None, None, iter([("a", Payload(os.system, (f"touch {harm}",)))])),
+        Payload(torch.load, (str(harm),)),
+    ]
+    for payload in payloads:
+        path = tmp_path / "last.ckpt"
+        torch.save({"x": payload, "state_dict": {"a": torch.ones(2)}}, path, _use_new_zipfile_serialization=not legacy)
+        assert load_tensors(path)["a"].equal(torch.ones(2))
+        torch.save(payload, path, _use_new_zipfile_serialization=not legacy)
+        with pytest.raises(UserError):
+            load_tensors(path)
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        (tmp_path / "last.ckpt").write_bytes(pickle.dumps(Payload(), protocol))
+        (tmp_path / "last.ckpt").write_bytes(pickle.dumps(payloads[0], protocol))
         with pytest.raises(UserError):
             load_tensors(tmp_path / "last.ckpt")
-    torch.save(Payload(), tmp_path / "last.ckpt")
+    assert not harm.exists()
+
+
+def test_no_module_that_a_checkpoint_names_is_imported(tmp_path, monkeypatch) -> None:
+    module = types.ModuleType("of_somebody")
+    module.Callback = type("Callback", (), {"__module__": "of_somebody"})
+    monkeypatch.setitem(sys.modules, "of_somebody", module)
+    torch.save({"callbacks": [module.Callback()], "state_dict": {"a": torch.ones(2)}}, tmp_path / "last.ckpt")
+    monkeypatch.delitem(sys.modules, "of_somebody")
+    (tmp_path / "of_somebody.py").write_text("raise AssertionError('it was imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_tensors(tmp_path / "last.ckpt").keys() == {"a"}
+    assert "of_somebody" not in sys.modules
+
+
+def test_what_a_pickle_does_to_what_it_is_given_stays_in_it(tmp_path) -> None:
+    """BUILD sets attributes of whatever the pickle names."""
+    rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n}(X\x05\x00\x00\x00brokeNub0."
+    with zipfile.ZipFile(tmp_path / "a.ckpt", "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + rebuild)
+        archive.writestr("archive/version", "3")
     with pytest.raises(UserError):
-        load_tensors(tmp_path / "last.ckpt")
-    assert not (tmp_path / "ran").exists()
+        load_tensors(tmp_path / "a.ckpt")
+    assert not hasattr(torch._utils._rebuild_tensor_v2, "broke")
 
 
-def test_the_name_of_a_checkpoint_stands_in_no_command(tmp_path) -> None:
-    path = tmp_path / "x'); import os; os.system('y.ckpt"
-    path.write_bytes(pickle.dumps(Harmful()))
-    with pytest.raises(UserError) as raised:
-        load_tensors(path)
-    assert str(raised.value).count("os.system") == 1 and f"checkpoint '{path}'" in str(raised.value)
+def test_a_checkpoint_as_lightning_1_wrote_them(tmp_path) -> None:
+    """Callback classes for keys, objects of the training inside, and tensors that share memory."""
+
+    class ModelCheckpoint:
+        pass
+
+    class AttributeDict(dict):
+        pass
+
+    for made in (ModelCheckpoint, AttributeDict):  # pickled by name, as if they stood in a module
+        made.__qualname__ = made.__name__
+        setattr(sys.modules[__name__], made.__name__, made)
+    whole = torch.arange(12.0).view(3, 4)
+    state = OrderedDict(a=whole, b=whole[1:], c=nn.Parameter(whole.t()), d=torch.ones(2, dtype=torch.bfloat16))
+    state._metadata = OrderedDict({"": {"version": 1}})
+    content = {
+        "epoch": 3,
+        "callbacks": {ModelCheckpoint: {"best_model_score": torch.tensor(0.5), "kth_best": {1, 2}}},
+        "hyper_parameters": AttributeDict(lr=1e-3, optimizer=torch.optim.Adam, size=torch.Size([3]), at=np.float64(2)),
+        "state_dict": state,
+    }
+    for legacy in (False, True):
+        torch.save(content, tmp_path / "last.ckpt", _use_new_zipfile_serialization=not legacy)
+        loaded = load_tensors(tmp_path / "last.ckpt")
+        assert loaded.keys() == state.keys() and all(loaded[name].equal(value) for name, value in state.items())
+        save_file({name: value.contiguous() for name, value in loaded.items()}, tmp_path / "a.safetensors")
+
+
+def test_tensors_beyond_their_storage_are_damage(tmp_path) -> None:
+    torch.save({"a": torch.ones(2), "other": Harmful()}, tmp_path / "a.ckpt")
+    with zipfile.ZipFile(tmp_path / "a.ckpt") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(tmp_path / "a.ckpt", "w") as archive:
+        for name, value in members.items():
+            archive.writestr(name, b"" if "/data/" in name else value)
+    with pytest.raises(UserError, match="is damaged or no checkpoint"):
+        load_tensors(tmp_path / "a.ckpt")
+
+
+def test_a_torchscript_program_is_not_run(tmp_path) -> None:
+    torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "a.pt")
+    with pytest.raises(UserError, match="is a TorchScript program"):
+        load_tensors(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"state_dict": {"a.b": torch.ones(2), "model_ema.ab": torch.zeros(2), "model_ema.decay": torch.ones(())}},
+        {"model": {"a.b": torch.ones(2)}, "ema": {"a.b": torch.zeros(2)}, "optimizer": {"state": {}}},
+        {"module.a.b": torch.zeros(2)},
+        {"_orig_mod.a.b": torch.zeros(2)},
+    ],
+)
+def test_averages_are_preferred_and_names_lose_what_wrappers_add(tmp_path, content) -> None:
+    torch.save(content, tmp_path / "a.ckpt")
+    found, plain = read_checkpoint(tmp_path / "a.ckpt"), read_checkpoint(tmp_path / "a.ckpt", averages=False)
+    assert found.tensors.keys() == plain.tensors.keys() == {"a.b"}
+    assert found.tensors["a.b"].equal(torch.zeros(2)) and not plain.averaged
+    assert found.averaged == (len(content) > 1 or "state_dict" in content)
+    assert plain.tensors["a.b"].equal(torch.ones(2)) == found.averaged
 
 
 @pytest.mark.parametrize("name", ["broken.ckpt", "broken.safetensors"])

@@ -49,18 +49,25 @@ def test_whole_models_equal_the_originals(parity, build, tmp_path, name) -> None
 @pytest.mark.parametrize("name", ["dual_encoder_feat_1fc", "dual_encoder_feat_2fc", "triple_encoder_feat_2fc"])
 def test_gradients_through_encoder_and_gate_equal_the_originals(parity, monkeypatch, tmp_path, name) -> None:
     tensors, config = parity(name)
-    shape = {"ch": 32, "in_ch": 32, "ch_mult": [1], "num_res_blocks": 1, "resolution": 64}
     params = {
         "encoderconfig": {"target": config["class"], "params": config["kwargs"]},
-        "decoderconfig": {"params": shape},
-        "vqconfig": {"target": "VectorQuantize2", "params": {"codebook_size": 4, "codebook_dim": 32}},
+        "vqconfig": {"target": "VectorQuantize2", "params": {}},
+    }
+    others = {
+        "quantize.codebook.weight": torch.empty(5, 32),
+        "decoder.conv_in.weight": torch.empty(32, 32, 3, 3),
+        "decoder.conv_out.weight": torch.empty(3, 32, 3, 3),
+        "decoder.up.0.block.0.conv2.weight": torch.empty(32, 32, 3, 3),
+        "decoder.up.0.block.1.conv2.weight": torch.empty(32, 32, 3, 3),
     }
     state = {f"encoder.{key[3:]}": value for key, value in tensors.items() if key.startswith("sd.")}
-    imported = DynamicVectorQuantization().convert({"params": params}, state, tmp_path)
+    imported = DynamicVectorQuantization().convert({"params": params}, {**state, **others}, tmp_path)
     parts = imported.config["init_args"]
     encoder, gate = VQGANEncoder(**parts["encoder"]["init_args"]), FeatureGate(**parts["gate"]["init_args"])
     model = torch.nn.ModuleDict({"encoder": encoder, "gate": gate})
-    model.load_state_dict(imported.state)
+    model.load_state_dict(
+        {name: value for name, value in imported.state.items() if name.startswith(("encoder.", "gate."))}
+    )
 
     monkeypatch.setattr(gates, "gumbel_like", lambda _: tensors["train.gumbel_noise"].movedim(-1, 1))
     features = encoder(tensors["in.x"])
@@ -74,9 +81,13 @@ def test_gradients_through_encoder_and_gate_equal_the_originals(parity, monkeypa
     ((routed * upstream).sum() + (decision.assignment * tensors["train.upstream_gate"]).sum()).backward()
 
     gradients = {f"encoder.{key[11:]}": value for key, value in tensors.items() if key.startswith("train.grad.")}
-    renamed = DynamicVectorQuantization().convert({"params": params}, gradients, tmp_path).state
-    assert len(renamed) >= 9
+    shaped = {name: torch.empty(value.shape) for name, value in state.items()} | others
+    renamed = DynamicVectorQuantization().convert({"params": params}, {**shaped, **gradients}, tmp_path).state
+    assert len(gradients) >= 9
+    given = {value.data_ptr() for value in gradients.values()}
     for key, expected in renamed.items():
+        if expected.data_ptr() not in given:
+            continue
         # where gradients reach 159, the recorded ones are themselves off those of float64 by 8e-4
         noise = max(1e-4, 1e-5 * expected.abs().max().item())
         torch.testing.assert_close(model.get_parameter(key).grad, expected, rtol=1e-3, atol=noise)
@@ -127,12 +138,11 @@ def test_missing_thresholds_are_named(official, tmp_path, thresholds, message) -
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
-        (["encoderconfig", "target"], "modules.Encoder", "encoder is called 'Encoder'"),
         (["encoderconfig", "params", "router_config", "target"], "a.Router", "router is called 'Router'"),
-        (["encoderconfig", "params", "router_config", "params", "gate_type"], "2layer-fc-ReLu", "2layer-fc-SiLu"),
-        (["encoderconfig", "params", "resolution"], None, "no 'resolution'"),
+        (["encoderconfig", "params", "router_config", "params", "gate_type"], "3layer-fc", "2layer-fc-SiLu"),
+        (["encoderconfig", "params", "router_config", "params", "gate_type"], "1layer-fc", "gate has 2 layers"),
+        (["encoderconfig", "params", "router_config"], None, "no 'encoderconfig.params.router_config'"),
         (["vqconfig", "target"], "a.VQEmbedding", "quantizer is called 'VQEmbedding'"),
-        (["encoderconfig", "params", "num_res_blocks"], 1, "does not account for, such as encoder.down.0.block.1"),
     ],
 )
 def test_what_has_no_counterpart_is_named(official, tmp_path, keys, value, message) -> None:
@@ -167,3 +177,39 @@ def test_other_kinds_of_position(official, build, tmp_path, kind, moved) -> None
     # the original never adds learned positions alone, so they are left out
     left_out = [name for name in imported.dropped if name.startswith("decoder.")]
     assert len(left_out) == (2 if kind == "learned" else 0)
+
+
+@pytest.mark.parametrize("name", PUBLISHED[1:])
+def test_without_a_configuration_what_is_assumed_is_told(official, tmp_path, name) -> None:
+    config, state = official(name)
+    told, untold = (DynamicVectorQuantization().convert(each, state, tmp_path) for each in (config, {}))
+    assert DynamicVectorQuantization().recognises(state)
+    assert untold.config == told.config and not told.assumed
+    assert untold.assumed == ("gate_type is 2layer-fc-SiLu (it may be 2layer-fc-ReLu)", "normalization_type is group-32")
+
+
+def test_thresholds_stand_in_no_checkpoint(official, tmp_path) -> None:
+    _, state = official(PUBLISHED[0])
+    with pytest.raises(UserError, match="give the configuration"):
+        DynamicVectorQuantization().convert({}, state, tmp_path)
+
+
+def test_a_gate_with_relu_decides_as_the_original(parity, build, tmp_path) -> None:
+    """By its definition: linear, ReLU, linear on the normed features of each region."""
+    tensors, config = parity("e2e_dual_feat")
+    params = copy.deepcopy(config["kwargs"])
+    state = {key[3:]: value for key, value in tensors.items() if key.startswith("sd.")}
+    params["encoderconfig"]["params"]["router_config"]["params"]["gate_type"] = "2layer-fc-ReLu"
+    imported = DynamicVectorQuantization().convert({"params": params}, state, tmp_path)
+    tokenizer = build(imported.config)
+    tokenizer.load_state_dict(imported.state)
+    gate = tokenizer.eval().gate
+    features = tokenizer.encoder(tensors["in.x"])
+    pooled = [
+        F.avg_pool2d(norm(feature), feature.shape[2] // features[0].shape[2])
+        for norm, feature in zip(gate.norms, features, strict=True)
+    ]
+    rows = torch.cat(pooled, dim=1).movedim(1, -1)
+    rows = (rows @ state["encoder.router.gate.0.weight"].T + state["encoder.router.gate.0.bias"]).relu()
+    expected = rows @ state["encoder.router.gate.2.weight"].T + state["encoder.router.gate.2.bias"]
+    assert gate(features, tensors["in.x"]).grains.equal(expected.argmax(-1))

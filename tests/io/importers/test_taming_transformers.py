@@ -1,8 +1,8 @@
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 
-from vltok.errors import UserError
 from vltok.io.importers.taming_transformers import TamingTransformers
 
 
@@ -38,8 +38,35 @@ def test_every_tensor_of_the_published_model_has_its_place(official, build, tmp_
     assert len(imported.dropped) + len(imported.state) == len(state)
 
 
-def test_other_models_are_refused(tmp_path) -> None:
-    with pytest.raises(UserError, match=r"GumbelVQ.*there are: taming\.models\.vqgan\.VQModel"):
-        TamingTransformers().convert({"target": "taming.models.vqgan.GumbelVQ", "params": {}}, {}, tmp_path)
-    with pytest.raises(UserError, match="no 'params'"):
-        TamingTransformers().convert({"model": {"target": "taming.models.vqgan.VQModel"}}, {}, tmp_path)
+def test_no_configuration_is_needed(official, tmp_path) -> None:
+    config, state = official("taming_vqgan_imagenet_f16_1024")
+    importer = TamingTransformers()
+    assert importer.recognises(state)
+    assert importer.convert({}, state, tmp_path).config == importer.convert(config, state, tmp_path).config
+
+
+def test_gumbel_vqgan_scores_its_codes(parity, build, tmp_path) -> None:
+    """By its published definition: codes are the largest of a 1×1 convolution's outputs, and embedded by a table."""
+    tensors, _ = parity("vqgan")
+    state = {key[3:]: value for key, value in tensors.items() if key.startswith("sd.")}
+    dimension = state.pop("quantize.embedding.weight").shape[1]
+    state["quantize.proj.weight"], state["quantize.proj.bias"] = torch.randn(50, dimension, 1, 1), torch.randn(50)
+    state["quantize.embed.weight"] = torch.randn(50, dimension)
+    assert TamingTransformers().recognises(state)
+    tokenizer = build(TamingTransformers().convert({}, state, tmp_path).config)
+    tokenizer.load_state_dict(TamingTransformers().convert({}, state, tmp_path).state)
+    images = tensors["in.x"]
+    vectors = F.conv2d(tensors["out.encoder"], state["quant_conv.weight"], state["quant_conv.bias"])
+    expected = F.conv2d(vectors, state["quantize.proj.weight"], state["quantize.proj.bias"]).argmax(1)
+    codes = tokenizer.eval().encode(images)
+    assert codes.to_code_map(tokenizer.spec).equal(expected)
+    found = tokenizer.quantizer.lookup(expected)
+    assert found.equal(state["quantize.embed.weight"][expected].permute(0, 3, 1, 2))
+    assert tokenizer.decode(codes).equal(tokenizer.decoder(tokenizer.project_out(found)).detach())
+
+
+def test_dropout_of_the_configuration_is_kept(official, tmp_path) -> None:
+    config, state = official("taming_vqgan_imagenet_f16_1024")
+    config["params"]["ddconfig"]["dropout"] = 0.1
+    parts = TamingTransformers().convert(config, state, tmp_path).config["init_args"]
+    assert parts["encoder"]["init_args"]["dropout"] == parts["decoder"]["init_args"]["dropout"] == 0.1

@@ -1,5 +1,6 @@
 """Checkpoints of the paper's own code: the second stage of DynamicVectorQuantization, StackGPT."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from torch import Tensor
 from vltok.errors import UserError
 from vltok.io.importers.base import Imported, Importer
 from vltok.io.importers.checkpoints import entry
+from vltok.io.importers.dynamic_vector_quantization import DynamicVectorQuantization
+from vltok.io.importers.vqgan_layout import count
 
 #: Theirs → ours, within a block; query, key and value become one matrix.
 _BLOCK = {
@@ -29,8 +32,14 @@ class StackGPT(Importer):
     """DQ-Transformer checkpoints of the paper's authors
     (https://github.com/CrossmodalGroup/DynamicVectorQuantization): two granularities, with classes or without."""
 
+    def recognises(self, state: Mapping[str, Tensor]) -> bool:
+        """By its two stacks of blocks."""
+        return all(f"{_PREFIX}{stack}.0.ln1.weight" in state for stack in _STACKS)
+
     def convert(self, config: Mapping[str, Any], state: Mapping[str, Tensor], folder: Path) -> Imported:
         """Translate to a DQ-Transformer; the first stage that the checkpoint carries along is left out."""
+        if not config:
+            raise UserError("a StackGPT's heads and grid stand in no tensor: give its configuration (--config)")
         params = entry(config.get("model", config), "params")
         levels = len(entry(params, "first_stage_config", "params", "encoderconfig", "params", "ch_mult"))
         classes = (
@@ -50,8 +59,14 @@ class StackGPT(Importer):
         # the finest granularity's places, with ⟨sos⟩ and ⟨eos⟩ of both granularities
         longest = entry(params, "permuter_config", "params", "fine_hw") ** 2 + 4
         converted = prior_state(own, longest)
-        dropped = [name for name in state if name.startswith(_FIRST_STAGE) or name.endswith(".attn.mask")]
-        return Imported({"class_path": "dq-transformer", "init_args": arguments}, converted, tuple(dropped))
+        dropped = [name for name in state if name.endswith(".attn.mask") or not name.startswith(_PREFIX)]
+        carried = {name.removeprefix(_FIRST_STAGE): state[name] for name in state if name.startswith(_FIRST_STAGE)}
+        tokenizer = None
+        if DynamicVectorQuantization().recognises(carried):
+            first_stage = entry(params, "first_stage_config")
+            tokenizer = functools.partial(DynamicVectorQuantization().convert, first_stage, carried, folder)
+        config = {"class_path": "dq-transformer", "init_args": arguments}
+        return Imported(config, converted, tuple(dropped), "prior", tokenizer=tokenizer)
 
 
 def prior_arguments(
@@ -108,16 +123,25 @@ def prior_state(state: Mapping[str, Tensor], longest: int) -> dict[str, Tensor]:
                 converted[f"{track}_head.norm.{leaf}"] = given.pop(f"{track}_head.0.{leaf}")
             converted[f"{track}_head.linear.weight"] = given.pop(f"{track}_head.1.weight")
         for stack in _STACKS:
-            layers = {int(name.split(".")[1]) for name in given if name.startswith(f"{stack}.")}
-            for layer in layers:
-                theirs, ours = f"{stack}.{layer}", f"{stack}.blocks.{layer}"
-                for leaf in ("weight", "bias"):
-                    parts = [given.pop(f"{theirs}.{part}.{leaf}") for part in _QUERY_KEY_VALUE]
-                    converted[f"{ours}.query_key_value.{leaf}"] = torch.cat(parts)
-                    for part, name in _BLOCK.items():
-                        converted[f"{ours}.{name}.{leaf}"] = given.pop(f"{theirs}.{part}.{leaf}")
+            converted |= blocks_of(given, stack, f"{stack}.blocks", count(given, f"{stack}."))
     except KeyError as error:
         raise UserError(f"the checkpoint has no tensor {error}: is it a StackGPT's?") from error
     if given:
         raise UserError(f"the checkpoint has tensors that a StackGPT has not, such as {', '.join(sorted(given)[:3])}")
+    return converted
+
+
+def blocks_of(state: dict[str, Tensor], theirs: str, ours: str, layers: int) -> dict[str, Tensor]:
+    """The blocks of a minGPT in the names of a `Transformer`'s; they are taken out of the state.
+
+    Raises:
+        KeyError: A tensor is missing.
+    """
+    converted = {}
+    for layer in range(layers):
+        for leaf in ("weight", "bias"):
+            parts = [state.pop(f"{theirs}.{layer}.{part}.{leaf}") for part in _QUERY_KEY_VALUE]
+            converted[f"{ours}.{layer}.query_key_value.{leaf}"] = torch.cat(parts)
+            for part, name in _BLOCK.items():
+                converted[f"{ours}.{layer}.{name}.{leaf}"] = state.pop(f"{theirs}.{layer}.{part}.{leaf}")
     return converted

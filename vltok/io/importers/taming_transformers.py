@@ -1,4 +1,4 @@
-"""Checkpoints of taming-transformers: VQGAN."""
+"""Checkpoints of taming-transformers and of latent-diffusion: VQGAN."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,50 +6,32 @@ from typing import Any
 
 from torch import Tensor
 
-from vltok.errors import unknown
 from vltok.io.importers.base import Imported, Importer
-from vltok.io.importers.checkpoints import entry
-from vltok.io.importers.vqgan_layout import decoder_modules, encoder_modules, rename, trunk_arguments
+from vltok.io.importers.vqgan_layout import dropout, shape, vqgan
+
+_CODEBOOK, _GUMBEL = "quantize.embedding.weight", "quantize.embed.weight"
 
 
 class TamingTransformers(Importer):
-    """VQGAN checkpoints of taming-transformers, with a codebook that is trained by gradient.
+    """VQGAN checkpoints of taming-transformers, with a codebook that is trained by gradient or by Gumbel-softmax, and
+    the first stages of latent-diffusion that have a codebook.
 
-    Their code: https://github.com/CompVis/taming-transformers
+    Their code: https://github.com/CompVis/taming-transformers, https://github.com/CompVis/latent-diffusion
     """
 
+    def recognises(self, state: Mapping[str, Tensor]) -> bool:
+        """By the codebook, and the names of the encoder's levels."""
+        return bool({_CODEBOOK, _GUMBEL} & state.keys()) and "encoder.down.0.block.0.conv1.weight" in state
+
     def convert(self, config: Mapping[str, Any], state: Mapping[str, Tensor], folder: Path) -> Imported:
-        """Translate to a DQ-VAE with one factor."""
-        model = config.get("model", config)
-        target = entry(model, "target")
-        known = ("taming.models.vqgan.VQModel", "taming.models.vqgan.VQNoDiscModel")
-        if target not in known:
-            raise unknown("importable taming-transformers model", target, known)
-        params = entry(model, "params")
-        shape = entry(params, "ddconfig")
-        trunk = trunk_arguments(shape)
-        levels, blocks = len(trunk["multipliers"]), trunk["blocks"]
-        factor = 2 ** (levels - 1)
-        trunk["channels"] = entry(shape, "z_channels")
-        modules = {
-            **encoder_modules(levels, blocks, [""]),
-            **decoder_modules(levels, blocks),
-            "quant_conv": "project_in",
-            "post_quant_conv": "project_out",
-        }
-        tensors = {"quantize.embedding.weight": "quantizer.codebook"}
-        renamed, dropped = rename(state, modules, tensors, ("loss.",))
-        quantizer = {"size": entry(params, "n_embed"), "dimension": entry(params, "embed_dim"), "commitment": 0.25}
-        return Imported(
-            {
-                "class_path": "dq-vae",
-                "init_args": {
-                    "encoder": {"class_path": "vqgan", "init_args": {"factors": [factor], **trunk}},
-                    "gate": {"class_path": "fixed", "init_args": {"granularity": 0, "granularities": 1}},
-                    "quantizer": {"class_path": "vq", "init_args": quantizer},
-                    "decoder": {"class_path": "vqgan", "init_args": {"factor": factor, **trunk}},
-                },
-            },
-            renamed,
-            dropped,
-        )
+        """Translate to a DQ-VAE with one factor; the perceptual network and the discriminator are left out."""
+        trunk = dropout(config.get("model", config), "params", "ddconfig", "dropout")
+        if _GUMBEL in state:
+            size, dimension = shape(state, _GUMBEL)
+            quantizer = {"class_path": "gumbel", "init_args": {"size": size, "dimension": dimension}}
+            names = {"quantize.proj": "quantizer.score", _GUMBEL: "quantizer.codebook"}
+        else:
+            size, dimension = shape(state, _CODEBOOK)
+            quantizer = {"class_path": "vq", "init_args": {"size": size, "dimension": dimension, "commitment": 0.25}}
+            names = {_CODEBOOK: "quantizer.codebook"}
+        return vqgan(state, quantizer, names, **trunk)

@@ -1,0 +1,206 @@
+"""`vltok.import_model`: a bundle of what another project trained."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vltok.errors import UserError, unknown
+from vltok.io.bundles import fingerprint, save_prior, save_tokenizer
+from vltok.io.hub import Hub, is_hub_name
+from vltok.io.importers.base import Imported, Importer
+from vltok.io.importers.checkpoints import load_config, read_checkpoint
+from vltok.io.places import places_of
+from vltok.registry import components, find
+from vltok.verbs.build import build
+
+_CHECKPOINTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+_CONFIGS = (".yaml", ".yml", ".json")
+#: How many names of tensors a message shows.
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """What `import_model` gave.
+
+    Attributes:
+        bundle: The bundle that was written.
+        kind: ``tokenizer`` or ``prior``.
+        format: Which importer read the checkpoint.
+        parameters: How many the model has.
+        averaged: Whether the weights are the moving averages (EMA) that the checkpoint holds.
+        left_out: The checkpoint's tensors that have no place in the model, such as those of training losses.
+        assumed: What the checkpoint does not say, and was taken to be; a sentence each.
+        tokenizer: The bundle of the tokenizer whose codes a prior models.
+    """
+
+    bundle: Path
+    kind: str
+    format: str
+    parameters: int
+    averaged: bool
+    left_out: tuple[str, ...]
+    assumed: tuple[str, ...]
+    tokenizer: str | None = None
+
+
+def import_model(
+    source: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    format: str | None = None,
+    config: str | os.PathLike | None = None,
+    averages: bool = True,
+    tokenizer: str | os.PathLike | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+) -> ImportedModel:
+    """Write a bundle of a checkpoint of another project. Nothing in the checkpoint is executed.
+
+    Args:
+        source: A checkpoint, a folder with one, or a repository of the Hugging Face Hub, `user/name`.
+        out: The folder of the bundle.
+        format: The importer; by default the one that recognises the names and shapes of the tensors.
+        config: The project's YAML or JSON file; by default what lies beside the checkpoint under the name of one.
+        averages: Whether to take the weights' moving averages (EMA) where the checkpoint has them.
+        tokenizer: For a prior, the bundle of the tokenizer whose codes it models; by default the one that its
+            checkpoint carries along, which is written beside it, as `OUT-tokenizer`.
+        revision: A branch, a tag or a commit of the repository.
+        token: For a repository that not everybody may read.
+
+    Raises:
+        UserError: There is no such checkpoint, it is damaged or of no known format, tensors are missing, too many or
+            of another shape than its format has, or the bundle cannot be written.
+    """
+    path, beside = _files(source, Hub(revision, token))
+    config = config or beside
+    found = read_checkpoint(path, averages)
+    name, importer = _importer(found.tensors, format)
+    described = {} if config is None else load_config(config)
+    folder = Path(path if config is None else config).resolve().parent
+    imported = importer.convert(described, found.tensors, folder)
+    model = _built(imported)
+    card = f"Imported from `{Path(path).name}`, a checkpoint in the format `{name}`."
+    if imported.kind == "tokenizer":
+        if tokenizer is not None:
+            raise UserError("--tokenizer is for priors: this checkpoint is a tokenizer's")
+        save_tokenizer(model, imported.config, out, card)
+    else:
+        tokenizer = _tokenizer(imported, Path(out), tokenizer, card)
+        save_prior(model, imported.config, out, fingerprint(tokenizer), places_of(tokenizer, out), card)
+    return ImportedModel(
+        Path(out),
+        imported.kind,
+        name,
+        sum(each.numel() for each in model.parameters()),
+        found.averaged,
+        imported.dropped,
+        imported.assumed,
+        None if tokenizer is None else os.fspath(tokenizer),
+    )
+
+
+def _tokenizer(imported: Imported, out: Path, given: str | os.PathLike | None, card: str) -> str | os.PathLike:
+    """The bundle of the tokenizer that a prior belongs to, written where the checkpoint carries it along."""
+    if given is not None:
+        return given
+    if imported.tokenizer is None:
+        raise UserError("the checkpoint is a prior's, and carries no tokenizer along: give its bundle with --tokenizer")
+    carried, place = imported.tokenizer(), out.with_name(f"{out.name}-tokenizer")
+    save_tokenizer(_built(carried), carried.config, place, card)
+    return place
+
+
+def _files(source: str | os.PathLike, hub: Hub) -> tuple[Path, Path | None]:
+    """The checkpoint that is meant, and a configuration that lies with it."""
+    path = Path(source)
+    if path.is_file():
+        names = [f"{path.stem}{ending}" for ending in _CONFIGS] + ["config.json"]
+        return path, next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
+    if not path.is_dir():
+        if not is_hub_name(os.fspath(source)):
+            raise UserError(f"there is no checkpoint '{source}': no file and no folder")
+        path = hub.fetch(os.fspath(source), [f"*{ending}" for ending in (*_CHECKPOINTS, *_CONFIGS)])
+    checkpoints = sorted(_of_kind(path, _CHECKPOINTS))
+    if len(checkpoints) > 1:
+        shown = ", ".join(str(each.relative_to(path)) for each in checkpoints[:_SHOWN])
+        raise UserError(f"'{path}' holds {len(checkpoints)} checkpoints: name one of them ({shown})")
+    if not checkpoints:
+        raise UserError(f"'{path}' holds no checkpoint: no file that ends in {', '.join(_CHECKPOINTS)}")
+    configs = sorted(_of_kind(path, _CONFIGS))
+    return checkpoints[0], configs[0] if len(configs) == 1 else None
+
+
+def _of_kind(folder: Path, endings: tuple[str, ...]) -> Iterator[Path]:
+    return (each for each in folder.glob("**/*") if each.suffix in endings and each.is_file())
+
+
+def _importer(state: Mapping[str, Tensor], format: str | None) -> tuple[str, Importer]:
+    if format is not None:
+        return format, find("importer", format).load()()
+    every = {component.name: component.load()() for component in components("importer")}
+    found = [name for name, importer in every.items() if importer.recognises(state)]
+    if len(found) == 1:
+        return found[0], every[found[0]]
+    if found:
+        raise UserError(f"the checkpoint may be of the formats {' and '.join(found)}: say which with --from")
+    first = ", ".join(sorted(state)[:_SHOWN])
+    hint = "; it has no codebook, as autoencoders of diffusion models have none" if _is_continuous(state) else ""
+    raise UserError(f"the checkpoint is of none of the formats {', '.join(every)}{hint}: it holds {first} …")
+
+
+def _is_continuous(state: Mapping[str, Tensor]) -> bool:
+    return "quant_conv.weight" in state and not any(name.startswith("quantize.") for name in state)
+
+
+def _built(imported: Imported) -> nn.Module:
+    """The model with its weights.
+
+    Raises:
+        UserError: Tensors are missing, too many, or of another shape than the model has; each is named.
+    """
+    config = {**imported.config, "class_path": _class_path(imported)}
+    with torch.device("meta"):
+        model = build(config)
+    expected = model.state_dict()
+    original = _original(imported.original_names)
+    problems = {
+        "are missing": [original(name) for name in expected if name not in imported.state],
+        "have no place in the model": [original(name) for name in imported.state if name not in expected],
+        "have another shape": [
+            f"{original(name)} {list(value.shape)} instead of {list(expected[name].shape)}"
+            for name, value in imported.state.items()
+            if name in expected and value.shape != expected[name].shape
+        ],
+    }
+    told = [f"{len(names)} {problem}: {_some(names)}" for problem, names in problems.items() if names]
+    if told:
+        raise UserError(f"the checkpoint does not hold what its format has; tensors that {'; '.join(told)}")
+    model = build(config)
+    model.load_state_dict(imported.state)
+    return model.eval()
+
+
+def _class_path(imported: Imported) -> str:
+    """A name can be that of components of several kinds."""
+    path: Any = imported.config["class_path"]
+    return path if "." in path else find(imported.kind, path).class_path
+
+
+def _original(names: Mapping[str, str]) -> Callable[[str], str]:
+    def original(name: str) -> str:
+        module, _, leaf = name.rpartition(".")
+        return names.get(name) or (f"{names[module]}.{leaf}" if module in names else name)
+
+    return original
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
