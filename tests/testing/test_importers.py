@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.io.importers.foreign import llamagen_state, minigpt, vq_model
 from vltok.errors import UserError
 from vltok.io.importers.base import Imported, Importer
 from vltok.io.importers.checkpoints import entry
@@ -21,8 +22,6 @@ from vltok.tokenizers.dqvae import DQVAE
 from vltok.tokenizers.encoders import PatchEncoder
 from vltok.tokenizers.gates import FixedGate
 from vltok.tokenizers.quantizers import VectorQuantizer
-
-from tests.io.importers.foreign import llamagen_state, minigpt, vq_model
 
 from .broken import assert_found
 

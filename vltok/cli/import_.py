@@ -28,18 +28,26 @@ def run(arguments: list[str]) -> None:
     for sentence in found.assumed:
         print(f"assumed: {sentence}")
     if found.left_out:
-        print(f"{len(found.left_out)} tensors of the checkpoint have no place in the model, such as {found.left_out[0]}")
+        print(
+            f"{len(found.left_out)} tensors of the checkpoint have no place in the model, such as {found.left_out[0]}"
+        )
     weights = "averages (EMA) of the weights" if found.averaged else "weights"
-    print(f"{found.kind} of format {found.format} with {found.parameters:,} parameters: {weights} written to {found.bundle}")
+    print(
+        f"{found.kind} of format {found.format} with {found.parameters:,} parameters: {weights} written to {found.bundle}"
+    )
     if found.kind == "prior":
         print(f"its tokenizer is {found.tokenizer}")
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="vltok import", description=_DESCRIPTION, exit_on_error=False)
-    parser.add_argument("source", type=str, help="a checkpoint, a folder with one, or user/name on the Hugging Face Hub")
+    parser.add_argument(
+        "source", type=str, help="a checkpoint, a folder with one, or user/name on the Hugging Face Hub"
+    )
     parser.add_argument("--out", type=str, required=True, help="the folder of the bundle")
-    parser.add_argument("--from", type=str | None, help="the importer, by default the one that knows the tensors' names")
+    parser.add_argument(
+        "--from", type=str | None, help="the importer, by default the one that knows the tensors' names"
+    )
     parser.add_argument(
         "--config", type=str | None, help="the project's YAML or JSON file; by default one beside the checkpoint"
     )

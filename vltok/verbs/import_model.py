@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vltok.errors import UserError, unknown
+from vltok.errors import UserError
 from vltok.io.bundles import fingerprint, save_prior, save_tokenizer
 from vltok.io.hub import Hub, is_hub_name
 from vltok.io.importers.base import Imported, Importer

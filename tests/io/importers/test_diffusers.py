@@ -18,7 +18,11 @@ from .foreign import vq_model
             "down_block_types": ("DownEncoderBlock2D",) * 3,
             "up_block_types": ("UpDecoderBlock2D",) * 3,
         },
-        {"block_out_channels": (32,), "down_block_types": ("DownEncoderBlock2D",), "up_block_types": ("UpDecoderBlock2D",)},
+        {
+            "block_out_channels": (32,),
+            "down_block_types": ("DownEncoderBlock2D",),
+            "up_block_types": ("UpDecoderBlock2D",),
+        },
     ],
 )
 @pytest.mark.parametrize("safe", [True, False])

@@ -185,7 +185,10 @@ def test_without_a_configuration_what_is_assumed_is_told(official, tmp_path, nam
     told, untold = (DynamicVectorQuantization().convert(each, state, tmp_path) for each in (config, {}))
     assert DynamicVectorQuantization().recognises(state)
     assert untold.config == told.config and not told.assumed
-    assert untold.assumed == ("gate_type is 2layer-fc-SiLu (it may be 2layer-fc-ReLu)", "normalization_type is group-32")
+    assert untold.assumed == (
+        "gate_type is 2layer-fc-SiLu (it may be 2layer-fc-ReLu)",
+        "normalization_type is group-32",
+    )
 
 
 def test_thresholds_stand_in_no_checkpoint(official, tmp_path) -> None:

@@ -74,7 +74,9 @@ def read_checkpoint(path: str | Path, averages: bool = True) -> Checkpoint:
             tensors = {name.removeprefix(wrapper): value for name, value in tensors.items()}
     own = {name: value for name, value in tensors.items() if not name.startswith(_EMA_PREFIX)}
     averaged = {
-        name: tensors[average] for name in own if (average := _EMA_PREFIX + name.replace(".", "")) in tensors and averages
+        name: tensors[average]
+        for name in own
+        if (average := _EMA_PREFIX + name.replace(".", "")) in tensors and averages
     }
     # of tensors that share memory, safetensors takes none
     chosen = {name: value.clone() for name, value in {**own, **averaged}.items()}
