@@ -32,9 +32,8 @@ def run(arguments: list[str]) -> None:
             f"{len(found.left_out)} tensors of the checkpoint have no place in the model, such as {found.left_out[0]}"
         )
     weights = "averages (EMA) of the weights" if found.averaged else "weights"
-    print(
-        f"{found.kind} of format {found.format} with {found.parameters:,} parameters: {weights} written to {found.bundle}"
-    )
+    what = f"{found.kind} of format {found.format} with {found.parameters:,} parameters"
+    print(f"{what}: {weights} written to {found.bundle}")
     if found.kind == "prior":
         print(f"its tokenizer is {found.tokenizer}")
 

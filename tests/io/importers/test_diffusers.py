@@ -36,7 +36,7 @@ def test_codes_and_pictures_are_those_of_diffusers(tmp_path, build, changes, saf
     images = torch.rand(2, 3, 16, 24) * 2 - 1
     with torch.no_grad():
         latents = model.encode(images).latents
-        quantized, _, (_, _, ids) = model.quantize(latents)
+        _, _, (_, _, ids) = model.quantize(latents)
         pictures = model.decode(latents).sample
     codes = tokenizer.eval().encode(images)
     assert codes.to_code_map(tokenizer.spec).flatten().equal(ids)

@@ -73,10 +73,10 @@ def test_logits_are_the_published_models(first_stage, tmp_path, classes) -> None
 
 
 def test_without_a_configuration_what_is_assumed_is_told(first_stage, tmp_path) -> None:
-    config, state = minigpt(*first_stage, classes=None, steps=64, width=32)
+    _, state = minigpt(*first_stage, classes=None, steps=300, width=32)
     imported = Net2Net().convert({}, state, tmp_path)
     assert imported.assumed == (
-        "pictures have 8 × 8 codes, the largest square of the 64 steps",
+        "pictures have 17 × 17 codes, the largest square of the 300 steps",
         "the model has no classes: give the configuration (--config) if it has",
         "n_head is 16",
     )

@@ -83,8 +83,7 @@ class Net2Net(Importer):
             "dropout": optional(params, "transformer_config", "params", "resid_pdrop") or 0.0,
             "classes": classes,
         }
-        known = (_PREFIX, _FIRST_STAGE)
-        dropped = [name for name in state if name.endswith(".attn.mask") or not name.startswith(known)]
+        dropped = [name for name in state if name.endswith(".attn.mask") or not name.startswith(_PREFIX)]
         config = {"class_path": "fixed-raster", "init_args": arguments}
         return Imported(config, converted, tuple(dropped), "prior", assumed=assumed, tokenizer=lambda: tokenizer)
 
