@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import skimage.data
+import torch
 from PIL import Image
 
 from vltok.cli.main import VERBS, main
@@ -17,6 +18,7 @@ from vltok.io.recipes import parse
 from vltok.verbs.training_recipe import fit_parser
 
 from .cli.exports import PRIOR, write_bundle, write_prior
+from .io.importers.foreign import vqgan_state
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -110,6 +112,8 @@ def test_commands_run_one_after_another(block, project, capsys):
         for split in ("train", "val"):
             codes = f"--split {split} --data.{split}_crops 40 --out runs/quickstart_codes/{split}"
             run(f"vltok tokenize --tokenizer runs/quickstart/bundle {codes}")
+    if any("vltok import" in command for command in block):
+        torch.save({"state_dict": vqgan_state()}, "vqgan_imagenet_f16_16384.ckpt")
     for command in block:
         before = set(project.rglob("*"))
         run(command.partition(" > ")[0])

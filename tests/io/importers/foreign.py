@@ -133,3 +133,16 @@ def minigpt(
     if classes is not None:
         params["cond_stage_config"] = {"target": "taming.modules.util.Labelator", "params": {"n_classes": classes}}
     return {"model": {"target": "taming.models.cond_transformer.Net2NetTransformer", "params": params}}, state
+
+
+def vqgan_state() -> dict[str, Tensor]:
+    """The tensors of a small VQGAN of taming-transformers: LlamaGen's are the same by other names."""
+    state = llamagen_state()
+    levels = 2
+    for old, new in (("mid.0", "mid.block_1"), ("mid.1", "mid.attn_1"), ("mid.2", "mid.block_2"), (".res.", ".block.")):
+        state = {name.replace(old, new): value for name, value in state.items()}
+    for level in range(levels):
+        up = (f"decoder.conv_blocks.{level}.", f"decoder.up.{levels - 1 - level}.")
+        down = (f"encoder.conv_blocks.{level}.", f"encoder.down.{level}.")
+        state = {name.replace(*up).replace(*down): value for name, value in state.items()}
+    return state
