@@ -58,6 +58,8 @@ def _parser(arguments: Sequence[str]) -> ArgumentParser:
         default="all",
         help="all pictures, or those that training sees, or those that are held out",
     )
+    parser.add_argument("--crops", type=int | None, help="random crops of each picture, with --split train")
+    parser.add_argument("--flip", action="store_true", help="mirror half of these crops")
     parser.add_argument(
         "--format",
         type=Literal["webdataset", "parquet"],

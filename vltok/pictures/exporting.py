@@ -44,14 +44,15 @@ class CroppedPictures(ExportSource):
         crops: Their crops.
         skipped: Counts the pictures that cannot be read.
         described: What the crops follow from.
+        views: How many crops there are of each picture, one after another.
     """
 
-    def __init__(self, crops: Crops, skipped: SkippedPictures, described: str) -> None:
-        self._crops, self._skipped, self._described = crops, skipped, described
+    def __init__(self, crops: Crops, skipped: SkippedPictures, described: str, views: int = 1) -> None:
+        self._crops, self._skipped, self._described, self._views = crops, skipped, described, views
 
     @property
     def pictures(self) -> int:
-        return len(self._crops)
+        return len(self._crops) * self._views
 
     @property
     def skipped(self) -> SkippedPictures:
@@ -66,8 +67,14 @@ class CroppedPictures(ExportSource):
 
     def read(self, places: Iterable[int]) -> Iterator[Sample | Skipped]:
         for place in places:
-            draw = self._crops[place, 0]
-            yield draw.skipped[0] if draw.sample is None else draw.sample
+            picture, view = divmod(place, self._views)
+            draw = self._crops[picture, view]
+            yield draw.skipped[0] if draw.sample is None else named_by_view(draw.sample, view)
+
+
+def named_by_view(sample: Sample, view: int) -> Sample:
+    """The same, with a key that the other crops of its picture do not have."""
+    return replace(sample, key=f"{sample.key}-{view}") if view else sample
 
 
 @final

@@ -130,6 +130,11 @@ class Folder(ImageData):
         crops = Crops(pictures, CentreCrop(self.size), seed=self.seed, purpose="export")
         return CroppedPictures(crops, self._skipped, f"centre {self.size}")
 
+    def training_views(self, crops: int, flip: bool) -> CroppedPictures:
+        train, _ = self._split()
+        views = Crops(train, RandomCrop(self.size, flip), seed=self.seed, purpose="export")
+        return CroppedPictures(views, self._skipped, f"random {self.size} {crops} {flip} {self.seed}", crops)
+
     @property
     def skipped(self) -> list[str]:
         return self._skipped.keys

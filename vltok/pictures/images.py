@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -110,6 +110,18 @@ class ExportSource(ABC):
 
         Raises:
             UserError: The source itself cannot be read.
+        """
+
+
+@runtime_checkable
+class TrainingViews(Protocol):
+    """What data may have besides: several random crops of each training picture, for an export."""
+
+    def training_views(self, crops: int, flip: bool) -> ExportSource:
+        """So many random crops of each training picture, one after another; half of them mirrored, with `flip`.
+
+        Raises:
+            UserError: It cannot be known beforehand how many pictures there are.
         """
 
 

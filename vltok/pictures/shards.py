@@ -145,18 +145,11 @@ class WebDataset(ImageData):
         return self._ordered(every, CentreCrop(self.size), "export")
 
     def export_source(self, split: Literal["all", "train", "val"]) -> TarPictures:
-        part = self._part(self._training) if split == "all" else self._split()[0 if split == "train" else 1]
-        shards = self._held_out if self._held_out and split == "val" else self._training
-        index = self._index(shards, costly=True)
-        if index is None:
-            raise UserError(
-                "an export must know how many pictures there are, which takes local shards: "
-                "fetch those of data.shards (or data.val_shards) first"
-            )
-        part = part.counted(index)
-        _count(part)
-        decoder = self._decoder(CentreCrop(self.size), "export")
-        return TarPictures(decoder, part, index, self._skipped, f"centre {self.size}")
+        return self._exported(split, CentreCrop(self.size), f"centre {self.size}")
+
+    def training_views(self, crops: int, flip: bool) -> TarPictures:
+        described = f"random {self.size} {crops} {flip} {self.seed}"
+        return self._exported("train", RandomCrop(self.size, flip), described, crops)
 
     @property
     def skipped(self) -> list[str]:
@@ -199,6 +192,19 @@ class WebDataset(ImageData):
                 below = held_out_below(np.concatenate(list(index.hashes.values())), self.val_share)
             parts = self._part(shards, above=below), self._part(shards, up_to=below)
         return parts[0].counted(index), parts[1].counted(index)
+
+    def _exported(self, split: str, crop: Crop, described: str, views: int = 1) -> TarPictures:
+        part = self._part(self._training) if split == "all" else self._split()[0 if split == "train" else 1]
+        shards = self._held_out if self._held_out and split == "val" else self._training
+        index = self._index(shards, costly=True)
+        if index is None:
+            raise UserError(
+                "an export must know how many pictures there are, which takes local shards: "
+                "fetch those of data.shards (or data.val_shards) first"
+            )
+        part = part.counted(index)
+        _count(part)
+        return TarPictures(self._decoder(crop, "export"), part, index, self._skipped, described, views)
 
     def _part(self, shards: tuple[str, ...], **interval: float) -> ShardSplit:
         return ShardSplit(shards, picture=self._picture, bears=self._max_bad_shards > 0, **interval)

@@ -18,6 +18,7 @@ from vltok.loading.skipping import Skipped, SkippedPictures
 from vltok.loading.workers import Failure
 from vltok.pictures.batches import REPLACEMENTS, FilledPlace, Stream, crop_generator
 from vltok.pictures.decoding import CorruptPicture, decode
+from vltok.pictures.exporting import named_by_view
 from vltok.pictures.images import ExportSource, Sample
 from vltok.pictures.labels import label_of
 from vltok.pictures.samples import Finding, FindingKind, TarSample, refuse_losses
@@ -266,6 +267,7 @@ class TarPictures(ExportSource):
         index: The keys of all pictures in the shards.
         skipped: Counts the pictures that cannot be read.
         described: What the crops follow from.
+        views: How many crops there are of each picture, one after another.
     """
 
     def __init__(
@@ -275,14 +277,15 @@ class TarPictures(ExportSource):
         index: ShardIndex,
         skipped: SkippedPictures,
         described: str,
+        views: int = 1,
     ) -> None:
-        self._decoder, self._part, self._index = decoder, part, index
+        self._decoder, self._part, self._index, self._views = decoder, part, index, views
         self._ends = np.cumsum(part.pictures).tolist()
         self._skipped, self._described = skipped, described
 
     @property
     def pictures(self) -> int:
-        return self._ends[-1]
+        return self._ends[-1] * self._views
 
     @property
     def skipped(self) -> SkippedPictures:
@@ -300,15 +303,16 @@ class TarPictures(ExportSource):
         wanted = iter(places)
         place = next(wanted, None)
         for shard, start, end in zip(self._part.shards, [0, *self._ends], self._ends, strict=False):
-            if place is None or place >= end:
+            if place is None or place >= end * self._views:
                 continue
             for here, sample in enumerate(self._part.samples((shard,)), start):
-                if here == place:
-                    draw = self._decoder(sample, 0)
-                    yield draw.skipped[0] if draw.sample is None else draw.sample
+                while place is not None and place // self._views == here:
+                    view = place % self._views
+                    draw = self._decoder(sample, view)
+                    yield draw.skipped[0] if draw.sample is None else named_by_view(draw.sample, view)
                     place = next(wanted, None)
-                    if place is None or place >= end:
-                        break
+                if place is None or place >= end * self._views:
+                    break
         if place is not None:
             raise UserError(f"data.shards hold fewer pictures than when they were counted ({self.pictures})")
 

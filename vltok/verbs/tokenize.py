@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vltok.errors import whole_number
+from vltok.errors import UserError, whole_number
 from vltok.files import check_folder
 from vltok.interfaces import Tokenizer
 from vltok.io.places import places_of
 from vltok.launchers import find_rank
 from vltok.pictures.exporting import ExportLoader
-from vltok.pictures.images import ExportSource, ImageData
+from vltok.pictures.images import ExportSource, ImageData, TrainingViews
 from vltok.sequences.export import CodeExport
 from vltok.sequences.manifest import CodeManifest, ExportSettings
 from vltok.sequences.statistics import CodeCounts
@@ -49,6 +49,8 @@ def tokenize(
     out: str | os.PathLike,
     *,
     split: Literal["all", "train", "val"] = "all",
+    crops: int | None = None,
+    flip: bool = False,
     format: Literal["webdataset", "parquet"] = "webdataset",
     shard_size: int = 2000,
     batch_size: int | None = None,
@@ -68,6 +70,9 @@ def tokenize(
         data: The pictures: a data module, the name of one, or its `class_path` and `init_args`.
         out: The folder that receives the shards and `codes.json`.
         split: All pictures, or those that training sees, or those that are held out.
+        crops: Random crops of each training picture, one after another, from which a prior learns more than from the
+            one in the middle. They do not depend on the workers. `photos` has `train_crops` instead.
+        flip: Whether half of these are mirrored.
         format: Tar files, or Parquet for Hugging Face datasets.
         shard_size: Pictures of a shard.
         batch_size: Pictures encoded at once; by default the data's.
@@ -80,13 +85,14 @@ def tokenize(
     Raises:
         UserError: An argument is wrong, pictures cannot be read, or codes cannot be written; finished shards stay.
     """
-    for key, value in (("--shard-size", shard_size), ("--batch-size", batch_size)):
+    for key, value in (("--shard-size", shard_size), ("--batch-size", batch_size), ("--crops", crops)):
         if value is not None:
             whole_number(key, value, 1)
     out = check_folder("--out", out)
     pictures, described = open_pictures(data)
     rank, world_size, local_rank = find_rank(os.environ)
-    source = pictures.export_source(split)
+    source = _source(pictures, split, crops, flip)
+    views = {} if crops is None else {"--crops": crops, "--flip": flip}
     with open_tokenizer(tokenizer, device, trust=trust, local_rank=local_rank) as opened:
         settings = ExportSettings(
             tokenizer=opened.fingerprint,
@@ -96,7 +102,7 @@ def tokenize(
             precision=precision,
             pictures=source.pictures,
             input=_digest([type(pictures).__qualname__, source.described, *source.keys()]),
-            options={**described, "--split": split},
+            options={**described, "--split": split, **views},
         )
         places = () if isinstance(tokenizer, Tokenizer) else places_of(tokenizer, out)
         spec = opened.tokenizer.spec
@@ -116,6 +122,20 @@ def tokenize(
             return Tokenized(out, export.finish(), new)
         finally:
             export.close()
+
+
+def _source(pictures: ImageData, split: Literal["all", "train", "val"], crops: int | None, flip: bool) -> ExportSource:
+    if crops is None:
+        if flip:
+            raise UserError("--flip mirrors random crops: say how many of each picture (--crops 4)")
+        return pictures.export_source(split)
+    if split != "train":
+        raise UserError(f"--crops {crops} are of training pictures, not of --split {split}: give --split train")
+    if not isinstance(pictures, TrainingViews):
+        raise UserError(
+            f"--crops {crops}: {type(pictures).__name__} has no such crops; photos has --data.train_crops instead"
+        )
+    return pictures.training_views(crops, flip)
 
 
 def write_codes(

@@ -1,0 +1,101 @@
+"""`vltok.tokenize` with several random crops of each training picture."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vltok.errors import UserError
+from vltok.pictures.folder import Folder
+from vltok.pictures.images import ImageData
+from vltok.pictures.photos import Photos
+from vltok.pictures.shards import WebDataset
+from vltok.tokenizers.decoders import PixelShuffleDecoder
+from vltok.tokenizers.dqvae import DQVAE
+from vltok.tokenizers.encoders import PatchEncoder
+from vltok.tokenizers.gates import FeatureGate
+from vltok.tokenizers.quantizers import EMAVectorQuantizer
+from vltok.verbs.tokenize import Tokenized, tokenize
+
+
+@pytest.fixture
+def tokenizer() -> DQVAE:
+    return DQVAE(
+        encoder=PatchEncoder([4, 8], width=8, blocks=1, channels=8),
+        gate=FeatureGate(channels=8, granularities=2, norm_groups=4),
+        quantizer=EMAVectorQuantizer(size=50, dimension=4),
+        decoder=PixelShuffleDecoder(factor=4, channels=8, width=8, blocks=1),
+    ).eval()
+
+
+@pytest.fixture(params=["folder", "shards"])
+def data(
+    request: pytest.FixtureRequest, tree: Callable[..., Path], write: Callable[..., str]
+) -> Callable[..., ImageData]:
+    if request.param == "folder":
+        return lambda **options: Folder(str(tree()), val_share=0.3, size=32, batch_size=4, **options)
+    return lambda **options: WebDataset(write(5, 5), val_share=0.3, size=32, batch_size=4, **options)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_picture_has_so_many_crops_which_differ_and_stand_together(
+    data: Callable[..., ImageData], workers: int
+) -> None:
+    plain = data(workers=0).export_source("train")
+    source = data(workers=workers).training_views(3, True)
+    assert source.pictures == 3 * plain.pictures
+    centred = list(plain.read(range(plain.pictures)))
+    views = list(source.read(range(source.pictures)))
+    assert [view.key for view in views] == [f"{one.key}{end}" for one in centred for end in ("", "-1", "-2")]
+    assert [view.label for view in views] == [one.label for one in centred for _ in range(3)]
+    pictures = [torch.stack([view.pixels for view in views[at : at + 3]]) for at in range(0, len(views), 3)]
+    assert any(not torch.equal(each[0], each[1]) for each in pictures)
+    # chosen places have what they have among all
+    places = [1, 2, source.pictures - 1]
+    assert all(torch.equal(one.pixels, views[at].pixels) for one, at in zip(source.read(places), places, strict=True))
+
+
+def test_codes_do_not_depend_on_the_workers(data: Callable[..., ImageData], tokenizer: DQVAE, tmp_path: Path) -> None:
+    def export(out: str, workers: int) -> Tokenized:
+        return tokenize(
+            tokenizer, data(workers=workers), tmp_path / out, split="train", crops=2, flip=True, shard_size=5
+        )
+
+    manifest = export("one", 0).manifest
+    export("other", 2)
+    for shard in manifest.shards:
+        assert (tmp_path / "one" / shard.name).read_bytes() == (tmp_path / "other" / shard.name).read_bytes()
+    assert sum(shard.samples for shard in manifest.shards) == data(workers=0).training_views(2, True).pictures
+    assert manifest.settings.options == {"--split": "train", "--crops": 2, "--flip": True}
+    assert manifest.labelled
+
+
+def test_other_crops_are_another_export(data: Callable[..., ImageData], tokenizer: DQVAE, tmp_path: Path) -> None:
+    tokenize(tokenizer, data(workers=0), tmp_path / "out", split="train", crops=2)
+    with pytest.raises(UserError, match="--crops 2, not 3"):
+        tokenize(tokenizer, data(workers=0), tmp_path / "out", split="train", crops=3)
+
+
+def test_one_corrupt_picture_is_counted_once(tree: Callable[..., Path]) -> None:
+    root = tree()
+    for path in sorted(root.rglob("*.jpg"))[:1]:
+        path.write_bytes(b"x")
+    source = Folder(str(root), val_root=str(tree(name="val")), size=32, batch_size=4).training_views(4, False)
+    assert len({each.key for each in source.read(range(4))}) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"crops": 2}, "give --split train"),
+        ({"crops": 2, "split": "val"}, "not of --split val"),
+        ({"flip": True, "split": "train"}, r"--flip .*--crops 4"),
+        ({"crops": 0, "split": "train"}, "--crops must be at least 1"),
+        ({"crops": 2, "split": "train"}, r"Photos has no such crops; photos has --data\.train_crops"),
+    ],
+)
+def test_crops_that_cannot_be(options: dict[str, Any], reason: str, tokenizer: DQVAE, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=reason):
+        tokenize(tokenizer, Photos(size=32), tmp_path / "out", **options)
