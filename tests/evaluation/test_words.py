@@ -10,7 +10,7 @@ from vltok.evaluation.words import in_words
     [
         ("psnr", "PSNR [dB]"),
         ("codebook_usage", "codebook usage"),
-        ("frechet_distance/timm:resnet18.a1_in1k", "frechet distance, timm:resnet18.a1_in1k"),
+        ("frechet_distance/timm:resnet18.a1_in1k", "Fréchet distance, timm:resnet18.a1_in1k"),
         ("<b>/x_y", "<b>/x_y"),
     ],
 )

@@ -7,7 +7,6 @@ recipes/ablations/table6/
 ```
 """
 
-import csv
 import json
 import math
 import statistics
@@ -18,7 +17,7 @@ from typing import Any
 
 from vltok.errors import UserError, unknown
 from vltok.evaluation.records import Record
-from vltok.evaluation.tables import markdown_table
+from vltok.evaluation.tables import markdown_table, write_table
 from vltok.files import written_whole
 from vltok.io.recipes import parse_tree, read, recipe_parser
 
@@ -186,17 +185,14 @@ class AblationResults:
         """Write `table.md`, `table.csv` and `table.json`."""
         with written_whole(folder / "table.md") as path:
             path.write_text(self.markdown(), encoding="utf-8")
-        with written_whole(folder / "table.csv") as path, path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            keys = [column.key for column in self.table.columns]
-            writer.writerow(["row", "n", *(f"{key} {what}" for key in keys for what in ("mean", "deviation", "n"))])
-            for row in self.table.rows:
-                spreads = [self._spread(row, column) for column in self.table.columns]
-                cells = [
-                    (None, None, 0) if spread is None else (spread.mean, spread.deviation, len(spread.values))
-                    for spread in spreads
-                ]
-                writer.writerow([row, len(self._of(row)), *(value for cell in cells for value in cell)])
+        keys = [column.key for column in self.table.columns]
+        rows = []
+        for row in self.table.rows:
+            spreads = [self._spread(row, column) for column in self.table.columns]
+            cells = [(s.mean, s.deviation, len(s.values)) if s is not None else (None, None, 0) for s in spreads]
+            rows.append([row, len(self._of(row)), *(value for cell in cells for value in cell)])
+        heads = ["row", "n", *(f"{key} {what}" for key in keys for what in ("mean", "deviation", "n"))]
+        write_table(folder / "table.csv", heads, rows)
         with written_whole(folder / "table.json") as path:
             path.write_text(json.dumps(self._tree(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from vltok.errors import UserError
 from vltok.evaluation.differences import differences
 from vltok.evaluation.records import Record
-from vltok.evaluation.tables import markdown_table
+from vltok.evaluation.tables import markdown_table, write_table
 from vltok.evaluation.values import Value
 from vltok.files import written_whole
 
@@ -72,13 +71,12 @@ class Comparison:
         paths = [folder / "table.md", folder / "table.csv"]
         with written_whole(paths[0]) as path:
             path.write_text(self.markdown(), encoding="utf-8")
-        with written_whole(paths[1]) as path, path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            columns = [(name, part) for name in self.columns for part in ("value", "low", "high", "deviation", "note")]
-            writer.writerow(["row", *(f"{name} {part}".removesuffix(" value") for name, part in columns)])
-            for row, record in self.records.items():
-                values = {name: record.values[name].to_json() for name in self.columns if name in record.values}
-                writer.writerow([row, *(values.get(name, {}).get(part) for name, part in columns)])
+        columns = [(name, part) for name in self.columns for part in ("value", "low", "high", "deviation", "note")]
+        rows = []
+        for row, record in self.records.items():
+            values = {name: record.values[name].to_json() for name in self.columns if name in record.values}
+            rows.append([row, *(values.get(name, {}).get(part) for name, part in columns)])
+        write_table(paths[1], ["row", *(f"{name} {part}".removesuffix(" value") for name, part in columns)], rows)
         return paths
 
     def _difference(self, column: str) -> str | None:

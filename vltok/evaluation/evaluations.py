@@ -12,7 +12,6 @@ evaluated/
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from vltok.codes import CodeSpec
 from vltok.evaluation.measurement import Measurement
 from vltok.evaluation.records import Record
 from vltok.evaluation.report import report_html
+from vltok.evaluation.tables import write_table
 from vltok.figures.examples import Example
 from vltok.figures.grids import example_grid
 from vltok.figures.unfolding import save_unfolding
@@ -66,19 +66,10 @@ class Evaluation:
             first = self.examples[0]
             save_unfolding(first.result, first.codes, self.drawing_order, self.spec, folder / "unfolding.gif")
             written.append(folder / "unfolding.gif")
-        if self.measurement.per_image:
-            written.append(self._write_images(folder / "images.csv"))
+        if columns := self.measurement.per_image:
+            rows = zip(self.measurement.keys, *(values.tolist() for values in columns.values()), strict=True)
+            write_table(folder / "images.csv", ["key", *columns], rows)
+            written.append(folder / "images.csv")
         with written_whole(folder / "report.html") as page:
             page.write_text(report_html(self.record, self.examples, self.spec), encoding="utf-8")
         return [*written, folder / "report.html"]
-
-    def _write_images(self, path: Path) -> Path:
-        columns = self.measurement.per_image
-        # the names of files need not be text
-        how = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
-        with written_whole(path) as beside, beside.open("w", **how) as file:
-            writer = csv.writer(file)
-            writer.writerow(["key", *columns])
-            rows = zip(self.measurement.keys, *(values.tolist() for values in columns.values()), strict=True)
-            writer.writerows(rows)
-        return path

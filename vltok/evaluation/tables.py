@@ -1,7 +1,11 @@
-"""Tables in Markdown."""
+"""Tables in Markdown and CSV."""
 
+import csv
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
+from vltok.files import written_whole
 from vltok.io.markdown import escaped
 
 
@@ -9,3 +13,10 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown, whose last line ends too; what a cell holds is shown as it is."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "".join(f"| {' | '.join(map(escaped, line))} |\n" for line in lines)
+
+
+def write_table(path: Path, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table as CSV; names of files in it need not be text."""
+    how = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    with written_whole(path) as beside, beside.open("w", **how) as file:
+        csv.writer(file).writerows([heads, *rows])

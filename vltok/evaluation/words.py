@@ -12,6 +12,7 @@ WORDS = {
     "fid": "FID",
     "rkid": "rKID",
     "kid": "KID",
+    "frechet_distance": "Fréchet distance",
     "class_score": "Inception score by another network's classes",
     "length": "codes an image",
     "length_std": "standard deviation of codes an image",

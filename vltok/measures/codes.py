@@ -27,7 +27,7 @@ def codebook_usage(uses: Shaped[Tensor, "*k v"]) -> Float[Tensor, "*k"]:
     Args:
         uses: How often each code occurs, or whether it does.
     """
-    return (uses > 0).double().mean(dim=-1)
+    return (uses > 0).float().mean(dim=-1)
 
 
 def codebook_perplexity(uses: Int[Tensor, "*k v"]) -> Float[Tensor, "*k"]:
@@ -48,4 +48,4 @@ def ratios(grains: Int[Tensor, "*b h w"], factors: Sequence[int]) -> dict[int, F
 
 def mean_length(codes: Codes) -> Float[Tensor, ""]:
     """The mean code length."""
-    return codes.lengths.double().mean()
+    return codes.lengths.float().mean()

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from vltok.codes import Codes
+from vltok.measures.codes import codebook_usage, mean_length
 
 
 class CodebookUsage(Metric):
@@ -38,7 +39,7 @@ class CodebookUsage(Metric):
     def compute(self) -> Float[Tensor, ""]:
         """The share."""
         oldest = 0 if self._window is None else max(self.update_count - self._window, 0)
-        return (self.last_used > oldest).float().mean()
+        return codebook_usage(self.last_used > oldest)
 
 
 def code_figures(codes: Codes, factors: Sequence[int]) -> dict[str, Float[Tensor, ""]]:
@@ -48,7 +49,7 @@ def code_figures(codes: Codes, factors: Sequence[int]) -> dict[str, Float[Tensor
         codes: The codes of a batch.
         factors: The tokenizer's factors, from coarse to fine; empty where codes lie on no grid.
     """
-    figures = {"code_length": codes.lengths.float().mean()}
+    figures = {"code_length": mean_length(codes)}
     if factors:
         grains = codes.require_grains()
         figures |= {f"ratio_{factor}": (grains == k).float().mean() for k, factor in enumerate(factors)}
