@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.verbs.evaluate import evaluate as evaluate
     from vltok.verbs.fitting import fit as fit
     from vltok.verbs.import_model import import_model as import_model
+    from vltok.verbs.new import new as new
     from vltok.verbs.pack import pack as pack
     from vltok.verbs.plugins import plugins as plugins
     from vltok.verbs.reconstruct import reconstruct as reconstruct
@@ -56,6 +57,7 @@ _LAZY = {
     "load_image": "vltok.pictures.single",
     "load_prior": "vltok.io.bundles",
     "load_tokenizer": "vltok.io.bundles",
+    "new": "vltok.verbs.new",
     "pack": "vltok.verbs.pack",
     "plugins": "vltok.verbs.plugins",
     "recipe_text": "vltok.io.recipe_files",

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from setuptools import build_meta
 
-from vltok import registry
+from vltok import new, registry
 from vltok.cli.main import main
 from vltok.codes import CodeSpec
-from vltok.verbs.new import new
 
 from ..sequences.code_exports import export_codes, random_codes
 

@@ -16,6 +16,12 @@ def test_photographs_are_the_default_and_leave_no_trace_in_other_data() -> None:
         assert with_default_data(named) == named
 
 
+def test_an_option_of_other_data_alone_asks_for_its_name(capsys: pytest.CaptureFixture) -> None:
+    assert main(["tokenize", "--tokenizer", "a/b", "--out", "codes", "--data.root", "pictures"]) == 1
+    said = capsys.readouterr().err
+    assert "--data.root is an option of folder" in said and "add --data folder" in said
+
+
 def test_the_help_tells_of_data_without_importing_any(capsys: pytest.CaptureFixture) -> None:
     assert main(["tokenize", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
+
+from vltok.errors import UserError
+from vltok.registry import components
 
 #: What `--overwrite` means, for the verbs that export codes.
 OVERWRITE = "replace another export of vltok's in --out, which stays until the new one is whole"
@@ -58,9 +63,35 @@ def with_default_data(arguments: Sequence[str]) -> list[str]:
     """The arguments with the embedded photographs where no data is named.
 
     As a default of the parser, jsonargparse would carry their arguments over to every class that takes their place.
+
+    Raises:
+        UserError: They have an option of a source that they do not name.
     """
-    named = any(argument.partition("=")[0] in ("--data", "--data.class_path", "--config") for argument in arguments)
-    return list(arguments) if named else ["--data=photos", *arguments]
+    options = [argument.partition("=")[0] for argument in arguments]
+    if not {"--data", "--data.class_path", "--config"}.isdisjoint(options):
+        return list(arguments)
+    keys = [option.removeprefix("--data.").split(".")[0] for option in options if option.startswith("--data.")]
+    if keys and not asks_for_help(arguments):
+        _check_default_takes(keys)
+    return ["--data=photos", *arguments]
+
+
+def _check_default_takes(keys: Sequence[str]) -> None:
+    """See that no key is one of another source of pictures than the embedded photographs alone."""
+    from vltok.pictures.images import ImageData
+
+    for key in keys:
+        owners = []
+        for component in components("data"):
+            with contextlib.suppress(UserError):  # a plug-in that cannot be used is none that is meant
+                source = component.load()
+                if issubclass(source, ImageData) and key in inspect.signature(source.__init__).parameters:
+                    owners.append(component.name)
+        if owners and "photos" not in owners:
+            raise UserError(
+                f"--data.{key} is an option of {' and '.join(owners)}, but --data, which says where pictures come "
+                f"from, is not given: add --data {owners[0]}"
+            )
 
 
 def _path(bundle: str) -> str:
