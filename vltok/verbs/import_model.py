@@ -91,10 +91,10 @@ def import_model(
     if imported.kind == "tokenizer":
         if tokenizer is not None:
             raise UserError("--tokenizer is for priors: this checkpoint is a tokenizer's")
-        save_tokenizer(model, imported.config, out, card)
+        save_tokenizer(model, out, card)
     else:
         tokenizer = _tokenizer(imported, Path(out), tokenizer, card)
-        save_prior(model, imported.config, out, fingerprint(tokenizer), places_of(tokenizer, out), card)
+        save_prior(model, out, fingerprint(tokenizer), places_of(tokenizer, out), card)
     return ImportedModel(
         Path(out),
         imported.kind,
@@ -114,7 +114,7 @@ def _tokenizer(imported: Imported, out: Path, given: str | os.PathLike | None, c
     if imported.tokenizer is None:
         raise UserError("the checkpoint is a prior's, and carries no tokenizer along: give its bundle with --tokenizer")
     carried, place = imported.tokenizer(), out.with_name(f"{out.name}-tokenizer")
-    save_tokenizer(_built(carried), carried.config, place, card)
+    save_tokenizer(_built(carried), place, card)
     return place
 
 
