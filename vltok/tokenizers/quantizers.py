@@ -245,7 +245,7 @@ class GumbelQuantizer(Quantizer):
         # so that at first a code's score is how near it is, but for what all vectors share
         with torch.no_grad():
             self.score.weight.copy_(self.codebook[:, :, None, None])
-            self.score.bias.copy_(self.codebook.square().sum(dim=1) / -2)
+            self.score.bias = nn.Parameter(self.codebook.square().sum(dim=1) / -2)
 
     @property
     def size(self) -> int:
