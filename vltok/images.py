@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from vltok.errors import UserError
+from vltok.shown import from_pillow
 
 #: Where images were resized or decoded, values reach a little beyond [-1, 1]; beyond this they are of another range.
 _FARTHEST = 2.0
@@ -26,15 +27,16 @@ def image_batch(
     What floats hold is looked at on the CPU alone: nobody waits for a GPU.
 
     Args:
-        images: A Pillow image of any mode; or an array or tensor of uint8, in 0 … 255, or of floats, in [-1, 1], with
-            three channels: `[b 3 H W]` or `[3 H W]`, or with the channels last, `[b H W 3]` or `[H W 3]`.
+        images: A Pillow image of any mode, taken as its file would be: upright, in sRGB, on white. Or an array or
+            tensor of uint8, in 0 … 255, or of floats, in [-1, 1], with three channels: `[b 3 H W]` or `[3 H W]`, or
+            with the channels last, `[b H W 3]` or `[H W 3]`.
         device: Where they are wanted; None leaves them where they are.
 
     Raises:
         UserError: They are something else.
     """
     if isinstance(images, Image.Image):
-        images = np.array(images.convert("RGB"))
+        images = np.array(from_pillow(images))
     if isinstance(images, np.ndarray) and images.dtype.kind in "uf":
         images = torch.from_numpy(np.ascontiguousarray(images))
     if not isinstance(images, Tensor):

@@ -12,7 +12,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from vltok.pictures.decoding import CorruptPicture, decode, to_rgb
+from vltok.pictures.decoding import CorruptPicture, decode
+from vltok.shown import to_rgb
 
 from .picture_files import SIGNATURE, chunk, with_chunks
 

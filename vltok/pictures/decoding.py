@@ -20,28 +20,16 @@ import warnings
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 
-from vltok.pictures.colours import png_profile, to_srgb
 from vltok.pictures.formats import register_plugins, remedy
 from vltok.pictures.salvage import Bare, bare
+from vltok.shown import ORIENTATION, orientation_of, shown, to_8_bits, to_rgb, upright
 
 #: A picture of more pixels is refused: one of so many takes 2 GB, and a few bytes can claim any number.
 MOST_PIXELS = 500_000_000
 
-# The largest values that samples of some depth take: a picture is scaled by the smallest that holds its values.
-_INTEGER_CEILINGS = (2.0**16 - 1, 2.0**31 - 1)
-_FLOAT_CEILINGS = (1.0, 2.0**8 - 1, 2.0**16 - 1)
-_ORIENTATION, _ICC_PROFILE = 0x0112, 34675
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_ICC_PROFILE = 34675
 _OPENING = threading.Lock()
 
 
@@ -78,47 +66,6 @@ def decode(source: bytes | str | os.PathLike, least_side: int | None = None) -> 
         raise CorruptPicture(_reason(source, error)) from error
 
 
-def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
-    """A Pillow image of any mode as RGB in sRGB, on white.
-
-    Args:
-        image: The image.
-        profile: Its ICC profile; by default the one that it was read with.
-    """
-    profile = profile or image.info.get("icc_profile")
-    profile = profile if isinstance(profile, bytes) else None
-    clear = image.info.get("transparency")  # one colour, of the depth that is stored
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        array = np.asarray(image)
-        image = Image.fromarray(_to_8_bits(array))
-        if isinstance(clear, int):
-            image = Image.merge("LA", (image, Image.fromarray((array != clear).astype(np.uint8) * 255)))
-    elif image.mode == "RGB" and isinstance(clear, tuple) and max(clear) > 255:
-        image = image.copy()
-        image.info["transparency"] = tuple(value >> 8 for value in clear)
-    if image.mode == "LAB":
-        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        return ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
-    alpha = None
-    if image.has_transparency_data:
-        image = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
-        alpha = image.getchannel("A")
-        image = image.convert(image.mode[:-1])
-    image = to_srgb(image if image.mode in ("L", "CMYK") else image.convert("RGB"), profile)
-    if alpha is not None:
-        image.putalpha(alpha)
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image
-
-
-def upright(image: Image.Image, orientation: int | None = None) -> Image.Image:
-    """An image turned as EXIF says: by default the image's own."""
-    if orientation is None:
-        image.load()  # Pillow turns a TIFF itself, and a PNG may tell of it after the pixels
-        orientation = _orientation(image)
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
-
-
 def stored_mode(source: bytes | str | os.PathLike) -> str:
     """How Pillow names the way in which a picture is stored, such as `RGB` or `I;16`; `?` where it cannot tell."""
     with warnings.catch_warnings(), contextlib.suppress(Exception):
@@ -135,15 +82,9 @@ def _decode(source: bytes | str | os.PathLike, least_side: int | None, beside: B
         if least_side is not None:
             image.draft(None, (least_side, least_side))
         _check_size(*image.size)
-        # what is decoded of JPEG XL is turned, whatever its EXIF says
-        profile, orientation = None, 1 if image.format == "JXL" else None
-        if beside is not None:
-            profile = beside.profile
-            orientation = None if beside.exif is None else _orientation_of(beside.exif)
-        if image.format == "PNG":
-            head = _head(source, 2**16)
-            profile = png_profile(head if b"IDAT" in head else _head(source, 2**24))
-        return to_rgb(upright(image, orientation), profile)
+        if beside is None:
+            return shown(image)
+        return shown(image, beside.profile, None if beside.exif is None else _orientation_of(beside.exif))
 
 
 def _decode_bare(source: bytes | str | os.PathLike, least_side: int | None) -> Image.Image | None:
@@ -196,17 +137,10 @@ def _head(source: bytes | str | os.PathLike, size: int = -1) -> bytes:
         return file.read(size)
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # of a kind for each way in which EXIF can be broken
-        return 1
-
-
 def _orientation_of(exif: bytes) -> int:
     image = Image.new("1", (1, 1))
     image.info["exif"] = exif
-    return _orientation(image)
+    return orientation_of(image)
 
 
 def _is_deep_and_planar(image: Image.Image) -> bool:
@@ -227,25 +161,13 @@ def _decode_tiff(source: bytes | str | os.PathLike) -> Image.Image:
         array = page.asarray()
         if page.axes.startswith("S"):
             array = np.moveaxis(array, 0, -1)
-        tags = {code: page.tags[code].value for code in (_ORIENTATION, _ICC_PROFILE) if code in page.tags}
+        tags = {code: page.tags[code].value for code in (ORIENTATION, _ICC_PROFILE) if code in page.tags}
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] > 4):
         raise ValueError(f"its samples have the shape {array.shape}, which is no picture's")
     if array.ndim == 3 and array.shape[-1] == 1:
         array = array[..., 0]
-    image = to_rgb(Image.fromarray(_to_8_bits(array)), tags.get(_ICC_PROFILE))
-    return upright(image, tags.get(_ORIENTATION, 1))
-
-
-def _to_8_bits(array: np.ndarray) -> np.ndarray:
-    if array.dtype == np.uint8:
-        return array
-    ceilings = _FLOAT_CEILINGS if array.dtype.kind == "f" else _INTEGER_CEILINGS
-    array = np.nan_to_num(array.astype(np.float64))
-    low, high = array.min(), array.max()
-    ceiling = next((ceiling for ceiling in ceilings if high <= ceiling), None)
-    if low < 0 or ceiling is None:  # no depth has such values: show their whole range
-        array, ceiling = array - low, max(high - low, 1e-12)
-    return np.rint(array * (255 / ceiling)).astype(np.uint8)
+    image = to_rgb(Image.fromarray(to_8_bits(array)), tags.get(_ICC_PROFILE))
+    return upright(image, tags.get(ORIENTATION, 1))
 
 
 def _reason(source: bytes | str | os.PathLike, error: Exception) -> str:

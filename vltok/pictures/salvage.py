@@ -6,7 +6,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from vltok.pictures.colours import png_chunks
+from vltok.colours import png_chunks
 
 _ADOBE = b"\xff\xee\x00\x0eAdobe"
 _EXIF, _PROFILE = b"Exif\0\0", b"ICC_PROFILE\0"

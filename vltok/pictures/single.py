@@ -10,8 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from vltok.errors import UserError, whole_number
-from vltok.pictures.decoding import CorruptPicture, decode, to_rgb, upright
+from vltok.pictures.decoding import CorruptPicture, decode
 from vltok.pictures.transforms import CentreCrop, padded, to_tensor
+from vltok.shown import from_pillow
 
 
 def load_image(
@@ -29,7 +30,7 @@ def load_image(
         UserError: The picture cannot be read, or a number is below 1.
     """
     if isinstance(picture, Image.Image):
-        image = to_rgb(upright(picture))
+        image = from_pillow(picture)
     else:
         try:
             image = decode(picture)

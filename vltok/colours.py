@@ -6,7 +6,8 @@ import functools
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -81,13 +82,30 @@ def png_profile(file: bytes) -> bytes | None:
             return zlib.decompressobj().decompress(packed, _LARGEST_PROFILE)
         if b"sRGB" in told or b"gAMA" not in told:
             return None
-        # 1 / 2.2 is what pictures in sRGB have always been marked by
-        gamma = struct.unpack(">I", told[b"gAMA"])[0] / 1e5
-        curve = _SRGB_CURVE if abs(gamma - 1 / 2.2) < 1e-3 else (1 / gamma,)
         chromaticities = struct.unpack(">8I", told[b"cHRM"]) if b"cHRM" in told else None
-        return rgb_profile(_PRIMARIES[1] if chromaticities is None else np.divide(chromaticities, 1e5), curve)
+        return _gamma_profile(struct.unpack(">I", told[b"gAMA"])[0], chromaticities)
     except (ValueError, struct.error, zlib.error, ZeroDivisionError, np.linalg.LinAlgError):
         return None
+
+
+def info_profile(info: Mapping[str | tuple[int, int], Any]) -> bytes | None:
+    """The profile of an image that Pillow has read, from what it keeps beside the pixels."""
+    if "icc_profile" in info or "srgb" in info or "gamma" not in info:
+        profile = info.get("icc_profile")
+        return profile if isinstance(profile, bytes) else None
+    try:
+        chromaticities = np.multiply(info["chromaticity"], 1e5) if "chromaticity" in info else None
+        return _gamma_profile(info["gamma"] * 1e5, chromaticities)
+    except (TypeError, ValueError, struct.error, ZeroDivisionError, np.linalg.LinAlgError):
+        return None
+
+
+def _gamma_profile(gamma: float, chromaticities: Sequence[float] | np.ndarray | None) -> bytes:
+    """The profile of a PNG's `gAMA` and `cHRM`, in their units of 1e-5."""
+    gamma /= 1e5
+    # 1 / 2.2 is what pictures in sRGB have always been marked by
+    curve = _SRGB_CURVE if abs(gamma - 1 / 2.2) < 1e-3 else (1 / gamma,)
+    return rgb_profile(_PRIMARIES[1] if chromaticities is None else np.divide(chromaticities, 1e5), curve)
 
 
 def png_chunks(file: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:

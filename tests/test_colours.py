@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from vltok.pictures.colours import rgb_profile
-from vltok.pictures.decoding import decode, to_rgb
+from vltok.colours import rgb_profile
+from vltok.pictures.decoding import decode
+from vltok.shown import to_rgb
 
-from .picture_files import chunk, icc_profile, with_chunks
+from .pictures.picture_files import chunk, icc_profile, with_chunks
 
 #: x and y of white, red, green and blue.
 SRGB = (0.3127, 0.3290, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
