@@ -38,7 +38,7 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
             image = image.convert("RGB")
             transform = _transform(profile, image.mode)
         if transform is not None:
-            return ImageCms.applyTransform(image, transform)
+            return transform.apply(image)
     return image.convert("RGB")
 
 

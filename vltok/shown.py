@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -65,7 +66,7 @@ def to_rgb(image: Image.Image, profile: bytes | None = None) -> Image.Image:
         image.info["transparency"] = tuple(value >> 8 for value in clear)
     if image.mode == "LAB":
         profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        return ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
+        return ImageCms.buildTransform(*profiles, "LAB", "RGB").apply(image)
     alpha = None
     if image.has_transparency_data:
         image = image.convert("LA" if image.mode in ("1", "L", "LA", "La") else "RGBA")
@@ -109,8 +110,8 @@ def to_8_bits(array: np.ndarray) -> np.ndarray:
 
 
 def _profile_of(image: Image.Image) -> bytes | None:
-    file = getattr(image, "fp", None)
-    if image.format != "PNG" or getattr(file, "closed", True):
+    file: BinaryIO | None = getattr(image, "fp", None)
+    if image.format != "PNG" or file is None or file.closed:
         return info_profile(image.info)
     position = file.tell()
     try:
