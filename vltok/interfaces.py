@@ -100,13 +100,18 @@ class Tokenizer(KeepsArguments, nn.Module, ABC):
             UserError: A side of the images is no multiple of `divisor`.
         """
 
-    @abstractmethod
+    @final
     def decode(self, codes: Codes) -> Float[Tensor, "b 3 H W"]:
-        """The images of codes, of any mix of lengths.
+        """The images of codes, of any mix of lengths, which lie on the tokenizer's device.
 
         Raises:
             UserError: They are no codes of this tokenizer: see `Codes.validate`.
         """
+        return self.decode_batch(codes.validate(self.spec))
+
+    @abstractmethod
+    def decode_batch(self, codes: Codes) -> Float[Tensor, "b 3 H W"]:
+        """The images of codes that fit the `spec`. Decoded as in evaluation, whatever the module's mode."""
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> TokenizerOutput:

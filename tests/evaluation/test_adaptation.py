@@ -61,7 +61,7 @@ class Known(Tokenizer, Adaptive):
         found = self.alternatives(images)
         return Codes.from_code_map(found.mixture(found.decision.grains), found.decision.grains, self._spec)
 
-    def decode(self, codes: Codes) -> Tensor:
+    def decode_batch(self, codes: Codes) -> Tensor:
         self.most = max(self.most, len(codes))
         self.imprecise.add(torch.backends.cudnn.allow_tf32)
         codes_bhw = codes.to_code_map(self._spec)

@@ -45,7 +45,7 @@ class Mirror(Tokenizer):
         cells = torch.zeros(1, 2 * grains.shape[1], 2 * grains.shape[2], dtype=torch.long)
         return Codes.from_code_map(cells, grains, self.spec)
 
-    def decode(self, codes: Codes) -> Tensor:
+    def decode_batch(self, codes: Codes) -> Tensor:
         return self.images * self.value
 
     def forward(self, images: Tensor) -> TokenizerOutput:

@@ -59,7 +59,7 @@ class Known(Tokenizer):
         cells = grains.repeat_interleave(2, 1).repeat_interleave(2, 2)
         return Codes.from_code_map(cells, grains, self.spec)  # codes 0 and 1 alone
 
-    def decode(self, codes: Codes) -> Tensor:
+    def decode_batch(self, codes: Codes) -> Tensor:
         return self.images + self.error
 
     def forward(self, images: Tensor) -> TokenizerOutput:

@@ -72,7 +72,7 @@ class TinyTokenizer(Tokenizer):
         self.train(training)
         return self._codes(vectors, grains)
 
-    def decode(self, codes: Codes) -> Tensor:
+    def decode_batch(self, codes: Codes) -> Tensor:
         code_map = codes.to_code_map(self.spec)
         bits = torch.stack([(code_map >> bit) % 2 for bit in range(4)], dim=1)
         with torch.no_grad():

@@ -136,13 +136,8 @@ class DQVAE(Tokenizer, Adaptive):
 
     @torch.no_grad()
     @full_float32()
-    def decode(self, codes: Codes) -> Float[Tensor, "b 3 H W"]:
-        """The images of codes, of any mix of lengths, without gradient.
-
-        Raises:
-            UserError: They are no codes of this tokenizer.
-        """
-        codes.validate(self._spec)
+    def decode_batch(self, codes: Codes) -> Float[Tensor, "b 3 H W"]:
+        """The images of codes, of any mix of lengths, without gradient."""
         with evaluating(self):
             vectors = self.quantizer.lookup(codes.to_code_map(self._spec))
             return self.decoder(self.project_out(vectors))

@@ -258,7 +258,7 @@ class _Drawing:
     def codes(self, images: range, report: Callable[[int], None]) -> Codes:
         """The codes of some of the pictures, on the CPU."""
         labels = self.labels
-        codes = self.prior.prior.sample(
+        return self.prior.prior.sample(
             len(images) if labels is None else labels[images.start : images.stop].to(self.prior.device),
             self.sampling,
             torch.Generator().manual_seed(self.seed),
@@ -266,7 +266,6 @@ class _Drawing:
             images.start,
             report,
         ).to("cpu")
-        return codes.validate(self.tokenizer.tokenizer.spec)
 
     @torch.inference_mode()
     def pictures(self, codes: Codes) -> Float[Tensor, "b 3 H W"]:

@@ -130,13 +130,8 @@ class TailDrop(Tokenizer):
 
     @torch.no_grad()
     @full_float32()
-    def decode(self, codes: Codes) -> Float[Tensor, "b 3 H W"]:
-        """The images of codes, of any mix of lengths, without gradient.
-
-        Raises:
-            UserError: They are no codes of this tokenizer.
-        """
-        codes.validate(self._spec)
+    def decode_batch(self, codes: Codes) -> Float[Tensor, "b 3 H W"]:
+        """The images of codes, of any mix of lengths, without gradient."""
         kept = self._kept(codes.lengths)
         ids = kept.new_zeros(kept.shape, dtype=torch.long)
         ids[kept] = codes.ids.long()
