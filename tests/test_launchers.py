@@ -3,9 +3,9 @@
 import pytest
 
 from vltok.errors import UserError
-from vltok.launchers import check_numbers, find_rank
+from vltok.launchers import check_numbers, find_rank, forget_leaked
 
-TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_PORT": "29500"}
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_PORT": "1"}
 #: What `sbatch --ntasks=4` sets for its script.
 SBATCH = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
 SRUN = {**SBATCH, "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "3"}
@@ -28,6 +28,45 @@ def test_a_batch_script_does_all_of_the_work() -> None:
     # the number that salloc gives an interactive shell, and slurmd a script
     for step in (0xFFFFFFFA, 0xFFFFFFFB):
         assert find_rank({**SBATCH, "SLURM_STEP_ID": str(step)}) == (0, 1, 0)
+
+
+def test_what_a_shell_has_kept_of_torchrun_counts_for_nothing() -> None:
+    leaked = {name: value for name, value in TORCHRUN.items() if name != "TORCHELASTIC_RUN_ID"}
+    for environment in (leaked, {**leaked, "RANK": "x"}, {**leaked, **SBATCH}, {"LOCAL_RANK": "3"}):
+        assert find_rank(environment) == (0, 1, 0)
+        environment = {**environment, "HOME": "/home/me"}
+        assert forget_leaked(environment)
+        assert not environment.keys() & {"RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_NTASKS", "SLURM_PROCID"}
+        assert environment["HOME"]
+    assert find_rank({**leaked, **SRUN}) == (3, 4, 3)
+    assert forget_leaked({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}) == []  # nobody needs to hear of it
+
+
+def test_what_mpirun_tells_counts_for_nothing() -> None:
+    assert (
+        find_rank({"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4", "PMI_RANK": "3", "PMI_SIZE": "4"})[1] == 1
+    )
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        TORCHRUN,
+        SRUN,
+        {**SRUN, **TORCHRUN},
+        {"LOCAL_RANK": "1", "WORLD_SIZE": "2", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"},
+    ],
+)
+def test_what_a_launcher_or_lightning_has_really_set_stays(environment: dict[str, str]) -> None:
+    kept = dict(environment)
+    assert forget_leaked(kept) == []
+    assert kept == environment
+
+
+def test_a_shell_of_one_step_is_no_task_of_the_job() -> None:
+    environment = {**SRUN, "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+    forget_leaked(environment)
+    assert "SLURM_NTASKS" not in environment and environment["SLURM_JOB_ID"] == "7"
 
 
 def test_a_step_counts_its_own_tasks() -> None:

@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 
 from vltok.errors import UserError
 
+#: What torchrun sets for what it starts, of which Lightning reads much by itself.
+_OF_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
+_OF_SRUN = (
+    "SLURM_STEP_ID",
+    "SLURM_PROCID",
+    "SLURM_NTASKS",
+    "SLURM_LOCALID",
+    "SLURM_NODEID",
+    "SLURM_NNODES",
+    "SLURM_NTASKS_PER_NODE",
+)
+_OF_JSRUN = ("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_LOCAL_RANK", "JSM_NAMESPACE_SIZE")
 #: Numbers that Lightning reads while it is imported, whether a launcher runs or not.
 _ALWAYS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
-_OF_TORCHRUN = ("LOCAL_WORLD_SIZE", "MASTER_PORT")
-_OF_SRUN = ("SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NNODES", "SLURM_NTASKS_PER_NODE")
+#: What Lightning sets for the processes that it starts on each machine, and whoever starts them by hand for it.
+_OF_LIGHTNING = {"LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"}
+#: All that tells a process of others.
+VARIABLES = (*_OF_TORCHRUN, *_OF_SRUN, *_OF_JSRUN, "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 #: SLURM counts the steps that srun starts from 0; numbers from here on are of batch scripts and interactive shells.
 _FIRST_SPECIAL_STEP = 0xFFFFFFF0
+
+
+def forget_leaked(environment: MutableMapping[str, str]) -> list[str]:
+    """Unset what launchers set that have not started this process, such as what a shell has kept of another job.
+
+    Lightning would take it for true, and the process for one of many.
+
+    Returns:
+        What counted for nothing: the variables of torchrun that told of other processes.
+    """
+    told: list[str] = []
+    if not started_by_torchrun(environment) and ("RANK" in environment or not environment.keys() >= _OF_LIGHTNING):
+        others = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+        told = [name for name, alone in others.items() if environment.get(name, alone) != alone]
+        _unset(environment, _OF_TORCHRUN)
+    if not started_by_srun(environment) or environment.get("SLURM_STEP_NUM_TASKS") == "1":
+        _unset(environment, _OF_SRUN)
+    if "LSB_DJOB_RANKFILE" not in environment:
+        _unset(environment, _OF_JSRUN)
+    return told
 
 
 def check_numbers(environment: Mapping[str, str]) -> None:
@@ -27,15 +61,15 @@ def check_numbers(environment: Mapping[str, str]) -> None:
 def find_rank(environment: Mapping[str, str]) -> tuple[int, int, int]:
     """This process's rank, the number of processes, and the rank on this machine, as torchrun or srun tells them.
 
-    A batch script of SLURM has the variables of its job, too, but nobody has started as many processes as they say:
-    only what srun starts has a step.
+    They count only where the launcher has started this process. A batch script of SLURM has the variables of its job,
+    too, but nobody has started as many processes as they say: only what srun starts has a step. And of torchrun only
+    what it starts has its run's name.
 
     Raises:
         UserError: The variables contradict each other.
     """
-    check_numbers(environment)
-    if "RANK" in environment:
-        for name in _OF_TORCHRUN:
+    if started_by_torchrun(environment):
+        for name in (*_OF_TORCHRUN, "MASTER_PORT"):
             _number(environment, name)
         return _checked(environment, "RANK", "WORLD_SIZE", "LOCAL_RANK")
     if started_by_srun(environment):
@@ -46,6 +80,11 @@ def find_rank(environment: Mapping[str, str]) -> tuple[int, int, int]:
     return 0, 1, 0
 
 
+def started_by_torchrun(environment: Mapping[str, str]) -> bool:
+    """Whether torchrun, or what uses it, has started this process."""
+    return "TORCHELASTIC_RUN_ID" in environment and "RANK" in environment
+
+
 def started_by_srun(environment: Mapping[str, str]) -> bool:
     """Whether srun has started this process.
 
@@ -54,6 +93,11 @@ def started_by_srun(environment: Mapping[str, str]) -> bool:
     """
     step = _number(environment, "SLURM_STEP_ID")
     return step is not None and step < _FIRST_SPECIAL_STEP
+
+
+def _unset(environment: MutableMapping[str, str], names: Iterable[str]) -> None:
+    for name in names:
+        environment.pop(name, None)
 
 
 def _checked(environment: Mapping[str, str], rank_name: str, count_name: str, local_name: str) -> tuple[int, int, int]:

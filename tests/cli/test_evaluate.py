@@ -168,7 +168,7 @@ def evaluate_in_two(*arguments: str) -> dict:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    environment = {"TORCHELASTIC_RUN_ID": "two", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     processes = [
         start_process(["evaluate", *DATA, "--device=cpu", *arguments], RANK=str(rank), **environment) for rank in (0, 1)
     ]

@@ -175,12 +175,21 @@ def test_two_processes_write_what_one_writes(
     rank: str, world_size: str, bundle: Path, pictures: Path, exported: Path, tmp_path: Path
 ) -> None:
     command = arguments(bundle, pictures, tmp_path / "codes", "--batch-size=3")
-    processes = [
-        start_process(command, **{rank: str(number), world_size: "2", "SLURM_STEP_ID": "0"}) for number in range(2)
-    ]
+    launcher = {world_size: "2", "SLURM_STEP_ID" if rank == "SLURM_PROCID" else "TORCHELASTIC_RUN_ID": "0"}
+    processes = [start_process(command, **{rank: str(number)}, **launcher) for number in range(2)]
     for process in processes:
         process.join()
         assert process.exitcode == 0
+    assert contents(tmp_path / "codes") == contents(exported)
+
+
+def test_what_is_left_of_another_job_leaves_nothing_out(
+    bundle: Path, pictures: Path, exported: Path, tmp_path: Path
+) -> None:
+    leaked = {"RANK": "3", "LOCAL_RANK": "3", "WORLD_SIZE": "4", "SLURM_NTASKS": "4", "SLURM_PROCID": "x"}
+    process = start_process(arguments(bundle, pictures, tmp_path / "codes", "--batch-size=3"), **leaked)
+    process.join()
+    assert process.exitcode == 0
     assert contents(tmp_path / "codes") == contents(exported)
 
 

@@ -7,6 +7,7 @@ from .cases import Case
 from .sound import PICTURES
 
 _TORCHRUN = {
+    "TORCHELASTIC_RUN_ID": "none",
     "RANK": "0",
     "WORLD_SIZE": "1",
     "LOCAL_RANK": "0",

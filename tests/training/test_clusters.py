@@ -1,11 +1,13 @@
 """The trainer's processes under launchers, and in a batch script in which nobody has started others."""
 
+import os
+
 import pytest
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 
 from vltok.errors import UserError
-from vltok.training.clusters import check_processes, cluster_plugins
+from vltok.training.clusters import check_processes, forget_machines, own_processes
 
 from ..test_launchers import SBATCH, SRUN, TORCHRUN
 
@@ -17,22 +19,29 @@ def _set(patch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
 
 def _trainer() -> Trainer:
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    return Trainer(accelerator="cpu", devices=1, plugins=cluster_plugins([]), **quiet)
+    return Trainer(accelerator="cpu", devices=1, **quiet)
 
 
-def test_a_batch_script_trains_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    _set(monkeypatch, SBATCH)
-    trainer = _trainer()
-    check_processes(trainer)
-    assert trainer.world_size == 1 and trainer.is_global_zero
-
-
-def test_who_brings_a_cluster_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cluster_plugins([]) == []
-    _set(monkeypatch, SBATCH)
-    assert cluster_plugins([LightningEnvironment()]) == []
-    _set(monkeypatch, SRUN)
-    assert cluster_plugins([]) == []
+@pytest.mark.parametrize(
+    "variables",
+    [
+        SBATCH,
+        {**SBATCH, "SLURM_STEP_ID": str(0xFFFFFFFB)},
+        {**SRUN, "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"},
+        {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "3", "NODE_RANK": "3", "MASTER_ADDR": "10.0.0.1"},
+        {"LOCAL_RANK": "1"},
+    ],
+)
+def test_what_no_launcher_has_started_trains_alone(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    _set(monkeypatch, variables)
+    monkeypatch.setattr(rank_zero_only, "rank", 3)  # as Lightning was imported
+    with own_processes():
+        forget_machines()
+        trainer = _trainer()
+        check_processes(trainer)
+        assert trainer.world_size == 1 and trainer.is_global_zero and rank_zero_only.rank == 0
+        assert not os.environ.keys() & {"NODE_RANK", "MASTER_ADDR"}
+    assert {name: os.environ[name] for name in variables} == variables
 
 
 @pytest.mark.parametrize("started", [TORCHRUN, {**SRUN, "SLURM_NTASKS": "1"}])
@@ -40,5 +49,5 @@ def test_processes_that_would_each_train_alone_are_refused(
     started: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _set(monkeypatch, started)
-    with pytest.raises(UserError, match=r"is 1 × 1, but (8|4) processes were started"):
+    with pytest.raises(UserError, match=r"is 1 × 1, but (8|4) processes were started"), own_processes():
         check_processes(_trainer())

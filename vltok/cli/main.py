@@ -15,7 +15,7 @@ from typing import Any
 from vltok.cli.streams import print_leniently
 from vltok.cli.verdicts import verdict
 from vltok.errors import SaidElsewhere, one_line, unknown
-from vltok.launchers import check_numbers
+from vltok.launchers import check_numbers, forget_leaked
 from vltok.version import __version__
 
 #: Every verb, which is a module `vltok.cli.<verb>` (`import_`) with a function `run(arguments)`, and what it does.
@@ -98,6 +98,11 @@ def _run(verb: str, *arguments: str) -> None:
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
     _quieten()
+    if leaked := forget_leaked(os.environ):
+        shown = " and ".join(leaked)
+        warnings.warn(
+            f"{shown} count for nothing: torchrun has not started this process, which works alone", stacklevel=2
+        )
     check_numbers(os.environ)  # Lightning reads them while it is imported
     module = f"{verb}_" if keyword.iskeyword(verb) else verb
     importlib.import_module(f"vltok.cli.{module}").run(list(arguments))

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 
-from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.utilities.rank_zero import _get_rank, rank_zero_only
 from lightning.pytorch import Trainer
 
 from vltok.errors import UserError
-from vltok.launchers import find_rank, started_by_srun
+from vltok.launchers import VARIABLES, find_rank, forget_leaked, started_by_torchrun
 
 
-def cluster_plugins(given: Sequence[object]) -> list[ClusterEnvironment]:
-    """What tells the trainer about its processes, where it would be wrong itself.
+@contextlib.contextmanager
+def own_processes() -> Iterator[None]:
+    """Within the block, Lightning reads of no processes but those that a launcher, or itself, has really started.
 
-    Lightning takes the script of a SLURM batch job for one of its tasks, though nobody has started the others.
-
-    Args:
-        given: The plugins of the recipe, whose choice counts.
+    It takes the script of a SLURM batch job for one of its tasks, though nobody has started the others, and whatever
+    has a rank for one of many.
     """
-    if any(isinstance(plugin, ClusterEnvironment) for plugin in given) or TorchElasticEnvironment.detect():
-        return []
-    alone = SLURMEnvironment.detect() and not started_by_srun(os.environ)
-    return [LightningEnvironment()] if alone else []
+    before = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    forget_leaked(os.environ)
+    rank_zero_only.rank = _get_rank() or 0  # Lightning asks once, while it is imported
+    try:
+        yield
+    finally:
+        for name in VARIABLES:
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
+
+def forget_machines() -> None:
+    """Unset what tells of other machines, for a training on this one alone."""
+    if "LOCAL_RANK" not in os.environ and not started_by_torchrun(os.environ):
+        for name in ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT"):
+            os.environ.pop(name, None)
 
 
 def check_processes(trainer: Trainer) -> None:

@@ -26,6 +26,7 @@ from vltok.io.recipes import dump
 from vltok.paths import read_path
 from vltok.processes import world
 from vltok.training.checkpoints import heal_checkpoint, require_fitting
+from vltok.training.clusters import own_processes
 from vltok.training.failures import failing_together
 from vltok.training.last_checkpoint import LastCheckpoint
 from vltok.training.objective import Objective
@@ -115,7 +116,7 @@ def fit(
     config.resume, config.overwrite = config.resume or resume, config.overwrite or overwrite
     config.trust = config.trust or trust
     check_seed("seed_everything", config.seed_everything)
-    with _quiet():
+    with own_processes(), _quiet():
         return _fit(recipe, progress, bar, StopSignals(signals))
 
 

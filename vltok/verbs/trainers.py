@@ -15,7 +15,7 @@ from vltok.errors import UserError
 from vltok.interfaces import Tokenizer
 from vltok.training import PictureLogger, PlainProgress
 from vltok.training.checkpoints import WholeCheckpoints
-from vltok.training.clusters import check_processes, cluster_plugins
+from vltok.training.clusters import check_processes, forget_machines
 from vltok.training.curves import CurveLogger, CurvesOfShortRuns
 from vltok.training.last_checkpoint import LastCheckpoint
 from vltok.training.objective import Objective
@@ -78,7 +78,8 @@ def build_trainer(
     plugins = list(plugins) if isinstance(plugins, list) else [plugins]
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(WholeCheckpoints())
-    plugins += cluster_plugins(plugins)
+    if options["num_nodes"] == 1:
+        forget_machines()
     own = {"callbacks": callbacks, "plugins": plugins, "default_root_dir": folder}
     own["logger"] = [*loggers, CurveLogger(folder)]
     try:
