@@ -118,7 +118,12 @@ def test_commands_run_one_after_another(block, project, capsys):
         before = set(project.rglob("*"))
         run(command.partition(" > ")[0])
         shown = capsys.readouterr().out
-        printed = {"plugins": "ema-vq", "recipes": "imagenet_dq", "doctor": "8 pictures can be used"}
+        printed = {
+            "plugins": "ema-vq",
+            "info": "made by        vltok import",
+            "recipes": "imagenet_dq",
+            "doctor": "8 pictures can be used",
+        }
         if (verb := command.split()[1]) in printed:
             assert printed[verb] in shown
         else:

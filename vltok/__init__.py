@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.verbs.evaluate import evaluate as evaluate
     from vltok.verbs.fitting import fit as fit
     from vltok.verbs.import_model import import_model as import_model
+    from vltok.verbs.info import info as info
     from vltok.verbs.new import new as new
     from vltok.verbs.pack import pack as pack
     from vltok.verbs.plugins import plugins as plugins
@@ -54,6 +55,7 @@ _LAZY = {
     "evaluate": "vltok.verbs.evaluate",
     "find_tokenizer": "vltok.io.places",
     "import_model": "vltok.verbs.import_model",
+    "info": "vltok.verbs.info",
     "load_image": "vltok.pictures.single",
     "load_prior": "vltok.io.bundles",
     "load_tokenizer": "vltok.io.bundles",

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any, TypeVar
 
 import numpy as np
-from torch import nn
 
 from vltok.errors import UserError
 
@@ -115,7 +114,7 @@ def _keeps(value: object) -> bool:
 
 def _current(made: object, name: str, value: Any) -> Any:
     """The part of an object by now, where its attribute has the name of the argument that gave it."""
-    parts = made._modules if isinstance(made, nn.Module) else {}
+    parts = getattr(made, "_modules", {})  # of a module of torch, which nothing here imports
     now = parts.get(name, value)
     return now if _keeps(now) or (now is None and _keeps(value)) else value
 

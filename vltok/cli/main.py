@@ -29,6 +29,7 @@ VERBS = {
     "detokenize": "Decode code sequences to pictures",
     "sample": "Draw pictures from a prior",
     "doctor": "Read through pictures before a training, and say what it would lose",
+    "info": "Say what a bundle is: its size, codes, figures, and what made it",
     "import": "Write a bundle of a checkpoint of another project",
     "pack": "Write a folder of pictures as webdataset shards",
     "plugins": "List the registered components, or the arguments of one",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -32,12 +33,12 @@ _DISTRIBUTION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]{0,98}")
 
 
-def read_bundle(place: str | os.PathLike, kind: Kind, hub: Hub | None = None) -> tuple[Path, dict[str, Any]]:
+def read_bundle(place: str | os.PathLike, kind: Kind | None, hub: Hub | None = None) -> tuple[Path, dict[str, Any]]:
     """The folder of a bundle and the content of its `config.yaml`, checked.
 
     Args:
         place: A folder, or a repository on the Hub.
-        kind: What it must hold.
+        kind: What it must hold; either where None.
         hub: How the Hub is asked.
 
     Raises:
@@ -62,11 +63,17 @@ def read_bundle(place: str | os.PathLike, kind: Kind, hub: Hub | None = None) ->
             f"bundle '{folder}' has format {content['format']!r}, but vltok {__version__} reads format {FORMAT}; "
             f"install the vltok that wrote it ({content.get('vltok', 'its version is not said')}) or a newer one"
         )
-    if content["kind"] != kind:
+    if kind not in (None, content["kind"]):
         raise UserError(f"bundle '{folder}' holds a {content['kind']}, not a {kind}")
-    _check(path, content, kind)
+    _check(path, content, content["kind"])
     _check_installed(folder, content["requires"])
     return folder, content
+
+
+def fingerprint_of(content: Mapping[str, Any], kind: Kind) -> str:
+    """The fingerprint of a bundle whose configuration has been read."""
+    described = json.dumps([content[kind], content["weights"]["sha256"]], sort_keys=True)
+    return hashlib.sha256(described.encode()).hexdigest()
 
 
 def check_weights(path: Path, expected: Mapping[str, Any]) -> None:
@@ -118,6 +125,8 @@ def _check(path: Path, content: Mapping[str, Any], kind: Kind) -> None:
             f"weights must have a size and a sha256 of {digits}",
         ),
     ]
+    for told in ("summary", "figures", "provenance"):  # bundles of version 0.1.0 have none of them
+        wrong.append((not isinstance(content.get(told, {}), dict), f"{told} must hold keys and values"))
     if kind == "prior":
         named = _is(content["tokenizer"], fingerprint=_hash, places=lambda places: _all(places, _text))
         wrong.append((not named, f"tokenizer must have places and a fingerprint of {digits}"))

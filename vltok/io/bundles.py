@@ -3,18 +3,19 @@
 ```
 bundle/
   config.yaml         what to build (a recipe's class_path and init_args), what it needs, and the weights' hash;
-                      for a prior also which tokenizer's codes it models, and where that is
+                      for a prior also which tokenizer's codes it models, and where that is; besides, what people
+                      ask of it (`vltok info`): its size and codes, figures, and what made it
   model.safetensors   the weights
   README.md           a model card, as the Hugging Face Hub shows it
 ```
 """
 
-import hashlib
 import importlib.metadata
 import json
 import os
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from vltok.drawing.config import SamplingOptions
 from vltok.errors import UserError
 from vltok.files import folder_written_whole, sha256_of
 from vltok.interfaces import Prior, Standalone, Tokenizer
-from vltok.io.bundle_files import CARD, CONFIG, FORMAT, WEIGHTS, Kind, check_weights, read_bundle
+from vltok.io.bundle_files import CARD, CONFIG, FORMAT, WEIGHTS, Kind, check_weights, fingerprint_of, read_bundle
 from vltok.io.cards import model_card
 from vltok.io.hub import Hub
 from vltok.io.recipe_names import RecipeNames
@@ -43,6 +44,7 @@ def save_tokenizer(
     path: str | os.PathLike,
     card: str = "",
     metrics: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a tokenizer as a bundle, whole or not at all; a bundle that is there already is replaced.
 
@@ -50,13 +52,14 @@ def save_tokenizer(
         tokenizer: Whose weights to write.
         path: The folder to write.
         card: What the model card says about it, in Markdown: how it was trained, on what.
-        metrics: Measured figures, for the model card.
+        metrics: Measured figures: plain values by name.
+        provenance: What made it, as plain values: `by`, `recipe`, the figures' `protocol`.
 
     Raises:
         UserError: The folder holds something else than a bundle, a weight is not a finite number, or nobody could load
             the bundle: see `describe`.
     """
-    _save(tokenizer, "tokenizer", path, card, metrics, {})
+    _save(tokenizer, "tokenizer", path, card, metrics, provenance, {})
 
 
 def save_prior(
@@ -67,6 +70,7 @@ def save_prior(
     card: str = "",
     metrics: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a prior as a bundle, whole or not at all; a bundle that is there already is replaced.
 
@@ -76,8 +80,9 @@ def save_prior(
         tokenizer: The fingerprint of the tokenizer whose codes it models.
         tokenizer_places: Where that one's bundle is: `vltok.io.places.places_of`.
         card: What the model card says about it, in Markdown: how it was trained, on what.
-        metrics: Measured figures, for the model card.
+        metrics: Measured figures: plain values by name.
         class_names: The names of its classes, where they have any.
+        provenance: What made it, as plain values: `by`, `recipe`, the figures' `protocol`.
 
     Raises:
         UserError: The folder holds something else than a bundle, a weight is not a finite number, or nobody could load
@@ -86,7 +91,7 @@ def save_prior(
     belongs: dict[str, Any] = {"tokenizer": {"fingerprint": tokenizer, "places": list(tokenizer_places)}}
     if class_names is not None:
         belongs["classes"] = list(class_names)
-    _save(prior, "prior", path, card, metrics, belongs)
+    _save(prior, "prior", path, card, metrics, provenance, belongs)
 
 
 def load_tokenizer(
@@ -176,10 +181,24 @@ def prior_fingerprint(place: str | os.PathLike) -> str:
     return fingerprint_of(read_bundle(place, "prior")[1], "prior")
 
 
-def fingerprint_of(content: Mapping[str, Any], kind: Kind) -> str:
-    """The fingerprint of a bundle whose configuration has been read."""
-    described = json.dumps([content[kind], content["weights"]["sha256"]], sort_keys=True)
-    return hashlib.sha256(described.encode()).hexdigest()
+def summary(model: Tokenizer | Prior) -> dict[str, Any]:
+    """What a bundle tells of its model without being loaded: its size, its codes, and what it is asked to reach."""
+    told: dict[str, Any] = {"parameters": sum(each.numel() for each in model.parameters()), "codes": asdict(model.spec)}
+    if isinstance(model, Prior):
+        return {**told, "classes": model.classes}
+    target = model.target_ratios
+    return told if target is None else {**told, "ratios": dict(zip(target.factors, target.shares, strict=True))}
+
+
+def summary_of(content: Mapping[str, Any], trust: bool) -> dict[str, Any]:
+    """The same of a bundle that does not tell it, whose configuration has been read; the model is built.
+
+    Raises:
+        UserError: As `load_tokenizer`, but for what is wrong with the weights.
+    """
+    kind = content["kind"]
+    names, resolved, classes = _resolved(content, kind, interface_of(kind), trust)
+    return summary(_built(kind, resolved, names.texts, classes))
 
 
 def _save(
@@ -188,6 +207,7 @@ def _save(
     path: str | os.PathLike,
     card: str,
     metrics: Mapping[str, Any] | None,
+    provenance: Mapping[str, Any] | None,
     others: Mapping[str, Any],
 ) -> None:
     """Write a bundle, with other keys in its `config.yaml`."""
@@ -216,9 +236,15 @@ def _save(
             "requires": _distributions(names.classes.values()),
             "weights": {"sha256": sha256_of(folder / WEIGHTS), "size": (folder / WEIGHTS).stat().st_size},
             **others,
+            "summary": summary(model),
+            "figures": dict(metrics or {}),
+            "provenance": dict(provenance or {}),
         }
+        content = json.loads(json.dumps(content))  # figures may be numbers of numpy
         (folder / CONFIG).write_text(dump(content), encoding="utf-8")
-        (folder / CARD).write_text(model_card(path.name, kind, tree, card, metrics or {}), encoding="utf-8")
+        (folder / CARD).write_text(
+            model_card(path.name, kind, tree, card, metrics or {}, (provenance or {}).get("protocol")), encoding="utf-8"
+        )
 
 
 def describe(model: Tokenizer | Prior, kind: Kind) -> tuple[RecipeNames, dict[str, Any]]:

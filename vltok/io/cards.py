@@ -27,7 +27,14 @@ _KINDS = {
 }
 
 
-def model_card(name: str, kind: str, config: Mapping[str, Any], text: str, metrics: Mapping[str, Any]) -> str:
+def model_card(
+    name: str,
+    kind: str,
+    config: Mapping[str, Any],
+    text: str,
+    metrics: Mapping[str, Any],
+    protocol: Mapping[str, Any] | None = None,
+) -> str:
     """The Markdown of a bundle's card.
 
     Args:
@@ -36,6 +43,7 @@ def model_card(name: str, kind: str, config: Mapping[str, Any], text: str, metri
         config: The `class_path` and `init_args`.
         text: How it was trained, on what.
         metrics: Measured figures by name; numbers and nested mappings.
+        protocol: What the figures depend on.
     """
     tags, purpose, use = _KINDS[kind]
     front = {"library_name": "vltok", "tags": ["vltok", *tags, "variable-length", config["class_path"]]}
@@ -46,6 +54,7 @@ def model_card(name: str, kind: str, config: Mapping[str, Any], text: str, metri
         text.strip(),
         f"## Use\n\n```python\nimport vltok\n\n{use}\n```",
         "" if not metrics else "## Measured figures\n\n" + _table(metrics),
+        "" if not protocol else f"Their protocol:\n\n{fenced(yaml.safe_dump(dict(protocol), sort_keys=False), 'yaml')}",
         f"## Configuration\n\n{fenced(yaml.safe_dump(dict(config), sort_keys=False), 'yaml')}",
         f"Written by vltok {__version__}.",
     ]

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 
 from vltok.errors import UserError
-from vltok.io.bundle_files import read_bundle
-from vltok.io.bundles import fingerprint, fingerprint_of
+from vltok.io.bundle_files import fingerprint_of, read_bundle
+from vltok.io.bundles import fingerprint
 from vltok.io.hub import Hub, at_commit, is_hub_name
 from vltok.paths import read_path
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vltok.errors import UserError
+from vltok.files import sha256_of
 from vltok.io.bundles import fingerprint, save_prior, save_tokenizer
 from vltok.io.hub import Hub, is_hub_name
 from vltok.io.importers.base import Imported, Importer
@@ -87,14 +88,16 @@ def import_model(
     folder = Path(path if config is None else config).resolve().parent
     imported = importer.convert(described, found.tensors, folder)
     model = _built(imported)
+    provenance = {"by": "vltok import", "source": Path(path).name, "sha256": sha256_of(path), "format": name}
     card = f"Imported from `{Path(path).name}`, a checkpoint in the format `{name}`."
     if imported.kind == "tokenizer":
         if tokenizer is not None:
             raise UserError("--tokenizer is for priors: this checkpoint is a tokenizer's")
-        save_tokenizer(model, out, card)
+        save_tokenizer(model, out, card, provenance=provenance)
     else:
-        tokenizer = _tokenizer(imported, Path(out), tokenizer, card)
-        save_prior(model, out, fingerprint(tokenizer), places_of(tokenizer, out), card)
+        tokenizer = _tokenizer(imported, Path(out), tokenizer, card, provenance)
+        places = places_of(tokenizer, out)
+        save_prior(model, out, fingerprint(tokenizer), places, card, provenance=provenance)
     return ImportedModel(
         Path(out),
         imported.kind,
@@ -107,14 +110,16 @@ def import_model(
     )
 
 
-def _tokenizer(imported: Imported, out: Path, given: str | os.PathLike | None, card: str) -> str | os.PathLike:
+def _tokenizer(
+    imported: Imported, out: Path, given: str | os.PathLike | None, card: str, provenance: Mapping[str, Any]
+) -> str | os.PathLike:
     """The bundle of the tokenizer that a prior belongs to, written where the checkpoint carries it along."""
     if given is not None:
         return given
     if imported.tokenizer is None:
         raise UserError("the checkpoint is a prior's, and carries no tokenizer along: give its bundle with --tokenizer")
     carried, place = imported.tokenizer(), out.with_name(f"{out.name}-tokenizer")
-    save_tokenizer(_built(carried), place, card)
+    save_tokenizer(_built(carried), place, card, provenance=provenance)
     return place
 
 

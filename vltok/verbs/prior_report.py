@@ -19,6 +19,7 @@ from vltok.io.bundles import load_tokenizer, prior_fingerprint, save_prior
 from vltok.io.places import matching, places_of, resolve
 from vltok.sequences.source import CodeSequences, CodeSource
 from vltok.training.objective import Objective
+from vltok.verbs.provenance import provenance_of_fit
 from vltok.verbs.run_folder import RunFolder
 
 _PICTURES = 16
@@ -83,6 +84,7 @@ def report_prior(
         card=f"Trained for {steps} steps on {len(data.training)} code sequences with `vltok fit`.",
         metrics=figures,
         class_names=facts.classes,
+        provenance=provenance_of_fit(config, protocol, environment(trainer.strategy.root_device)),
     )
     try:
         if tokenizer is not None:

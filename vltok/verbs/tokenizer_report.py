@@ -22,6 +22,7 @@ from vltok.io.bundles import fingerprint, save_tokenizer
 from vltok.nn.modes import evaluating
 from vltok.pictures.images import ImageBatch, ImageData
 from vltok.training.objective import Objective
+from vltok.verbs.provenance import provenance_of_fit
 from vltok.verbs.run_folder import RunFolder
 
 #: How many crops of the training pictures are measured.
@@ -90,6 +91,7 @@ def report_tokenizer(
         folder.bundle,
         card=_card(data, measured, of_training, trainer.global_step),
         metrics={name: value.value for name, value in values.items()},
+        provenance=provenance_of_fit(config, protocol, environment(device)),
     )
     parameters = sum(parameter.numel() for parameter in tokenizer.parameters())
     subject = {"path": str(folder.bundle), "fingerprint": fingerprint(folder.bundle), "parameters": parameters}
