@@ -11,6 +11,7 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -114,7 +115,8 @@ def served(tmp_path: Path) -> Iterator[tuple[str, list[int]]]:
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waited: list[float] = []
-    monkeypatch.setattr(tars.time, "sleep", waited.append)
+    # threads of libraries sleep too
+    monkeypatch.setattr(tars, "time", SimpleNamespace(sleep=waited.append))
     return waited
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltok.errors import UserError
-from vltok.io.importers.vqgan_layout import decoder_modules, rename, trunk_arguments
+from vltok.io.importers.vqgan_layout import decoder_arguments, decoder_modules, rename
 from vltok.nn.spatial_attention import SpatialAttention
 from vltok.tokenizers.decoders import PixelShuffleDecoder, PositionalDecoder, VQGANDecoder
 from vltok.tokenizers.encoders import PatchEncoder
@@ -150,10 +150,10 @@ def test_positions_equal_the_originals(parity, name, learned) -> None:
 
 
 def original_decoder(tensors, config) -> VQGANDecoder:
-    trunk = trunk_arguments(config["kwargs"])
-    levels = len(trunk["multipliers"])
-    decoder = VQGANDecoder(2 ** (levels - 1), channels=config["kwargs"]["in_ch"], **trunk)
     state = {f"decoder.{key[3:]}": value for key, value in tensors.items() if key.startswith("sd.")}
-    renamed, _ = rename(state, decoder_modules(levels, trunk["blocks"]), {}, ("decoder.position_bias",))
+    arguments = decoder_arguments(state)
+    decoder = VQGANDecoder(**arguments)
+    modules = decoder_modules(len(arguments["multipliers"]), arguments["blocks"])
+    renamed, _ = rename(state, modules, ("decoder.position_bias",))
     decoder.load_state_dict({key.removeprefix("decoder."): value for key, value in renamed.items()})
     return decoder.eval()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltok.errors import UserError
-from vltok.io.importers.vqgan_layout import encoder_modules, rename, trunk_arguments
+from vltok.io.importers.vqgan_layout import encoder_arguments, encoder_modules, rename
 from vltok.nn.spatial_attention import SpatialAttention
 from vltok.tokenizers.decoders import VQGANDecoder
 from vltok.tokenizers.dqvae import DQVAE
@@ -109,13 +109,14 @@ def test_chosen_features_equal_the_originals(parity) -> None:
 
 
 def original_encoder(tensors, config, names) -> VQGANEncoder:
-    trunk = trunk_arguments(config["kwargs"])
-    coarsest = 2 ** (len(trunk["multipliers"]) - 1)
-    factors = [coarsest // 2**granularity for granularity in range(len(names))]
-    encoder = VQGANEncoder(factors, channels=config["kwargs"]["z_channels"], **trunk)
-    modules = encoder_modules(len(trunk["multipliers"]), trunk["blocks"], [f"_{name}" for name in names])
     state = {f"encoder.{key[3:]}": value for key, value in tensors.items() if key.startswith("sd.")}
-    renamed, _ = rename(state, modules, {}, ("encoder.router.",))
+    heads = [f"_{name}" for name in names]
+    arguments = encoder_arguments(state, heads)
+    coarsest = 2 ** (len(arguments["multipliers"]) - 1)
+    factors = [coarsest // 2**granularity for granularity in range(len(names))]
+    encoder = VQGANEncoder(factors, **arguments)
+    modules = encoder_modules(len(arguments["multipliers"]), arguments["blocks"], heads)
+    renamed, _ = rename(state, modules, ("encoder.router.",))
     encoder.load_state_dict({key.removeprefix("encoder."): value for key, value in renamed.items()})
     return encoder.eval()
 

@@ -30,7 +30,12 @@ from vltok.tokenizers.dqvae import DQVAE
 from vltok.tokenizers.encoders import PatchEncoder
 from vltok.tokenizers.gain_gate import GainGate
 from vltok.tokenizers.gates import EntropyGate, FeatureGate, FixedGate, RandomGate
-from vltok.tokenizers.quantizers import EMAVectorQuantizer, VectorQuantizer
+from vltok.tokenizers.quantizers import (
+    CosineVectorQuantizer,
+    EMAVectorQuantizer,
+    GumbelQuantizer,
+    VectorQuantizer,
+)
 from vltok.training import PriorTraining, TokenizerTraining
 from vltok.training.finiteness import Diverged, FiniteWatch
 
@@ -72,6 +77,8 @@ QUANTIZERS: dict[str, Callable[[], Quantizer]] = {
     "vq": lambda: VectorQuantizer(16, 4),
     "ema-vq": lambda: EMAVectorQuantizer(16, 4, restart=False),
     "ema-vq, restart": lambda: EMAVectorQuantizer(16, 4),
+    "cosine-vq": lambda: CosineVectorQuantizer(16, 4),
+    "gumbel": lambda: GumbelQuantizer(16, 4, noise=0.0),
 }
 
 
@@ -123,6 +130,8 @@ CASES: dict[str, Callable[[], Case]] = {
     ", ".join(parts): _tokenizer(*parts) for parts in itertools.product(GATES, BUDGETS, ("vq", "ema-vq"))
 }
 CASES |= {
+    "cosine-vq": _tokenizer("feature", "ratio, batch", "cosine-vq"),
+    "gumbel": _tokenizer("feature", "ratio, batch", "gumbel"),
     "discriminator": _tokenizer("feature", "ratio, batch", "vq", adversary=True),
     "dq-transformer": _prior(DQTransformer, (4, 8), position_layers=1, content_layers=1),
     "dq-transformer, granularity-mean": _prior(

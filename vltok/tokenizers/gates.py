@@ -19,7 +19,7 @@ from vltok.interfaces import Calibrated, Constant, Gate, GateDecision
 from vltok.nn.norms import GroupNorm
 from vltok.tokenizers.entropy import calibrated_thresholds, entropy_map
 from vltok.tokenizers.estimators import ESTIMATORS
-from vltok.tokenizers.straight_through import straight_through
+from vltok.tokenizers.straight_through import gumbel_like, straight_through
 
 #: Factors double or more from each to the next: no picture has as many.
 _MOST_GRANULARITIES = 64
@@ -304,8 +304,3 @@ class EntropyGate(Gate, Calibrated):
     def _forget(self, _incompatible: object) -> None:
         """Loaded thresholds may be missing ones."""
         self._known_calibrated = False
-
-
-def gumbel_like(tensor: Tensor) -> Tensor:
-    """Samples of Gumbel(0, 1), in a tensor's shape."""
-    return -torch.empty_like(tensor).exponential_().log()

@@ -15,7 +15,7 @@ from torch import Tensor, distributed, nn
 from vltok.errors import UserError
 from vltok.interfaces import Quantized, Quantizer
 from vltok.processes import mean_over_processes, sum_over_processes, world
-from vltok.tokenizers.straight_through import straight_through
+from vltok.tokenizers.straight_through import gumbel_like, straight_through
 
 #: The most distances that the search holds at once (64 MiB in float32).
 MOST_DISTANCES = 2**24
@@ -226,20 +226,29 @@ class GumbelQuantizer(Quantizer):
         dimension: Width of a code's vector, and of what is scored.
         temperature: Of the softmax, τ.
         divergence: Weight of the divergence.
+        noise: Scale of the Gumbel noise. 1 draws by the softmax, 0 decides in training as in evaluation.
 
     Raises:
         UserError: A size or a temperature that is not positive, or a negative weight.
     """
 
     def __init__(
-        self, size: int = 8192, dimension: int = 256, temperature: float = 1.0, divergence: float = 5e-4
+        self,
+        size: int = 8192,
+        dimension: int = 256,
+        temperature: float = 1.0,
+        divergence: float = 5e-4,
+        noise: float = 1.0,
     ) -> None:
         super().__init__()
         _check(size, dimension, divergence, "divergence")
         if temperature <= 0:
             raise UserError(f"quantizer.temperature must be positive, not {temperature}")
         self.temperature = temperature
+        if noise < 0:
+            raise UserError(f"quantizer.noise must be at least 0, not {noise}")
         self.divergence = divergence
+        self.noise = noise
         self.codebook = nn.Parameter(torch.randn(size, dimension))
         self.score = nn.Conv2d(dimension, size, 1)
         # so that at first a code's score is how near it is, but for what all vectors share
@@ -266,8 +275,10 @@ class GumbelQuantizer(Quantizer):
             if not self.training:
                 ids = scores.argmax(dim=1)
                 return Quantized(ids, straight_through(self.lookup(ids), vectors), loss)
-            drawn = F.gumbel_softmax(scores, self.temperature, hard=True, dim=1)
-            return Quantized(drawn.argmax(dim=1), torch.einsum("bvhw,vc->bchw", drawn, self.codebook), loss)
+            shares = ((scores + self.noise * gumbel_like(scores)) / self.temperature).softmax(dim=1)
+            ids = shares.argmax(dim=1)
+            chosen = straight_through(F.one_hot(ids, self.size).movedim(-1, 1).to(shares.dtype), shares)
+            return Quantized(ids, torch.einsum("bvhw,vc->bchw", chosen, self.codebook), loss)
 
     def lookup(self, ids: Int[Tensor, "b H W"]) -> Float[Tensor, "b c H W"]:
         return _lookup(ids, self.codebook)

@@ -1,5 +1,6 @@
 """The straight-through estimator: one tensor's value with another's gradient."""
 
+import torch
 from torch import Tensor
 
 
@@ -10,3 +11,8 @@ def straight_through(value: Tensor, gradient: Tensor) -> Tensor:
     ``gradient + (value - gradient).detach()`` gives back `value` only to within a rounding error.
     """
     return value.detach() + (gradient - gradient.detach())
+
+
+def gumbel_like(tensor: Tensor) -> Tensor:
+    """Samples of Gumbel(0, 1), in a tensor's shape."""
+    return -torch.empty_like(tensor).exponential_().log()
