@@ -10,6 +10,9 @@ from torch.utils._pytree import tree_leaves
 
 from vltok import devices
 from vltok.drawing.sampling import drawn, streams, uniforms
+from vltok.evaluation.distances import SetDistances
+from vltok.evaluation.features import Features
+from vltok.measures.codes import codebook_perplexity, ratios
 from vltok.tokenizers.entropy import entropy_histogram
 
 
@@ -48,3 +51,16 @@ def test_a_draw_in_single_precision_is_legal_and_follows_the_distribution(single
 def test_entropies_are_counted_in_single_precision(single: None) -> None:
     counts = entropy_histogram(torch.tensor([[0.0, 1.0], [2.0, 3.0]]))
     assert counts.sum() == 4 and counts[0] == 1
+
+
+def test_shares_of_codes_and_granularities_are_measured_in_single_precision(single: None) -> None:
+    uses = torch.tensor([[3, 3, 0], [0, 0, 0]])
+    torch.testing.assert_close(codebook_perplexity(uses), torch.tensor([2.0, 0.0]))
+    assert ratios(torch.tensor([[[0, 1], [1, 1]]]), (16, 8)) == {16: 0.25, 8: 0.75}
+
+
+def test_distances_between_sets_are_computed_on_the_host() -> None:
+    distances = SetDistances(2, torch.device("mps"))
+    for real in (True, False):
+        distances.update(Features(torch.rand(8, 2) + real, None), real=real)
+    assert distances.compute()["frechet"].value > 1

@@ -35,6 +35,8 @@ def parser() -> ArgumentParser:
         (["--gate={class_path: vltok.codes.Codes}"], "gate: 'vltok.codes.Codes' is no Gate; there are: entropy, "),
         (["--gate=[1]"], "gate must be a component's name or dotted path"),
         (["--gate={ratios: {8: 1.0}}"], "gate must be a component's name or dotted path"),
+        (["--gate={class_path: 3}"], "gate.class_path must be a component's name or dotted path; there are: entropy, "),
+        (["--gate={class_path: [1]}"], "gate.class_path must be a component's name or dotted path; there are: entropy"),
         (["--gate=a/word"], "gate: 'a/word' is no dotted path of a class"),
         (["--count", "3.5"], "count must be int, not '3.5': write a whole number"),
     ],

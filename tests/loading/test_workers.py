@@ -21,6 +21,7 @@ from tests.faults.injected import NOT_PERMITTED, small_shared_memory
 from tests.sequences.code_exports import export_codes, random_codes
 from vltok.errors import UserError
 from vltok.loading.skipping import SkippedPictures
+from vltok.loading.workers import unguarded
 from vltok.pictures.batches import Crops, Loader, Pictures, Places
 from vltok.pictures.exporting import CroppedPictures, ExportLoader
 from vltok.pictures.images import ImageBatch
@@ -216,3 +217,10 @@ def test_little_shared_memory_is_one_clear_error_where_batches_do_not_fit(side: 
         pytest.skip("this machine lets nobody mount a file system")
     text = received.recv()
     assert text == "2 batches" if side == 64 else "too little shared memory (/dev/shm): lower data.workers" in text
+
+
+def test_a_script_without_a_main_guard_is_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda: "forkserver")
+    assert "by forkserver: a script needs \"if __name__ == '__main__':\"" in unguarded()
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda: "fork")
+    assert unguarded() == ""

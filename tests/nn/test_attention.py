@@ -1,5 +1,9 @@
+import functools
 import math
+import re
+import warnings
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -7,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from vltok.nn import attention
 from vltok.nn.attention import Packing, backend, packed_causal_attention, sdpa_attention
 
 HEADS, WIDTH = 2, 8
@@ -68,7 +73,48 @@ def test_packing_says_where_images_lie():
 
 
 def test_the_cpu_is_served_by_pytorch():
-    assert backend("cpu") is sdpa_attention
+    assert backend("cpu", torch.float32, 8) is sdpa_attention
+
+
+def served(query, key, value, attn_bias, p):
+    return torch.nn.functional.scaled_dot_product_attention(query, key, value)
+
+
+def unserved(query, key, value, attn_bias, p):
+    raise NotImplementedError("No operator found for `memory_efficient_attention_forward`\nmuch more")
+
+
+MASK = SimpleNamespace(BlockDiagonalCausalMask=SimpleNamespace(from_seqlens=lambda lengths, device: None))
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (SimpleNamespace(attn_bias=MASK, memory_efficient_attention=unserved), "No operator found"),
+        (SimpleNamespace(attn_bias=MASK), "no attribute 'memory_efficient_attention'"),
+        (SimpleNamespace(), "no attribute 'attn_bias'|no attribute 'memory_efficient_attention'"),
+    ],
+)
+def test_where_xformers_has_no_kernel_pytorch_serves_and_one_line_says_so(module, reason, monkeypatch):
+    monkeypatch.setattr(attention, "_xformers", lambda: module)
+    monkeypatch.setattr(attention, "_tried", functools.cache(attention._tried.__wrapped__))
+    with warnings.catch_warnings(record=True) as said, torch.inference_mode():
+        assert [attention._serves("cpu", torch.bfloat16, 48, False) for _ in range(3)] == [False] * 3
+    (line,) = [str(each.message) for each in said]
+    assert re.fullmatch(rf"xformers has no attention for bfloat16 in heads of 48 .*({reason}).*PyTorch's serves", line)
+    monkeypatch.setattr(attention, "_serves", lambda *_: False)
+    assert backend("cuda", torch.bfloat16, 48) is sdpa_attention
+
+
+def test_where_xformers_has_a_kernel_it_serves(monkeypatch):
+    module = SimpleNamespace(attn_bias=MASK, memory_efficient_attention=served)
+    monkeypatch.setattr(attention, "_xformers", lambda: module)
+    monkeypatch.setattr(attention, "_tried", functools.cache(attention._tried.__wrapped__))
+    before = torch.get_rng_state()
+    assert attention._serves("cpu", torch.float32, 8, True)
+    assert torch.equal(torch.get_rng_state(), before)
+    monkeypatch.setattr(attention, "_serves", lambda *_: True)
+    assert backend("cuda", torch.float32, 8) is attention.xformers_attention
 
 
 if find_spec("xformers"):

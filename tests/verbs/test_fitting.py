@@ -148,6 +148,14 @@ def test_a_run_whose_time_is_spent_says_so(recipe: dict[str, Any]) -> None:
     run = vltok.fit(out="run", resume=True, overrides=overrides, progress=lines.append)
     assert run.ended == "max_time" and run.steps < 900000
     assert any(line.startswith(f"trainer.max_time is spent, at step {run.steps}") for line in lines)
+    seconds = run.record.protocol["training_seconds"]
+    again = vltok.fit(out="run", resume=True, overrides=overrides, progress=lines.append)
+    assert "of trainer.max_time, 0:00:00 is left" in lines
+    # of the whole run, though nothing was trained this time
+    assert (again.ended, again.steps) == ("max_time", run.steps)
+    assert again.record.protocol["steps"] == run.steps
+    assert again.record.protocol["training_seconds"] == pytest.approx(seconds, rel=0.5)
+    assert sum(line.startswith("trainer.max_time is spent") for line in lines) == 2
 
 
 def test_what_is_asked_for(recipe: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
+from vltok.devices import widest
 from vltok.errors import UserError
 from vltok.evaluation.features import Features
 from vltok.evaluation.gathering import gather
@@ -29,12 +30,13 @@ class SetDistances:
 
     Args:
         dimension: The number of features.
-        device: Where distances are computed.
+        device: Where distances are computed; on the host, where the device has no double precision.
     """
 
     def __init__(self, dimension: int, device: torch.device | str = "cpu") -> None:
         self._given = _Given(dimension)
-        self._device = device
+        # sums of squares need double precision
+        self._device = torch.device(device if widest(torch.device(device)) == torch.float64 else "cpu")
         self._real: list[np.ndarray] = []
         self._other: list[np.ndarray] = []
         self._logits: list[np.ndarray] = []

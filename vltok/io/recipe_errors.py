@@ -113,6 +113,7 @@ class _Explanation:
             r"Import path(?: (?P<path>\S+))? does not correspond to a subclass of (?P<base>\w+)": self.wrong_class,
             r"Not a valid subclass of \w+(?:\. Got value: (?P<value>.*))?": self.no_component,
             r"Expected an instantiatable class": self.abstract,
+            r"argument of type '\w+' is not (?:iterable|a container)|unhashable type: ": self.no_name,
             r"Expected a dot import path string: (?P<value>.*)": self.no_path,
             r"Expected an? ": self.wrong_type,
         }
@@ -189,6 +190,10 @@ class _Explanation:
 
     def no_component(self, value: str | None) -> str:
         return f"{self.place} {_COMPONENT}, not {_short(value or self.finding.given)}{self.choices}"
+
+    def no_name(self) -> str:
+        # jsonargparse looks for a dot in whatever stands there
+        return f"{self.place}.class_path must be a component's name or dotted path{self.choices}"
 
     def abstract(self) -> str:
         # jsonargparse takes a mapping that is no component for arguments of the interface itself

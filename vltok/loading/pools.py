@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from vltok.errors import UserError
+from vltok.loading.workers import unguarded
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,6 +38,7 @@ def in_processes(function: Callable[[T], R], items: Iterable[T], workers: int, c
     except BrokenProcessPool as error:
         raise UserError(
             "a worker that looks for corrupt pictures was killed, as happens where memory runs out: lower --workers"
+            f"{unguarded()}"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -96,6 +96,14 @@ def share(*tensors: Tensor | None) -> None:
         raise _no_room() from error
 
 
+def unguarded() -> str:
+    """What else ends processes that do not begin as copies of this one: they run its script again."""
+    method = multiprocessing.get_start_method()
+    if method == "fork" or getattr(sys.modules["__main__"], "__file__", None) is None:
+        return ""
+    return f"; and processes are started by {method}: a script needs \"if __name__ == '__main__':\" around what it does"
+
+
 def _no_room() -> UserError:
     return UserError(
         f"the workers that load data have too little shared memory ({_SHARED_MEMORY}): lower data.workers or "
@@ -125,7 +133,7 @@ def _explanation(error: Exception) -> UserError:
         by = text.partition("is killed by signal: ")[2].partition(".")[0]
         return UserError(
             f"a process that loads data has ended{f' (signal: {by})' if by else ''}, as happens where memory runs out: "
-            "lower data.workers or data.batch_size"
+            f"lower data.workers or data.batch_size{unguarded()}"
         )
     # of an error in a worker, PyTorch gives the whole traceback as its text
     lines = [line for line in text.splitlines() if line.strip()]

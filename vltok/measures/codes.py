@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from vltok.codes import Codes, CodeSpec
+from vltok.devices import widest
 
 _Count = TypeVar("_Count", int, Tensor)
 
@@ -37,13 +38,13 @@ def codebook_perplexity(uses: Int[Tensor, "*k v"]) -> Float[Tensor, "*k"]:
         uses: How often each code occurs.
     """
     totals = uses.sum(dim=-1, keepdim=True)
-    shares = uses.double() / totals.clamp(min=1)
+    shares = uses.to(widest(uses.device)) / totals.clamp(min=1)
     return torch.where(totals[..., 0] > 0, torch.special.entr(shares).sum(dim=-1).exp(), 0.0)
 
 
 def ratios(grains: Int[Tensor, "*b h w"], factors: Sequence[int]) -> dict[int, Float[Tensor, ""]]:
     """The share of regions of each granularity, by factor, from coarse to fine."""
-    return {factor: (grains == k).double().mean() for k, factor in enumerate(factors)}
+    return {factor: (grains == k).to(widest(grains.device)).mean() for k, factor in enumerate(factors)}
 
 
 def mean_length(codes: Codes) -> Float[Tensor, ""]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -72,13 +73,14 @@ def packed_causal_attention(
         packing: Where images lie.
         dropout: Probability with which an attention weight is dropped.
     """
-    return backend(query.device.type)(query, key, value, packing, dropout)
+    return backend(query.device.type, query.dtype, query.shape[-1], dropout > 0)(query, key, value, packing, dropout)
 
 
-@functools.cache
-def backend(device: str) -> Backend:
-    """The backend for a type of device, such as ``cuda``; chosen once."""
-    return xformers_attention if device == "cuda" and _xformers() is not None else sdpa_attention
+def backend(device: str, dtype: torch.dtype, width: int, dropout: bool = False) -> Backend:
+    """The backend for a type of device, such as ``cuda``, a type of numbers and a width of heads."""
+    if device == "cuda" and _xformers() is not None and _serves(device, dtype, width, dropout):
+        return xformers_attention
+    return sdpa_attention
 
 
 def sdpa_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float) -> Tensor:
@@ -106,6 +108,37 @@ def xformers_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packi
     return _xformers().memory_efficient_attention(
         query[None], key[None], value[None], attn_bias=packing.block_diagonal_mask, p=dropout
     )[0]
+
+
+@torch.compiler.assume_constant_result
+def _serves(device: str, dtype: torch.dtype, width: int, dropout: bool) -> bool:
+    return _tried(device, dtype, width, dropout)
+
+
+@functools.cache
+def _tried(device: str, dtype: torch.dtype, width: int, dropout: bool) -> bool:
+    """Whether xformers has a kernel, there and back: which ones are built, and for what, only a trial tells."""
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device, enabled=False),
+        torch.random.fork_rng([torch.cuda.current_device()] if device == "cuda" else []),
+    ):
+        query, key, value = torch.zeros(3, 3, 2, width, dtype=dtype, device=device, requires_grad=True)
+        packing = Packing(torch.tensor([2, 1], device=device))
+        try:
+            xformers_attention(query, key, value, packing, 0.5 if dropout else 0.0).sum().backward()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of many kinds: it has no kernel, or no such function at all
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            numbers = str(dtype).removeprefix("torch.")
+            warnings.warn(
+                f"xformers has no attention for {numbers} in heads of {width} here ({reason}): PyTorch's serves",
+                stacklevel=2,
+            )
+            return False
+    return True
 
 
 @functools.cache

@@ -288,7 +288,8 @@ def _stopping(running: Collection[subprocess.Popen], signals: Sequence[str]) -> 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt("what is running is stopped; the same command goes on")
 
-    heard = [getattr(signal, name) for name in signals] if threading.current_thread() is threading.main_thread() else []
+    main = threading.current_thread() is threading.main_thread()
+    heard = [getattr(signal, name) for name in signals if main and hasattr(signal, name)]
     before = {number: signal.signal(number, interrupt) for number in heard}
     try:
         yield
@@ -300,7 +301,7 @@ def _stopping(running: Collection[subprocess.Popen], signals: Sequence[str]) -> 
             try:
                 process.wait(max(deadline - time.monotonic(), 0))
             except subprocess.TimeoutExpired:
-                _signal(process, signal.SIGKILL)
+                _signal(process, getattr(signal, "SIGKILL", signal.SIGTERM))
                 process.wait()
         raise
     finally:
@@ -310,4 +311,7 @@ def _stopping(running: Collection[subprocess.Popen], signals: Sequence[str]) -> 
 
 def _signal(process: subprocess.Popen, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, number)
+        else:  # Windows has neither groups of processes nor most signals
+            process.terminate()

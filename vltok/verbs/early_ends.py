@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, Timer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -24,9 +25,30 @@ def reason_of_end(trainer: Trainer) -> str:
         return "max_steps"
     if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch:
         return "max_epochs"
-    clocks = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]
-    spent = any(clock.time_remaining() is not None and clock.time_remaining() <= 0 for clock in clocks)
-    return "max_time" if spent else "stopped"
+    return "max_time" if any(left <= 0 for left in _times_left(trainer)) else "stopped"
+
+
+class TimeLeft(Callback):
+    """Says at the start how much of `trainer.max_time` is left to a training that goes on.
+
+    Args:
+        say: Is told.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The clocks of the run count on from here."""
+        if trainer.ckpt_path and trainer.is_global_zero:
+            for left in _times_left(trainer):
+                self._say(f"of trainer.max_time, {timedelta(seconds=max(int(left), 0))} is left")
+
+
+def _times_left(trainer: Trainer) -> list[float]:
+    """The seconds left to a training, by each of its clocks that has an end."""
+    found = [callback.time_remaining() for callback in trainer.callbacks if isinstance(callback, Timer)]
+    return [left for left in found if left is not None]
 
 
 @contextlib.contextmanager

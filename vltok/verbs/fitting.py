@@ -31,7 +31,7 @@ from vltok.training.failures import failing_together
 from vltok.training.last_checkpoint import LastCheckpoint
 from vltok.training.objective import Objective
 from vltok.training.stopping import StopSignals
-from vltok.verbs.early_ends import keeping, measuring, reason_of_end
+from vltok.verbs.early_ends import TimeLeft, keeping, measuring, reason_of_end
 from vltok.verbs.prior_report import report_prior
 from vltok.verbs.resume_rules import resumed_recipe
 from vltok.verbs.run_folder import RunFolder
@@ -152,6 +152,7 @@ def _fit(given: TrainingRecipe, progress: _Say | None, bar: bool, signals: StopS
 
         last = LastCheckpoint(folder.last_checkpoint, stop, on_saved=saved)
         trainer = build_trainer(training, folder.path, last, progress, bar)
+        trainer.callbacks.append(TimeLeft(say))
         if not leads:
             torch.manual_seed(config.seed_everything + rank_zero_only.rank)  # equal weights, but noise of its own
         if leads:
