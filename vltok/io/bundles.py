@@ -124,6 +124,20 @@ def load_tokenizer(
     return _load(place, "tokenizer", Tokenizer, device, trust, Hub(revision, token, cache_dir, local_files_only))
 
 
+def configuration(place: str | os.PathLike, trust: bool = False) -> tuple[Kind, dict[str, Any]]:
+    """What a bundle holds, and what that is built from, with dotted paths for names.
+
+    Raises:
+        UserError: As `load_tokenizer`, but for what is wrong with the weights.
+    """
+    folder, content = read_bundle(place, None)
+    kind = content["kind"]
+    try:
+        return kind, _resolved(content, kind, interface_of(kind), trust)[1][kind]
+    except UserError as error:
+        raise UserError(f"bundle '{folder}': {error}") from error
+
+
 def load_prior(
     place: str | os.PathLike,
     device: torch.device | str = "cpu",

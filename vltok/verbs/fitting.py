@@ -36,6 +36,7 @@ from vltok.verbs.prior_report import report_prior
 from vltok.verbs.resume_rules import resumed_recipe
 from vltok.verbs.run_folder import RunFolder
 from vltok.verbs.shortcomings import shortcomings
+from vltok.verbs.starting import begin_with
 from vltok.verbs.tokenizer_report import report_tokenizer
 from vltok.verbs.trainers import build_trainer
 from vltok.verbs.training_recipe import Training, TrainingRecipe
@@ -79,6 +80,7 @@ def fit(
     overrides: Mapping[str, Any] | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    start: str | PathLike | None = None,
     trust: bool = False,
     progress: _Say | None = None,
     bar: bool = False,
@@ -98,7 +100,8 @@ def fit(
         overrides: What is laid over the recipe: keys with dots, as options have them, or nested, as recipes do.
         resume: Go on with the run in the folder.
         overwrite: Replace the run in the folder, which comes back if the new one fails before its first checkpoint.
-        trust: Let the bundle of the tokenizer whose codes are modelled run any code that it names, and download it.
+        start: The bundle with whose weights to begin, to fine-tune it: it is built as it was, but for `overrides`.
+        trust: Let that bundle, and the one of the tokenizer whose codes are modelled, run any code that they name.
         progress: Is told what is done, line by line; `print` shows it.
         bar: Let Lightning draw a bar while it trains, instead of lines.
         signals: Where one of these comes, training stops after the step and saves. Ctrl-C alone by default.
@@ -110,7 +113,7 @@ def fit(
     if recipe is None:
         recipe = _own_recipe(out, resume)
     if not isinstance(recipe, TrainingRecipe):
-        recipe = TrainingRecipe.of(recipe, overrides)
+        recipe = TrainingRecipe.of(recipe, overrides, None if resume else start, trust)
     config = recipe.config
     config.out = config.out if out is None else str(out)
     config.resume, config.overwrite = config.resume or resume, config.overwrite or overwrite
@@ -141,6 +144,8 @@ def _fit(given: TrainingRecipe, progress: _Say | None, bar: bool, signals: StopS
         seed_everything(config.seed_everything, workers=True, verbose=False)
         training = given.build()
         model, data = training.model, training.data
+        if config.start is not None and not config.resume:
+            begin_with(model, config.start, config.trust, say if leads else _silence)
         if isinstance(model, Objective):
             model.check_data(data)
             describe(model.trained, "prior" if isinstance(model.trained, Prior) else "tokenizer")  # else a wasted run

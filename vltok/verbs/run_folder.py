@@ -28,8 +28,10 @@ OPTIONS = {
     "--resume": "go on with the run in the folder: max_steps and max_epochs may be given anew; where and how it is "
     "computed, watched and validated counts for this time; what would train something else is refused",
     "--overwrite": "replace the run in the folder, which comes back if the new one fails before its first checkpoint",
-    "--trust": "let the bundle of the tokenizer whose codes are modelled run any Python code that it names, and "
-    "download it",
+    "--start": "begin with the weights of a bundle, to fine-tune it: it is built as it was, but for what options after "
+    "--config change of it; a recipe that says 'start' describes all of the model itself",
+    "--trust": "let the bundles of --start and of the tokenizer whose codes are modelled run any Python "
+    "code that they name, and download them",
     "--seed_everything": "sets the random numbers",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -16,6 +17,7 @@ from lightning.pytorch.loggers import Logger
 
 from vltok.errors import UserError
 from vltok.interfaces import Prior
+from vltok.io.bundles import configuration
 from vltok.io.recipe_files import BASE, find_recipe
 from vltok.io.recipe_names import Place, RecipeNames
 from vltok.io.recipes import RecipeParser, instantiate, parse, parse_layers, parse_resolved, recipe_parser
@@ -57,20 +59,27 @@ class TrainingRecipe:
 
     @classmethod
     def of(
-        cls, recipe: str | PathLike | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+        cls,
+        recipe: str | PathLike | Mapping[str, Any],
+        overrides: Mapping[str, Any] | None = None,
+        start: str | PathLike | None = None,
+        trust: bool = False,
     ) -> TrainingRecipe:
         """The recipe of a file, of the name of one that comes with vltok, or what such a file holds.
 
         Args:
             recipe: Which.
             overrides: What is laid over it: keys with dots, as options have them, or nested, as recipes do.
+            start: The bundle with whose weights to begin: what it is built from is laid over the recipe first.
+            trust: Whether that bundle may name more than registered components.
 
         Raises:
             UserError: There is none, or something in it is wrong.
         """
         parser = fit_parser()
         first = recipe if isinstance(recipe, Mapping) else find_recipe(recipe)
-        return cls(parser, parse_layers(parser, [first, *([overrides] if overrides else [])], spec_of_codes))
+        layers = [first, *([] if start is None else [_start(start, trust)]), *([overrides] if overrides else [])]
+        return cls(parser, parse_layers(parser, layers, spec_of_codes))
 
     @classmethod
     def of_arguments(cls, arguments: Sequence[str]) -> TrainingRecipe:
@@ -79,7 +88,15 @@ class TrainingRecipe:
         Raises:
             UserError: Something in it is wrong.
         """
-        parser = fit_parser()
+        parser, arguments = fit_parser(), list(arguments)
+        options = [argument.partition("=")[0] for argument in arguments]
+        if "--start" in options and "--resume" not in options:  # a run that goes on has its own weights
+            place = options.index("--start")
+            given = arguments[place].partition("=")[2] or "".join(arguments[place + 1 : place + 2])
+            recipes = [at for at, option in enumerate(options) if option == "--config"]
+            after = max((at + (2 if arguments[at] == "--config" else 1) for at in recipes), default=0)
+            kind, tree = configuration(given, "--trust" in options)
+            arguments.insert(after, f"--model.{kind}={json.dumps(tree)}")
         return cls(parser, parse(parser, arguments, spec_of_codes))
 
     def run_folder(self) -> RunFolder:
@@ -90,7 +107,7 @@ class TrainingRecipe:
         """
         if self.config.out:
             return RunFolder(new_path("--out", self.config.out))
-        files = [path for path in self.config.config or () if path is not None]
+        files = [path for path in self.config.config or () if path is not None and "\n" not in str(path)]
         if not files:
             raise UserError("name the run folder with --out DIR, or give a recipe with --config FILE")
         return RunFolder(Path("runs") / Path(str(files[-1])).stem)
@@ -139,6 +156,7 @@ def fit_parser() -> ArgumentParser:
     # a key of recipe files alone: without a help text, no dump of the whole recipe has it
     parser.add_argument(f"--{BASE}", type=str | None, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=str, help=OPTIONS["--out"])
+    parser.add_argument("--start", type=str | None, help=OPTIONS["--start"])
     for option in ("--resume", "--overwrite", "--trust"):
         parser.add_argument(option, action="store_true", help=OPTIONS[option])
     parser.add_argument("--seed_everything", type=int, default=0, help=OPTIONS["--seed_everything"])
@@ -147,6 +165,12 @@ def fit_parser() -> ArgumentParser:
     parser.add_subclass_arguments(LightningDataModule, "data", required=True)
     parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip={"default_root_dir"})
     return parser
+
+
+def _start(bundle: str | PathLike, trust: bool) -> dict[str, Any]:
+    """What a recipe says of a training that begins with a bundle."""
+    kind, tree = configuration(bundle, trust)
+    return {"start": str(bundle), f"model.{kind}": tree}
 
 
 def spec_of_codes(names: RecipeNames) -> Iterator[tuple[Place, Any]]:
