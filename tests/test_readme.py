@@ -105,7 +105,8 @@ def test_there_is_no_other_kind_of_command():
 
 
 @pytest.mark.parametrize("block", VLTOK, ids=lambda block: " ".join(block[-1].split()[:2]))
-def test_commands_run_one_after_another(block, project, capsys):
+def test_commands_run_one_after_another(block, project, capsys, monkeypatch):
+    monkeypatch.setattr("vltok.verbs.push.upload", lambda repository, *_: f"https://hub/{repository}")
     if any("shards/train-*" in command for command in block):
         run("vltok pack pictures shards/train-%06d.tar --count 4")
     if any("prior_orders" in command for command in block):
@@ -120,6 +121,7 @@ def test_commands_run_one_after_another(block, project, capsys):
         shown = capsys.readouterr().out
         printed = {
             "plugins": "ema-vq",
+            "push": "written: https://hub/user/vqgan",
             "info": "made by        vltok import",
             "recipes": "imagenet_dq",
             "doctor": "8 pictures can be used",

@@ -13,11 +13,13 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.interfaces import Prior as Prior
     from vltok.interfaces import Tokenizer as Tokenizer
     from vltok.interfaces import TokenizerOutput as TokenizerOutput
+    from vltok.io.bundles import fingerprint as fingerprint
     from vltok.io.bundles import load_prior as load_prior
     from vltok.io.bundles import load_tokenizer as load_tokenizer
     from vltok.io.bundles import save_prior as save_prior
     from vltok.io.bundles import save_tokenizer as save_tokenizer
     from vltok.io.places import find_tokenizer as find_tokenizer
+    from vltok.io.places import places_of as places_of
     from vltok.io.recipe_files import recipe_text as recipe_text
     from vltok.io.recipe_files import shipped_recipes as shipped_recipes
     from vltok.pictures.single import load_image as load_image
@@ -27,12 +29,14 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.verbs.detokenize import detokenize as detokenize
     from vltok.verbs.doctor import doctor as doctor
     from vltok.verbs.evaluate import evaluate as evaluate
+    from vltok.verbs.export import export as export
     from vltok.verbs.fitting import fit as fit
     from vltok.verbs.import_model import import_model as import_model
     from vltok.verbs.info import info as info
     from vltok.verbs.new import new as new
     from vltok.verbs.pack import pack as pack
     from vltok.verbs.plugins import plugins as plugins
+    from vltok.verbs.push import push as push
     from vltok.verbs.reconstruct import reconstruct as reconstruct
     from vltok.verbs.sample import sample as sample
     from vltok.verbs.tokenize import tokenize as tokenize
@@ -51,6 +55,8 @@ _LAZY = {
     "compare": "vltok.verbs.compare",
     "detokenize": "vltok.verbs.detokenize",
     "doctor": "vltok.verbs.doctor",
+    "export": "vltok.verbs.export",
+    "fingerprint": "vltok.io.bundles",
     "fit": "vltok.verbs.fitting",
     "evaluate": "vltok.verbs.evaluate",
     "find_tokenizer": "vltok.io.places",
@@ -61,7 +67,9 @@ _LAZY = {
     "load_tokenizer": "vltok.io.bundles",
     "new": "vltok.verbs.new",
     "pack": "vltok.verbs.pack",
+    "places_of": "vltok.io.places",
     "plugins": "vltok.verbs.plugins",
+    "push": "vltok.verbs.push",
     "recipe_text": "vltok.io.recipe_files",
     "reconstruct": "vltok.verbs.reconstruct",
     "sample": "vltok.verbs.sample",

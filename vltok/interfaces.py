@@ -11,10 +11,14 @@ Axis letters: b image, c channel, h w grid of regions, H W pixels or the finest 
 
 from __future__ import annotations
 
+import importlib
 import itertools
+import os
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -30,8 +34,23 @@ from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import SamplingConfig as SamplingConfig
 from vltok.drawing.config import SamplingOptions, options_for
 from vltok.drawing.sampling import seed_of, streams
-from vltok.errors import whole_number
+from vltok.errors import UserError, whole_number
 from vltok.images import image_batch
+
+
+def _package() -> Any:
+    """The whole package, whose upper floors this one may not import: what it offers is found by name, as in a notebook.
+
+    Bundles are written and read there; the methods here that say so too are for those who look for them on the object.
+    """
+    return importlib.import_module("vltok")
+
+
+def _loaded(interface: type, load: str, place: str | os.PathLike, options: Mapping[str, Any]) -> Any:
+    loaded = getattr(_package(), load)(place, **options)
+    if not isinstance(loaded, interface):
+        raise UserError(f"'{place}' holds a {type(loaded).__qualname__}, not a {interface.__qualname__}")
+    return loaded
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +96,40 @@ class Tokenizer(KeepsArguments, nn.Module, ABC):
     @abstractmethod
     def last_layer(self) -> Tensor:
         """The weight of the layer that gives the pixels: the adversarial loss is balanced on its gradient."""
+
+    @final
+    @classmethod
+    def from_pretrained(cls, place: str | os.PathLike, **options: Any) -> Tokenizer:
+        """Load a bundle: a folder, or `user/name` of the Hugging Face Hub; the options are `vltok.load_tokenizer`'s.
+
+        Raises:
+            UserError: As `vltok.load_tokenizer`, or the bundle holds a tokenizer of another class.
+        """
+        return _loaded(cls, "load_tokenizer", place, options)
+
+    @final
+    def save_pretrained(self, folder: str | os.PathLike, **options: Any) -> None:
+        """Write a bundle; the options are `vltok.save_tokenizer`'s.
+
+        Raises:
+            UserError: As `vltok.save_tokenizer`.
+        """
+        _package().save_tokenizer(self, folder, **options)
+
+    @final
+    def push_to_hub(self, repository: str, **options: Any) -> str:
+        """Write a bundle into a repository `user/name` of the Hugging Face Hub; the options are `vltok.push`'s.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            UserError: As `vltok.push`.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            bundle = Path(folder) / repository.rpartition("/")[2]
+            self.save_pretrained(bundle)
+            return _package().push(bundle, repository, **options)
 
     @final
     def encode(self, images: Tensor | np.ndarray | Image.Image) -> Codes:
@@ -418,6 +471,53 @@ class Prior(KeepsArguments, nn.Module, ABC):
 
     config = Configuration()
     conditioning: Conditioning
+
+    @final
+    @classmethod
+    def from_pretrained(cls, place: str | os.PathLike, **options: Any) -> Prior:
+        """Load a bundle: a folder, or `user/name` of the Hugging Face Hub; the options are `vltok.load_prior`'s.
+
+        Raises:
+            UserError: As `vltok.load_prior`, or the bundle holds a prior of another class.
+        """
+        return _loaded(cls, "load_prior", place, options)
+
+    @final
+    def save_pretrained(self, folder: str | os.PathLike, tokenizer: str | os.PathLike, **options: Any) -> None:
+        """Write a bundle; the options are `vltok.save_prior`'s.
+
+        Args:
+            folder: The folder to write.
+            tokenizer: The bundle of the tokenizer whose codes it models.
+            options: What else `vltok.save_prior` takes.
+
+        Raises:
+            UserError: As `vltok.save_prior`, or there is no such tokenizer.
+        """
+        package = _package()
+        places = package.places_of(tokenizer, folder)
+        package.save_prior(self, folder, package.fingerprint(tokenizer), places, **options)
+
+    @final
+    def push_to_hub(self, repository: str, tokenizer: str | os.PathLike, **options: Any) -> str:
+        """Write a bundle into a repository `user/name` of the Hugging Face Hub; the options are `vltok.push`'s.
+
+        Args:
+            repository: ``user/name``.
+            tokenizer: The bundle of the tokenizer whose codes it models; the Hub is told where it is if it is there.
+            options: What else `vltok.push` takes.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            UserError: As `vltok.push`, or there is no such tokenizer.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            bundle = Path(folder) / repository.rpartition("/")[2]
+            self.save_pretrained(bundle, tokenizer)
+            return _package().push(bundle, repository, **options)
+
     sampling: ClassVar[type[SamplingOptions]] = SamplingOptions
 
     @property

@@ -31,6 +31,8 @@ VERBS = {
     "doctor": "Read through pictures before a training, and say what it would lose",
     "info": "Say what a bundle is: its size, codes, figures, and what made it",
     "import": "Write a bundle of a checkpoint of another project",
+    "export": "Write a bundle as a model of another library",
+    "push": "Write a bundle into a repository on the Hugging Face Hub",
     "pack": "Write a folder of pictures as webdataset shards",
     "plugins": "List the registered components, or the arguments of one",
     "recipes": "List the recipes that come with vltok, or print one",

@@ -1,11 +1,12 @@
 """Model cards: the README of a bundle, with the front matter that the Hugging Face Hub reads."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
+from vltok.io import yaml_text
 from vltok.io.markdown import escaped, fenced
 from vltok.version import __version__
 
@@ -59,6 +60,30 @@ def model_card(
         f"Written by vltok {__version__}.",
     ]
     return "\n\n".join(filter(None, sections)) + "\n"
+
+
+def published(
+    card: str, repository: str, license: str | None, datasets: Sequence[str], picture: str | None = None
+) -> str:
+    """A bundle's card for a repository on the Hub: it names the repository in the lines that load it.
+
+    Args:
+        card: The card, with or without front matter.
+        repository: ``user/name``.
+        license: Its identifier on the Hub, such as ``apache-2.0``; None leaves what the card says.
+        datasets: What it was trained on, as the Hub names data sets; none leaves what the card says.
+        picture: The name of a file beside the card that is shown.
+    """
+    head, found, text = card.removeprefix("---\n").partition("\n---\n")
+    if not card.startswith("---\n") or not found:
+        head, text = "", card
+    front = yaml_text.load(head)
+    front = {"library_name": "vltok", **(front if isinstance(front, dict) else {})}
+    front |= {"license": license} if license else {}
+    front |= {"datasets": list(datasets)} if datasets else {}
+    text = text.strip().replace("path/or/hub-id", repository)
+    shown = f"\n\n## Pictures\n\n![Pictures and their coding maps]({picture})" if picture else ""
+    return f"---\n{yaml_text.dump(front)}---\n\n{text}{shown}\n"
 
 
 def _table(metrics: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +75,40 @@ class Hub:
                 f"there is no folder '{name}', and the Hugging Face Hub does not give it: {reason}"
             ) from error
         return Path(folder)
+
+
+def upload(name: str, files: Mapping[str, Path | bytes], private: bool | None, token: str | None, message: str) -> str:
+    """Write files into a repository in one commit, and make the repository where there is none.
+
+    Args:
+        name: ``user/name``.
+        files: What to write, by name.
+        private: Whether a new repository is private; None for what the account says.
+        token: By default what `hf auth login` or `HF_TOKEN` says.
+        message: The commit's.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        UserError: The Hub does not take it, or cannot be asked.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    repository, revision = _parts(name)
+    if revision:
+        raise UserError(f"'{name}' names a revision: a bundle is written to the main branch, give '{repository}'")
+    api = HfApi(token=token, library_name="vltok")
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        added = [CommitOperationAdd(place, content) for place, content in files.items()]
+        return api.create_commit(repository, added, commit_message=message).commit_url
+    except Exception as error:  # the Hub's client raises its own errors and those of whatever carries them
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        told = {401: "it knows no token that is valid: 'hf auth login', or give one (HF_TOKEN)"}
+        told[403] = "the token may not write there: it needs the role 'write', and the name must be your own"
+        raise UserError(f"the Hugging Face Hub does not take '{name}': {told.get(status, reason)}") from error
 
 
 def is_hub_name(place: str) -> bool:
