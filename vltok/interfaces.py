@@ -87,15 +87,7 @@ class Tokenizer(KeepsArguments, nn.Module, ABC):
     @property
     @abstractmethod
     def divisor(self) -> int:
-        """The number of pixels that the sides of an image must be multiples of.
-
-        Codes without a grid do not say how large an image was: both sides then are this long.
-        """
-
-    @property
-    @abstractmethod
-    def last_layer(self) -> Tensor:
-        """The weight of the layer that gives the pixels: the adversarial loss is balanced on its gradient."""
+        """The number of pixels that the sides of an image must be multiples of."""
 
     @final
     @classmethod
@@ -140,7 +132,7 @@ class Tokenizer(KeepsArguments, nn.Module, ABC):
                 `vltok.images.image_batch`.
 
         Raises:
-            UserError: They are no images, or a side is no multiple of `divisor`.
+            UserError: They are no images, or of a size that the tokenizer does not take.
         """
         mine = next(itertools.chain(self.parameters(), self.buffers()), None)
         return self.encode_batch(image_batch(images, None if mine is None else mine.device))
@@ -150,7 +142,7 @@ class Tokenizer(KeepsArguments, nn.Module, ABC):
         """The codes of images in [-1, 1]. Decisions are taken as in evaluation, whatever the module's mode.
 
         Raises:
-            UserError: A side of the images is no multiple of `divisor`.
+            UserError: The images are of a size that the tokenizer does not take.
         """
 
     @final
@@ -170,14 +162,44 @@ class Tokenizer(KeepsArguments, nn.Module, ABC):
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> TokenizerOutput:
         """Encode and decode in one pass through which gradients flow; in training mode decisions may be drawn."""
 
+
+class FixedSize(ABC):
+    """A tokenizer that takes images of one size alone, such as one whose codes do not say how large an image was."""
+
+    @property
+    @abstractmethod
+    def image_size(self) -> tuple[int, int]:
+        """Their height and width in pixels, multiples of the tokenizer's `divisor`."""
+
+
+class Adversarial(ABC):
+    """A tokenizer that can be trained against a discriminator."""
+
+    @property
+    @abstractmethod
+    def last_layer(self) -> Tensor:
+        """The weight of the layer that gives the pixels: the adversarial loss is balanced on its gradient."""
+
+
+class LengthTargeted(ABC):
+    """A tokenizer that can be asked to reach a mean code length."""
+
     @abstractmethod
     def expected_length(self, height: int, width: int) -> float | None:
-        """The mean code length that the tokenizer is asked to reach on images of this size, or None."""
+        """The mean code length that it is asked to reach on images of this size; None where its parts ask for none.
+
+        Raises:
+            UserError: It takes no images of this size.
+        """
+
+
+class RatioTargeted(ABC):
+    """A tokenizer that can be asked to reach shares of granularities."""
 
     @property
     @abstractmethod
     def target_ratios(self) -> Ratios | None:
-        """The shares of granularities that the tokenizer is asked to reach, or None."""
+        """The shares that it is asked to reach; None where its parts ask for none."""
 
 
 class Encoder(KeepsArguments, nn.Module, ABC):

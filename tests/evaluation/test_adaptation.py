@@ -9,7 +9,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from vltok.codes import Codes, CodeSpec, Ratios
+from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
 from vltok.evaluation import adaptation
 from vltok.evaluation.adaptation import PictureCrops, adaptive, measure_adaptation
@@ -47,10 +47,6 @@ class Known(Tokenizer, Adaptive):
     def divisor(self) -> int:
         return self._spec.factors[0]
 
-    @property
-    def last_layer(self) -> Tensor:
-        return self.layer.weight
-
     def alternatives(self, images: Tensor) -> Alternatives:
         levels = (images[:, 0, :: self._spec.factors[-1], :: self._spec.factors[-1]] * 9).round().long()
         maps = torch.stack([levels + 10 * k for k in range(self._spec.granularities)])
@@ -73,13 +69,6 @@ class Known(Tokenizer, Adaptive):
     def forward(self, images: Tensor) -> TokenizerOutput:
         codes = self.encode(images)
         return TokenizerOutput(self.decode(codes), codes, {})
-
-    def expected_length(self, height: int, width: int) -> float | None:
-        return None
-
-    @property
-    def target_ratios(self) -> Ratios | None:
-        return None
 
 
 def levels(batch: int = 2, height: int = 3, width: int = 4) -> Tensor:

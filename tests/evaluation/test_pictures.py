@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from vltok.codes import Codes, CodeSpec, Ratios
+from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
 from vltok.evaluation.pictures import code_picture, picture_figures
-from vltok.interfaces import Tokenizer, TokenizerOutput
+from vltok.interfaces import FixedSize, Tokenizer, TokenizerOutput
 
 
 class Mirror(Tokenizer):
@@ -32,10 +32,6 @@ class Mirror(Tokenizer):
     def divisor(self) -> int:
         return 8
 
-    @property
-    def last_layer(self) -> Tensor:
-        return self.value
-
     def encode_batch(self, images: Tensor) -> Codes:
         self.images = images
         self.sizes.append(tuple(images.shape[2:]))
@@ -52,12 +48,17 @@ class Mirror(Tokenizer):
         codes = self.encode(images)
         return TokenizerOutput(self.decode(codes), codes, {})
 
-    def expected_length(self, height: int, width: int) -> float | None:
-        return None
+
+class FixedMirror(Mirror, FixedSize):
+    """The same without a grid, for images of one size."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__(gridded=False)
+        self.only = height, width
 
     @property
-    def target_ratios(self) -> Ratios | None:
-        return None
+    def image_size(self) -> tuple[int, int]:
+        return self.only
 
 
 def noise(height: int, width: int) -> Tensor:
@@ -82,10 +83,10 @@ def test_tiles_are_of_about_equal_size() -> None:
     assert tokenizer.sizes == [(8, 88)] * 3
 
 
-def test_without_a_grid_every_tile_has_the_size_that_the_tokenizer_takes() -> None:
-    tokenizer, picture = Mirror(gridded=False), noise(20, 30)
+def test_every_tile_has_the_one_size_that_the_tokenizer_takes() -> None:
+    tokenizer, picture = FixedMirror(8, 16), noise(20, 30)
     coded = code_picture(tokenizer, picture, tile=1024)
-    assert set(tokenizer.sizes) == {(8, 8)} and coded.length == len(tokenizer.sizes) == 3 * 4
+    assert set(tokenizer.sizes) == {(8, 16)} and coded.length == len(tokenizer.sizes) == 3 * 2
     assert coded.reconstruction.equal(picture) and coded.grains is None
 
 

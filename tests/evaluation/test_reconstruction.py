@@ -9,7 +9,7 @@ import skimage.data
 import torch
 from torch import Tensor, nn
 
-from vltok.codes import Codes, CodeSpec, Ratios
+from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
 from vltok.evaluation.coders import TokenizerCoder
 from vltok.evaluation.measurement import Measurement
@@ -44,10 +44,6 @@ class Known(Tokenizer):
     def divisor(self) -> int:
         return 8
 
-    @property
-    def last_layer(self) -> Tensor:
-        return self.frozen.weight
-
     def encode_batch(self, images: Tensor) -> Codes:
         imprecise = torch.is_autocast_enabled("cpu"), torch.backends.cudnn.allow_tf32
         self.seen.append((self.training, torch.is_grad_enabled(), *imprecise))
@@ -65,13 +61,6 @@ class Known(Tokenizer):
     def forward(self, images: Tensor) -> TokenizerOutput:
         codes = self.encode(images)
         return TokenizerOutput(self.decode(codes), codes, {})
-
-    def expected_length(self, height: int, width: int) -> float | None:
-        return None
-
-    @property
-    def target_ratios(self) -> Ratios | None:
-        return None
 
 
 def batches() -> Iterator[Batch]:

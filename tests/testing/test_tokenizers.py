@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
-from vltok.interfaces import Tokenizer, TokenizerOutput
+from vltok.interfaces import Adversarial, FixedSize, LengthTargeted, Tokenizer, TokenizerOutput
 from vltok.registry import components
 from vltok.testing import TokenizerContract, pictures
 from vltok.tokenizers.budgets import RatioBudget
@@ -57,7 +57,7 @@ class TestDQVAEOfOneGranularity(TokenizerContract):
         return dq_vae(FixedGate(), VectorQuantizer(32, 8), factors=(4,))
 
 
-class Prefix(Tokenizer):
+class Prefix(Tokenizer, FixedSize, Adversarial, LengthTargeted):
     """Codes on no grid: four columns of pixels, of which the first few are kept, more for coarser grain.
 
     Args:
@@ -80,15 +80,15 @@ class Prefix(Tokenizer):
 
     @property
     def divisor(self) -> int:
-        return 8
+        return 2
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return (8, 7) if self.fault == "between" else (8, 8)
 
     @property
     def last_layer(self) -> Tensor:
         return self.paint.weight.clone() if self.fault == "copied_layer" else self.paint.weight
-
-    @property
-    def target_ratios(self) -> None:
-        return None
 
     def expected_length(self, height: int, width: int) -> float:
         return 9 if self.fault == "impossible" else 2.5
@@ -144,8 +144,6 @@ class Trusting(Prefix):
 
 
 class TestATokenizerWithoutAGrid(TokenizerContract):
-    image_size = (8, 8)
-
     def build(self):
         return Prefix()
 
@@ -159,6 +157,7 @@ def test_every_registered_tokenizer_is_held_to_the_contract():
 @pytest.mark.parametrize(
     ("fault", "test"),
     [
+        ("between", "test_it_says_what_its_codes_are"),
         ("too_long", "test_codes_are_what_it_says"),
         ("drawn", "test_encoding_decides_as_in_evaluation_whatever_the_mode"),
         ("counting", "test_evaluation_gives_the_same_again_and_changes_nothing"),

@@ -11,8 +11,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from vltok.codes import Codes, CodeSpec, Ratios
-from vltok.interfaces import Calibrated, Tokenizer, TokenizerOutput
+from vltok.codes import Codes, CodeSpec
+from vltok.interfaces import Adversarial, Calibrated, Tokenizer, TokenizerOutput
 from vltok.pictures.images import ImageBatch
 from vltok.training import TokenizerTraining
 
@@ -35,7 +35,7 @@ class Brightness(nn.Module, Calibrated):
         self.batches.fill_(len(means))
 
 
-class TinyTokenizer(Tokenizer):
+class TinyTokenizer(Tokenizer, Adversarial):
     """Patches of 4 × 4 pixels, quantized by sign; regions of 8 × 8 pixels are coarse by chance while training."""
 
     def __init__(self) -> None:
@@ -56,13 +56,6 @@ class TinyTokenizer(Tokenizer):
     @property
     def last_layer(self) -> Tensor:
         return self.out.weight
-
-    @property
-    def target_ratios(self) -> Ratios | None:
-        return None
-
-    def expected_length(self, height: int, width: int) -> float | None:
-        return None
 
     def encode_batch(self, images: Tensor) -> Codes:
         training = self.training

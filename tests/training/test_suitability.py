@@ -3,19 +3,53 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from torch import Tensor
 
 import vltok
-from vltok.codes import CodeSpec
+from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
+from vltok.interfaces import FixedSize, Tokenizer, TokenizerOutput
+from vltok.losses.adversarial import PatchGAN
 from vltok.pictures.photos import Photos
 from vltok.priors.raster_scan import RasterScan
 from vltok.sequences.data import CodeData
 from vltok.testing.priors import random_codes
 from vltok.training.suitability import check_codes, check_images
+from vltok.training.tokenizer import TokenizerTraining
 
 from ..cli.runs import dq_vae
 from ..sequences.code_exports import export_codes
+
+
+class Blank(Tokenizer, FixedSize):
+    """Has none of the abilities that only some tokenizers have but one size."""
+
+    spec = CodeSpec(4, max_length=1)
+    divisor = 8
+    image_size = (16, 24)
+
+    def encode_batch(self, images: Tensor) -> Codes:
+        return Codes(torch.zeros(len(images), dtype=torch.long), torch.ones(len(images), dtype=torch.long))
+
+    def decode_batch(self, codes: Codes) -> Tensor:
+        return torch.zeros(len(codes), 3, *self.image_size)
+
+    def forward(self, images: Tensor) -> TokenizerOutput:
+        codes = self.encode_batch(images)
+        return TokenizerOutput(self.decode_batch(codes), codes, {})
+
+
+def test_a_tokenizer_of_one_size_takes_no_other() -> None:
+    with pytest.raises(UserError, match=r"data\.size is 16, but this tokenizer takes images of 16 × 24 only"):
+        check_images(Blank(), Photos(size=16, batch_size=4))
+
+
+def test_a_tokenizer_without_a_last_layer_is_trained_without_a_discriminator() -> None:
+    TokenizerTraining(Blank())
+    with pytest.raises(UserError, match=r"model\.discriminator: Blank names no last layer.*set it to null"):
+        TokenizerTraining(Blank(), discriminator=PatchGAN(width=8))
 
 
 def test_a_prior_of_a_grid_is_not_trained_on_plain_sequences(tmp_path: Path) -> None:

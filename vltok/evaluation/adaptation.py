@@ -195,7 +195,7 @@ def _measured(tokenizer: Tokenizer, images: Float[Tensor, "b 3 H W"], most: int)
     def errors_at(grains: Tensor, of: Tensor) -> Float[Tensor, "n h w"]:
         part = Alternatives(alternatives.decision, alternatives.code_maps[:, of])
         codes = Codes.from_code_map(part.mixture(grains), grains, spec)
-        return region_errors(tokenizer.decode(codes), images[of], tokenizer.divisor)
+        return region_errors(tokenizer.decode(codes), images[of], spec.factors[0])
 
     every = torch.arange(batch, device=grains.device)
     at_chosen = errors_at(grains, every).flatten(1).gather(1, chosen)

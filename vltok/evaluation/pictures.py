@@ -15,7 +15,7 @@ from vltok.errors import UserError
 from vltok.evaluation.adaptation import Adaptation
 from vltok.evaluation.records import Record, environment
 from vltok.evaluation.values import mean_value
-from vltok.interfaces import Tokenizer
+from vltok.interfaces import FixedSize, Tokenizer
 from vltok.measures.codes import fixed_rate_bits, ratios
 from vltok.measures.pixels import psnr, to_bytes, to_unit_range
 from vltok.nn.precision import computing
@@ -66,26 +66,31 @@ def code_picture(
 
     Where its sides are no multiples of the tokenizer's `divisor`, the picture is continued on the right and below by
     its own reflection, which is coded with it and then cut off. A picture with a longer side than `tile` is divided
-    into tiles of about equal size, each coded as a picture of its own: memory is bounded by the tile.
+    into tiles of about equal size, each coded as a picture of its own: memory is bounded by the tile. Every tile has
+    the size that a `FixedSize` tokenizer takes.
 
     Args:
         tokenizer: In evaluation mode, on `device`.
         picture: Its pixels.
-        tile: The longest side, in pixels, that is coded at once; rounded up to a multiple of `divisor`. Where codes lie
-            on no grid, every tile is as large as `divisor`, whatever is asked for.
+        tile: The longest side, in pixels, that is coded at once; rounded up to a multiple of `divisor`. Without
+            effect on a `FixedSize` tokenizer.
         device: Where to compute.
 
     Raises:
         UserError: The tokenizer does not take pictures of this size, or gives no numbers.
     """
     height, width = picture.shape[1:]
-    whole = padded(picture, tokenizer.divisor)
+    fixed = isinstance(tokenizer, FixedSize)
+    units = tokenizer.image_size if fixed else (tokenizer.divisor, tokenizer.divisor)
+    whole = padded(picture, *units)
     reconstruction = torch.empty(whole.shape, dtype=torch.uint8)
     length, grains = 0, []
-    tile = tile if tokenizer.spec.gridded else tokenizer.divisor
-    for down in _tiles(whole.shape[1], tile, tokenizer.divisor):
+    rows, columns = (
+        _tiles(side, unit if fixed else tile, unit) for side, unit in zip(whole.shape[1:], units, strict=True)
+    )
+    for down in rows:
         grains.append([])
-        for across in _tiles(whole.shape[2], tile, tokenizer.divisor):
+        for across in columns:
             pixels = whole[:, down, across]
             with computing(device):
                 codes = tokenizer.encode(to_unit_range(pixels)[None].to(device))
@@ -149,8 +154,8 @@ def reconstruction_record(
     return Record("tokenizer", tokenizer, values, {}, protocol, {**environment(device), "skipped": skipped}, images)
 
 
-def _tiles(size: int, tile: int, divisor: int) -> list[slice]:
-    """Divide a padded side into as few tiles as can be, of about equal size, each a multiple of the divisor."""
-    units, most = size // divisor, math.ceil(tile / divisor)
-    step = math.ceil(units / math.ceil(units / most)) * divisor
+def _tiles(size: int, tile: int, unit: int) -> list[slice]:
+    """Divide a padded side into as few tiles as can be, of about equal size, each a multiple of the unit."""
+    units, most = size // unit, math.ceil(tile / unit)
+    step = math.ceil(units / math.ceil(units / most)) * unit
     return [slice(start, min(start + step, size)) for start in range(0, size, step)]

@@ -22,7 +22,8 @@ def load_image(
 
     Args:
         picture: Its file or the file's bytes, of any mode and depth, or a Pillow image.
-        size: Resize the shorter side to so many pixels and take the square in the middle.
+        size: Resize the shorter side to so many pixels and take the square in the middle, as a tokenizer needs it that
+            takes images of one size alone.
         divisor: Continue the picture on the right and below by its own reflection, until the sides are multiples of so
             many pixels (`tokenizer.divisor`); `[:, :height, :width]` of what is decoded has its size again.
 
@@ -40,4 +41,7 @@ def load_image(
     if size is not None:
         image = CentreCrop(whole_number("size", size, 1))(image, random.Random())
     pixels = to_tensor(image)
-    return pixels if divisor is None else padded(pixels, whole_number("divisor", divisor, 1))
+    if divisor is None:
+        return pixels
+    divisor = whole_number("divisor", divisor, 1)
+    return padded(pixels, divisor, divisor)

@@ -82,10 +82,10 @@ def to_bytes_tensor(image: Image.Image) -> UInt8[Tensor, "3 H W"]:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
-def padded(pixels: Shaped[Tensor, "3 H W"], divisor: int) -> Shaped[Tensor, "3 _ _"]:
-    """A picture continued on the right and below by its own reflection, to sides that are multiples of a number."""
-    rows, columns = (_reflected(side, divisor).to(pixels.device) for side in pixels.shape[1:])
-    return pixels[:, rows][:, :, columns]
+def padded(pixels: Shaped[Tensor, "3 H W"], height: int, width: int) -> Shaped[Tensor, "3 _ _"]:
+    """A picture continued on the right and below by its own reflection, to multiples of a height and of a width."""
+    rows, columns = _reflected(pixels.shape[1], height), _reflected(pixels.shape[2], width)
+    return pixels[:, rows.to(pixels.device)][:, :, columns.to(pixels.device)]
 
 
 def _reflected(side: int, divisor: int) -> Int[Tensor, " n"]:

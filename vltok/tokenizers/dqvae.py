@@ -13,6 +13,7 @@ from vltok.codes import Codes, CodeSpec, Ratios
 from vltok.errors import UserError
 from vltok.interfaces import (
     Adaptive,
+    Adversarial,
     Alternatives,
     Budget,
     Constant,
@@ -20,8 +21,10 @@ from vltok.interfaces import (
     Encoder,
     Gate,
     GateDecision,
+    LengthTargeted,
     Quantized,
     Quantizer,
+    RatioTargeted,
     Taught,
     Tokenizer,
     TokenizerOutput,
@@ -33,7 +36,7 @@ from vltok.nn.precision import full_float32
 from vltok.tokenizers.straight_through import straight_through
 
 
-class DQVAE(Tokenizer, Adaptive):
+class DQVAE(Tokenizer, Adaptive, Adversarial, LengthTargeted, RatioTargeted):
     """Dynamic-Quantization VAE: features of several granularities, of which a gate picks one for each region.
 
     ```

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from vltok.interfaces import Tokenizer
+from vltok.interfaces import Adversarial, Tokenizer
 
 
 def compile_tokenizer(tokenizer: Tokenizer, backend: str | Callable = "inductor") -> None:
@@ -20,7 +20,7 @@ def compile_tokenizer(tokenizer: Tokenizer, backend: str | Callable = "inductor"
         tokenizer: What is compiled.
         backend: That of `torch.compile`.
     """
-    last = tokenizer.last_layer
+    last = tokenizer.last_layer if isinstance(tokenizer, Adversarial) else None
     for module in tokenizer.modules():
         if any(parameter is last for parameter in module.parameters(recurse=False)):
             # a method, not a plain function: copies of the module bind it to themselves

@@ -7,7 +7,7 @@ import warnings
 from lightning.pytorch import LightningDataModule
 
 from vltok.errors import UserError
-from vltok.interfaces import Budget, Gate, Prior, Tokenizer
+from vltok.interfaces import Budget, FixedSize, Gate, LengthTargeted, Prior, Tokenizer
 from vltok.pictures.images import ImageData
 from vltok.sequences.source import CodeSource
 
@@ -23,17 +23,21 @@ def check_images(tokenizer: Tokenizer, data: LightningDataModule) -> None:
     """
     if not isinstance(data, ImageData):
         raise UserError(f"data: a tokenizer is trained on images, which {type(data).__name__} does not give")
+    if isinstance(tokenizer, FixedSize) and tokenizer.image_size != (data.size, data.size):
+        height, width = tokenizer.image_size
+        raise UserError(f"data.size is {data.size}, but this tokenizer takes images of {height} × {width} only")
     divisor = tokenizer.divisor
-    if not tokenizer.spec.gridded and data.size != divisor:
-        raise UserError(f"data.size is {data.size}, but this tokenizer takes images of {divisor} × {divisor} only")
     if data.size % divisor:
         near = max(round(data.size / divisor), 1) * divisor
         raise UserError(
-            f"data.size is {data.size}, but must be a multiple of {divisor}, the tokenizer's coarsest factor; "
-            f"the nearest is {near}"
+            f"data.size is {data.size}, but must be a multiple of {divisor}, as this tokenizer's images are; the "
+            f"nearest is {near}"
         )
-    _check_length(tokenizer, (data.size // divisor) ** 2)
-    if len(tokenizer.spec.factors or ()) > 1 and tokenizer.expected_length(data.size, data.size) is None:
+    if not tokenizer.spec.gridded:
+        return
+    _check_length(tokenizer, (data.size // tokenizer.spec.factors[0]) ** 2)
+    targeted = isinstance(tokenizer, LengthTargeted) and tokenizer.spec.granularities > 1
+    if targeted and tokenizer.expected_length(data.size, data.size) is None:
         warnings.warn(
             "nothing holds the code length: neither the gate nor a budget says how many regions shall be fine; give "
             "model.tokenizer.budget, such as ratio",

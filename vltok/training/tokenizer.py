@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from vltok.errors import UserError
-from vltok.interfaces import Discriminator, Perceptual, Tokenizer, TokenizerOutput
+from vltok.interfaces import Adversarial, Discriminator, Perceptual, Tokenizer, TokenizerOutput
 from vltok.losses.adversarial import adaptive_weight, hinge_discriminator_loss, hinge_generator_loss
 from vltok.losses.perceptual import NoPerceptual
 from vltok.measures.pixels import psnr
@@ -69,6 +69,9 @@ class TokenizerTraining(Objective):
         compile: Compile the tokenizer's forward pass with `torch.compile`.
         calibration_batches: Batches of training images on which parts that need it are calibrated before the first
             step.
+
+    Raises:
+        UserError: A number is out of range, or the tokenizer cannot be trained against a discriminator.
     """
 
     def __init__(
@@ -97,6 +100,11 @@ class TokenizerTraining(Objective):
             raise UserError(f"learning_rate must be positive, not {learning_rate}")
         if calibration_batches < 1:
             raise UserError(f"calibration_batches must be at least 1, not {calibration_batches}")
+        if discriminator is not None and not isinstance(tokenizer, Adversarial):
+            raise UserError(
+                f"model.discriminator: {type(tokenizer).__name__} names no last layer, on which the adversarial loss "
+                "is balanced (vltok.interfaces.Adversarial): set it to null"
+            )
         self.tokenizer = tokenizer
         self.perceptual = NoPerceptual() if perceptual is None else perceptual
         self.discriminator = discriminator
@@ -203,8 +211,9 @@ class TokenizerTraining(Objective):
         total = distance + _sum(output.losses)
         losses = {**distances, **output.losses}
         objective = total
-        if self.discriminator is not None and self.global_step >= self.discriminator_start:
-            sides = self._adversarial(self.discriminator, output.reconstruction, images)
+        adversary = self.discriminator if self.global_step >= self.discriminator_start else None
+        if adversary is not None and isinstance(self.tokenizer, Adversarial):
+            sides = self._adversarial(adversary, output.reconstruction, images)
             adversarial, against = (share * side for side in sides)
             weight = adaptive_weight(
                 distance,

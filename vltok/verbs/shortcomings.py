@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vltok.evaluation.records import Record
-from vltok.interfaces import Budget, Tokenizer
+from vltok.interfaces import Budget, RatioTargeted, Tokenizer
 
 #: The share by which the mean code length, and the difference by which a ratio, may miss what the recipe asks for.
 _MISSED = 0.05
@@ -23,7 +23,7 @@ def shortcomings(record: Record, tokenizer: Tokenizer) -> Iterator[str]:
     held = any(isinstance(part, Budget) for part in tokenizer.modules())
     remedy = "train longer, or give the budget more weight" if held else "train longer"
     length, expected = (record.figure(name) for name in ("length_of_training", "expected_length"))
-    asked = tokenizer.target_ratios
+    asked = tokenizer.target_ratios if isinstance(tokenizer, RatioTargeted) else None
     shares = {} if asked is None else dict(zip(asked.factors, asked.shares, strict=True))
     found = {factor: record.figure(f"ratio_{factor}_of_training") for factor in shares}
     if expected is not None and abs(length - expected) > _MISSED * expected:

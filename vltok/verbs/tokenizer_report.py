@@ -17,7 +17,7 @@ from vltok.evaluation.records import Record, environment
 from vltok.evaluation.values import Value
 from vltok.figures.grids import reconstruction_grid
 from vltok.files import written_whole
-from vltok.interfaces import Tokenizer
+from vltok.interfaces import LengthTargeted, Tokenizer
 from vltok.io.bundles import fingerprint, save_tokenizer
 from vltok.nn.modes import evaluating
 from vltok.pictures.images import ImageBatch, ImageData
@@ -67,7 +67,7 @@ def report_tokenizer(
     values["length_of_training"] = of_training.values["length"]
     for factor, share in of_training.codes["ratios"].items():
         values[f"ratio_{factor}_of_training"] = Value(share)
-    expected = tokenizer.expected_length(data.size, data.size)
+    expected = tokenizer.expected_length(data.size, data.size) if isinstance(tokenizer, LengthTargeted) else None
     if expected is not None:
         values["expected_length"] = Value(expected)
     if adaptive(tokenizer):

@@ -19,28 +19,24 @@ def build(policy: LengthPolicy, quantizer: str = "vq", **options) -> TailDrop:
     return TailDrop(found, policy, **{**parts, "image_size": 16, "max_length": 6, **options})
 
 
-class OfOneSize(TokenizerContract):
-    image_size = (16, 16)
-
-
-class TestWithAFixedLength(OfOneSize):
+class TestWithAFixedLength(TokenizerContract):
     def build(self):
         return build(FixedLength(4))
 
 
-class TestWithAPSNRTarget(OfOneSize):
+class TestWithAPSNRTarget(TokenizerContract):
     def build(self):
         return build(PSNRTarget(12.0))
 
 
-class TestWithAMeanLength(OfOneSize):
+class TestWithAMeanLength(TokenizerContract):
     def build(self):
         tokenizer = build(MeanLength(3.0))
         tokenizer.length_policy.calibrate(tokenizer.errors(images(8)))
         return tokenizer
 
 
-class TestWithAveragedCodes(OfOneSize):
+class TestWithAveragedCodes(TokenizerContract):
     def build(self):
         return build(FixedLength(6), "ema-vq")
 
@@ -174,4 +170,4 @@ def test_the_blocks_are_timms():
     tokenizer = build(FixedLength(2), encoder_depth=3, decoder_depth=2)
     assert len(tokenizer.encoder.blocks) == 3 and len(tokenizer.decoder.blocks) == 2
     assert all(type(block).__module__.startswith("timm.") for block in tokenizer.decoder.blocks)
-    assert isinstance(tokenizer.last_layer, nn.Parameter) and tokenizer.divisor == 16
+    assert isinstance(tokenizer.last_layer, nn.Parameter) and tokenizer.image_size == (16, 16)

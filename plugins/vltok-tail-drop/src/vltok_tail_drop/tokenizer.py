@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
-from vltok.interfaces import Quantizer, Tokenizer, TokenizerOutput
+from vltok.interfaces import Adversarial, FixedSize, LengthTargeted, Quantizer, Tokenizer, TokenizerOutput
 from vltok.nn.precision import full_float32
 from vltok_tail_drop.lengths import LengthPolicy, Observing, pixel_errors
 from vltok_tail_drop.transformers import PrefixDecoder, QueryEncoder
@@ -21,7 +21,7 @@ from vltok_tail_drop.transformers import PrefixDecoder, QueryEncoder
 MOST_PIXELS = 2**22
 
 
-class TailDrop(Tokenizer):
+class TailDrop(Tokenizer, FixedSize, Adversarial, LengthTargeted):
     """A 1D tokenizer whose codes are ordered by how much they matter.
 
     ```
@@ -84,7 +84,7 @@ class TailDrop(Tokenizer):
             decoder_depth,
         )
         self.length_policy = length_policy
-        self.image_size = image_size
+        self._image_size = image_size, image_size
         self._spec = CodeSpec(quantizer.size, max_length=max_length)
         self._check_length()
 
@@ -94,16 +94,15 @@ class TailDrop(Tokenizer):
 
     @property
     def divisor(self) -> int:
-        """The side of its images: no others are taken."""
-        return self.image_size
+        return self.encoder.patch_size
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self._image_size
 
     @property
     def last_layer(self) -> Tensor:
         return self.decoder.pixels.weight
-
-    @property
-    def target_ratios(self) -> None:
-        return None
 
     def expected_length(self, height: int, width: int) -> float | None:
         """The mean code length that the length policy asks for.
@@ -215,10 +214,11 @@ class TailDrop(Tokenizer):
             )
 
     def _check_size(self, height: int, width: int) -> None:
-        if (height, width) != (self.image_size, self.image_size):
+        if (height, width) != self._image_size:
+            side = self._image_size[0]
             raise UserError(
-                f"images of {height} × {width} pixels do not fit: this tokenizer takes {self.image_size} × "
-                f"{self.image_size} only (tokenizer.image_size)"
+                f"images of {height} × {width} pixels do not fit: this tokenizer takes {side} × {side} only "
+                "(tokenizer.image_size)"
             )
 
 
