@@ -56,6 +56,10 @@ LOST_OF_FOLDERS: dict[str, tuple[dict[str, bytes], str]] = {
     "empty": ({"b.png": b""}, r"b\.png: the file is empty"),
     "raw": ({"b.cr2": b"x"}, r"1 \.cr2 file left out: convert"),
     "no ending": ({"b": picture()}, "names without an ending"),
+    "splits": (
+        {"train/x/b.png": picture(), "val/x/c.png": picture()},
+        "'train' and 'val' count as classes, and the pictures of both as one set: give data.root",
+    ),
     "stray": ({"cat/b.png": picture()}, r"1 pictures lie outside of them \(a\.png\)"),
 }
 
@@ -86,6 +90,7 @@ def test_sound_shards(workers: int, tmp_path: Path) -> None:
 
 LOST_OF_SHARDS: dict[str, tuple[dict[str, bytes], str]] = {
     "numbered": ({"i.0.png": picture(), "i.1.png": picture()}, r"'i\.1\.png' of shard .* is a second picture"),
+    "numbered, all counted": ({f"i.{n}.png": picture() for n in range(4)}, "several pictures or labels: 3 times"),
     "apart": ({"a.png": picture(), "b.png": picture(), "a.cls": b"1"}, "do not stand together: 1 times"),
     "broken": ({"a.png": b"x"}, "1 of 1 pictures cannot be read"),
     "half labelled": ({"a.png": picture(), "a.cls": b"1", "b.png": picture()}, "1 of 2 pictures have no label"),

@@ -72,6 +72,25 @@ def test_codes_do_not_depend_on_the_workers(data: Callable[..., ImageData], toke
     assert manifest.labelled
 
 
+def test_an_export_that_is_stopped_goes_on_as_if_it_had_not_been(
+    data: Callable[..., ImageData], tokenizer: DQVAE, tmp_path: Path
+) -> None:
+    def export(out: str, stop: int | None = None) -> Tokenized:
+        def progress(done: int, total: int) -> None:
+            if stop is not None and done >= stop:
+                raise KeyboardInterrupt
+
+        options = {"split": "train", "crops": 3, "shard_size": 7}
+        return tokenize(tokenizer, data(workers=0), tmp_path / out, progress=progress, **options)
+
+    whole = export("whole").manifest
+    with pytest.raises(KeyboardInterrupt):
+        export("stopped", stop=15)  # in the third shard, in the midst of a picture's crops
+    assert export("stopped").manifest.shards == whole.shards
+    for shard in whole.shards:
+        assert (tmp_path / "whole" / shard.name).read_bytes() == (tmp_path / "stopped" / shard.name).read_bytes()
+
+
 def test_other_crops_are_another_export(data: Callable[..., ImageData], tokenizer: DQVAE, tmp_path: Path) -> None:
     tokenize(tokenizer, data(workers=0), tmp_path / "out", split="train", crops=2)
     with pytest.raises(UserError, match="--crops 2, not 3"):

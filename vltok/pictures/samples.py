@@ -213,13 +213,14 @@ class _Group:
         if len(first) > 1:
             numbered = any(part.isdigit() for part in first[0].split("."))
             remedy = "" if numbered else f", or say which ending is the picture's (--data.picture {first[0]})"
-            self._tell(
-                tell,
-                FindingKind.SEVERAL,
-                self._names[first[1]],
-                f"is a second picture of sample '{self._key}' (a name up to its first dot), beside "
-                f"'{self._names[first[0]]}': rename them, such as 'img_1.jpg' for 'img.1.jpg'{remedy}",
-            )
+            for other in first[1:]:
+                self._tell(
+                    tell,
+                    FindingKind.SEVERAL,
+                    self._names[other],
+                    f"is a second picture of sample '{self._key}' (a name up to its first dot), beside "
+                    f"'{self._names[first[0]]}': rename them, such as 'img_1.jpg' for 'img.1.jpg'{remedy}",
+                )
         elif len(pictures) > 1:
             other = next(ending for ending in pictures if ending != first[0])
             text = f"stands beside '{self._names[first[0]]}', which is taken for the picture of the sample"

@@ -144,7 +144,8 @@ def _of_folder(root: str, workers: int, progress: Progress | None) -> Diagnosis:
     for path, look in zip(found.paths, in_processes(_look_at_file, files, workers), strict=True):
         looks.append(_Look(path, look.size, look.said, None if classes is None else class_of(path)))
         report(1)
-    losses, notes = [], [note for note in (splits_remark(found.paths, "data.root", root),) if note]
+    notes: list[str] = []
+    losses = [loss for loss in (splits_remark(found.paths, "data.root", root),) if loss]  # the classes below them
     if found.left_out or found.closed:
         losses.append(found.remark)
     elif found.remark:
