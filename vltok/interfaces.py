@@ -11,9 +11,9 @@ Axis letters: b image, c channel, h w grid of regions, H W pixels or the finest 
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import os
+import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,7 +43,7 @@ def _package() -> Any:
 
     Bundles are written and read there; the methods here that say so too are for those who look for them on the object.
     """
-    return importlib.import_module("vltok")
+    return sys.modules["vltok"]
 
 
 def _loaded(interface: type, load: str, place: str | os.PathLike, options: Mapping[str, Any]) -> Any:
