@@ -1,5 +1,6 @@
 """`vltok.doctor`: what a training would lose of folders and shards, by reason."""
 
+import gzip
 import io
 import json
 import re
@@ -113,6 +114,20 @@ def test_a_cut_shard_costs_no_look_at_the_others(tmp_path: Path) -> None:
     found = vltok.doctor(tmp_path, workers=0)
     assert found.pictures == 2
     assert "1.tar' cannot be read" in found.losses[0]
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tgz"])
+def test_a_folder_of_compressed_shards(name: str, tmp_path: Path) -> None:
+    whole = shard(tmp_path / "a.tar", {"a.png": picture(), "b.png": picture()})
+    (tmp_path / name).write_bytes(gzip.compress(whole.read_bytes()))
+    whole.unlink()
+    assert vltok.doctor(tmp_path, workers=0).pictures == 2
+
+
+def test_a_picture_alone_is_no_shard(tmp_path: Path) -> None:
+    folder(tmp_path, {"a.png": picture()})
+    with pytest.raises(UserError, match=r"a\.png' is a picture: give the folder"):
+        vltok.doctor(tmp_path / "a.png")
 
 
 def test_nothing_to_look_at(tmp_path: Path) -> None:

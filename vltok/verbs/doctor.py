@@ -15,11 +15,14 @@ from vltok.loading.pools import in_processes
 from vltok.pictures.decoding import CorruptPicture, decode, stored_mode
 from vltok.pictures.finding import find_pictures, splits_remark
 from vltok.pictures.folder import class_of, classes_of
-from vltok.pictures.formats import left_out
+from vltok.pictures.formats import is_picture, left_out
 from vltok.pictures.labels import class_names, label_of
 from vltok.pictures.samples import Finding, FindingKind
 from vltok.pictures.tars import UnreadableShard, list_shards, read_samples
 from vltok.verbs.counting import Progress, counted
+
+#: The names of shards in a folder; the first that is there counts.
+_SHARDS = ("*.tar", "*.tar.*", "*.tgz")
 
 
 @dataclass(frozen=True)
@@ -126,9 +129,12 @@ def doctor(
     folder = Path(given)
     if folder.is_dir():
         found = find_pictures(folder)
-        if found.paths or not any(folder.glob("*.tar")):
+        shards = next((pattern for pattern in _SHARDS if any(folder.glob(pattern))), None)
+        if found.paths or shards is None:
             return _of_folder(given, workers, progress)
-        given = str(folder / "*.tar")
+        given = str(folder / shards)
+    elif folder.is_file() and is_picture(folder.name):
+        raise UserError(f"PICTURES '{given}' is a picture: give the folder that holds it, or shards")
     return _of_shards(given, picture, workers, progress)
 
 
