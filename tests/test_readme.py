@@ -62,7 +62,8 @@ def project(tmp_path, monkeypatch) -> Path:
 def run(command: str) -> None:
     recipe = next(iter(re.findall(r"--config (\S+)", command)), None)
     if recipe is not None:
-        command = f"{command} {SMALL[recipe]} {ONE_STEP} {'' if 'prior' in recipe else ON_IMAGES}"
+        small = "" if "--start" in command else SMALL[recipe]
+        command = f"{command} {small} {ONE_STEP} {'' if 'prior' in recipe else ON_IMAGES}"
     if recipe == "recipes/quickstart.yaml" and "--data " not in command:
         command = f"{command} {FEW}"
     if "_crops" in command and FEW not in command:
