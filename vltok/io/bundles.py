@@ -28,7 +28,7 @@ from vltok.arguments import config_of
 from vltok.drawing.config import SamplingOptions
 from vltok.errors import UserError
 from vltok.files import folder_written_whole, sha256_of
-from vltok.interfaces import Prior, Standalone, Tokenizer
+from vltok.interfaces import Prior, RatioTargeted, Standalone, Tokenizer
 from vltok.io.bundle_files import CARD, CONFIG, FORMAT, WEIGHTS, Kind, check_weights, fingerprint_of, read_bundle
 from vltok.io.cards import model_card
 from vltok.io.hub import Hub
@@ -200,7 +200,7 @@ def summary(model: Tokenizer | Prior) -> dict[str, Any]:
     told: dict[str, Any] = {"parameters": sum(each.numel() for each in model.parameters()), "codes": asdict(model.spec)}
     if isinstance(model, Prior):
         return {**told, "classes": model.classes}
-    target = model.target_ratios
+    target = model.target_ratios if isinstance(model, RatioTargeted) else None
     return told if target is None else {**told, "ratios": dict(zip(target.factors, target.shares, strict=True))}
 
 
