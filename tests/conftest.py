@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,14 @@ PARITY = Path(__file__).parents[2] / "shared" / "parity"
 def seeded() -> None:
     """Every test starts from the same random state."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def leading() -> Iterator[None]:
+    """Every test leaves this process the first one, whatever rank it has tried: Lightning keeps it."""
+    yield
+    if rank_zero := sys.modules.get("lightning_utilities.core.rank_zero"):
+        rank_zero.rank_zero_only.rank = 0
 
 
 @pytest.fixture

@@ -220,6 +220,7 @@ def test_little_shared_memory_is_one_clear_error_where_batches_do_not_fit(side: 
 
 
 def test_a_script_without_a_main_guard_is_told_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "script.py", raising=False)
     monkeypatch.setattr(multiprocessing, "get_start_method", lambda: "forkserver")
     assert "by forkserver: a script needs \"if __name__ == '__main__':\"" in unguarded()
     monkeypatch.setattr(multiprocessing, "get_start_method", lambda: "fork")

@@ -26,7 +26,7 @@ def begin_with(model: LightningModule, bundle: str, trust: bool, say: Callable[[
     trained = model.trained
     load = load_tokenizer if isinstance(trained, Tokenizer) else load_prior
     state, own = load(bundle, trust=trust).state_dict(), trained.state_dict()
-    for name in state.keys() & own.keys():
+    for name in (name for name in own if name in state):
         if state[name].shape != own[name].shape:
             there, here = list(state[name].shape), list(own[name].shape)
             raise UserError(
