@@ -57,6 +57,12 @@ def test_arguments_are_kept_as_given_with_every_default() -> None:
     assert _arguments(Part(inner=1, beyond=2)) == {"values": [1, 2], "inner": 1, "beyond": 2}
 
 
+def test_a_data_class_is_its_fields_though_a_recipe_built_it() -> None:
+    size = Size(1)
+    keep_arguments(size, (1,), {})
+    assert _arguments(Part(size))["values"] == {"height": 1, "width": 2}
+
+
 @pytest.mark.parametrize(
     ("given", "written"),
     [

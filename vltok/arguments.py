@@ -99,10 +99,11 @@ def _kept(value: Any) -> Any:
         return {_kept(key): _kept(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | range | Set):
         return [_kept(inner) for inner in value]
+    # a recipe writes the fields of a data class, and names no class
+    if dataclasses.is_dataclass(value) and not isinstance(value, type | KeepsArguments):
+        return {each.name: _kept(getattr(value, each.name)) for each in dataclasses.fields(value) if each.init}
     if _keeps(value):
         return value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {each.name: _kept(getattr(value, each.name)) for each in dataclasses.fields(value) if each.init}
     if hasattr(value, "__qualname__") and "<" not in value.__qualname__:
         return _path(value)
     return _Unwritable(type(value).__qualname__)

@@ -79,7 +79,8 @@ def test_the_quickstarts_trains_and_draws(codes, tmp_path):
 
 def test_the_quickstarts_has_two_million_parameters():
     with torch.device("meta"):
-        prior = CausalLM(**prior_of(RECIPES / "quickstart_causal_lm.yaml"))
+        of_codes = {"codebook_size": 512, "factors": [4, 8], "regions": [8, 8]}
+        prior = CausalLM(**of_codes, **prior_of(RECIPES / "quickstart_causal_lm.yaml"))
     assert sum(parameter.numel() for parameter in prior.parameters()) == pytest.approx(2.0e6, rel=0.05)
 
 
