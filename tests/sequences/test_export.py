@@ -9,6 +9,7 @@ import pytest
 from vltok.errors import UserError
 from vltok.loading.skipping import SkippedPicture
 from vltok.sequences.export import CodeExport
+from vltok.sequences.export_folder import ExportFolder
 from vltok.sequences.manifest import CodeManifest
 from vltok.sequences.shards import TarShards, shard_format
 from vltok.sequences.statistics import CodeCounts
@@ -101,6 +102,20 @@ def test_several_processes_write_what_one_writes(world_size: int, tmp_path: Path
     # with more processes than shards, the first ones of the reversed order have nothing to do
     assert results[-1] is not None and all(result is None for result in results[:-1])
     assert contents(tmp_path / "several") == contents(tmp_path / "one")
+
+
+def test_another_process_may_finish_and_clean_up_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = random_codes(12)
+    exports = [open_export(tmp_path / "codes", rank=rank, world_size=2) for rank in range(2)]
+    for export in exports:
+        write_shards(export, codes)
+    whole = exports[0].finish()
+    looks = iter([False])  # it looked before the other one was through
+    finished = ExportFolder.finished.fget
+    monkeypatch.setattr(
+        ExportFolder, "finished", property(lambda folder: next(looks, None) is None and finished(folder))
+    )
+    assert exports[1].finish() == whole
 
 
 def test_two_processes_of_one_rank_do_not_write_one_folder(tmp_path: Path) -> None:

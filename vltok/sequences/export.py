@@ -152,15 +152,23 @@ class CodeExport:
             UserError: No picture could be read, the disk is full, or the folder cannot be written.
         """
         with _clear_errors(self._place.folder):
-            if not self.finished:
-                with filelock.FileLock(self._place.work / "finish.lock"):
-                    if not self.finished:  # another process may have, in the meantime
-                        if not all(map(self._place.whole, self.shards)):
-                            return None
-                        manifest, index = self._gather()
-                        self._place.put_in_place(manifest, index)
+            try:
+                if not self.finished and not self._put_in_place():
+                    return None
+            except FileNotFoundError:  # another process has finished meanwhile, and cleaned up
+                if not self.finished:
+                    raise
             self._place.clean_up()
             return CodeManifest.read(self._place.folder)
+
+    def _put_in_place(self) -> bool:
+        """Write the manifest, unless another process does or has; False while shards are missing."""
+        with filelock.FileLock(self._place.work / "finish.lock"):
+            if not self.finished:
+                if not all(map(self._place.whole, self.shards)):
+                    return False
+                self._place.put_in_place(*self._gather())
+        return True
 
     def close(self) -> None:
         """Let another process go on; where nothing was finished, nothing is left."""
