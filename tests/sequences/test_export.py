@@ -110,11 +110,14 @@ def test_another_process_may_finish_and_clean_up_meanwhile(tmp_path: Path, monke
     for export in exports:
         write_shards(export, codes)
     whole = exports[0].finish()
-    looks = iter([False])  # it looked before the other one was through
+    looks = iter([False])  # it looked before the other one was through, and locks while that one cleans up
     finished = ExportFolder.finished.fget
-    monkeypatch.setattr(
-        ExportFolder, "finished", property(lambda folder: next(looks, None) is None and finished(folder))
-    )
+    monkeypatch.setattr(ExportFolder, "finished", property(lambda folder: next(looks, finished(folder))))
+
+    def gone(path: Path) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    monkeypatch.setattr("vltok.sequences.export.filelock.FileLock", gone)
     assert exports[1].finish() == whole
 
 
