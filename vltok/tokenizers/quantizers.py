@@ -56,9 +56,9 @@ class VectorQuantizer(Quantizer):
             ids = nearest_codes(vectors, self.codebook)
             codes = self.lookup(ids)
             total = _total_weight(vectors, weights, self.training)
-            loss = mean_square(codes - vectors.detach(), weights, total)
-            loss = loss + self.commitment * mean_square(vectors - codes.detach(), weights, total)
-            return Quantized(ids, straight_through(codes, vectors), loss)
+            return Quantized(
+                ids, straight_through(codes, vectors), _attraction(vectors, codes, weights, total, self.commitment)
+            )
 
     def lookup(self, ids: Int[Tensor, "b H W"]) -> Float[Tensor, "b c H W"]:
         return _lookup(ids, self.codebook)
@@ -206,9 +206,9 @@ class CosineVectorQuantizer(Quantizer):
             ids = nearest_codes(vectors, F.normalize(self.codebook, dim=1))
             codes = self.lookup(ids)
             total = _total_weight(vectors, weights, self.training)
-            loss = mean_square(codes - vectors.detach(), weights, total)
-            loss = loss + self.commitment * mean_square(vectors - codes.detach(), weights, total)
-            return Quantized(ids, straight_through(codes, vectors), loss)
+            return Quantized(
+                ids, straight_through(codes, vectors), _attraction(vectors, codes, weights, total, self.commitment)
+            )
 
     def lookup(self, ids: Int[Tensor, "b H W"]) -> Float[Tensor, "b c H W"]:
         return _lookup(ids, F.normalize(self.codebook, dim=1))
@@ -319,6 +319,18 @@ def mean_square(
     squares = difference.square().mean(dim=1, keepdim=True)
     weighted = squares if weights is None else squares * weights
     return weighted.sum() / (_total_weight(difference, weights) if total is None else total)
+
+
+def _attraction(
+    vectors: Float[Tensor, "b c H W"],
+    codes: Float[Tensor, "b c H W"],
+    weights: Float[Tensor, "b 1 H W"] | None,
+    total: Float[Tensor, ""],
+    commitment: float,
+) -> Float[Tensor, ""]:
+    """What draws codes to their vectors, and by the weight `commitment` vectors to their codes."""
+    loss = mean_square(codes - vectors.detach(), weights, total)
+    return loss + commitment * mean_square(vectors - codes.detach(), weights, total)
 
 
 def draw_without_replacement(weights: Float[Tensor, " n"], count: int) -> Int[Tensor, " count"]:
