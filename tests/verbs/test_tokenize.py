@@ -12,24 +12,10 @@ from vltok.pictures.photos import Photos
 from vltok.sequences.export import CodeExport
 from vltok.sequences.manifest import CodeManifest
 from vltok.sequences.stored import stored_sequences
-from vltok.tokenizers.decoders import PixelShuffleDecoder
 from vltok.tokenizers.dqvae import DQVAE
-from vltok.tokenizers.encoders import PatchEncoder
-from vltok.tokenizers.gates import FeatureGate
-from vltok.tokenizers.quantizers import EMAVectorQuantizer
 from vltok.verbs.coding import decode, encode
 from vltok.verbs.inputs import OpenTokenizer
 from vltok.verbs.tokenize import tokenize, write_codes
-
-
-@pytest.fixture
-def tokenizer() -> DQVAE:
-    return DQVAE(
-        encoder=PatchEncoder([4, 8], width=8, blocks=1, channels=8),
-        gate=FeatureGate(channels=8, granularities=2, norm_groups=4),
-        quantizer=EMAVectorQuantizer(size=50, dimension=4),
-        decoder=PixelShuffleDecoder(factor=4, channels=8, width=8, blocks=1),
-    ).eval()
 
 
 @pytest.fixture

@@ -12,22 +12,8 @@ from vltok.pictures.folder import Folder
 from vltok.pictures.images import ImageData
 from vltok.pictures.photos import Photos
 from vltok.pictures.shards import WebDataset
-from vltok.tokenizers.decoders import PixelShuffleDecoder
 from vltok.tokenizers.dqvae import DQVAE
-from vltok.tokenizers.encoders import PatchEncoder
-from vltok.tokenizers.gates import FeatureGate
-from vltok.tokenizers.quantizers import EMAVectorQuantizer
 from vltok.verbs.tokenize import Tokenized, tokenize
-
-
-@pytest.fixture
-def tokenizer() -> DQVAE:
-    return DQVAE(
-        encoder=PatchEncoder([4, 8], width=8, blocks=1, channels=8),
-        gate=FeatureGate(channels=8, granularities=2, norm_groups=4),
-        quantizer=EMAVectorQuantizer(size=50, dimension=4),
-        decoder=PixelShuffleDecoder(factor=4, channels=8, width=8, blocks=1),
-    ).eval()
 
 
 @pytest.fixture(params=["folder", "shards"])
