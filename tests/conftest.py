@@ -29,6 +29,12 @@ from skimage import data
 PARITY = Path(__file__).parents[2] / "shared" / "parity"
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests that need a GPU say so where there is none."""
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("no GPU that PyTorch can use")
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """Every test starts from the same random state."""

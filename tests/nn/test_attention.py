@@ -1,14 +1,16 @@
 import functools
 import math
 import re
+import sys
 import warnings
 from importlib.util import find_spec
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing import assert_close
 
 from vltok.nn import attention
@@ -72,8 +74,15 @@ def test_packing_says_where_images_lie():
     assert Packing(torch.tensor([2, 2])).padded_slots is None
 
 
+def fresh(monkeypatch, module=None):
+    """No kernel has been tried yet; xformers is what is given."""
+    monkeypatch.setattr(attention, "_xformers", lambda: module)
+    monkeypatch.setattr(attention, "_tried", functools.cache(attention._tried.__wrapped__))
+
+
 def test_the_cpu_is_served_by_pytorch():
-    assert backend("cpu", torch.float32, 8) is sdpa_attention
+    for dtype in (torch.float32, torch.bfloat16):
+        assert backend("auto", "cpu", dtype, 8) is backend("sdpa", "cpu", dtype, 8) is sdpa_attention
 
 
 def served(query, key, value, attn_bias, p):
@@ -88,33 +97,97 @@ MASK = SimpleNamespace(BlockDiagonalCausalMask=SimpleNamespace(from_seqlens=lamb
 
 
 @pytest.mark.parametrize(
-    ("module", "reason"),
+    ("kernel", "module", "dropout", "reason"),
     [
-        (SimpleNamespace(attn_bias=MASK, memory_efficient_attention=unserved), "No operator found"),
-        (SimpleNamespace(attn_bias=MASK), "no attribute 'memory_efficient_attention'"),
-        (SimpleNamespace(), "no attribute 'attn_bias'|no attribute 'memory_efficient_attention'"),
+        (
+            "xformers",
+            SimpleNamespace(attn_bias=MASK, memory_efficient_attention=unserved),
+            False,
+            "No operator found for `memory_efficient_attention_forward`",
+        ),
+        ("xformers", None, False, r"xformers with its kernels is not installed: pip install 'vltok\[cuda\]'"),
+        ("varlen", None, True, "it drops no attention weights"),
+        ("varlen", None, False, "Could not run 'aten::_flash_attention_forward' [^.]*"),
     ],
 )
-def test_where_xformers_has_no_kernel_pytorch_serves_and_one_line_says_so(module, reason, monkeypatch):
-    monkeypatch.setattr(attention, "_xformers", lambda: module)
-    monkeypatch.setattr(attention, "_tried", functools.cache(attention._tried.__wrapped__))
+def test_where_a_kernel_is_not_to_be_had_pytorch_serves_and_one_line_says_so(
+    kernel, module, dropout, reason, monkeypatch
+):
+    fresh(monkeypatch, module)
     with warnings.catch_warnings(record=True) as said, torch.inference_mode():
-        assert [attention._serves("cpu", torch.bfloat16, 48, False) for _ in range(3)] == [False] * 3
+        for _ in range(3):
+            assert backend(kernel, "cpu", torch.bfloat16, 48, dropout) is sdpa_attention
     (line,) = [str(each.message) for each in said]
-    assert re.fullmatch(rf"xformers has no attention for bfloat16 in heads of 48 .*({reason}).*PyTorch's serves", line)
-    monkeypatch.setattr(attention, "_serves", lambda *_: False)
-    assert backend("cuda", torch.bfloat16, 48) is sdpa_attention
+    what = "bfloat16 in heads of 48" + (" with dropout" if dropout else "")
+    assert re.fullmatch(rf"{kernel} has no attention for {what} on cpu \({reason}\): PyTorch's own serves", line)
 
 
-def test_where_xformers_has_a_kernel_it_serves(monkeypatch):
-    module = SimpleNamespace(attn_bias=MASK, memory_efficient_attention=served)
-    monkeypatch.setattr(attention, "_xformers", lambda: module)
-    monkeypatch.setattr(attention, "_tried", functools.cache(attention._tried.__wrapped__))
+def test_where_a_kernel_is_to_be_had_it_serves_and_is_logged_once(monkeypatch, caplog):
+    fresh(monkeypatch, SimpleNamespace(attn_bias=MASK, memory_efficient_attention=served))
     before = torch.get_rng_state()
-    assert attention._serves("cpu", torch.float32, 8, True)
+    with caplog.at_level("INFO", "vltok.nn.attention"):
+        for _ in range(2):
+            assert backend("xformers", "cpu", torch.float32, 8, True) is attention.xformers_attention
     assert torch.equal(torch.get_rng_state(), before)
-    monkeypatch.setattr(attention, "_serves", lambda *_: True)
-    assert backend("cuda", torch.float32, 8) is attention.xformers_attention
+    assert caplog.messages == ["attention of float32 in heads of 8 with dropout on cpu by xformers"]
+
+
+def test_releases_of_xformers_without_kernels_are_as_none(monkeypatch):
+    monkeypatch.setitem(sys.modules, "xformers", ModuleType("xformers"))
+    ops = ModuleType("xformers.ops")
+    ops.fmha = ModuleType("xformers.ops.fmha")
+    monkeypatch.setitem(sys.modules, "xformers.ops", ops)
+    assert attention._xformers.__wrapped__() is None
+    ops.fmha.memory_efficient_attention = served
+    assert attention._xformers.__wrapped__() is ops.fmha
+
+
+@pytest.mark.parametrize(
+    ("xformers", "works", "dtype", "dropout", "serving"),
+    [
+        (True, {"xformers", "varlen"}, torch.bfloat16, False, attention.xformers_attention),
+        (True, {"xformers", "varlen"}, torch.float32, True, attention.xformers_attention),
+        (True, {"varlen"}, torch.float16, False, attention.varlen_attention),
+        (False, {"varlen"}, torch.bfloat16, False, attention.varlen_attention),
+        (False, {"varlen"}, torch.bfloat16, True, sdpa_attention),
+        (False, {"varlen"}, torch.float32, False, sdpa_attention),
+        (True, set(), torch.bfloat16, False, sdpa_attention),
+    ],
+)
+def test_on_cuda_the_first_kernel_that_is_to_be_had_serves(xformers, works, dtype, dropout, serving, monkeypatch):
+    fresh(monkeypatch, object() if xformers else None)
+    monkeypatch.setattr(attention, "_tried", lambda kernel, *_: kernel in works or kernel == "sdpa")
+    assert backend("auto", "cuda", dtype, 64, dropout) is serving
+
+
+def test_varlen_keeps_images_apart_and_codes_from_seeing_later_ones(monkeypatch):
+    lengths = [3, 1, 4]
+    inputs = [tensor.detach() for tensor in operands(sum(lengths))]
+
+    def reference(query, key, value, starts, key_starts, longest, longest_key, *, window_size):
+        assert starts is key_starts
+        assert window_size == (-1, 0)
+        assert longest == longest_key == max(lengths)
+        assert starts.dtype == torch.int32
+        return plain(query, key, value, starts.diff().tolist())
+
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", reference)
+    packing = Packing(torch.tensor(lengths))
+    assert_close(attention.varlen_attention(*inputs, packing, 0.0), sdpa_attention(*inputs, packing, 0.0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_varlen_takes_and_gives_packed_sequences_on_a_fake_device(device, dtype):
+    packing = Packing(torch.tensor([3, 1, 4]))
+    with FakeTensorMode():
+        packing.cu_seqlens = torch.zeros(4, dtype=torch.int32, device=device)
+        inputs = operands(8, dtype, device)
+        attended = attention.varlen_attention(*inputs, packing, 0.0)
+        assert (attended.shape, attended.dtype, attended.device.type) == ((8, HEADS, WIDTH), dtype, device)
+        if device == "cpu":  # autograd asks CUDA's driver before it goes back
+            for gradient in torch.autograd.grad(attended.sum(), inputs):
+                assert (gradient.shape, gradient.dtype) == ((8, HEADS, WIDTH), dtype)
 
 
 if find_spec("xformers"):
@@ -126,15 +199,20 @@ if find_spec("xformers"):
         assert torch.equal(mask == 0, visible)
 
 
-if torch.cuda.is_available():
-
-    @pytest.mark.parametrize("attention", [sdpa_attention, backend("cuda")])
-    @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 3e-2)])
-    def test_cuda_backends_agree(attention, dtype, tolerance):
-        lengths = [5, 130, 17]
-        inputs = operands(sum(lengths), dtype, "cuda")
-        attended = attention(*inputs, Packing(torch.tensor(lengths, device="cuda")), 0.0)
-        expected = plain(*(tensor.cpu() for tensor in inputs), lengths)
-        assert_close(attended.cpu().double(), expected, rtol=tolerance, atol=tolerance)
-        for gradient in torch.autograd.grad(attended.sum(), inputs):
-            assert gradient.isfinite().all()
+@pytest.mark.cuda
+@pytest.mark.parametrize("kernel", ["auto", "xformers", "varlen", "sdpa"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float16, 1e-2), (torch.bfloat16, 3e-2)])
+def test_kernels_agree_on_a_gpu(kernel, dtype, tolerance):
+    lengths = [5, 130, 17]
+    inputs = [torch.randn(sum(lengths), 2, 64, dtype=dtype, device="cuda", requires_grad=True) for _ in range(3)]
+    packing = Packing(torch.tensor(lengths, device="cuda"))
+    attended = packed_causal_attention(*inputs, packing, kernel=kernel)
+    expected = plain(*inputs, lengths)
+    assert_close(attended.double(), expected, rtol=tolerance, atol=tolerance)
+    upstream = torch.randn_like(expected)
+    for ours, theirs in zip(
+        torch.autograd.grad(attended, inputs, upstream.to(dtype)),
+        torch.autograd.grad(expected, inputs, upstream),
+        strict=True,
+    ):
+        assert_close(ours.double(), theirs.double(), rtol=10 * tolerance, atol=10 * tolerance)

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+
+_logger = logging.getLogger(__name__)
 
 
 class Packing:
@@ -52,6 +55,7 @@ class Packing:
         return _xformers().attn_bias.BlockDiagonalCausalMask.from_seqlens(self.lengths, device=self.cu_seqlens.device)
 
 
+Kernel = Literal["auto", "xformers", "varlen", "sdpa"]
 Backend = Callable[[Tensor, Tensor, Tensor, Packing, float], Tensor]
 
 
@@ -61,10 +65,9 @@ def packed_causal_attention(
     value: Float[Tensor, "t heads d"],
     packing: Packing,
     dropout: float = 0.0,
+    kernel: Kernel = "auto",
 ) -> Float[Tensor, "t heads d"]:
     """softmax(q kᵀ / √d) v, where each code sees itself and the earlier codes of its own image.
-
-    xformers' memory-efficient kernels serve CUDA where they are installed, PyTorch's own everything else.
 
     Args:
         query: What each code asks.
@@ -72,15 +75,33 @@ def packed_causal_attention(
         value: What each code gives.
         packing: Where images lie.
         dropout: Probability with which an attention weight is dropped.
+        kernel: What computes it: see `backend`.
     """
-    return backend(query.device.type, query.dtype, query.shape[-1], dropout > 0)(query, key, value, packing, dropout)
+    attend = backend(kernel, query.device.type, query.dtype, query.shape[-1], dropout > 0)
+    return attend(query, key, value, packing, dropout)
 
 
-def backend(device: str, dtype: torch.dtype, width: int, dropout: bool = False) -> Backend:
-    """The backend for a type of device, such as ``cuda``, a type of numbers and a width of heads."""
-    if device == "cuda" and _xformers() is not None and _serves(device, dtype, width, dropout):
-        return xformers_attention
-    return sdpa_attention
+def backend(kernel: Kernel, device: str, dtype: torch.dtype, width: int, dropout: bool = False) -> Backend:
+    """What computes attention for a type of device, a type of numbers and a width of heads.
+
+    Args:
+        kernel: ``xformers``' memory-efficient kernels; ``varlen``, PyTorch's own FlashAttention on packed sequences,
+            for half precision without dropout; ``sdpa``, PyTorch's attention on padded images, which serves everything;
+            or ``auto``, on CUDA the first of these that has a kernel, elsewhere ``sdpa``. One that has no kernel here
+            is tried once, and ``sdpa`` serves in its place.
+        device: A type of device, such as ``cuda``.
+        dtype: The type of queries, keys and values.
+        width: The width of a head.
+        dropout: Whether attention weights are dropped.
+    """
+    if kernel == "auto":
+        half = dtype in (torch.float16, torch.bfloat16)
+        candidates = {"xformers": _xformers() is not None, "varlen": half and not dropout} if device == "cuda" else {}
+        tried = [name for name, suits in candidates.items() if suits]
+    else:
+        tried = [kernel]
+    serving = next((name for name in tried if _serves(name, device, dtype, width, dropout)), "sdpa")
+    return _BACKENDS[serving]
 
 
 def sdpa_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float) -> Tensor:
@@ -103,21 +124,54 @@ def sdpa_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing, 
 
 
 def xformers_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float) -> Tensor:
-    """xformers' memory-efficient attention, which takes packed sequences as they are."""
+    """xformers' memory-efficient attention, which takes packed sequences as they are.
+
+    Raises:
+        ImportError: It is not installed, or has no kernels.
+    """
+    fmha = _xformers()
+    if fmha is None:
+        raise ImportError("xformers with its kernels is not installed: pip install 'vltok[cuda]'")
     # the kernels take a batch axis, which stays 1
-    return _xformers().memory_efficient_attention(
+    return fmha.memory_efficient_attention(
         query[None], key[None], value[None], attn_bias=packing.block_diagonal_mask, p=dropout
     )[0]
 
 
+def varlen_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float) -> Tensor:
+    """PyTorch's FlashAttention, which takes packed sequences as they are.
+
+    Raises:
+        NotImplementedError: Dropout, or numbers that are not of half precision.
+        ImportError: A PyTorch that has none.
+    """
+    from torch.nn.attention.varlen import varlen_attn
+
+    if dropout:
+        raise NotImplementedError("it drops no attention weights")
+    cumulative, longest = packing.cu_seqlens, packing.longest
+    attended = varlen_attn(query, key, value, cumulative, cumulative, longest, longest, window_size=(-1, 0))
+    return cast(Tensor, attended)  # a tuple only where more is asked for
+
+
+_BACKENDS: dict[str, Backend] = {
+    "xformers": xformers_attention,
+    "varlen": varlen_attention,
+    "sdpa": sdpa_attention,
+}
+
+
 @torch.compiler.assume_constant_result
-def _serves(device: str, dtype: torch.dtype, width: int, dropout: bool) -> bool:
-    return _tried(device, dtype, width, dropout)
+def _serves(kernel: str, device: str, dtype: torch.dtype, width: int, dropout: bool) -> bool:
+    return _tried(kernel, device, dtype, width, dropout)
 
 
 @functools.cache
-def _tried(device: str, dtype: torch.dtype, width: int, dropout: bool) -> bool:
-    """Whether xformers has a kernel, there and back: which ones are built, and for what, only a trial tells."""
+def _tried(kernel: str, device: str, dtype: torch.dtype, width: int, dropout: bool) -> bool:
+    """Whether there is a kernel, there and back: which ones are built, and for what, only a trial tells."""
+    if kernel == "sdpa":
+        return True
+    numbers = f"{str(dtype).removeprefix('torch.')} in heads of {width}{' with dropout' if dropout else ''}"
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -127,23 +181,22 @@ def _tried(device: str, dtype: torch.dtype, width: int, dropout: bool) -> bool:
         query, key, value = torch.zeros(3, 3, 2, width, dtype=dtype, device=device, requires_grad=True)
         packing = Packing(torch.tensor([2, 1], device=device))
         try:
-            xformers_attention(query, key, value, packing, 0.5 if dropout else 0.0).sum().backward()
+            _BACKENDS[kernel](query, key, value, packing, 0.5 if dropout else 0.0).sum().backward()
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # of many kinds: it has no kernel, or no such function at all
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            numbers = str(dtype).removeprefix("torch.")
+            reason = re.split(r"\n|\. ", str(error) or type(error).__name__)[0]
             warnings.warn(
-                f"xformers has no attention for {numbers} in heads of {width} here ({reason}): PyTorch's serves",
-                stacklevel=2,
+                f"{kernel} has no attention for {numbers} on {device} ({reason}): PyTorch's own serves", stacklevel=2
             )
             return False
+    _logger.info("attention of %s on %s by %s", numbers, device, kernel)
     return True
 
 
 @functools.cache
 def _xformers() -> Any:
-    """xformers' attention module, or None where it is not installed."""
+    """xformers' attention module, or None where it is not installed, or is one without kernels."""
     logger = logging.getLogger("xformers")
     level = logger.level
     # It warns when its compiled extension does not fit the torch at hand; the kernels used here are torch's own.
@@ -154,4 +207,5 @@ def _xformers() -> Any:
         return None
     finally:
         logger.setLevel(level)
-    return fmha
+    # releases after 0.0.35 leave the kernels to a package that need not be there
+    return fmha if hasattr(fmha, "memory_efficient_attention") else None
