@@ -95,9 +95,8 @@ class Component:
             reason = remedy(error) if isinstance(error, ModuleNotFoundError) else None
             reason = reason or f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise UserError(f"{what} cannot be imported from {self.target}: {reason}") from error
-        interface = interface_of(self.kind)
-        described = f"{interface.__module__}.{interface.__qualname__}"
-        if not (isinstance(loaded, type) and issubclass(loaded, interface)):
+        described = kinds()[self.kind][1].replace(":", ".")
+        if not (isinstance(loaded, type) and issubclass(loaded, interface_of(self.kind))):
             raise UserError(f"{what} is {self.target}, which is no subclass of {described}")
         if isinstance(loaded, ABCMeta) and loaded.__abstractmethods__:
             missing = ", ".join(sorted(loaded.__abstractmethods__))

@@ -1,0 +1,56 @@
+"""The interfaces that components implement. A class here is abstract; a class that implements one is final.
+
+```
+images [b 3 H W] ── tokenizer.encode ──► Codes ── prior.loss ──► PriorLoss
+labels ── prior.sample ──► Codes ── tokenizer.decode ──► images
+```
+
+Images are floats in [-1, 1]. Features and maps go **from coarse to fine**: index 0 is the coarsest granularity.
+Axis letters: b image, c channel, h w grid of regions, H W pixels or the finest grid, k granularity.
+"""
+
+from vltok.drawing.config import SamplingConfig
+from vltok.interfaces.bundled import Bundled, Standalone
+from vltok.interfaces.gate import Calibrated, Constant, Gate, GateDecision, Taught
+from vltok.interfaces.losses import Discriminator, Perceptual
+from vltok.interfaces.parts import Budget, Decoder, Encoder, Quantized, Quantizer
+from vltok.interfaces.prior import Ordered, Prior, PriorLoss
+from vltok.interfaces.tokenizer import (
+    Adaptive,
+    Adversarial,
+    Alternatives,
+    FixedSize,
+    LengthTargeted,
+    RatioTargeted,
+    Tokenizer,
+    TokenizerOutput,
+)
+
+__all__ = [
+    "Adaptive",
+    "Adversarial",
+    "Alternatives",
+    "Budget",
+    "Bundled",
+    "Calibrated",
+    "Constant",
+    "Decoder",
+    "Discriminator",
+    "Encoder",
+    "FixedSize",
+    "Gate",
+    "GateDecision",
+    "LengthTargeted",
+    "Ordered",
+    "Perceptual",
+    "Prior",
+    "PriorLoss",
+    "Quantized",
+    "Quantizer",
+    "RatioTargeted",
+    "SamplingConfig",
+    "Standalone",
+    "Taught",
+    "Tokenizer",
+    "TokenizerOutput",
+]

@@ -1,0 +1,163 @@
+"""What a prior is, and what only some priors can do."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vltok.codes import Codes, CodeSpec
+from vltok.drawing.batches import Drawing, WantedImages
+from vltok.drawing.conditioning import Conditioning
+from vltok.drawing.config import SamplingOptions, options_for
+from vltok.drawing.sampling import seed_of, streams
+from vltok.errors import whole_number
+from vltok.interfaces.bundled import Bundled, package
+
+
+@dataclass(frozen=True, eq=False)
+class PriorLoss:
+    """What a prior's loss is made of.
+
+    Attributes:
+        total: What training minimises, a scalar.
+        parts: Mean loss of each kind of token, by name; of a likelihood in nats.
+        counts: How many tokens each part is the mean of.
+        weight: How many tokens `total` is the mean of, by which it counts among other batches and processes; None for
+            as many as there are codes.
+        likelihood: Whether the parts add up to the negative log-likelihood of the codes. Only then they are given in
+            bits an image, and compared with other priors'.
+    """
+
+    total: Float[Tensor, ""]
+    parts: Mapping[str, Tensor]
+    counts: Mapping[str, Tensor] = field(default_factory=dict)
+    weight: Tensor | None = None
+    likelihood: bool = True
+
+
+class Prior(Bundled):
+    """A distribution over codes.
+
+    Attributes:
+        conditioning: The classes whose images it can draw; `Conditioning()` where it knows none.
+        sampling: The frozen dataclass of its options for drawing, all of which have defaults.
+    """
+
+    conditioning: Conditioning
+    sampling: ClassVar[type[SamplingOptions]] = SamplingOptions
+    _load = "load_prior"
+
+    @final
+    def save_pretrained(self, folder: str | os.PathLike, tokenizer: str | os.PathLike, **options: Any) -> None:
+        """Write a bundle; the options are `vltok.save_prior`'s.
+
+        Args:
+            folder: The folder to write.
+            tokenizer: The bundle of the tokenizer whose codes it models.
+            options: What else `vltok.save_prior` takes.
+
+        Raises:
+            UserError: As `vltok.save_prior`, or there is no such tokenizer.
+        """
+        places = package().places_of(tokenizer, folder)
+        package().save_prior(self, folder, package().fingerprint(tokenizer), places, **options)
+
+    @property
+    @final
+    def classes(self) -> int | None:
+        """The number of classes whose images it can draw, or None where it knows none."""
+        return self.conditioning.classes
+
+    @property
+    @abstractmethod
+    def spec(self) -> CodeSpec:
+        """The codes that it models."""
+
+    @abstractmethod
+    def loss(self, codes: Codes) -> PriorLoss:
+        """The training loss of a packed batch.
+
+        Raises:
+            UserError: The prior knows classes, and the codes have no labels, or others: see `Codes.require_labels`.
+        """
+
+    @abstractmethod
+    def drawing(self, sampling: SamplingOptions) -> Drawing:
+        """How images are drawn: a whole batch at once (`BatchDrawing`), or a step of all of them after the other
+        (`vltok.priors.stepwise.StepwiseDrawing`).
+
+        Args:
+            sampling: The prior's own options, of its class `sampling`.
+
+        Raises:
+            UserError: A length that no image can have.
+        """
+
+    @final
+    @torch.no_grad()
+    def sample(
+        self,
+        labels_or_count: Int[Tensor, " b"] | int,
+        sampling: SamplingOptions,
+        generator: torch.Generator | None = None,
+        batch_size: int | None = None,
+        first_image: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> Codes:
+        """Draw the codes of images, in the order asked for.
+
+        Each image has a random stream of its own, so that it does not depend on `batch_size`.
+
+        Args:
+            labels_or_count: The class of each image, or how many to draw.
+            sampling: How tokens are drawn: the prior's own options, as in ``prior.sampling(top_k=5)``, or others'.
+            generator: Gives the seed of the streams: one number is drawn from it. PyTorch's default one where None.
+            batch_size: The most images that are drawn at the same time; all where None.
+            first_image: The number of the first image's stream: images 8 to 15 of one draw are those of another with
+                an equal seed and `first_image` 8.
+            progress: Called with the number of images that have been finished since the last call.
+
+        Raises:
+            UserError: Labels where the prior knows no classes, labels that it does not know, an option that it does
+                not have, or a length that no image can have.
+        """
+        sampling = options_for(self.sampling, type(self).__name__, sampling)
+        drawing = self.drawing(sampling)
+        if batch_size is not None:
+            batch_size = whole_number("batch_size", batch_size, 1)
+        first_image = whole_number("first_image", first_image)
+        device = next(self.parameters()).device
+        labels = self.conditioning.to_draw(labels_or_count, sampling.guidance, device)
+        count = len(labels)
+        numbers = torch.arange(count, device=device) + first_image
+        images = WantedImages(numbers, streams(seed_of(generator), numbers), labels)
+        order: list[int] = []
+        parts: list[Codes] = []
+        for places, codes in drawing.finished(images, min(batch_size or count, count)):
+            order += places
+            parts.append(codes)
+            if progress is not None:
+                progress(len(places))
+        codes = Codes.concatenate(parts)[torch.tensor(order, device=device).argsort()]
+        return replace(codes, labels=labels) if isinstance(labels_or_count, Tensor) else codes
+
+
+class Ordered(ABC):
+    """A prior that models the codes of an image one after another, in an order that it can tell."""
+
+    @abstractmethod
+    def drawing_order(self, codes: Codes) -> Int[Tensor, " t"]:
+        """When each code is drawn: its place among the codes of its image, counted from 0.
+
+        It is the order that training shows; a prior that draws positions may leave it now and then.
+
+        Raises:
+            UserError: They are no codes of the prior's `spec`.
+        """
