@@ -41,6 +41,7 @@ KINDS = {
     "discriminator": ("vltok.discriminators", "vltok.interfaces:Discriminator"),
     "data": ("vltok.data", "lightning.pytorch:LightningDataModule"),
     "importer": ("vltok.importers", "vltok.io.importers.base:Importer"),
+    "exporter": ("vltok.exporters", "vltok.io.exporters.base:Exporter"),
 }
 
 #: The group in which a plug-in declares a kind of its own: ``length_policy = "package.module:Interface"``. The

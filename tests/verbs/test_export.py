@@ -1,5 +1,7 @@
 """Bundles as models of diffusers, by the real package."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,17 @@ def test_diffusers_loads_it_with_equal_codes_and_pictures(tmp_path: Path, change
     codes = tokenizer.encode(images)
     assert codes.to_code_map(tokenizer.spec).flatten().equal(ids)
     torch.testing.assert_close(tokenizer.decode(codes), pictures, rtol=0, atol=1e-5 * pictures.abs().max().item())
+
+
+def test_a_bundle_that_leaves_out_newer_arguments_is_exported(tmp_path: Path) -> None:
+    vq_model().save_pretrained(tmp_path / "first")
+    vltok.import_model(tmp_path / "first", tmp_path / "bundle")
+    config = tmp_path / "bundle" / "config.yaml"
+    config.write_text(re.sub(r"\n *dropout: 0\.0", "", config.read_text()))
+    assert "dropout" not in config.read_text()
+    vltok.export(tmp_path / "bundle", tmp_path / "out")
+    first, out = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("first", "out"))
+    assert out["block_out_channels"] == first["block_out_channels"]
 
 
 def test_what_diffusers_cannot_say_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

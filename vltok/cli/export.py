@@ -8,8 +8,8 @@ from vltok.cli.options import keywords
 from vltok.io.recipes import parse_options
 
 _DESCRIPTION = """\
-Write a tokenizer of one factor, whose parts are 'vqgan', 'vq' and 'vqgan', as a folder that
-diffusers.VQModel.from_pretrained loads, with the same codes and pictures.
+Write a tokenizer or a prior as a folder that another library loads, with the same numbers. 'vltok plugins exporter'
+lists the libraries. To diffusers goes a tokenizer of one factor, whose parts are 'vqgan', 'vq' and 'vqgan'.
 """
 
 
@@ -27,7 +27,7 @@ def run(arguments: list[str]) -> None:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="vltok export", description=_DESCRIPTION, exit_on_error=False)
-    parser.add_argument("bundle", type=str, help="a tokenizer's bundle, or user/name on the Hugging Face Hub")
+    parser.add_argument("bundle", type=str, help="a bundle, or user/name on the Hugging Face Hub")
     parser.add_argument("out", type=str, help="the folder to write")
-    parser.add_argument("--to", type=str, required=True, help="the library: diffusers")
+    parser.add_argument("--to", type=str, required=True, help="the library, such as diffusers")
     return parser

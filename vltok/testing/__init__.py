@@ -20,6 +20,7 @@ _MODULES = (
     "decoders",
     "discriminators",
     "encoders",
+    "exporters",
     "gates",
     "importers",
     "modules",
@@ -36,6 +37,7 @@ from vltok.testing.data import CodeDataContract, DataContract, ImageDataContract
 from vltok.testing.decoders import DecoderContract  # noqa: E402
 from vltok.testing.discriminators import DiscriminatorContract  # noqa: E402
 from vltok.testing.encoders import EncoderContract  # noqa: E402
+from vltok.testing.exporters import ExporterContract  # noqa: E402
 from vltok.testing.gates import GateContract  # noqa: E402
 from vltok.testing.importers import ImporterContract  # noqa: E402
 from vltok.testing.modules import pictures  # noqa: E402
@@ -54,6 +56,7 @@ __all__ = [
     "DecoderContract",
     "DiscriminatorContract",
     "EncoderContract",
+    "ExporterContract",
     "GateContract",
     "ImageDataContract",
     "ImporterContract",

@@ -47,8 +47,9 @@ _RECIPES: dict[str, dict[str, Any]] = {
     "perceptual": {"model.init_args.perceptual": "NAME"},
     "discriminator": {"model.init_args.discriminator": {"class_path": "NAME", "init_args": {"width": 32}}},
     "data": {"data": {"class_path": "NAME", "init_args": {"size": 64, "batch_size": 16}}},
-    # it reads what this recipe leaves
+    # these read what this recipe leaves
     "importer": {},
+    "exporter": {},
 }
 _LONGEST_NAME = 64
 _TRAIN = """Train with it:
@@ -70,6 +71,13 @@ _TRAIN_IMPORTER = """What it reads is left by a training, such as:
 ```sh
 vltok fit --config recipe.yaml --out runs/tokenizer
 ```"""
+_TRAIN_EXPORTER = """It writes what a training leaves, such as:
+
+```sh
+vltok fit --config recipe.yaml --out runs/tokenizer
+vltok export runs/tokenizer/bundle exported --to NAME
+```"""
+_USES = {"prior": _TRAIN_PRIOR, "importer": _TRAIN_IMPORTER, "exporter": _TRAIN_EXPORTER}
 
 
 def new(kind: str, name: str, out: str | os.PathLike | None = None) -> Path:
@@ -101,7 +109,7 @@ def new(kind: str, name: str, out: str | os.PathLike | None = None) -> Path:
         "cls": _class_name(name),
         "group": KINDS[kind][0],
         "version": __version__,
-        "use": {"prior": _TRAIN_PRIOR, "importer": _TRAIN_IMPORTER}.get(kind, _TRAIN),
+        "use": _USES.get(kind, _TRAIN).replace("NAME", name),
     }
     texts = {
         "pyproject.toml": _filled("pyproject.toml", words),
@@ -158,7 +166,7 @@ def _recipe(kind: str, name: str) -> str:
             place = place[key]
         named = value | {"class_path": name} if isinstance(value, dict) and value["class_path"] == "NAME" else value
         place[last] = name if value == "NAME" else named
-    title = "A tokenizer to import" if kind == "importer" else f"Trains with the {kind} {name}, in a minute"
+    title = f"Trains with the {kind} {name}, in a minute" if _RECIPES[kind] else f"A tokenizer to {kind[:-2]}"
     return _headed(title, "recipe.yaml", recipe)
 
 

@@ -2,5 +2,6 @@
 
 from vltok_causal_lm.language_models import LoRA
 from vltok_causal_lm.prior import CausalLM
+from vltok_causal_lm.token_map import LegalTokens, TokenMap
 
-__all__ = ["CausalLM", "LoRA"]
+__all__ = ["CausalLM", "LegalTokens", "LoRA", "TokenMap"]

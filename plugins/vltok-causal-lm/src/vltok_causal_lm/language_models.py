@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -171,6 +172,17 @@ def adapt(model: PreTrainedModel, lora: LoRA) -> None:
         raise UserError(f"lora.targets is {lora.targets}: {_line(error)}") from error
     for embeddings in (model.get_input_embeddings(), model.get_output_embeddings()):
         embeddings.requires_grad_(True)
+
+
+def without_adapters(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy of a model with its adapters merged into the layers that they adapt."""
+    model = copy.deepcopy(model)
+    for name, module in list(model.named_modules()):
+        if hasattr(module, "lora_A"):
+            module.merge()
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, module.get_base_layer())
+    return model
 
 
 def _prepared(model: PreTrainedModel, longest: int) -> PreTrainedModel:

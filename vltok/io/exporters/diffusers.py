@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import nn
 
 from vltok.errors import UserError
-from vltok.files import folder_written_whole
+from vltok.io.bundles import describe
+from vltok.io.exporters.base import Exporter
 from vltok.io.importers.vqgan_layout import decoder_modules, encoder_modules
 from vltok.nn.norms import GROUPS
 
@@ -36,40 +37,38 @@ _NAMES = [
 ]
 
 
-def write_diffusers(config: Mapping[str, Any], state: Mapping[str, Tensor], folder: Path) -> None:
-    """Write a folder that `diffusers.VQModel.from_pretrained` loads, whole or not at all.
+class Diffusers(Exporter):
+    """Folders that `diffusers.VQModel.from_pretrained` loads, of tokenizers of one factor whose parts are `vqgan` and
+    `vq`."""
 
-    Args:
-        config: What the tokenizer is built from, by registered names.
-        state: Its tensors.
-        folder: The folder to write.
+    kind = "tokenizer"
 
-    Raises:
-        UserError: diffusers has no counterpart of it.
-    """
-    described = _described(config)
-    levels = len(described["block_out_channels"])
-    blocks = described["layers_per_block"]
-    modules = {
-        **encoder_modules(levels, blocks, [""]),
-        **decoder_modules(levels, blocks),
-        "quant_conv": "project_in",
-        "post_quant_conv": "project_out",
-    }
-    theirs = {ours: _name(original, levels) for original, ours in modules.items()}
-    tensors = {}
-    for name, value in state.items():
-        module, _, leaf = name.rpartition(".")
-        if name == "quantizer.codebook":
-            tensors["quantize.embedding.weight"] = value.contiguous()
-            continue
-        renamed = f"{theirs[module]}.{leaf}"
-        # attention's convolutions of single places are linear layers there
-        linear = re.search(r"attentions\.\d+\.to_\w+(\.0)?\.weight$", renamed)
-        tensors[renamed] = (value[:, :, 0, 0] if linear else value).contiguous()
-    with folder_written_whole(folder) as place:
-        save_file(tensors, place / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
-        (place / "config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    def write(self, model: nn.Module, bundle: Mapping[str, Any], folder: Path) -> None:
+        """Write config.json and diffusion_pytorch_model.safetensors."""
+        # the model tells what its bundle may leave out: arguments that were added since
+        names, resolved = describe(model, self.kind)
+        described = _described(names.named(resolved)[self.kind])
+        levels = len(described["block_out_channels"])
+        blocks = described["layers_per_block"]
+        modules = {
+            **encoder_modules(levels, blocks, [""]),
+            **decoder_modules(levels, blocks),
+            "quant_conv": "project_in",
+            "post_quant_conv": "project_out",
+        }
+        theirs = {ours: _name(original, levels) for original, ours in modules.items()}
+        tensors = {}
+        for name, value in model.state_dict().items():
+            module, _, leaf = name.rpartition(".")
+            if name == "quantizer.codebook":
+                tensors["quantize.embedding.weight"] = value.contiguous()
+                continue
+            renamed = f"{theirs[module]}.{leaf}"
+            # attention's convolutions of single places are linear layers there
+            linear = re.search(r"attentions\.\d+\.to_\w+(\.0)?\.weight$", renamed)
+            tensors[renamed] = (value[:, :, 0, 0] if linear else value).contiguous()
+        save_file(tensors, folder / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+        (folder / "config.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
 
 def _described(config: Mapping[str, Any]) -> dict[str, Any]:
