@@ -25,6 +25,7 @@ _MODULES = (
     "importers",
     "modules",
     "perceptual",
+    "pretended_device",
     "priors",
     "quantizers",
     "recipes",
@@ -42,6 +43,7 @@ from vltok.testing.gates import GateContract  # noqa: E402
 from vltok.testing.importers import ImporterContract  # noqa: E402
 from vltok.testing.modules import pictures  # noqa: E402
 from vltok.testing.perceptual import PerceptualContract  # noqa: E402
+from vltok.testing.pretended_device import PretendedDevice  # noqa: E402
 from vltok.testing.priors import ConditionalPriorContract, PriorContract, random_codes  # noqa: E402
 from vltok.testing.quantizers import QuantizerContract  # noqa: E402
 from vltok.testing.recipes import BundleContract, RecipeContract  # noqa: E402
@@ -61,6 +63,7 @@ __all__ = [
     "ImageDataContract",
     "ImporterContract",
     "PerceptualContract",
+    "PretendedDevice",
     "PriorContract",
     "QuantizerContract",
     "RecipeContract",
