@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import matplotlib
 import torch
-from jaxtyping import Float, Int, UInt8
+from einops import repeat
+from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -13,19 +14,15 @@ from vltok.errors import UserError
 from vltok.measures.pixels import to_bytes, to_unit_range
 from vltok.measures.regions import luminance, split_regions
 
-#: From few codes (blue) to many (red), as in Figure 5; told apart with every common kind of colour blindness.
-GRANULARITY_COLORMAP = "RdYlBu_r"
-#: From no error (black) to much (pale yellow), even in brightness.
-ERROR_COLORMAP = "inferno"
-
 _BAND_PIXELS = 2**20
 
 
 def granularity_colors(granularities: int) -> Float[Tensor, "k 3"]:
-    """The colour of each granularity, from coarse to fine, as RGB in [0, 1]."""
+    """The colour of each granularity, from few codes (blue) to many (red), as in Figure 5; RGB in [0, 1]."""
     # the very ends of the colormap are too dark to see a picture through
     places = torch.linspace(0.08, 0.92, granularities).numpy()
-    return torch.tensor(matplotlib.colormaps[GRANULARITY_COLORMAP](places)[:, :3], dtype=torch.float32)
+    # told apart with every common kind of colour blindness
+    return torch.tensor(matplotlib.colormaps["RdYlBu_r"](places)[:, :3], dtype=torch.float32)
 
 
 def draw_coding_map(
@@ -51,7 +48,7 @@ def draw_coding_map(
     # The picture turns grey beneath the tint, so that its own colours are not mistaken for it.
     grey = (luminance(images.float()).clamp(-1, 1) + 1) / 2
     tint = granularity_colors(spec.granularities).to(images.device)[grains].movedim(-1, 1)
-    drawn = torch.lerp(grey[:, None], _enlarge(tint, (height, width)), 0.45)
+    drawn = torch.lerp(grey[:, None], enlarged(tint, (height, width)), 0.45)
     lines = 1 - 0.45 * _edges(grains, (height, width), spec).to(drawn.dtype)
     return (drawn * lines[:, None]) * 2 - 1
 
@@ -78,15 +75,15 @@ def error_map(
     """
     error = (reconstructions.float().clamp(-1, 1) - images.float()).abs().mean(dim=1)
     if region is not None:
-        error = _enlarge(split_regions(error, region).mean(dim=3), error.shape[1:])
+        error = enlarged(split_regions(error, region).mean(dim=3), error.shape[1:])
     # where a reconstruction is no number, it could not be more wrong
     places = ((error.nan_to_num(nan=largest) / largest).clamp(0, 1) * 255).round().long()
     return error_colors().to(images.device)[places].movedim(-1, 1) * 2 - 1
 
 
 def error_colors() -> Float[Tensor, "256 3"]:
-    """The colours of errors from 0 to the largest, as RGB in [0, 1]."""
-    return torch.tensor(matplotlib.colormaps[ERROR_COLORMAP](range(256))[:, :3], dtype=torch.float32)
+    """The colours of errors from 0 (black) to the largest (pale yellow), even in brightness, as RGB in [0, 1]."""
+    return torch.tensor(matplotlib.colormaps["inferno"](range(256))[:, :3], dtype=torch.float32)
 
 
 def draw_picture_coding_map(
@@ -113,11 +110,16 @@ def draw_picture_coding_map(
     return drawn
 
 
-def _enlarge(grid: Tensor, size: Sequence[int]) -> Tensor:
-    """Replicate each cell of `[… h w]` so that the grid has `size`."""
-    *batch, down, across = grid.shape
-    inner = (size[0] // down, size[1] // across)
-    return grid[..., :, None, :, None].expand(*batch, down, inner[0], across, inner[1]).reshape(*batch, *size)
+def enlarged(grid: Shaped[Tensor, "*b h w"], size: Sequence[int]) -> Shaped[Tensor, "*b H W"]:
+    """Each cell replicated, so that the grid has a size `(H, W)`, a multiple of its own."""
+    down, across = (whole // cells for whole, cells in zip(size, grid.shape[-2:], strict=True))
+    return repeat(grid, "... h w -> ... (h down) (w across)", down=down, across=across)
+
+
+def magnified(pictures: Shaped[Tensor, "*b h w"], width: int) -> Shaped[Tensor, "*b H W"]:
+    """Pictures enlarged by a whole number, to about `width` pixels; wider ones as they are."""
+    scale = max(1, round(width / pictures.shape[-1]))
+    return enlarged(pictures, [scale * side for side in pictures.shape[-2:]])
 
 
 def _edges(grains: Tensor, size: tuple[int, int], spec: CodeSpec) -> Tensor:
@@ -130,5 +132,5 @@ def _edges(grains: Tensor, size: tuple[int, int], spec: CodeSpec) -> Tensor:
         if min(region) < 4 * side:
             continue
         on_row, on_column = rows * side % region[0] < side, columns * side % region[1] < side
-        edges |= _enlarge(grains == granularity, size) & (on_row[:, None] | on_column)
+        edges |= enlarged(grains == granularity, size) & (on_row[:, None] | on_column)
     return edges

@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from torchvision.utils import make_grid
 
 from vltok.codes import Codes, CodeSpec
-from vltok.figures.coding_maps import draw_coding_map, error_colors, error_map, granularity_colors
+from vltok.figures.coding_maps import draw_coding_map, error_colors, error_map, granularity_colors, magnified
 from vltok.figures.examples import Example
 from vltok.measures.pixels import psnr, to_bytes, to_picture, to_unit_range
 
@@ -54,15 +54,14 @@ def reconstruction_grid(
         An RGB picture; `numpy.asarray` of it is what TensorBoard's `add_image(..., dataformats="HWC")` takes.
     """
     images, reconstructions, codes = images.float().cpu(), reconstructions.float().cpu(), codes.to("cpu")
-    scale = max(1, round(width / images.shape[3]))
-    beneath = _enlarge(images, scale)  # the map's lines stay thin when they are drawn on the enlarged pictures
+    beneath = magnified(images, width)  # the map's lines stay thin when they are drawn on the enlarged pictures
     region = spec.factors[0] if spec.gridded else None
-    rows = {"input": beneath, "reconstruction": _enlarge(reconstructions, scale)}
+    rows = {"input": beneath, "reconstruction": magnified(reconstructions, width)}
     if spec.gridded:
         rows["coding map"] = draw_coding_map(beneath, codes.require_grains(), spec)
     for name, decoded in {"error, fixed length": fixed, "error map": reconstructions}.items():
         if decoded is not None:
-            rows[name] = _enlarge(error_map(decoded.float().cpu(), images, region, largest=_LARGEST_ERROR), scale)
+            rows[name] = magnified(error_map(decoded.float().cpu(), images, region, largest=_LARGEST_ERROR), width)
     ratios, lengths = psnr(reconstructions, images).tolist(), codes.lengths.tolist()
     captions = [(f"{ratio:.1f} dB", f"{length} codes") for ratio, length in zip(ratios, lengths, strict=True)]
     return _lay_out(rows, captions, spec)
@@ -104,7 +103,7 @@ def sample_grid(
         classes: The names of the classes, where they have any.
     """
     codes = codes.to("cpu")
-    images = _enlarge(images.float().cpu().clamp(-1, 1), max(1, round(width / images.shape[3])))
+    images = magnified(images.float().cpu().clamp(-1, 1), width)
     panels = [images]
     if spec.gridded:
         panels.append(draw_coding_map(images, codes.require_grains(), spec))
@@ -113,11 +112,7 @@ def sample_grid(
     border = _BORDER if len(images) > 1 else 0
     grids = [make_grid(panel, nrow=columns, padding=_BORDER, pad_value=1.0) for panel in below]
     drawn = to_picture(to_bytes(torch.cat(grids, dim=2)))
-    right = max(drawn.width, _NARROWEST) if spec.gridded else drawn.width
-    legend = _place_legend(_granularities(spec), (2 * _BORDER, drawn.height + _BORDER), right) if spec.gridded else []
-    sheet = Image.new("RGB", (right, legend[-1][0][1] + 20 if legend else drawn.height), _PAPER)
-    sheet.paste(drawn)
-    draw = ImageDraw.Draw(sheet)
+    draw = ImageDraw.Draw(drawn)
     height, width = images.shape[2:]
     labels = [None] * len(images) if codes.labels is None else codes.labels.tolist()
     for place, (label, length) in enumerate(zip(labels, codes.lengths.tolist(), strict=True)):
@@ -127,8 +122,9 @@ def sample_grid(
         name = f"class {label}" if classes is None or label is None else classes[label]
         text = f"{length} codes" if label is None else f"{name}, {length} codes"
         draw.text((x, y), _fitting(text, width, _font(12)), _INK, _font(12), anchor="ma")
-    _draw_legend(draw, legend)
-    return sheet
+    if not spec.gridded:
+        return drawn
+    return _with_legend(drawn, _granularities(spec), (2 * _BORDER, drawn.height + _BORDER), below=20)
 
 
 def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
@@ -139,19 +135,13 @@ def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
     return text if f"{name}{comma}{number}" == text else f"{name}…{comma}{number}"
 
 
-def _enlarge(images: Tensor, scale: int) -> Tensor:
-    return images.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
-
-
 def _lay_out(rows: dict[str, Tensor], captions: list[tuple[str, str]], spec: CodeSpec) -> Image.Image:
     count, _, height, width = next(iter(rows.values())).shape
     gap, line, font = 6, 20, _font(14)
     left = max(int(font.getlength(name)) for name in rows) + 3 * gap
     captions_top = gap + len(rows) * (height + gap)
-    right = max(left + count * (width + gap), _NARROWEST)
-    errors = (_levels(error_colors()[::3]), f"l1 error from 0 to {_LARGEST_ERROR:g} (pixels in [-1, 1])")
-    legend = _place_legend([*_granularities(spec), errors], (left, captions_top + 2 * line + 2 * gap), right)
-    sheet = Image.new("RGB", (right, legend[-1][0][1] + line + gap), _PAPER)
+    bottom = captions_top + 2 * line + 2 * gap
+    sheet = Image.new("RGB", (left + count * (width + gap), bottom), _PAPER)
     draw = ImageDraw.Draw(sheet)
     for row, (name, pictures) in enumerate(rows.items()):
         top = gap + row * (height + gap)
@@ -162,8 +152,8 @@ def _lay_out(rows: dict[str, Tensor], captions: list[tuple[str, str]], spec: Cod
         center = left + column * (width + gap) + width // 2
         for number, text in enumerate(lines):
             draw.text((center, captions_top + number * line), text, _INK, font, anchor="ma")
-    _draw_legend(draw, legend)
-    return sheet
+    errors = (_levels(error_colors()[::3]), f"l1 error from 0 to {_LARGEST_ERROR:g} (pixels in [-1, 1])")
+    return _with_legend(sheet, [*_granularities(spec), errors], (left, bottom), below=line + gap)
 
 
 def _granularities(spec: CodeSpec) -> list[_Entry]:
@@ -174,26 +164,25 @@ def _granularities(spec: CodeSpec) -> list[_Entry]:
     ]
 
 
-def _draw_legend(draw: ImageDraw.ImageDraw, placed: Sequence[tuple[tuple[int, int], _Entry]]) -> None:
-    for (x, y), (colors, text) in placed:
+def _with_legend(sheet: Image.Image, entries: Sequence[_Entry], start: tuple[int, int], below: int) -> Image.Image:
+    """A sheet, at least as wide as a legend needs, with the legend from `start` on and so many pixels below it."""
+    right = max(sheet.width, _NARROWEST)
+    x, y = start
+    placed: list[tuple[int, int, _Entry]] = []
+    for entry in entries:
+        width = len(entry[0]) + 6 + int(_font(13).getlength(entry[1]))
+        if placed and x + width > right:
+            x, y = start[0], y + 22
+        placed.append((x, y, entry))
+        x += width + 24
+    whole = Image.new("RGB", (right, y + below), _PAPER)
+    whole.paste(sheet)
+    draw = ImageDraw.Draw(whole)
+    for x, y, (colors, text) in placed:
         for offset, color in enumerate(colors):
             draw.line((x + offset, y, x + offset, y + 13), tuple(color))
         draw.text((x + len(colors) + 6, y + 7), text, _FAINT, _font(13), anchor="lm")
-
-
-def _place_legend(
-    entries: Sequence[_Entry], start: tuple[int, int], right: int
-) -> list[tuple[tuple[int, int], _Entry]]:
-    """Where each entry stands."""
-    placed: list[tuple[tuple[int, int], _Entry]] = []
-    x, y = start
-    for colors, text in entries:
-        width = len(colors) + 6 + int(_font(13).getlength(text))
-        if placed and x + width > right:
-            x, y = start[0], y + 22
-        placed.append(((x, y), (colors, text)))
-        x += width + 24
-    return placed
+    return whole
 
 
 def _levels(colors: Tensor) -> list[list[int]]:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from vltok.codes import Codes, CodeSpec
-from vltok.figures.coding_maps import draw_coding_map
+from vltok.figures.coding_maps import draw_coding_map, enlarged, magnified
 from vltok.files import written_whole
 from vltok.measures.pixels import to_bytes, to_picture, to_unit_range
 
@@ -38,27 +38,18 @@ def unfolding_frames(
     steps = replace(codes, ids=order).to_code_map(spec)
     drawn = torch.linspace(0, len(order), frames + 1)[1:].round()
     there = steps < drawn[:, None, None]
-    scale = tuple(side // cells for side, cells in zip(pixels.shape[1:], there.shape[1:], strict=True))
-    there = there.repeat_interleave(scale[0], dim=1).repeat_interleave(scale[1], dim=2)
-    return torch.where(there[:, None], pixels, torch.full_like(pixels, 128))
+    return torch.where(enlarged(there, pixels.shape[1:])[:, None], pixels, torch.full_like(pixels, 128))
 
 
 def save_unfolding(
     pixels: UInt8[Tensor, "3 H W"], codes: Codes, order: Int[Tensor, " t"], spec: CodeSpec, path: Path
 ) -> None:
-    """Write an animated GIF of one draw: the picture at the left, its coding map at the right.
-
-    Args:
-        pixels: What the codes decode to.
-        codes: A batch of one.
-        order: When each of them is drawn, counted from 0.
-        spec: Of the codes, which lie on a grid.
-        path: Ends in ``.gif``.
+    """Write an animated GIF of one draw, to a path that ends in ``.gif``: the picture at the left, its coding map at the
+    right. The other arguments are those of `unfolding_frames`.
     """
-    scale = max(1, round(_WIDTH / pixels.shape[2]))
-    enlarged = pixels.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2)
-    coding_map = to_bytes(draw_coding_map(to_unit_range(enlarged)[None], codes.require_grains(), spec)[0])
-    sides = [unfolding_frames(side, codes, order, spec) for side in (enlarged, coding_map)]
+    beneath = magnified(pixels, _WIDTH)
+    coding_map = to_bytes(draw_coding_map(to_unit_range(beneath)[None], codes.require_grains(), spec)[0])
+    sides = [unfolding_frames(side, codes, order, spec) for side in (beneath, coding_map)]
     pictures: list[Image.Image] = [to_picture(frame) for frame in torch.cat(sides, dim=3)]
     durations = [_MILLISECONDS] * (len(pictures) - 1) + [_LAST_MILLISECONDS]
     with written_whole(path) as file:

@@ -21,7 +21,7 @@ from torch import Tensor
 from vltok.codes import Codes
 from vltok.drawing.config import SamplingConfig, SamplingOptions, options_for
 from vltok.errors import UserError, check_seed, whole_number
-from vltok.figures.coding_maps import draw_coding_map
+from vltok.figures.coding_maps import draw_coding_map, magnified
 from vltok.figures.grids import sample_grid
 from vltok.files import check_folder, written_whole
 from vltok.interfaces import Prior, Tokenizer
@@ -283,9 +283,7 @@ class _Drawing:
                 pixels += decoded[:, 0].numel()
                 kinds = {_PICTURES: decoded}
                 if _MAPS in folders and spec.gridded:
-                    scale = max(1, round(_MAP_WIDTH / decoded.shape[3]))
-                    beneath = decoded.repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
-                    kinds[_MAPS] = draw_coding_map(beneath, batch.require_grains(), spec)
+                    kinds[_MAPS] = draw_coding_map(magnified(decoded, _MAP_WIDTH), batch.require_grains(), spec)
                 for kind, pictures in kinds.items():
                     paths = [folders[kind] / f"{image:06d}.png" for image in images[start : start + self.batch_size]]
                     for _ in writers.map(_save, paths, map(to_picture, to_bytes(pictures))):
