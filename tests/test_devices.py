@@ -60,7 +60,7 @@ def test_shares_of_codes_and_granularities_are_measured_in_single_precision(sing
 
 
 def test_distances_between_sets_are_computed_on_the_host() -> None:
-    distances = SetDistances(2, torch.device("mps"))
+    distances = SetDistances(torch.device("mps"))
     for real in (True, False):
         distances.update(Features(torch.rand(8, 2) + real, None), real=real)
     assert distances.compute()["frechet"].value > 1

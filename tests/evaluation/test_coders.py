@@ -2,6 +2,7 @@
 
 import io
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from vltok.errors import UserError
-from vltok.evaluation.coders import CoarsestCoder, CodecCoder, TokenizerCoder
+from vltok.evaluation.coders import CodecCoder, TokenizerCoder, coarsest_codes
 from vltok.measures.pixels import to_bytes
 from vltok.sequences.statistics import CodeCounts
 
@@ -57,7 +58,7 @@ def test_the_bits_of_a_tokenizer_are_those_of_its_codes(pixels, tmp_path):
 
 def test_a_tokenizer_with_its_coarsest_granularity_everywhere(pixels, tmp_path):
     tokenizer = write_bundle(tmp_path / "bundle").eval()
-    coded = CoarsestCoder(tokenizer, "cpu")(pixels)
+    coded = TokenizerCoder(tokenizer, "cpu", partial(coarsest_codes, tokenizer, tokenizer.spec))(pixels)
     assert coded.codes.lengths.tolist() == [64, 64] and coded.codes.grains.max() == 0
     with torch.inference_mode():
         assert torch.equal(coded.pixels, to_bytes(tokenizer.decode(coded.codes)))

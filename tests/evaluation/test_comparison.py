@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from vltok.errors import UserError
-from vltok.evaluation.comparison import Comparison, check_distinct, named
+from vltok.evaluation.comparison import Comparison, named
 from vltok.evaluation.curves import length_histograms, pareto_front, rate_distortion
 from vltok.evaluation.records import Record
 from vltok.evaluation.values import Value
+from vltok.verbs.compare import compare
 
 DATA = {"pixels": "abc", "split": "val", "size": 64, "images": 9}
 FEATURES = {"name": "random:test_resnet", "weights": "0a", "package": "timm 1.0.31"}
@@ -135,8 +136,9 @@ def test_rows_have_names_that_tell_them_apart(tmp_path: Path) -> None:
         written.write(tmp_path / name)
     found = named([tmp_path / name for name in ("one", "two", "three")])
     assert list(found) == [str(tmp_path / "one"), str(tmp_path / "two"), "jpeg 30"]
-    with pytest.raises(UserError, match="given twice"):
-        check_distinct([tmp_path / "one", tmp_path / "two", tmp_path / "." / "one"])
+    for again in (tmp_path / "one", tmp_path / "two" / ".." / "one"):
+        with pytest.raises(UserError, match="given twice"):
+            compare([tmp_path / "one", tmp_path / "two", again])
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "cannot be read"), ('{"psnr": 3}', "not what vltok evaluate")])

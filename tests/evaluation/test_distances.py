@@ -26,7 +26,7 @@ def sets() -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def found(sets):
-    distances = SetDistances(12)
+    distances = SetDistances()
     logits = torch.randn(260, 5, generator=torch.Generator().manual_seed(4))
     for part in sets[0].split(64):
         distances.update(Features(part, None), real=True)
@@ -44,7 +44,7 @@ def test_the_frechet_distance_agrees_with_a_second_implementation(sets, found):
 
 def test_a_frechet_distance_of_fewer_images_than_features_says_so(found):
     assert found[0]["frechet"].note is None
-    distances = SetDistances(12)
+    distances = SetDistances()
     for real, count in ((True, 40), (False, 12)):
         distances.update(Features(torch.randn(count, 12), None), real=real)
     value = distances.compute()["frechet"]
@@ -78,7 +78,7 @@ def test_the_score_is_the_exponential_of_a_divergence(found):
 
 
 def test_there_is_no_score_without_classes(sets):
-    distances = SetDistances(12)
+    distances = SetDistances()
     for real, part in zip((True, False), sets, strict=True):
         distances.update(Features(part, None), real=real)
     assert set(distances.compute()) == {"frechet", "kernel", "precision", "recall"}
@@ -86,7 +86,7 @@ def test_there_is_no_score_without_classes(sets):
 
 def test_the_same_seed_gives_the_same_and_leaves_the_random_state(sets):
     def compute():
-        distances = SetDistances(12)
+        distances = SetDistances()
         for real, part in zip((True, False), sets, strict=True):
             distances.update(Features(part, None), real=real)
         return distances.compute(seed=1)
@@ -118,7 +118,7 @@ def test_equal_sets_cover_each_other(sets):
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_set_of_fewer_than_two_images_has_no_distance(sets, count):
-    distances = SetDistances(12)
+    distances = SetDistances()
     distances.update(Features(sets[0], None), real=True)
     distances.update(Features(sets[1][:count], None), real=False)
     with pytest.raises(UserError, match=f"needs at least 2 of each, not {count}: give more pictures"):
@@ -126,7 +126,7 @@ def test_a_set_of_fewer_than_two_images_has_no_distance(sets, count):
 
 
 def test_two_images_are_enough(sets):
-    distances = SetDistances(12)
+    distances = SetDistances()
     for real, part in zip((True, False), sets, strict=True):
         distances.update(Features(part[:2], torch.randn(2, 4)), real=real)
     assert all(math.isfinite(value.value) for value in distances.compute().values())
@@ -162,7 +162,7 @@ def _share(rank, folder, share):
 
 
 def _distances(real, other, logits):
-    distances = SetDistances(12)
+    distances = SetDistances()
     for part in real.split(32) if len(real) else ():
         distances.update(Features(part, None), real=True)
     for part, scores in zip(other.split(32), logits.split(32), strict=True) if len(other) else ():

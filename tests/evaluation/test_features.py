@@ -24,7 +24,7 @@ def cat() -> torch.Tensor:
 def test_lite0_sees_a_cat(cat):
     network = feature_network("efficientnet-lite0")
     found = network(cat)
-    assert found.vectors.shape == (1, network.dimension)
+    assert found.vectors.shape == (1, 1280)
     assert int(found.logits.argmax()) in CATS
     assert weights_hash(network).startswith("e41b41a4ce606c49")
 
@@ -57,7 +57,7 @@ def test_two_heads_give_no_logits(backbone, cat, monkeypatch):
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained: create(name))
     network = feature_network(f"timm:{backbone}")
     found = network(cat)
-    assert found.logits is None and found.vectors.shape == (1, network.dimension)
+    assert found.logits is None and found.vectors.shape == (1, network.network.head_hidden_size)
     assert feature_network(f"timm:{BACKBONE}")(cat).logits.shape == (1, 1000)
 
 
@@ -112,7 +112,7 @@ def test_inception_gives_the_features_of_torch_fidelity(monkeypatch, cat):
     network = feature_network("inception")
     found = network(cat[:, :, :64, :64])
     reference = network.network(cat[:, :, :64, :64])
-    assert network.name == "inception" and found.vectors.shape == (1, network.dimension)
+    assert network.name == "inception" and found.vectors.shape == (1, 2048)
     assert torch.equal(found.vectors, reference[0]) and torch.equal(found.logits, reference[1])
 
 

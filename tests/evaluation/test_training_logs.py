@@ -36,11 +36,11 @@ def run(tmp_path: Path) -> Path:
 
 def check(log: TrainingLog) -> None:
     assert not log.empty
-    assert log.length[0] == (10, 20, 30, 40)
+    assert log.curves["length"][0] == (10, 20, 30, 40)
     # what was logged again counts
-    assert log.length[1] == pytest.approx((110.0, 100.0, 110.0, 120.0))
+    assert log.curves["length"][1] == pytest.approx((110.0, 100.0, 110.0, 120.0))
     assert set(log.ratios) == {4, 8} and log.ratios[4][1] == pytest.approx((0.1, 0.2, 0.3, 0.4))
-    assert log.budget[1][0] == pytest.approx(0.2)
+    assert log.curves["budget"][1][0] == pytest.approx(0.2)
     assert log.targets == {4: 0.3, 8: 0.7}
 
 
@@ -48,7 +48,7 @@ def test_the_curves_of_a_run(run: Path) -> None:
     assert is_run(run) and not is_run(run / "logs")
     log = TrainingLog.read(run)
     check(log)
-    assert log.validation["psnr"] == ((10, 20, 30, 40), (5.0, 10.0, 15.0, 20.0))
+    assert log.curves["val_psnr"] == ((10, 20, 30, 40), (5.0, 10.0, 15.0, 20.0))
 
 
 def test_a_run_of_version_0_1_0_logged_to_tensorboard_alone(run: Path) -> None:

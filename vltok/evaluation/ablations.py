@@ -7,10 +7,11 @@ recipes/ablations/table6/
 ```
 """
 
+import itertools
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ class AblationTable:
     base: Path
     columns: tuple[Column, ...]
     rows: Mapping[str, Path]
-    evaluate: Mapping[str, Any] | None = None
+    evaluate: dict[str, Any] | None = None
 
     @classmethod
     def read(cls, folder: Path) -> "AblationTable":
@@ -90,9 +91,9 @@ class AblationTable:
             described = _described(read(description))
         except UserError as error:
             raise UserError(f"{description}: {error}") from error
-        base = folder / described.base
+        base = folder / described["base"]
         if not base.is_file():
-            raise UserError(f"{description}: base is '{described.base}', but there is no {base}")
+            raise UserError(f"{description}: base is '{described['base']}', but there is no {base}")
         rows = {path.stem: path for path in sorted(folder.glob("*.yaml")) if path.name != _DESCRIPTION}
         if not rows:
             raise UserError(f"'{folder}' has no rows: write a YAML file for each beside {_DESCRIPTION}")
@@ -100,7 +101,7 @@ class AblationTable:
             # each becomes a folder beside the table's own files, under its name
             if row.startswith(".") or row in ("table.md", "table.csv", "table.json"):
                 raise UserError(f"'{rows[row]}': no row can be called '{row}': give the file another name")
-        return cls(described.title, described.source, base, tuple(described.columns), rows, described.evaluate)
+        return cls(**{**described, "base": base, "rows": rows})
 
 
 @dataclass(frozen=True)
@@ -170,84 +171,58 @@ class AblationResults:
 
     def markdown(self) -> str:
         """The table in Markdown; a figure that no run of a row has is a dash, and one that only some have says so."""
-        table = self.table
-        heads = ["", *(column.title for column in table.columns), "n"]
+        columns = self.table.columns
         rows = []
-        for row in table.rows:
-            runs = len(self._of(row))
-            spreads = [(self._spread(row, column), column.format) for column in table.columns]
-            cells = ["–" if spread is None else spread.shown(form, runs) for spread, form in spreads]
-            rows.append([row, *cells, str(runs)])
-        title = f"{table.title} ({table.source}): mean ± standard deviation over n seeds."
-        return f"{title}\n\n{markdown_table(heads, rows)}"
+        for row, runs, spreads in self._rows():
+            forms = zip(spreads, columns, strict=True)
+            cells = ["–" if spread is None else spread.shown(column.format, len(runs)) for spread, column in forms]
+            rows.append([row, *cells, str(len(runs))])
+        title = f"{self.table.title} ({self.table.source}): mean ± standard deviation over n seeds."
+        return f"{title}\n\n{markdown_table(['', *(column.title for column in columns), 'n'], rows)}"
 
     def write(self, folder: Path) -> None:
         """Write `table.md`, `table.csv` and `table.json`."""
         with written_whole(folder / "table.md") as path:
             path.write_text(self.markdown(), encoding="utf-8")
         keys = [column.key for column in self.table.columns]
-        rows = []
-        for row in self.table.rows:
-            spreads = [self._spread(row, column) for column in self.table.columns]
+        lines, tree = [], []
+        for row, runs, spreads in self._rows():
             cells = [(s.mean, s.deviation, len(s.values)) if s is not None else (None, None, 0) for s in spreads]
-            rows.append([row, len(self._of(row)), *(value for cell in cells for value in cell)])
+            lines.append([row, len(runs), *itertools.chain.from_iterable(cells)])
+            figures = {key: asdict(spread) for key, spread in zip(keys, spreads, strict=True) if spread is not None}
+            tree.append({"row": row, "seeds": [run.seed for run in runs], "figures": figures})
         heads = ["row", "n", *(f"{key} {what}" for key in keys for what in ("mean", "deviation", "n"))]
-        write_table(folder / "table.csv", heads, rows)
+        write_table(folder / "table.csv", heads, lines)
+        columns = [asdict(column) for column in self.table.columns]
+        table = {"title": self.table.title, "source": self.table.source, "columns": columns, "rows": tree}
         with written_whole(folder / "table.json") as path:
-            path.write_text(json.dumps(self._tree(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(table, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
-    def _tree(self) -> dict[str, Any]:
-        table = self.table
-        return {
-            "title": table.title,
-            "source": table.source,
-            "columns": [asdict(column) for column in table.columns],
-            "rows": [
-                {
-                    "row": row,
-                    "seeds": [run.seed for run in self._of(row)],
-                    "figures": {
-                        column.key: asdict(spread)
-                        for column in table.columns
-                        if (spread := self._spread(row, column)) is not None
-                    },
-                }
-                for row in table.rows
-            ],
-        }
-
-    def _of(self, row: str) -> list[AblationRun]:
-        return sorted((run for run in self.runs if run.row == row), key=lambda run: run.seed)
-
-    def _spread(self, row: str, column: Column) -> Spread | None:
-        values = [run.figure(column.key) for run in self._of(row)]
-        return Spread.of([float(value) for value in values if isinstance(value, int | float) and math.isfinite(value)])
+    def _rows(self) -> Iterator[tuple[str, list[AblationRun], list[Spread | None]]]:
+        """Each row with its runs by seed, and the spread of each column."""
+        for row in self.table.rows:
+            runs = sorted((run for run in self.runs if run.row == row), key=lambda run: run.seed)
+            yield row, runs, [_spread(runs, column.key) for column in self.table.columns]
 
 
-@dataclass(frozen=True)
-class _Description:
-    """What `table.yaml` holds."""
-
-    title: str
-    source: str
-    base: str
-    columns: list[Column]
-    evaluate: dict[str, Any] | None = None
+def _spread(runs: Sequence[AblationRun], key: str) -> Spread | None:
+    values = [run.figure(key) for run in runs]
+    return Spread.of([float(value) for value in values if isinstance(value, int | float) and math.isfinite(value)])
 
 
-def _described(tree: Mapping[str, Any]) -> _Description:
-    keys = [field.name for field in fields(_Description)]
+def _described(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """What `table.yaml` says of an `AblationTable`."""
+    told = [field for field in fields(AblationTable) if field.name != "rows"]
+    keys = [field.name for field in told]
     for key in tree:
         if key not in keys:
             raise unknown("key", key, keys)
-    missing = [
-        field.name for field in fields(_Description) if field.default is MISSING and tree.get(field.name) is None
-    ]
+    missing = [field.name for field in told if field.default is MISSING and tree.get(field.name) is None]
     if missing:
         raise UserError(f"{' and '.join(missing)} must be given")
     parser = recipe_parser(_DESCRIPTION)
-    parser.add_class_arguments(_Description, "table")
+    parser.add_class_arguments(AblationTable, "table", skip={"rows"}, instantiate=False)
     described = parser.instantiate(parse_tree(parser, {"table": tree})).table
     if not described.columns:
         raise UserError("columns must name at least one figure of metrics.json")
-    return described
+    return vars(described)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vltok.codes import Codes
@@ -54,23 +54,6 @@ class Adaptation:
     values: dict[str, Value]
 
 
-@dataclass(frozen=True, eq=False)
-class _Regions:
-    """Measured regions, r of them.
-
-    Attributes:
-        errors: Of each at each granularity, when it alone has it.
-        coarse: Its error when all regions have the coarsest granularity.
-        grains: What the gate chose.
-        margins: The expected granularity by the gate's logits, or None.
-    """
-
-    errors: Float[Tensor, "r k"]
-    coarse: Float[Tensor, " r"]
-    grains: Int[Tensor, " r"]
-    margins: Float[Tensor, " r"] | None
-
-
 def adaptation_line(values: Mapping[str, Value]) -> str:
     """Figures of adaptation as people read them."""
 
@@ -110,17 +93,17 @@ def measure_adaptation(
     if not isinstance(tokenizer, Adaptive):
         raise UserError(f"{type(tokenizer).__name__} does not say what it could have chosen: it is not Adaptive")
     tokenizer.to(device)
-    measured, count = [], 0
+    measured: list[dict[str, Tensor]] = []
+    count = 0
     with evaluating(tokenizer), computing(device), torch.inference_mode():
         for batch in _first(batches, images):
-            measured.append(_measured(tokenizer, batch.to(device, torch.float32), regions))
+            shown = batch.to(device, torch.float32)
+            measured.append(_measured(tokenizer, tokenizer.alternatives(shown), shown, regions))
             count += len(batch)
     if not count:
         raise UserError("there are no images to measure the tokenizer's adaptation on")
-    errors, coarse, grains = (
-        torch.cat([getattr(part, name) for part in measured]).cpu() for name in ("errors", "coarse", "grains")
-    )
-    margins = [part.margins for part in measured if part.margins is not None]
+    found = {name: torch.cat([part[name] for part in measured]).cpu() for name in measured[0]}
+    errors, coarse, grains = found["errors"], found["coarse"], found["grains"]
     pairs = {
         "gain_correlation": (grains, errors[:, 0] - errors[:, -1]),
         "coarse_error_correlation": (grains, coarse),
@@ -131,13 +114,12 @@ def measure_adaptation(
             )
         },
     }
-    if margins:
-        margin = torch.cat(margins).cpu()
-        pairs["margin_gain_correlation"] = (margin, pairs["gain_correlation"][1])
-        pairs["margin_error_correlation"] = (margin, coarse)
-    found = {"gain_share": gain_share(errors.double().numpy(), grains.numpy())}
-    found |= {name: rank_correlation(*pair) for name, pair in pairs.items()}
-    values = {name: Value(figure) for name, figure in found.items() if figure is not None}
+    if "margins" in found:
+        pairs["margin_gain_correlation"] = (found["margins"], pairs["gain_correlation"][1])
+        pairs["margin_error_correlation"] = (found["margins"], coarse)
+    figures = {"gain_share": gain_share(errors.double().numpy(), grains.numpy())}
+    figures |= {name: rank_correlation(*pair) for name, pair in pairs.items()}
+    values = {name: Value(figure) for name, figure in figures.items() if figure is not None}
     return Adaptation(count, len(grains), values)
 
 
@@ -182,10 +164,17 @@ def _first(batches: Iterable[HasImages], count: int) -> Iterator[Float[Tensor, "
         count -= len(batch.images)
 
 
-def _measured(tokenizer: Tokenizer, images: Float[Tensor, "b 3 H W"], most: int) -> _Regions:
-    """The errors of some regions of a batch at all granularities."""
+def _measured(
+    tokenizer: Tokenizer, alternatives: Alternatives, images: Float[Tensor, "b 3 H W"], most: int
+) -> dict[str, Tensor]:
+    """What is measured of r regions of a batch.
+
+    Returns:
+        `errors`, `[r k]`: of each region at each granularity, when it alone has it. `coarse`, `[r]`: its error when all
+        regions have the coarsest one. `grains`, `[r]`: what the gate chose. `margins`, `[r]`: the expected granularity
+        by the gate's logits, where it has some.
+    """
     spec = tokenizer.spec
-    alternatives = tokenizer.alternatives(images)
     grains = alternatives.decision.grains
     batch, (height, width) = len(grains), grains.shape[1:]
     generator = torch.Generator().manual_seed(0)
@@ -218,9 +207,11 @@ def _measured(tokenizer: Tokenizer, images: Float[Tensor, "b 3 H W"], most: int)
     # put each error at its granularity
     table = torch.cat([at_chosen.flatten()[:, None], torch.cat(found).view(own.numel(), -1)], dim=1)
     at = (own.flatten()[:, None] + torch.arange(spec.granularities, device=grains.device)) % spec.granularities
+    errors_rk = torch.empty_like(table).scatter(1, at, table)
+    measured = {"errors": errors_rk, "coarse": at_coarsest.flatten(), "grains": own.flatten()}
     logits = alternatives.decision.logits
-    margins = None
     if logits is not None:
         levels = torch.arange(spec.granularities, device=logits.device, dtype=widest(logits.device))[:, None, None]
-        margins = (logits.to(levels.dtype).softmax(dim=1) * levels).sum(dim=1).flatten(1).gather(1, chosen).flatten()
-    return _Regions(torch.empty_like(table).scatter(1, at, table), at_coarsest.flatten(), own.flatten(), margins)
+        margins = (logits.to(levels.dtype).softmax(dim=1) * levels).sum(dim=1)
+        measured["margins"] = margins.flatten(1).gather(1, chosen).flatten()
+    return measured

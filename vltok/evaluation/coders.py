@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,9 +15,9 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from vltok.codes import Codes
+from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
-from vltok.interfaces import Tokenizer
+from vltok.interfaces import Adaptive, Tokenizer
 from vltok.measures.codes import fixed_rate_bits
 from vltok.measures.pixels import to_bytes, to_picture, to_unit_range
 from vltok.nn.precision import computing
@@ -41,67 +41,48 @@ class CodedBatch:
     codes: Codes | None
 
 
-class Coder(ABC):
-    """Codes images and decodes them."""
-
-    @abstractmethod
-    def __call__(self, pixels: UInt8[Tensor, "b 3 H W"]) -> CodedBatch:
-        """Code a batch, and decode it. When it returns, the work is done."""
+#: Codes a batch and decodes it; when it returns, the work is done.
+Coder = Callable[[UInt8[Tensor, "b 3 H W"]], CodedBatch]
 
 
-class TokenizerCoder(Coder):
+class TokenizerCoder:
     """A tokenizer, in float32. An image takes log2(v) bits a code, and log2(K) bits a region.
 
     Args:
         tokenizer: In evaluation mode, on `device`.
         device: Where to compute.
+        encode: Gives the codes of images; by default the tokenizer's own way.
 
     Raises:
         UserError: The tokenizer gives NaN or infinite pixels, or does not take images of this size.
     """
 
-    def __init__(self, tokenizer: Tokenizer, device: torch.device | str) -> None:
-        self._tokenizer, self._device = tokenizer, device
+    def __init__(
+        self, tokenizer: Tokenizer, device: torch.device | str, encode: Callable[[Tensor], Codes] | None = None
+    ) -> None:
+        self._tokenizer, self._device, self._encode = tokenizer, device, encode or tokenizer.encode
 
     @torch.inference_mode()
     def __call__(self, pixels: UInt8[Tensor, "b 3 H W"]) -> CodedBatch:
+        spec = self._tokenizer.spec
         with computing(self._device):
-            return _decoded(self._tokenizer, self._tokenizer.encode(to_unit_range(pixels.to(self._device))))
+            codes = self._encode(to_unit_range(pixels.to(self._device)))
+            decoded = self._tokenizer.decode(codes)
+        if not decoded.isfinite().all():
+            raise UserError("the tokenizer gives NaN or infinite pixels")
+        codes = codes.to("cpu")
+        regions = codes.require_grains()[0].numel() if spec.gridded else 0
+        bits = fixed_rate_bits(codes.lengths.double(), regions, spec)
+        return CodedBatch(to_bytes(decoded).cpu(), bits.float(), codes)
 
 
-class CoarsestCoder(Coder):
-    """A tokenizer, made one of fixed length: every region has its coarsest granularity.
-
-    Args:
-        tokenizer: One that is `Adaptive`; in evaluation mode, on `device`.
-        device: Where to compute.
-
-    Raises:
-        UserError: As `TokenizerCoder`.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, device: torch.device | str) -> None:
-        self._tokenizer, self._device = tokenizer, device
-
-    @torch.inference_mode()
-    def __call__(self, pixels: UInt8[Tensor, "b 3 H W"]) -> CodedBatch:
-        with computing(self._device):
-            found = self._tokenizer.alternatives(to_unit_range(pixels.to(self._device)))
-            coarsest = torch.zeros_like(found.decision.grains)
-            return _decoded(self._tokenizer, Codes.from_code_map(found.code_maps[0], coarsest, self._tokenizer.spec))
+def coarsest_codes(tokenizer: Adaptive, spec: CodeSpec, images: Float[Tensor, "b 3 H W"]) -> Codes:
+    """The codes of images whose every region has the coarsest granularity: of a tokenizer made one of fixed length."""
+    found = tokenizer.alternatives(images)
+    return Codes.from_code_map(found.code_maps[0], torch.zeros_like(found.decision.grains), spec)
 
 
-def _decoded(tokenizer: Tokenizer, codes: Codes) -> CodedBatch:
-    decoded = tokenizer.decode(codes)
-    if not decoded.isfinite().all():
-        raise UserError("the tokenizer gives NaN or infinite pixels")
-    spec, codes = tokenizer.spec, codes.to("cpu")
-    regions = codes.require_grains()[0].numel() if spec.gridded else 0
-    bits = fixed_rate_bits(codes.lengths.double(), regions, spec)
-    return CodedBatch(to_bytes(decoded).cpu(), bits.float(), codes)
-
-
-class CodecCoder(Coder):
+class CodecCoder:
     """Pillow's JPEG or WebP. An image takes the bits of its whole file, headers and tables included.
 
     Args:
@@ -115,7 +96,8 @@ class CodecCoder(Coder):
     def __init__(self, codec: Codec, quality: int) -> None:
         if not 1 <= quality <= HIGHEST_QUALITY[codec]:
             raise UserError(f"--quality must lie between 1 and {HIGHEST_QUALITY[codec]} for {codec}, not {quality}")
-        self._options = {"jpeg": {"optimize": True}, "webp": {"method": 6}}[codec] | {"quality": quality}
+        options: dict[Codec, dict[str, Any]] = {"jpeg": {"optimize": True}, "webp": {"method": 6}}
+        self._options = {**options[codec], "quality": quality}
         self._format = codec
 
     def __call__(self, pixels: UInt8[Tensor, "b 3 H W"]) -> CodedBatch:

@@ -45,14 +45,10 @@ class Comparison:
             different = self._difference(column)
             if different is None:
                 self.columns.append(column)
-            elif column in _TIMINGS or any(record.of_training for record in self.column_records(column)):
+            elif column in _TIMINGS or any(self.records[row].of_training for row in self.column(column)):
                 self.notes.append(f"{different}; it is left out of the table")
             else:
                 raise UserError(f"{different}; compare those alone that agree")
-
-    def column_records(self, name: str) -> list[Record]:
-        """The records that have a figure."""
-        return [record for record in self.records.values() if name in record.values]
 
     def column(self, name: str) -> dict[str, Value]:
         """The figure of each row that has it."""
@@ -81,7 +77,7 @@ class Comparison:
 
     def _difference(self, column: str) -> str | None:
         """How the protocols of a column differ, or None."""
-        rows = [(row, _protocol(record, column)) for row, record in self.records.items() if column in record.values]
+        rows = [(row, _protocol(self.records[row], column)) for row in self.column(column)]
         for row, protocol in rows[1:]:
             different = differences(rows[0][1], protocol)
             if different:
@@ -91,16 +87,6 @@ class Comparison:
                     f"{second}"
                 )
         return None
-
-
-def check_distinct(folders: Sequence[Path]) -> None:
-    """See that no folder is given twice.
-
-    Raises:
-        UserError: One is.
-    """
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise UserError("a run is given twice: name each once")
 
 
 def named(folders: Sequence[Path]) -> dict[str, Record]:

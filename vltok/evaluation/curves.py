@@ -100,18 +100,16 @@ def training_curves(logs: Mapping[str, TrainingLog]) -> dict[str, Figure]:
         coarsest, with the shares that were asked for as dotted lines. `budget`: the budget loss, weighted.
         `val_psnr`, `val_length`: PSNR and mean code length of the held-out pictures.
     """
-    lines: dict[str, dict[str, Curve]] = {name: {} for name in ("length", "ratios", "budget", "val_psnr", "val_length")}
+    labels = {"length": WORDS["length"], "ratios": _SHARE, "budget": "budget loss, weighted"}
+    labels |= {f"val_{name}": f"{WORDS[name]}, held-out pictures" for name in ("psnr", "length")}
+    lines: dict[str, dict[str, Curve]] = {name: {} for name in labels}
     targets = set()
     for row, log in logs.items():
-        validated = {f"val_{name}": curve for name, curve in log.validation.items()}
-        for name, curve in {"length": log.length, "budget": log.budget, **validated}.items():
-            if curve is not None:
-                lines[name][row] = curve
+        for name, curve in log.curves.items():
+            lines[name][row] = curve
         for factor in sorted(log.ratios)[: max(len(log.ratios) - 1, 1)]:
             lines["ratios"][f"{row}, factor {factor}"] = log.ratios[factor]
             targets |= {log.targets[factor]} if factor in log.targets else set()
-    labels = {"length": WORDS["length"], "ratios": _SHARE, "budget": "budget loss, weighted"}
-    labels |= {f"val_{name}": f"{WORDS[name]}, held-out pictures" for name in ("psnr", "length")}
     return {
         name: _over_steps(found, labels[name], targets if name == "ratios" else ())
         for name, found in lines.items()

@@ -29,12 +29,10 @@ class SetDistances:
     shared out, the distances are those of one process that has seen them all in the order of the ranks.
 
     Args:
-        dimension: The number of features.
         device: Where distances are computed; on the host, where the device has no double precision.
     """
 
-    def __init__(self, dimension: int, device: torch.device | str = "cpu") -> None:
-        self._given = _Given(dimension)
+    def __init__(self, device: torch.device | str = "cpu") -> None:
         # sums of squares need double precision
         self._device = torch.device(device if widest(torch.device(device)) == torch.float64 else "cpu")
         self._real: list[np.ndarray] = []
@@ -72,24 +70,24 @@ class SetDistances:
             torch.manual_seed(seed)
             found = self._between(self._whole(real), self._whole(other), fewest)
             if logits:
-                score = InceptionScore(feature=self._given, splits=_SPLITS, sync_on_compute=False)
+                score = InceptionScore(feature=nn.Identity(), splits=_SPLITS, sync_on_compute=False)
                 score.update(self._whole(logits))
                 found["score"] = _spread(*score.compute())
         return found
 
     def _between(self, real: Float[Tensor, "n d"], other: Float[Tensor, "m d"], fewest: int) -> dict[str, Value]:
-        frechet = FrechetInceptionDistance(feature=self._given, sync_on_compute=False).to(self._device)
+        dimension = real.shape[1]
+        frechet = FrechetInceptionDistance(feature=_given(dimension), sync_on_compute=False).to(self._device)
         # half of a small set, lest all subsets be the same one; the estimator needs 2
         size = min(_SUBSET_SIZE, max(fewest // 2, 2))
         kernel = KernelInceptionDistance(
-            feature=self._given, subsets=_SUBSETS, subset_size=size, sync_on_compute=False
+            feature=nn.Identity(), subsets=_SUBSETS, subset_size=size, sync_on_compute=False
         ).to(self._device)
         for features, is_real in ((real, True), (other, False)):
             kernel.update(features, real=is_real)
             for part in features.split(_CHUNK):  # which it turns into doubles
                 frechet.update(part, real=is_real)
         precision, recall = precision_recall(real, other)
-        dimension = self._given.num_features
         # a covariance of no more images than features is singular: https://arxiv.org/abs/1911.07023
         note = f"biased: {fewest} images for {dimension} features" if fewest <= dimension else None
         return {
@@ -149,12 +147,8 @@ def _spread(mean: Float[Tensor, ""], deviation: Float[Tensor, ""]) -> Value:
     return Value(mean.item(), deviation=deviation.item())
 
 
-class _Given(nn.Module):
+def _given(dimension: int) -> nn.Identity:
     """Stands where torchmetrics wants a network: the features are computed once, for all metrics."""
-
-    def __init__(self, dimension: int) -> None:
-        super().__init__()
-        self.num_features = dimension
-
-    def forward(self, features: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        return features
+    given = nn.Identity()
+    given.register_buffer("num_features", torch.tensor(dimension))
+    return given

@@ -57,14 +57,13 @@ class Evaluation:
 
     def write(self, folder: Path) -> list[Path]:
         """Write the folder; the paths, that of the report last."""
-        written = [self.record.write(folder)]
-        if self.record.kind == "tokenizer" and self.examples:
+        written, spec, order = [self.record.write(folder)], self.spec, self.drawing_order
+        if spec is not None and self.record.kind == "tokenizer" and self.examples:
             with written_whole(folder / "reconstructions.png") as picture:
-                example_grid(self.examples[:_PICTURES], self.spec).save(picture)
+                example_grid(self.examples[:_PICTURES], spec).save(picture)
             written.append(folder / "reconstructions.png")
-        if self.drawing_order is not None:
-            first = self.examples[0]
-            save_unfolding(first.result, first.codes, self.drawing_order, self.spec, folder / "unfolding.gif")
+        if spec is not None and order is not None and (codes := self.examples[0].codes) is not None:
+            save_unfolding(self.examples[0].result, codes, order, spec, folder / "unfolding.gif")
             written.append(folder / "unfolding.gif")
         if columns := self.measurement.per_image:
             rows = zip(self.measurement.keys, *(values.tolist() for values in columns.values()), strict=True)

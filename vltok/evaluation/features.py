@@ -11,7 +11,7 @@ import pickle
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 import timm
 import torch
@@ -46,22 +46,15 @@ class Features:
 
 
 class FeatureNetwork(nn.Module, ABC):
-    """Turns images into features; frozen, in evaluation mode."""
+    """Turns images into features; frozen, in evaluation mode.
 
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """As it was asked for."""
+    Attributes:
+        name: As it was asked for.
+        package: The distribution that computes them, whose version a record names.
+    """
 
-    @property
-    @abstractmethod
-    def dimension(self) -> int:
-        """The number of features, d."""
-
-    @property
-    @abstractmethod
-    def package(self) -> str:
-        """The distribution that computes them, whose version a record names."""
+    name: str
+    package: str
 
     @abstractmethod
     def forward(self, pixels: UInt8[Tensor, "b 3 H W"]) -> Features:
@@ -102,6 +95,8 @@ def weights_hash(network: nn.Module) -> str:
 class _Inception(FeatureNetwork):
     """Inception-v3 with the weights and the resizing of the original FID (Heusel et al. 2017), by torch-fidelity."""
 
+    name, package = "inception", "torch-fidelity"
+
     def __init__(self) -> None:
         super().__init__()
         if find_spec("torch_fidelity") is None:
@@ -126,18 +121,6 @@ class _Inception(FeatureNetwork):
             ) from error
         self.requires_grad_(False).eval()
 
-    @property
-    def name(self) -> str:
-        return "inception"
-
-    @property
-    def dimension(self) -> int:
-        return 2048
-
-    @property
-    def package(self) -> str:
-        return "torch-fidelity"
-
     @torch.inference_mode()
     def forward(self, pixels: UInt8[Tensor, "b 3 H W"]) -> Features:
         return Features(*self.network(pixels))
@@ -152,9 +135,13 @@ class _Timm(FeatureNetwork):
         weights: ``timm`` for timm's own, a state for others in timm's order, None for random ones.
     """
 
+    package = "timm"
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, name: str, backbone: str, weights: str | list[Tensor] | None) -> None:
         super().__init__()
-        self._name = name
+        self.name = name
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             self.network = _create(name, backbone, pretrained=weights == "timm")
@@ -170,23 +157,12 @@ class _Timm(FeatureNetwork):
             self.register_buffer(key, torch.tensor(config[key]).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
 
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def dimension(self) -> int:
-        return self.network.head_hidden_size
-
-    @property
-    def package(self) -> str:
-        return "timm"
-
     @torch.inference_mode()
     def forward(self, pixels: UInt8[Tensor, "b 3 H W"]) -> Features:
         images = interpolate(pixels.float() / 255, size=self._size, mode="bicubic", antialias=True).clamp(0, 1)
-        images, maps = (images - self.mean) / self.std, []
-        if isinstance(self.network, _HasStages):
+        images = (images - self.mean) / self.std
+        maps: list[Tensor] = []
+        if hasattr(self.network, "forward_intermediates"):  # a few backbones do not give the maps of their stages
             last, maps = self.network.forward_intermediates(images)
         else:
             last = self.network.forward_features(images)
@@ -195,14 +171,8 @@ class _Timm(FeatureNetwork):
         return Features(vectors, logits, tuple(maps))
 
 
-@runtime_checkable
-class _HasStages(Protocol):
-    """A backbone of timm that gives its last features and, `[b c h w]`, those of its stages; a few do not."""
-
-    def forward_intermediates(self, images: Tensor) -> tuple[Tensor, list[Tensor]]: ...
-
-
-def _create(name: str, backbone: str, pretrained: bool) -> nn.Module:
+def _create(name: str, backbone: str, pretrained: bool) -> Any:
+    """A network of timm: no type says what all of them have."""
     try:
         return timm.create_model(backbone, pretrained=pretrained)
     except Exception as error:  # timm and the Hub raise whatever their HTTP client and loader raise

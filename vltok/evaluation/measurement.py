@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,47 +79,27 @@ class ProcessShare:
             self.report(len(batch.places) + len(batch.skipped))
 
 
-class PixelHash:
-    """One hash of the pixels of all processes' pictures, whatever batches they come in."""
-
-    def __init__(self) -> None:
-        self._digests: list[bytes] = []
-
-    def update(self, pixels: UInt8[Tensor, "b 3 H W"]) -> None:
-        """Add a batch."""
-        size = repr(tuple(pixels.shape[1:])).encode()
-        self._digests += [hashlib.sha256(size + image.tobytes()).digest() for image in pixels.cpu().numpy()]
-
-    def compute(self) -> str:
-        """The hash; all processes call it."""
-        return hashlib.sha256(b"".join(gather(self._digests))).hexdigest()
+def pixel_digests(pixels: UInt8[Tensor, "b 3 H W"]) -> list[bytes]:
+    """A hash of each picture's size and pixels."""
+    size = repr(tuple(pixels.shape[1:])).encode()
+    return [hashlib.sha256(size + image.tobytes()).digest() for image in pixels.cpu().numpy()]
 
 
-class Clock:
-    """Seconds that a process takes for an image, without its first batch, which warms up, where there are others."""
+def joint_hash(digests: Sequence[bytes]) -> str:
+    """One hash of all processes' pictures, whatever batches they came in; all processes call it."""
+    return hashlib.sha256(b"".join(gather(digests))).hexdigest()
 
-    def __init__(self) -> None:
-        self._seconds: list[float] = []
-        self._images: list[int] = []
-        self._start = 0.0
 
-    def timing(self, images: int) -> Clock:
-        """A context, inside which so many images are worked on."""
-        self._images.append(images)
-        return self
+def seconds_each(batches: Sequence[tuple[float, int]]) -> Value:
+    """Seconds for an image, over all processes.
 
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._seconds.append(time.perf_counter() - self._start)
-
-    def value(self) -> Value:
-        """Seconds an image, over all processes."""
-        pairs = list(zip(self._seconds, self._images, strict=True))
-        # each process leaves its own first batch out, and one that had no image says nothing
-        pairs = gather(pairs[1:] or pairs)
-        return Value(sum(seconds for seconds, _ in pairs) / max(sum(images for _, images in pairs), 1))
+    Args:
+        batches: How long each batch of this process took, and how many images it had. The first warms up: where there
+            are others, it does not count.
+    """
+    # a process that had no image says nothing
+    pairs = gather(batches[1:] or batches)
+    return Value(sum(seconds for seconds, _ in pairs) / max(sum(images for _, images in pairs), 1))
 
 
 def describe_codes(counts: CodeCounts, spec: CodeSpec) -> dict[str, Any]:

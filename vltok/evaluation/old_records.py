@@ -75,7 +75,7 @@ def _reconstruct(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _values(figures: Mapping[str, Any], group: str = "") -> dict[str, dict[str, float]]:
-    found = {}
+    found: dict[str, dict[str, float]] = {}
     for key, value in figures.items():
         if isinstance(value, Mapping):
             found |= _values(value, f"{group}{key}.")

@@ -80,11 +80,12 @@ def code_picture(
         UserError: The tokenizer does not take pictures of this size, or gives no numbers.
     """
     height, width = picture.shape[1:]
-    fixed = isinstance(tokenizer, FixedSize)
-    units = tokenizer.image_size if fixed else (tokenizer.divisor, tokenizer.divisor)
+    fixed = tokenizer.image_size if isinstance(tokenizer, FixedSize) else None
+    units = fixed or (tokenizer.divisor, tokenizer.divisor)
     whole = padded(picture, *units)
     reconstruction = torch.empty(whole.shape, dtype=torch.uint8)
-    length, grains = 0, []
+    length = 0
+    grains: list[list[Tensor]] = []
     rows, columns = (
         _tiles(side, unit if fixed else tile, unit) for side, unit in zip(whole.shape[1:], units, strict=True)
     )
@@ -113,7 +114,7 @@ def picture_figures(picture: UInt8[Tensor, "3 H W"], coded: CodedPicture, spec: 
     ratio = psnr(to_unit_range(coded.reconstruction)[None], to_unit_range(picture)[None]).item()
     regions = 0 if coded.grains is None else coded.grains.numel()
     shares = {} if coded.grains is None else ratios(coded.grains, spec.factors)
-    bits = fixed_rate_bits(coded.length, regions, spec)
+    bits = fixed_rate_bits(float(coded.length), regions, spec)
     height, width = picture.shape[1:]
     return PictureFigures(width, height, ratio, coded.length, bits, {f: share.item() for f, share in shares.items()})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -17,12 +18,13 @@ from vltok.evaluation.distances import SetDistances
 from vltok.evaluation.features import FeatureNetwork
 from vltok.evaluation.gathering import gather
 from vltok.evaluation.measurement import (
-    Clock,
     Measurement,
-    PixelHash,
     ProcessShare,
     describe_codes,
+    joint_hash,
     named_distances,
+    pixel_digests,
+    seconds_each,
 )
 from vltok.evaluation.values import Value, mean_value
 from vltok.figures.examples import Example
@@ -70,43 +72,46 @@ def measure_prior(
             one that the prior does not know.
     """
     spec = tokenizer.spec
-    distances = None if network is None else SetDistances(network.dimension, device)
+    distances = SetDistances(device)
     sums: Counter[str] = Counter()
-    data, pixel_hash = CodeCounts.none(spec), PixelHash()
+    data, drawn = CodeCounts.none(spec), CodeCounts.none(spec)
+    digests: list[bytes] = []
     for batch in share.batches(source):
         codes = replace(tokenizer.encode(batch.images.to(device)), labels=_labels(batch, prior, device))
         sums.update(likelihood_sums(prior.loss(codes.validate(prior.spec)), codes))
         data += CodeCounts.of(codes.to("cpu"), spec, batch.images[:, 0].numel())
         pixels = to_bytes(batch.images)
-        pixel_hash.update(pixels)
-        if distances is not None:
+        digests += pixel_digests(pixels)
+        if network is not None:
             distances.update(network(pixels.to(device)), real=True)
-    drawn, kept, clock = CodeCounts.none(spec), [], Clock()
+    kept: list[Example] = []
+    times: list[tuple[float, int]] = []
     mine = share.of(count)
     for start in range(mine.start, mine.stop, share.batch_size):
         wanted = min(share.batch_size, mine.stop - start)
         each = torch.arange(start, start + wanted, device=device)
-        with clock.timing(wanted):
-            generator = torch.Generator().manual_seed(seed)
-            codes = prior.sample(
-                wanted if prior.classes is None else each % prior.classes, sampling, generator, first_image=start
-            )
-            pixels = to_bytes(tokenizer.decode(codes)).cpu()
+        began = time.perf_counter()
+        generator = torch.Generator().manual_seed(seed)
+        codes = prior.sample(
+            wanted if prior.classes is None else each % prior.classes, sampling, generator, first_image=start
+        )
+        pixels = to_bytes(tokenizer.decode(codes)).cpu()
+        times.append((time.perf_counter() - began, wanted))
         codes = codes.to("cpu").validate(spec)
         drawn += CodeCounts.of(codes, spec, pixels[:, 0].numel())
-        if distances is not None:
+        if network is not None:
             distances.update(network(pixels.to(device)), real=False)
         for place in range(min(examples - len(kept), wanted)):
-            figures = {"length": float(codes.lengths[place])}
-            kept.append(Example(f"{start + place:06d}", None, pixels[place], codes[place], figures))
+            figure = {"length": float(codes.lengths[place])}
+            kept.append(Example(f"{start + place:06d}", None, pixels[place], codes[place], figure))
         share.report(wanted)
     data, drawn = (CodeCounts.total(gather([counts]), spec) for counts in (data, drawn))
     images = int(data.lengths.sum())
     if not images:
         raise UserError("there is no picture to measure")
     whole: Counter[str] = Counter()
-    for each in gather([dict(sums)]):
-        whole.update(each)
+    for part in gather([sums]):
+        whole.update(part)
     figures = likelihood_figures(whole)
     lengths = [_lengths(counts) for counts in (drawn, data)]
     values = {
@@ -115,11 +120,11 @@ def measure_prior(
         "length_of_data": mean_value(lengths[1], seed),
         "length_distance": Value(float(wasserstein_distance(*lengths))),
     }
-    if distances is not None:
+    if network is not None:
         values |= named_distances(distances.compute(seed), network.name)
-    values["seconds_per_sample"] = clock.value()
+    values["seconds_per_sample"] = seconds_each(times)
     described = {"drawn": describe_codes(drawn, spec), "data": describe_codes(data, spec)}
-    return Measurement(images, pixel_hash.compute(), values, described, examples=kept)
+    return Measurement(images, joint_hash(digests), values, described, examples=kept)
 
 
 def _labels(batch: ImageBatch, prior: Prior, device: torch.device | str) -> Int[Tensor, " b"] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
@@ -17,7 +18,14 @@ from vltok.evaluation.coders import Coder
 from vltok.evaluation.distances import SetDistances
 from vltok.evaluation.features import FeatureNetwork
 from vltok.evaluation.gathering import gather
-from vltok.evaluation.measurement import Clock, Measurement, PixelHash, describe_codes, named_distances
+from vltok.evaluation.measurement import (
+    Measurement,
+    describe_codes,
+    joint_hash,
+    named_distances,
+    pixel_digests,
+    seconds_each,
+)
 from vltok.evaluation.region_correlations import RegionCorrelation
 from vltok.evaluation.values import Value, mean_value
 from vltok.figures.examples import Example
@@ -79,65 +87,69 @@ def measure_reconstruction(
     Raises:
         UserError: There is no picture, or the coder does not take them.
     """
-    distances = None if network is None else SetDistances(network.dimension, device)
-    counts = None if spec is None else CodeCounts.none(spec)
+    distances = SetDistances(device)
+    counts: CodeCounts | None = None
     contrasts, errors = RegionCorrelation("contrast_correlation"), RegionCorrelation("error_correlation")
     keys: list[str] = []
     kept: list[Example] = []
     columns: dict[str, list[np.ndarray]] = {}
-    clock, pixel_hash = Clock(), PixelHash()
+    times: list[tuple[float, int]] = []
+    digests: list[bytes] = []
     for batch in batches:
         pixels = to_bytes(batch.images).cpu()
-        with clock.timing(len(pixels)):
-            coded = coder(pixels)
+        began = time.perf_counter()
+        coded = coder(pixels)
+        times.append((time.perf_counter() - began, len(pixels)))
+        codes, beside = coded.codes, None
         decoded, original = (to_unit_range(side.to(device)) for side in (coded.pixels, pixels))
         found = {name: figure(decoded, original).cpu() for name, figure in figures.items()}
         found["bits_per_pixel"] = coded.bits / pixels[0, 0].numel()
-        if coded.codes is not None:
-            found["length"] = coded.codes.lengths.float()
-            counts += CodeCounts.of(coded.codes.validate(spec), spec, pixels[:, 0].numel())
+        if spec is not None and codes is not None:
+            found["length"] = codes.lengths.float()
+            counted = CodeCounts.of(codes.validate(spec), spec, pixels[:, 0].numel())
+            counts = counted if counts is None else counts + counted
             if spec.gridded:
-                contrasts.update(coded.codes.require_grains(), local_contrast(original, spec.factors[0]))
-        if distances is not None:
+                contrasts.update(codes.require_grains(), local_contrast(original, spec.factors[0]))
+        if network is not None:
             seen, left = network(pixels.to(device)), network(coded.pixels.to(device))
             distances.update(seen, real=True)
             distances.update(left, real=False)
             if seen.maps:
                 found[f"feature_distance/{network.name}"] = feature_distance(left.maps, seen.maps).cpu()
-        beside = None if fixed is None else fixed(pixels).pixels
-        if beside is not None:
+        if fixed is not None and spec is not None and codes is not None:
+            beside = fixed(pixels).pixels
             regions = region_l1(beside, pixels, spec.factors[0])
-            found["error_correlation"] = errors.update(coded.codes.require_grains(), regions)
-        for name, values in found.items():
-            columns.setdefault(name, []).append(values.double().numpy())
+            found["error_correlation"] = errors.update(codes.require_grains(), regions)
+        for name, column in found.items():
+            columns.setdefault(name, []).append(column.double().numpy())
         # a plug-in's batches need not name their pictures
         named = getattr(batch, "keys", [f"{len(keys) + place:06d}" for place in range(len(pixels))])
         keys += named
-        pixel_hash.update(pixels)
+        digests += pixel_digests(pixels)
         for place in range(min(examples - len(kept), len(pixels))):
-            codes = None if coded.codes is None else coded.codes[place]
-            own = {name: values[place].item() for name, values in found.items()}
-            example = Example(named[place], pixels[place], coded.pixels[place], codes, own)
+            own = {name: column[place].item() for name, column in found.items()}
+            coded_as = None if codes is None else codes[place]
+            example = Example(named[place], pixels[place], coded.pixels[place], coded_as, own)
             kept.append(example if beside is None else replace(example, fixed=beside[place]))
     keys = gather(keys)
     if not keys:
         raise UserError("there is no picture to measure")
     names = max(gather([list(columns)]), key=len)
     per_image = {name: np.concatenate(gather(columns.get(name, []))) for name in names}
-    values = {name: mean_value(found, seed) for name, found in per_image.items() if name != "error_correlation"}
+    values = {name: mean_value(column, seed) for name, column in per_image.items() if name != "error_correlation"}
     values["psnr_pooled"] = pooled_psnr(values["mse"])
     if fixed is not None:
         values |= errors.values(per_image["error_correlation"], seed)
     described: Mapping[str, Any] = {}
-    if counts is not None:
-        described = describe_codes(CodeCounts.total(gather([counts]), spec), spec)
+    if spec is not None:
+        described = describe_codes(CodeCounts.total(gather([] if counts is None else [counts]), spec), spec)
         values["length_std"] = Value(described["length"]["variance"] ** 0.5)
         values |= {name: Value(described[name]["any"]) for name in ("codebook_usage", "codebook_perplexity")}
         values |= contrasts.values() if spec.gridded else {}
-    if distances is not None:
+    if network is not None:
         values |= named_distances(distances.compute(seed), network.name, "r")
-    values["seconds_per_image"] = clock.value()
-    return Measurement(len(keys), pixel_hash.compute(), values, described, keys, per_image, kept)
+    values["seconds_per_image"] = seconds_each(times)
+    return Measurement(len(keys), joint_hash(digests), values, described, keys, per_image, kept)
 
 
 def each_distance(perceptual: Perceptual) -> PictureFigure:
@@ -152,5 +164,9 @@ def pooled_psnr(error: Value) -> Value:
         error: The mean squared error over the images, of values in [0, 1].
     """
     # the fewer errors, the more decibels: the interval's ends change places
-    ends = (error.value, error.high, error.low)
-    return Value(*(None if end is None else decibels(torch.tensor(end, dtype=torch.float64)).item() for end in ends))
+    low, high = (None if end is None else _decibels(end) for end in (error.high, error.low))
+    return Value(_decibels(error.value), low, high)
+
+
+def _decibels(error: float) -> float:
+    return decibels(torch.tensor(error, dtype=torch.float64)).item()

@@ -17,6 +17,8 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def write_table(path: Path, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a table as CSV; names of files in it need not be text."""
-    how = {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
-    with written_whole(path) as beside, beside.open("w", **how) as file:
+    with (
+        written_whole(path) as beside,
+        beside.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         csv.writer(file).writerows([heads, *rows])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -15,6 +15,8 @@ from vltok.io.curve_files import CURVES, STEP, read_rows
 #: Steps and values of a scalar.
 Curve = tuple[tuple[int, ...], tuple[float, ...]]
 _RATIO = "ratio_"
+#: What curves are called, and what they are logged as.
+_LOGGED = {"length": "code_length", "budget": "budget", "val_psnr": "val_psnr", "val_length": "val_code_length"}
 
 
 @dataclass(frozen=True)
@@ -22,18 +24,15 @@ class TrainingLog:
     """The curves of a run of `vltok fit`.
 
     Attributes:
-        budget: The budget loss, weighted; None where the run has none.
-        length: The mean code length of the training batches; None where it was not logged.
+        curves: What was logged of these: `length`, the mean code length of the training batches; `budget`, the budget
+            loss, weighted; `val_psnr` and `val_length`, of the held-out pictures.
         ratios: The share of regions of each granularity, by factor.
-        validation: What validation measured, by what is shown: `psnr` and `length`.
         targets: The shares that the run was asked to reach, by factor; empty where its recipe names none.
     """
 
-    budget: Curve | None
-    length: Curve | None
+    curves: Mapping[str, Curve]
     ratios: Mapping[int, Curve]
     targets: Mapping[int, float]
-    validation: Mapping[str, Curve] = field(default_factory=dict)
 
     @classmethod
     def read(cls, run: Path) -> TrainingLog:
@@ -42,17 +41,16 @@ class TrainingLog:
         Raises:
             UserError: They cannot be read.
         """
-        curves = _curves(run / CURVES) if (run / CURVES).is_file() else _tensorboard(run / "logs")
-        factors = {tag: tag.removeprefix(_RATIO) for tag in curves if tag.startswith(_RATIO)}
-        ratios = {int(factor): curves[tag] for tag, factor in factors.items() if factor.isdecimal()}
-        validated = {"psnr": "val_psnr", "length": "val_code_length"}
-        validation = {name: curves[tag] for name, tag in validated.items() if tag in curves}
-        return cls(curves.get("budget"), curves.get("code_length"), ratios, _targets(run / "config.yaml"), validation)
+        logged = _curves(run / CURVES) if (run / CURVES).is_file() else _tensorboard(run / "logs")
+        factors = {tag: tag.removeprefix(_RATIO) for tag in logged if tag.startswith(_RATIO)}
+        ratios = {int(factor): logged[tag] for tag, factor in factors.items() if factor.isdecimal()}
+        curves = {name: logged[tag] for name, tag in _LOGGED.items() if tag in logged}
+        return cls(curves, ratios, _targets(run / "config.yaml"))
 
     @property
     def empty(self) -> bool:
         """Whether nothing was logged that a curve is drawn of, as by a prior's run."""
-        return self.budget is None and self.length is None and not self.ratios and not self.validation
+        return not self.curves and not self.ratios
 
 
 def is_run(folder: Path) -> bool:
@@ -65,7 +63,7 @@ def _curves(path: Path) -> dict[str, Curve]:
     for row in read_rows(path):
         for name in row.keys() - {STEP}:
             # of a step that was logged twice the last one counts
-            found.setdefault(name, {})[row[STEP]] = row[name]
+            found.setdefault(name, {})[int(row[STEP])] = row[name]
     return {name: _sorted(by_step) for name, by_step in found.items()}
 
 

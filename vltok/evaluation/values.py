@@ -38,9 +38,9 @@ class Value:
         Raises:
             TypeError, ValueError or AttributeError: It is something else.
         """
-        value, *rest = (given.get(name) for name in ("value", "low", "high", "deviation"))
-        parts = (None if number is None else float(number) for number in rest)
-        return cls(float("nan") if value is None else float(value), *parts, given.get("note"))
+        parts = (given.get(name) for name in ("value", "low", "high", "deviation"))
+        value, low, high, deviation = (None if number is None else float(number) for number in parts)
+        return cls(math.nan if value is None else value, low, high, deviation, given.get("note"))
 
     def shown(self) -> str:
         """``24.13 (24.01 to 24.25)``."""

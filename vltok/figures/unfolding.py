@@ -44,8 +44,9 @@ def unfolding_frames(
 def save_unfolding(
     pixels: UInt8[Tensor, "3 H W"], codes: Codes, order: Int[Tensor, " t"], spec: CodeSpec, path: Path
 ) -> None:
-    """Write an animated GIF of one draw, to a path that ends in ``.gif``: the picture at the left, its coding map at the
-    right. The other arguments are those of `unfolding_frames`.
+    """Write an animated GIF of one draw: the picture at the left, its coding map at the right.
+
+    Args as those of `unfolding_frames`; the path ends in ``.gif``.
     """
     beneath = magnified(pixels, _WIDTH)
     coding_map = to_bytes(draw_coding_map(to_unit_range(beneath)[None], codes.require_grains(), spec)[0])

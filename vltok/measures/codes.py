@@ -13,10 +13,10 @@ from torch import Tensor
 from vltok.codes import Codes, CodeSpec
 from vltok.devices import widest
 
-_Count = TypeVar("_Count", int, Tensor)
+_Count = TypeVar("_Count", float, Tensor)
 
 
-def fixed_rate_bits(codes: _Count, regions: int, spec: CodeSpec) -> float | Tensor:
+def fixed_rate_bits(codes: _Count, regions: int, spec: CodeSpec) -> _Count:
     """The bits of so many codes at log2(v) each, and of the grain map of so many regions at log2(K) each."""
     grain_map = regions * math.log2(spec.granularities) if spec.gridded else 0.0
     return codes * math.log2(spec.codebook_size) + grain_map

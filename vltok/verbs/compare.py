@@ -19,7 +19,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from vltok.errors import UserError
-from vltok.evaluation.comparison import Comparison, check_distinct, named
+from vltok.evaluation.comparison import Comparison, named
 from vltok.evaluation.curves import length_histograms, rate_distortion, training_curves
 from vltok.evaluation.records import RECORD
 from vltok.evaluation.training_logs import TrainingLog, is_run
@@ -64,7 +64,8 @@ def compare(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[st
     runs = [read_path(folder) for folder in folders]
     logs = {str(run): TrainingLog.read(run) for run in runs if is_run(run)}
     measured = {run: _measured(run) for run in runs}
-    check_distinct(list(measured.values()) if len(measured) == len(runs) else runs)
+    if len({place.resolve() for place in measured.values()}) < len(runs):
+        raise UserError("a run is given twice: name each once")
     for run in runs:
         if str(run) in logs and logs[str(run)].empty and not (measured[run] / RECORD).is_file():
             raise UserError(

@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 from jaxtyping import Int
@@ -18,7 +19,7 @@ from vltok.drawing.config import SamplingOptions
 from vltok.errors import UserError, check_seed
 from vltok.evaluation.adaptation import adaptive
 from vltok.evaluation.codec_rates import find_quality
-from vltok.evaluation.coders import CoarsestCoder, Codec, CodecCoder, Coder, TokenizerCoder
+from vltok.evaluation.coders import Codec, CodecCoder, Coder, TokenizerCoder, coarsest_codes
 from vltok.evaluation.distances import check_images
 from vltok.evaluation.evaluations import Evaluation
 from vltok.evaluation.features import FeatureNetwork, feature_network, weights_hash
@@ -41,6 +42,7 @@ from vltok.verbs.counting import Progress, counted
 from vltok.verbs.devices import choose_device
 from vltok.verbs.inputs import open_pictures
 
+_COARSEST = "the tokenizer itself, coarsest granularity"
 #: A bundle, by its path.
 BundlePath = str | os.PathLike[str]
 COUNT = 1000
@@ -249,7 +251,8 @@ def _tokenizer(
     tokenizer = _loaded(given, under)
     beside, described = None, None
     if fixed is None and adaptive(tokenizer):
-        beside, described = CoarsestCoder(tokenizer, under.device), "the tokenizer itself, coarsest granularity"
+        coarsest = partial(coarsest_codes, tokenizer, tokenizer.spec)
+        beside, described = TokenizerCoder(tokenizer, under.device, coarsest), _COARSEST
     elif fixed is not None:
         other = _loaded(fixed, under)
         if other.spec.granularities > 1:
