@@ -11,27 +11,12 @@ class TestMyPrior(PriorContract):
 Importing this needs pytest.
 """
 
+import pkgutil
+
 import pytest
 
 # before the imports, so that a failed assertion shows its values
-_MODULES = (
-    "budgets",
-    "data",
-    "decoders",
-    "discriminators",
-    "encoders",
-    "exporters",
-    "gates",
-    "importers",
-    "modules",
-    "perceptual",
-    "pretended_device",
-    "priors",
-    "quantizers",
-    "recipes",
-    "tokenizers",
-)
-pytest.register_assert_rewrite(*(f"vltok.testing.{name}" for name in _MODULES))
+pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)))
 
 from vltok.testing.budgets import BudgetContract  # noqa: E402
 from vltok.testing.data import CodeDataContract, DataContract, ImageDataContract  # noqa: E402

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
 import pytest
 import torch
 from torch import Tensor
@@ -24,10 +22,6 @@ class BudgetContract(TrainableContract[Budget]):
 
     regions: tuple[int, int] = (4, 4)
     is_cap: bool = False
-
-    @abstractmethod
-    def build(self) -> Budget:
-        """A budget with fresh state; the same arguments each time."""
 
     def test_it_says_what_it_asks_for(self):
         budget = self.build()

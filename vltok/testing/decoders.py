@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
 import torch
 from torch import Tensor
 
@@ -20,10 +18,6 @@ class DecoderContract(TrainableContract[Decoder]):
     """
 
     grid: tuple[int, int] | None = None
-
-    @abstractmethod
-    def build(self) -> Decoder:
-        """A tiny decoder with fresh weights; the same arguments each time."""
 
     def test_it_says_what_it_takes(self):
         decoder = self.build()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from abc import abstractmethod
 
 import torch
 from torch import Tensor
@@ -23,10 +22,6 @@ class DiscriminatorContract(TrainableContract[Discriminator]):
     """
 
     image_size: tuple[int, int] = (64, 64)
-
-    @abstractmethod
-    def build(self) -> Discriminator:
-        """A tiny discriminator with fresh weights; the same arguments each time."""
 
     def test_there_is_a_logit_for_each_patch(self):
         for mode in (True, False):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
 import torch
 from torch import Tensor
 
@@ -21,10 +19,6 @@ class EncoderContract(TrainableContract[Encoder]):
     """
 
     image_size: tuple[int, int] | None = None
-
-    @abstractmethod
-    def build(self) -> Encoder:
-        """A tiny encoder with fresh weights; the same arguments each time."""
 
     def test_it_says_what_it_gives(self):
         encoder = self.build()

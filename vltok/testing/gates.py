@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
 import torch
 from torch import Tensor
 
@@ -19,10 +17,6 @@ class GateContract(TrainableContract[Gate]):
     """
 
     channels: int = 16
-
-    @abstractmethod
-    def build(self) -> Gate:
-        """A tiny gate with fresh weights; the same arguments each time."""
 
     def test_it_says_between_how_many_granularities_it_chooses(self):
         gate = self.build()

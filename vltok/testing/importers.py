@@ -11,12 +11,12 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from vltok.errors import UserError
 from vltok.io.importers.base import Imported, Importer
-from vltok.io.recipes import instantiate, parse_tree, recipe_parser
-from vltok.registry import components, interface_of
+from vltok.registry import interface_of
+from vltok.verbs.build import build
 
 
 class ImporterContract(ABC):
@@ -32,11 +32,11 @@ class ImporterContract(ABC):
 
     def test_what_it_gives_can_be_built(self, tmp_path):
         imported = self._convert(tmp_path)
-        _build(imported.config).load_state_dict(imported.state, strict=True)
+        build(imported.config).load_state_dict(imported.state, strict=True)
 
     def test_it_says_what_the_model_is(self, tmp_path):
         imported = self._convert(tmp_path)
-        assert isinstance(_build(imported.config), interface_of(imported.kind))
+        assert isinstance(build(imported.config), interface_of(imported.kind))
 
     def test_values_stay(self, tmp_path):
         """A few may be added, such as thresholds that the checkpoint does not hold."""
@@ -92,16 +92,3 @@ class ImporterContract(ABC):
 
     def _convert(self, folder: Path) -> Imported:
         return self.build().convert(*self.example(), folder)
-
-
-def _build(config: dict[str, Any]) -> nn.Module:
-    """The tokenizer or the prior that a configuration describes."""
-    path = config["class_path"]
-    matches = [
-        kind for kind in ("tokenizer", "prior") for each in components(kind) if path in (each.name, each.class_path)
-    ]
-    assert matches, f"class_path {path} is no registered tokenizer or prior"
-    kind = matches[0]
-    parser = recipe_parser("import")
-    parser.add_subclass_arguments(interface_of(kind), kind, required=True)
-    return instantiate(parser, parse_tree(parser, {kind: config}))[kind]

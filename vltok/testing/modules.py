@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import pytest
@@ -68,16 +68,14 @@ def snapshot(module: nn.Module) -> dict[str, Tensor]:
 
 def assert_state(module: nn.Module, expected: dict[str, Tensor]) -> None:
     """Check that a component's state is still that of a snapshot."""
-    found = module.state_dict()
-    assert found.keys() == expected.keys()
-    changed = [name for name, value in expected.items() if not _same(found[name], value)]
-    assert not changed, f"state that changed: {', '.join(changed)}"
+    assert_same(dict(module.state_dict()), expected)
 
 
-def assert_same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+def assert_same(
+    found: Sequence[Tensor] | Mapping[str, Tensor], expected: Sequence[Tensor] | Mapping[str, Tensor]
+) -> None:
     """Check that tensors are equal to the last digit."""
-    assert len(found) == len(expected)
-    assert all(_same(*pair) for pair in zip(found, expected, strict=True)), "the same input gave another result"
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
 
 
 class ModuleContract(ABC, Generic[M]):
@@ -139,11 +137,3 @@ class TrainableContract(ModuleContract[M]):
             loss.backward()
         gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
         assert all(gradient.isfinite().all() for gradient in gradients)
-
-
-def _same(first: Tensor, second: Tensor) -> bool:
-    return (
-        first.shape == second.shape
-        and first.dtype == second.dtype
-        and torch.equal(first.nan_to_num(), second.nan_to_num())
-    )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vltok.interfaces import Perceptual
-from vltok.testing.modules import ModuleContract, pictures
+from vltok.testing.modules import ModuleContract, assert_same, pictures
 
 
 class PerceptualContract(ModuleContract[Perceptual]):
@@ -64,7 +64,7 @@ class PerceptualContract(ModuleContract[Perceptual]):
         perceptual = self._loaded()
         before = self._respond(perceptual)
         perceptual.load()
-        torch.testing.assert_close(self._respond(perceptual), before, rtol=0, atol=0)
+        assert_same(self._respond(perceptual), before)
 
     def _loaded(self) -> Perceptual:
         perceptual = self.build()

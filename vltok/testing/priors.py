@@ -15,6 +15,7 @@ from torch import Tensor
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
 from vltok.interfaces import Prior, PriorLoss, SamplingConfig
+from vltok.testing.modules import assert_state, snapshot
 
 _MOST_OUTCOMES = 2000
 # The grid of codes whose spec leaves it open.
@@ -150,7 +151,7 @@ class PriorContract(ABC):
 
     def test_drawing_leaves_the_prior_as_it_is(self):
         prior = self.build()
-        before = {name: value.clone() for name, value in prior.state_dict().items()}
+        before = snapshot(prior)
         drawn, random_numbers = {}, torch.get_rng_state()
         for mode in (True, False):
             drawn[mode] = prior.train(mode).sample(6, SamplingConfig(), _seeded())
@@ -158,8 +159,7 @@ class PriorContract(ABC):
         assert torch.get_rng_state().equal(random_numbers), "drawing took numbers of another generator than its own"
         assert drawn[True].equal(drawn[False])
         prior.sample(2, SamplingConfig(precision="bfloat16"), _seeded()).validate(prior.spec)
-        after = prior.state_dict()
-        assert all(value.dtype == after[name].dtype and value.equal(after[name]) for name, value in before.items())
+        assert_state(prior, before)
 
     def test_the_likeliest_image_is_one(self):
         prior = self.build()

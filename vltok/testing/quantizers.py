@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
 import torch
 from torch import Tensor
 
@@ -13,10 +11,6 @@ from vltok.testing.modules import TrainableContract
 
 class QuantizerContract(TrainableContract[Quantizer]):
     """Tests of a quantizer, which a test class inherits."""
-
-    @abstractmethod
-    def build(self) -> Quantizer:
-        """A tiny quantizer with fresh weights; the same arguments each time."""
 
     def test_it_says_what_its_codes_are(self):
         quantizer = self.build()
