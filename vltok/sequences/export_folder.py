@@ -190,16 +190,15 @@ class ExportFolder:
         replacing, unfinished = self.folder / _REPLACING, self.folder / _UNFINISHED
         manifest, ours = self._manifest(), self._run
         begun = readable_run(replacing) if overwrite else WantedExport.read(replacing)
-        if begun is not None and begun.alike(ours):
-            self.work = replacing
-            if manifest is not None and WantedExport.of(manifest).grows_to(ours) and grows:
-                self._from = manifest
-        elif manifest is not None and grows and WantedExport.of(manifest).grows_to(ours):
+        goes_on = begun is not None and begun.alike(ours)
+        if manifest is not None and grows and WantedExport.of(manifest).grows_to(ours):
             self.work, self._from = replacing, manifest
-            manifest.check_shards(self.folder)
+            if not goes_on:
+                manifest.check_shards(self.folder)
+        elif goes_on:
+            self.work = replacing
         elif (self.folder / MANIFEST).exists() or begun is not None:
-            there = begun if manifest is None else WantedExport.of(manifest)
-            self._refuse_unless(overwrite, there)
+            self._refuse_unless(overwrite, begun if manifest is None else WantedExport.of(manifest))
             self.work = replacing
         else:
             there = readable_run(unfinished) if overwrite else WantedExport.read(unfinished)
@@ -210,11 +209,9 @@ class ExportFolder:
                 self._refuse_unless(overwrite, there)
                 self.work = replacing
         self._refuse_others()
-        if being_written(unfinished) and self._replaces:
+        if (being_written(unfinished) and self._replaces) or (being_written(self.work) and not goes_on):
             raise UserError(f"another process is writing to {self.folder}: wait until it has ended")
-        if begun is None or not begun.alike(ours):
-            if being_written(self.work):
-                raise UserError(f"another process is writing to {self.folder}: wait until it has ended")
+        if not goes_on:
             self._discard(self.work)
             try:
                 self._begin()

@@ -237,13 +237,20 @@ class CodeManifest:
                 raise UserError(f"{path} has {found} bytes, not the {shard.bytes} of the manifest: copy it again")
 
     def read_samples(self, folder: Path, shard: Shard) -> Iterator[CodeSample]:
-        """The samples of one shard, in order.
+        """The samples of one shard, in order: each of another picture, as many as there are to be.
 
         Raises:
             UserError: The shard is not the one that the manifest speaks of.
         """
         self.check_content(folder, shard)
-        return self._samples(folder / shard.name, shard)
+        path, count, last = folder / shard.name, 0, -1
+        for sample in shard_format(self.settings.format).read(path):
+            if sample.index <= last or (sample.grains is None) == self.spec.gridded:
+                raise UserError(f"{path} is damaged: sample {sample.index} stands twice, or is none of these codes")
+            count, last = count + 1, sample.index
+            yield sample
+        if count != shard.samples:
+            raise UserError(f"{path} is damaged: it holds {count} samples, not the {shard.samples} of the manifest")
 
     def check_content(self, folder: Path, shard: Shard) -> None:
         """See that a shard holds the very bytes that were written, which takes reading it.
@@ -254,17 +261,6 @@ class CodeManifest:
         path = folder / shard.name
         if not path.is_file() or sha256_of(path) != shard.sha256:
             raise _missing(path)
-
-    def _samples(self, path: Path, shard: Shard) -> Iterator[CodeSample]:
-        """The samples of a shard, each of another picture, as many as there are to be."""
-        count, last = 0, -1
-        for sample in shard_format(self.settings.format).read(path):
-            if sample.index <= last or (sample.grains is None) == self.spec.gridded:
-                raise UserError(f"{path} is damaged: sample {sample.index} stands twice, or is none of these codes")
-            count, last = count + 1, sample.index
-            yield sample
-        if count != shard.samples:
-            raise UserError(f"{path} is damaged: it holds {count} samples, not the {shard.samples} of the manifest")
 
 
 def read_json(path: Path) -> dict[str, Any]:

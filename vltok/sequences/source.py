@@ -39,22 +39,18 @@ class SequenceFacts:
 
 
 class CodeSequences(Dataset, ABC):
-    """Code sequences that can be read in any order."""
+    """Code sequences that can be read in any order.
 
-    @property
-    @abstractmethod
-    def facts(self) -> SequenceFacts:
-        """What is known of them."""
+    Attributes:
+        facts: What is known of them.
+        lengths: The code length of each.
+        shard_starts: The first sequence of each part that is best read together, with the end of the last; `[0, n]`
+            for one.
+    """
 
-    @property
-    @abstractmethod
-    def lengths(self) -> Int64[np.ndarray, " n"]:
-        """The code length of each."""
-
-    @property
-    @abstractmethod
-    def shard_starts(self) -> Int64[np.ndarray, " starts"]:
-        """The first sequence of each part that is best read together, with the end of the last; `[0, n]` for one."""
+    facts: SequenceFacts
+    lengths: Int64[np.ndarray, " n"]
+    shard_starts: Int64[np.ndarray, " starts"]
 
     @abstractmethod
     def __getitem__(self, indices: Int[np.ndarray, " b"]) -> Codes:
@@ -85,25 +81,14 @@ class SequencesInMemory(CodeSequences):
         if facts.labelled and codes.labels is None:
             raise UserError(f"{facts.place} is said to have labels, but its codes have none")
         self._codes = codes if facts.labelled else replace(codes, labels=None)
-        self._facts = facts
-        self._lengths = codes.lengths.numpy().astype(np.int64)
-        self._starts = np.cumsum(self._lengths) - self._lengths
-
-    @property
-    def facts(self) -> SequenceFacts:
-        return self._facts
-
-    @property
-    def lengths(self) -> Int64[np.ndarray, " n"]:
-        return self._lengths
-
-    @property
-    def shard_starts(self) -> Int64[np.ndarray, " starts"]:
-        return np.array([0, len(self)])
+        self.facts = facts
+        self.lengths = codes.lengths.numpy().astype(np.int64)
+        self.shard_starts = np.array([0, len(self)])
+        self._starts = np.cumsum(self.lengths) - self.lengths
 
     def __getitem__(self, indices: Int[np.ndarray, " b"]) -> Codes:
         # indexing `Codes` would count through all of them for each batch
-        lengths = self._lengths[indices]
+        lengths = self.lengths[indices]
         offsets = np.cumsum(lengths) - lengths
         places = np.repeat(self._starts[indices] - offsets, lengths) + np.arange(lengths.sum())
         codes, chosen = self._codes, torch.from_numpy(indices)

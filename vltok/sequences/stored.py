@@ -10,7 +10,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from jaxtyping import Int, Int64
+from jaxtyping import Int
 
 from vltok.codes import Codes
 from vltok.errors import UserError
@@ -51,24 +51,13 @@ class IndexedSequences(CodeSequences):
             list(readers.map(functools.partial(manifest.check_content, folder), manifest.shards))
         self._folder, self._manifest = folder, manifest
         index = manifest.read_index(folder)
-        self._places, self._lengths = index[:, :2], index[:, 2]
-        self._shard_starts = np.cumsum([0, *(shard.samples for shard in manifest.shards)])
-
-    @property
-    def facts(self) -> SequenceFacts:
-        return _facts(self._folder, self._manifest)
-
-    @property
-    def lengths(self) -> Int64[np.ndarray, " n"]:
-        return self._lengths
-
-    @property
-    def shard_starts(self) -> Int64[np.ndarray, " starts"]:
-        return self._shard_starts
+        self._places, self.lengths = index[:, :2], index[:, 2]
+        self.shard_starts = np.cumsum([0, *(shard.samples for shard in manifest.shards)])
+        self.facts = _facts(folder, manifest)
 
     def __getitem__(self, indices: Int[np.ndarray, " b"]) -> Codes:
         samples: list[Any] = [None] * len(indices)
-        shards = np.searchsorted(self._shard_starts, indices, side="right") - 1
+        shards = np.searchsorted(self.shard_starts, indices, side="right") - 1
         for shard in np.unique(shards):
             path = self._folder / self._manifest.shards[shard].name
             try:
