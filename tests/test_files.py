@@ -162,17 +162,62 @@ def test_files_are_flushed_as_windows_takes_it(tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "file").read_text() + (tmp_path / "folder" / "b").read_text() == "ab" and len(flushed) == 2
 
 
-def test_a_file_system_without_locks_will_do_also_after_a_killed_process(tmp_path: Path) -> None:
-    """As Lustre is often mounted."""
+@pytest.mark.parametrize("refusal", ["ENOSYS", "ENOLCK", "EOPNOTSUPP"])
+def test_a_file_system_without_locks_will_do_also_after_a_killed_process(refusal: str, tmp_path: Path) -> None:
+    """As Lustre is often mounted, and NFS where its lock service does not run."""
     script = (
         "import errno, fcntl, os, sys\n"
-        "def refuse(*_):\n    raise OSError(errno.ENOSYS, 'Function not implemented')\n"
-        "fcntl.flock = refuse\n"
+        f"def refuse(*_):\n    raise OSError(errno.{refusal}, 'refused')\n"
+        "fcntl.flock = fcntl.lockf = refuse\n"
         "from pathlib import Path\n"
+        "from vltok.errors import UserError\n"
         "from vltok.files import alone_in\n"
-        "with alone_in(Path(sys.argv[1])):\n    print('alone', flush=True); os._exit(int(sys.argv[2]))\n"
+        "with alone_in(Path(sys.argv[1])):\n"
+        "    try:\n        with alone_in(Path(sys.argv[1])): print('two')\n"
+        "    except UserError: print('alone', flush=True)\n"
+        "    os._exit(9) if sys.argv[2] == '9' else open(sys.argv[1] + '/result', 'w').close()\n"
     )
     for code in (9, 0):
         command = [sys.executable, "-c", script, str(tmp_path / "run"), str(code)]
         done = subprocess.run(command, capture_output=True, text=True)
         assert (done.returncode, done.stdout) == (code, "alone\n"), done.stderr
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["result"]
+
+
+@pytest.mark.parametrize("tries", [2, 99])
+def test_what_a_program_has_open_is_waited_for(tries: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows renames nothing over an open file: a virus scanner has it for a moment, a viewer for long."""
+    replace, left = Path.replace, tries
+
+    def busy(path: Path, place: Path) -> None:
+        nonlocal left
+        if left:
+            left -= 1
+            raise PermissionError(errno.EACCES, "Access is denied", str(path), None, str(place))
+        replace(path, place)
+
+    monkeypatch.setattr(Path, "replace", busy)
+    monkeypatch.setattr("vltok.files.time.sleep", lambda seconds: None)
+    written = written_whole(tmp_path / "file")
+    if tries == 2:
+        with written as path:
+            path.write_text("a")
+        assert (tmp_path / "file").read_text() == "a"
+        return
+    with pytest.raises(PermissionError, match="Access is denied; where another program has it open") as raised, written:
+        pass
+    assert raised.value.filename == str(tmp_path / "file") and not list(tmp_path.iterdir())
+
+
+def test_the_file_of_a_lock_is_left_to_the_lock_where_no_open_file_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows."""
+
+    def busy(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EACCES, "Access is denied", str(path))
+
+    monkeypatch.setattr(Path, "unlink", busy)
+    for _ in range(2):
+        with alone_in(tmp_path / "out"):
+            pass

@@ -1,11 +1,13 @@
 """Files that are written whole or not at all, their names, and their checksums."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +21,12 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 #: What some file systems do not take, or what a terminal would obey.
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff<>:"/\\|?*]')
 _LONGEST_NAME = 120
-#: The name of the file by which a process is alone in a folder.
-LOCK = ".writing.lock"
+#: The names of the files by which a process is alone in a folder: the second where the file system has no locks.
+LOCK, HELD = ".writing.lock", ".writing.held"
+#: How file systems say that they have no locks: Lustre, NFS without its lock service, and what FUSE mounts.
+_WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+#: How long a file that another program has open is waited for, in seconds between one try and the next.
+_WAITS = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 
 @contextlib.contextmanager
@@ -46,7 +52,7 @@ def written_whole(path: str | os.PathLike, through: str | os.PathLike | None = N
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         flush(temporary)
-        temporary.replace(path)
+        move(temporary, path)
     except OSError as error:
         _name(error, path)
         raise
@@ -68,9 +74,9 @@ def folder_written_whole(path: str | os.PathLike) -> Iterator[Path]:
             if file.is_file():
                 flush(file)
         if path.exists():
-            path.rename(replaced)
+            move(path, replaced)
         try:
-            temporary.rename(path)
+            move(temporary, path)
         except OSError:
             if replaced.exists():
                 replaced.rename(path)
@@ -81,6 +87,25 @@ def folder_written_whole(path: str | os.PathLike) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def move(path: Path, place: Path) -> None:
+    """Rename a folder, or a file, over another one too; on Windows, wait for a program that has it open.
+
+    Raises:
+        PermissionError: It is still open, or may not be renamed.
+    """
+    for seconds in _WAITS:
+        try:
+            path.replace(place)
+            return
+        except PermissionError:
+            time.sleep(seconds)
+    try:
+        path.replace(place)
+    except PermissionError as error:
+        reason = f"{error.strerror}; where another program has it open, close that and run the command again"
+        raise PermissionError(error.errno, reason, str(place)) from error
 
 
 def flush(path: Path) -> None:
@@ -130,6 +155,27 @@ def check_folder(option: str, folder: str | os.PathLike) -> Path:
     return path
 
 
+def acquire(path: Path, seconds: float = 0) -> filelock.BaseFileLock:
+    """A lock that is held; where the file system has none, a file beside it is the lock.
+
+    Args:
+        path: The lock's file.
+        seconds: How long to wait for another process; -1 for as long as it takes.
+
+    Raises:
+        filelock.Timeout: Another process holds it.
+    """
+    lock: filelock.BaseFileLock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=seconds)
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise
+        lock = filelock.SoftFileLock(path.with_suffix(".held"))
+        lock.acquire(timeout=seconds)
+    return lock
+
+
 @contextlib.contextmanager
 def alone_in(folder: Path, seconds: float = 0) -> Iterator[None]:
     """Make a folder, and keep other processes that ask for it out of it inside the block.
@@ -145,9 +191,8 @@ def alone_in(folder: Path, seconds: float = 0) -> Iterator[None]:
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=seconds)
+        lock = acquire(folder / LOCK, seconds)
     except filelock.Timeout as error:
         raise UserError(
             f"another process is writing to '{folder}': wait until it has ended, or name another folder"
@@ -155,7 +200,8 @@ def alone_in(folder: Path, seconds: float = 0) -> Iterator[None]:
     try:
         yield
     finally:
-        (folder / LOCK).unlink(missing_ok=True)
+        with contextlib.suppress(PermissionError):  # Windows removes no open file; there the lock does so itself
+            (folder / LOCK).unlink(missing_ok=True)
         lock.release()
         with contextlib.suppress(OSError):  # it holds something
             for place in made:

@@ -15,12 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import final
 
-import filelock
 import numpy as np
 
 from vltok.codes import CodeSpec
 from vltok.errors import UserError
-from vltok.files import flush, sha256_of
+from vltok.files import acquire, flush, sha256_of
 from vltok.loading.skipping import SkippedPicture
 from vltok.sequences.export_folder import ExportFolder
 from vltok.sequences.export_records import ShardRecord
@@ -163,11 +162,14 @@ class CodeExport:
 
     def _put_in_place(self) -> bool:
         """Write the manifest, unless another process does or has; False while shards are missing."""
-        with filelock.FileLock(self._place.work / "finish.lock"):
+        lock = acquire(self._place.work / "finish.lock", seconds=-1)
+        try:
             if not self.finished:
                 if not all(map(self._place.whole, self.shards)):
                     return False
                 self._place.put_in_place(*self._gather())
+        finally:
+            lock.release()
         return True
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ import filelock
 import numpy as np
 
 from vltok.errors import UserError
-from vltok.files import alone_in, sha256_of, written_whole
+from vltok.files import acquire, alone_in, move, sha256_of, written_whole
 from vltok.sequences.export_records import ShardRecord, pixels_of, records_of
 from vltok.sequences.export_run import WantedExport, being_written, readable_run
 from vltok.sequences.manifest import INDEX, MANIFEST, CodeManifest
@@ -90,7 +90,7 @@ class ExportFolder:
     def add(self, shard: int, record: ShardRecord) -> None:
         """Take in a shard that has been written to `work`: from here on it counts as whole."""
         if not self._replaces:
-            (self.work / record.shard.name).replace(self.folder / record.shard.name)
+            move(self.work / record.shard.name, self.folder / record.shard.name)
         record.write(self._record_path(shard))
 
     def pictures(self, name: str) -> Path:
@@ -115,7 +115,7 @@ class ExportFolder:
             (self.folder / MANIFEST).unlink(missing_ok=True)
             for shard in manifest.shards:
                 if (self.work / shard.name).is_file():
-                    (self.work / shard.name).replace(self.folder / shard.name)
+                    move(self.work / shard.name, self.folder / shard.name)
             names = {shard.name for shard in manifest.shards}
             for path in self.folder.iterdir():
                 if _SHARD.fullmatch(path.name) and path.name not in names:
@@ -123,7 +123,7 @@ class ExportFolder:
             for name, place in self._pictures.items():
                 if (self.work / name).is_dir():
                     shutil.rmtree(place, ignore_errors=True)
-                    (self.work / name).replace(place)
+                    move(self.work / name, place)
                     with contextlib.suppress(OSError):  # empty where none were drawn
                         place.rmdir()
         (self.folder / INDEX).unlink(missing_ok=True)
@@ -233,12 +233,10 @@ class ExportFolder:
         self._run.write(self.work)
 
     def _lock_rank(self) -> None:
-        lock = filelock.FileLock(self.work / f"rank-{self._rank}.lock")
         try:
-            lock.acquire(timeout=0)
+            self._lock = acquire(self.work / f"rank-{self._rank}.lock")
         except filelock.Timeout as error:
             raise UserError(f"another process (rank {self._rank}) is writing to {self.folder}") from error
-        self._lock = lock
 
     def _release(self) -> None:
         if self._lock is not None:

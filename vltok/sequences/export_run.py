@@ -12,7 +12,7 @@ import filelock
 
 from vltok.codes import CodeSpec
 from vltok.errors import UserError
-from vltok.files import written_whole
+from vltok.files import acquire, written_whole
 from vltok.sequences.manifest import VERSION, CodeManifest, ExportSettings, damaged, read_json
 from vltok.sequences.plain import from_plain
 
@@ -110,9 +110,8 @@ def readable_run(work: Path) -> WantedExport | None:
 def being_written(work: Path) -> bool:
     """Whether a process is writing the run of a folder."""
     for path in work.glob("rank-*.lock"):
-        lock = filelock.FileLock(path)
         try:
-            lock.acquire(timeout=0)
+            lock = acquire(path)
         except filelock.Timeout:
             return True
         lock.release()

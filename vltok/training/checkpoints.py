@@ -17,7 +17,7 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 
 from vltok.errors import UserError, of_memory
-from vltok.files import written_whole
+from vltok.files import move, written_whole
 from vltok.version import __version__
 
 #: What Lightning needs to go on.
@@ -50,7 +50,7 @@ class WholeCheckpoints(CheckpointIO):
                     file.flush()
                     os.fsync(file.fileno())
                 if path.is_file():
-                    path.replace(previous_of(path))
+                    move(path, previous_of(path))
         except (OSError, RuntimeError) as error:
             # torch's writer puts an error of its own on top of the file system's
             cause = error if isinstance(error, OSError) else error.__context__
@@ -108,7 +108,7 @@ def heal_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"there is no {path} to go on with")
     checkpoint = read_checkpoint(previous)
     warnings.warn(f"{reason}; going on from the one before it, of step {checkpoint['global_step']}", stacklevel=2)
-    previous.replace(path)
+    move(previous, path)
     return checkpoint
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import webdataset
 
 from vltok.errors import UserError, check_seed, whole_number
-from vltok.files import alone_in, check_folder, flush
+from vltok.files import alone_in, check_folder, flush, move
 from vltok.loading.pools import in_processes
 from vltok.loading.skipping import Skipped, SkippedPictures
 from vltok.paths import new_path, read_path
@@ -151,7 +151,7 @@ class _Place:
             flush(folder / name)
         plan = {"earlier": list(earlier), "names": names, "given": given}
         (folder / _PLAN).write_text(json.dumps(plan), encoding="utf-8")
-        folder.rename(self.pattern.parent / _WHOLE)
+        move(folder, self.pattern.parent / _WHOLE)
 
     def finish(self) -> dict[str, Any] | None:
         """Put what is whole in its place; what was given for it, or None where there is nothing.
@@ -175,7 +175,7 @@ class _Place:
             (folder.parent / name).unlink(missing_ok=True)
         for name in names:
             if (folder / name).is_file():
-                (folder / name).replace(folder.parent / name)
+                move(folder / name, folder.parent / name)
         shutil.rmtree(folder)
         return given
 

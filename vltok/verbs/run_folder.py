@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vltok.errors import UserError
-from vltok.files import LOCK
+from vltok.files import HELD, LOCK, move
 from vltok.io.curve_files import CURVES
 
 #: What 'vltok fit' takes besides the keys of a recipe.
@@ -146,8 +146,8 @@ class RunFolder:
             try:
                 self.replacing.mkdir()
                 for place in places:
-                    place.rename(self.replacing / place.name)
-                self.replacing.rename(self.replaced)
+                    move(place, self.replacing / place.name)
+                move(self.replacing, self.replaced)
             except OSError:
                 self.settle()
                 raise
@@ -165,11 +165,11 @@ class RunFolder:
                 self.forget_replaced()
                 return False
             self.remove()
-            self.replaced.rename(self.replacing)
+            move(self.replaced, self.replacing)
         if not self.replacing.exists():
             return False
         for place in self.replacing.iterdir():
-            place.rename(self.path / place.name)
+            move(place, self.path / place.name)
         self.replacing.rmdir()
         return True
 
@@ -186,7 +186,7 @@ class RunFolder:
         shutil.rmtree(self.replaced, ignore_errors=True)
 
     def _empty(self) -> bool:
-        return {path.name for path in self.path.iterdir()} <= {LOCK}
+        return {path.name for path in self.path.iterdir()} <= {LOCK, HELD}
 
     def _places(self) -> tuple[Path, ...]:
         logs = self.path / "logs"
