@@ -42,10 +42,38 @@ def test_what_a_shell_has_kept_of_torchrun_counts_for_nothing() -> None:
     assert forget_leaked({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}) == []  # nobody needs to hear of it
 
 
-def test_what_mpirun_tells_counts_for_nothing() -> None:
-    assert (
-        find_rank({"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4", "PMI_RANK": "3", "PMI_SIZE": "4"})[1] == 1
-    )
+def test_what_mpirun_tells_counts_for_nothing_and_is_named() -> None:
+    told = {"OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4", "PMI_RANK": "3", "PMI_SIZE": "4"}
+    assert find_rank(told)[1] == 1
+    assert forget_leaked(told) == ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"]
+    assert forget_leaked({**SRUN, "PMI_SIZE": "4"}) == []
+
+
+#: What the PyTorchJob of Kubeflow sets in a pod; DeepSpeed's launcher sets the rank on the machine, too.
+KUBEFLOW = {
+    "RANK": "2",
+    "WORLD_SIZE": "4",
+    "MASTER_ADDR": "job-master-0",
+    "MASTER_PORT": "23456",
+    "PYTHONUNBUFFERED": "0",
+}
+DEEPSPEED = {**KUBEFLOW, "LOCAL_RANK": "1", "LOCAL_SIZE": "2", "CROSS_RANK": "1"}
+
+
+def test_any_launcher_that_says_where_the_first_process_listens() -> None:
+    assert find_rank(KUBEFLOW) == (2, 4, 0) and find_rank(DEEPSPEED) == (2, 4, 1)
+    assert find_rank({**SBATCH, **DEEPSPEED}) == (2, 4, 1)  # started in a batch script
+    with pytest.raises(UserError, match="RANK is 4, but WORLD_SIZE is 4"):
+        find_rank({**KUBEFLOW, "RANK": "4"})
+    with pytest.raises(UserError, match="MASTER_PORT is 'x'"):
+        find_rank({**KUBEFLOW, "MASTER_PORT": "x"})
+    for alone in ({**KUBEFLOW, "RANK": "0", "WORLD_SIZE": "1"}, {**SBATCH, **KUBEFLOW}):
+        assert find_rank(alone) == (0, 1, 0)
+
+
+@pytest.mark.parametrize("exported", [KUBEFLOW, {**KUBEFLOW, "RANK": "0", "LOCAL_RANK": "0"}])
+def test_what_a_batch_script_exports_to_all_tasks_is_not_their_rank(exported: dict[str, str]) -> None:
+    assert find_rank({**exported, **SRUN}) == (3, 4, 3)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +82,8 @@ def test_what_mpirun_tells_counts_for_nothing() -> None:
         TORCHRUN,
         SRUN,
         {**SRUN, **TORCHRUN},
+        KUBEFLOW,
+        DEEPSPEED,
         {"LOCAL_RANK": "1", "WORLD_SIZE": "2", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"},
     ],
 )

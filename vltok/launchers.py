@@ -1,4 +1,4 @@
-"""What torchrun and SLURM tell a process that they start, by variables of its environment. Imports no torch."""
+"""What launchers tell a process that they start, by variables of its environment. Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ _ALWAYS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "SLURM
 #: What Lightning sets for the processes that it starts on each machine, and whoever starts them by hand for it.
 _OF_LIGHTNING = {"LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"}
 #: All that tells a process of others.
-VARIABLES = (*_OF_TORCHRUN, *_OF_SRUN, *_OF_JSRUN, "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
+VARIABLES = (*_OF_TORCHRUN, *_OF_SRUN, *_OF_JSRUN, "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
+#: With them any launcher says what torchrun says: DeepSpeed's, and that of Kubeflow's PyTorchJob.
+_OF_ANY = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 #: SLURM counts the steps that srun starts from 0; numbers from here on are of batch scripts and interactive shells.
 _FIRST_SPECIAL_STEP = 0xFFFFFFF0
 
@@ -34,13 +36,15 @@ def forget_leaked(environment: MutableMapping[str, str]) -> list[str]:
     Lightning would take it for true, and the process for one of many.
 
     Returns:
-        What counted for nothing: the variables of torchrun that told of other processes.
+        What counts for nothing: the variables of torchrun and mpirun that tell of other processes.
     """
     told: list[str] = []
     if not started_by_torchrun(environment) and ("RANK" in environment or not environment.keys() >= _OF_LIGHTNING):
         others = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
         told = [name for name, alone in others.items() if environment.get(name, alone) != alone]
         _unset(environment, _OF_TORCHRUN)
+        if not started_by_srun(environment):
+            told += [name for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE") if environment.get(name, "1") != "1"]
     if not started_by_srun(environment) or environment.get("SLURM_STEP_NUM_TASKS") == "1":
         _unset(environment, _OF_SRUN)
     if "LSB_DJOB_RANKFILE" not in environment:
@@ -63,7 +67,7 @@ def find_rank(environment: Mapping[str, str]) -> tuple[int, int, int]:
 
     They count only where the launcher has started this process. A batch script of SLURM has the variables of its job,
     too, but nobody has started as many processes as they say: only what srun starts has a step. And of torchrun only
-    what it starts has its run's name.
+    what it starts has its run's name, or what any launcher tells: where the first process listens.
 
     Raises:
         UserError: The variables contradict each other.
@@ -81,8 +85,16 @@ def find_rank(environment: Mapping[str, str]) -> tuple[int, int, int]:
 
 
 def started_by_torchrun(environment: Mapping[str, str]) -> bool:
-    """Whether torchrun, or what uses it, has started this process."""
-    return "TORCHELASTIC_RUN_ID" in environment and "RANK" in environment
+    """Whether torchrun has started this process, or a launcher that says the same."""
+    if "TORCHELASTIC_RUN_ID" in environment and "RANK" in environment:
+        return True
+    if not environment.keys() >= _OF_ANY or environment["WORLD_SIZE"] == "1":
+        return False
+    if "SLURM_JOB_ID" not in environment:
+        return True
+    # a batch script may set the four for all that it starts: for srun, which counts itself, or for nobody
+    together = started_by_srun(environment) and environment.get("SLURM_STEP_NUM_TASKS") != "1"
+    return "LOCAL_RANK" in environment and not together
 
 
 def started_by_srun(environment: Mapping[str, str]) -> bool:

@@ -3,13 +3,15 @@
 import os
 
 import pytest
+from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 
 from vltok.errors import UserError
+from vltok.launchers import VARIABLES
 from vltok.training.clusters import check_processes, forget_machines, own_processes
 
-from ..test_launchers import SBATCH, SRUN, TORCHRUN
+from ..test_launchers import DEEPSPEED, KUBEFLOW, SBATCH, SRUN, TORCHRUN
 
 
 def _set(patch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
@@ -42,6 +44,19 @@ def test_what_no_launcher_has_started_trains_alone(variables: dict[str, str], mo
         assert trainer.world_size == 1 and trainer.is_global_zero and rank_zero_only.rank == 0
         assert not os.environ.keys() & {"NODE_RANK", "MASTER_ADDR"}
     assert {name: os.environ[name] for name in variables} == variables
+
+
+@pytest.mark.parametrize(("started", "local"), [(KUBEFLOW, 0), (DEEPSPEED, 1), (TORCHRUN, 1)])
+def test_the_trainer_takes_a_launcher_s_ranks(
+    started: dict[str, str], local: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _set(monkeypatch, started)
+    with own_processes():
+        cluster = TorchElasticEnvironment()
+        assert cluster.detect()
+        assert (cluster.global_rank(), cluster.local_rank()) == (int(started["RANK"]), local)
+        assert rank_zero_only.rank == int(started["RANK"])
+    assert {name: os.environ.get(name) for name in VARIABLES} == {name: started.get(name) for name in VARIABLES}
 
 
 @pytest.mark.parametrize("started", [TORCHRUN, {**SRUN, "SLURM_NTASKS": "1"}])

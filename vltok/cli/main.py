@@ -104,7 +104,9 @@ def _run(verb: str, *arguments: str) -> None:
     if leaked := forget_leaked(os.environ):
         shown = " and ".join(leaked)
         warnings.warn(
-            f"{shown} count for nothing: torchrun has not started this process, which works alone", stacklevel=2
+            f"{shown} count for nothing: torchrun, or what sets MASTER_ADDR and MASTER_PORT too, has not started this "
+            "process, which works alone",
+            stacklevel=2,
         )
     check_numbers(os.environ)  # Lightning reads them while it is imported
     module = f"{verb}_" if keyword.iskeyword(verb) else verb
@@ -143,6 +145,8 @@ def _quieten() -> None:
     os.environ.pop("JSONARGPARSE_DEBUG", None)
     # xformers' compiled kernels are not needed: its operators written with PyTorch serve
     logging.getLogger("xformers").setLevel(logging.ERROR)
+    # where a user has no home, matplotlib makes a folder in /tmp
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     log = logging.getLogger("vltok")
     log.handlers = [_Lines()]
     log.setLevel(logging.INFO)
