@@ -23,7 +23,7 @@ from vltok.pictures.folder import Folder
 from vltok.sequences.export import CodeExport
 from vltok.sequences.manifest import ExportSettings
 from vltok.verbs.coding import encode
-from vltok.verbs.inputs import OpenTokenizer
+from vltok.verbs.inputs import Opened
 from vltok.verbs.tokenize import write_codes
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +98,7 @@ def tokenize(tokenizer: Tokenizer, pictures: Folder, out: Path, options: argpars
         input="0" * 64,
     )
     export = CodeExport(out, tokenizer.spec, settings)
-    opened = OpenTokenizer(tokenizer, settings.tokenizer, options.device)
+    opened = Opened(tokenizer, "benchmark", settings.tokenizer, options.device)
     write_codes(opened, source, export, workers=options.workers, report=lambda count: None)
     export.finish()
 

@@ -12,7 +12,6 @@ import pytest
 
 import vltok
 from vltok.cli.main import main
-from vltok.errors import UserError
 from vltok.evaluation.records import Record
 
 from .runs import RECIPE
@@ -74,9 +73,11 @@ def test_a_notebook_runs_a_table(table: Path) -> None:
     outcome = vltok.ablate(table, "out", seeds=[3], overrides={"trainer": {"max_steps": 1}}, progress=lines.append)
     assert (outcome.folder, outcome.runs, outcome.failures) == (Path("out"), 1, ())
     assert lines[0].startswith("[1/1] good, seed 3: ") and "| good |" in outcome.results.markdown()
-    (table / "table.yaml").write_text(f"{TABLE}\nevaluate: {{features: inception}}\n")
-    with pytest.raises(UserError, match="which 'vltok ablate' alone makes"):
-        vltok.ablate(table, "out", seeds=[3])
+    # a table that asks for evaluations needs no more
+    (table / "table.yaml").write_text(f"{TABLE}\nevaluate: {{examples: 1, batch_size: 2, data.val_crops: 3}}\n")
+    outcome = vltok.ablate(table, "out", seeds=[3], overrides={"trainer": {"max_steps": 1}})
+    (run,) = outcome.results.runs
+    assert outcome.failures == () and run.evaluation.protocol["data"]["images"] == 3
 
 
 def test_runs_are_evaluated(table: Path, capsys: pytest.CaptureFixture) -> None:

@@ -218,8 +218,8 @@ def test_a_picture_that_is_read_is_never_overwritten(bundle: str, photograph: Im
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["missing.png"], "IMAGES 'missing.png' does not exist"),
-        (["*.nothing"], "IMAGES '*.nothing' matches no file"),
+        (["missing.png"], "PICTURES 'missing.png' does not exist"),
+        (["*.nothing"], "PICTURES '*.nothing' matches no file"),
         (["empty"], "folder holds no picture"),
         (["a.png", "--tile", "0"], "--tile must be at least 1"),
         (["a.png", "--device", "warp"], "--device 'warp' is not on this machine"),

@@ -11,7 +11,7 @@ SEEDS = "must lie between 0 and 4294967295, not "
     ("arguments", "said"),
     [
         ("reconstruct a.png", "--tokenizer and --out must be given"),
-        ("detokenize", "CODES and --tokenizer and --out must be given"),
+        ("detokenize", "CODES and --out and --tokenizer must be given"),
         ("sample --prior a --out b --guidance two", "--guidance must be float, not 'two'"),
         ("sample --prior a --out b --batch-size 1.5", "--batch-size must be int, not '1.5': write a whole number"),
         ("compare a --out b --strange", "no option is called '--strange'; 'vltok compare --help' lists them"),

@@ -16,6 +16,7 @@ from vltok.tokenizers.dqvae import DQVAE
 from vltok.tokenizers.encoders import PatchEncoder
 from vltok.tokenizers.gates import EntropyGate
 from vltok.tokenizers.quantizers import EMAVectorQuantizer
+from vltok.verbs.inputs import weights_fingerprint
 
 
 @pytest.fixture
@@ -38,7 +39,8 @@ def test_a_tokenizer_in_memory(tokenizer: DQVAE, data: Photos, tmp_path: Path, m
     told: list[tuple[int, int]] = []
     found = vltok.evaluate(tokenizer, data, device="cpu", progress=lambda done, total: told.append((done, total)))
     assert found.record.kind == "tokenizer" and found.record.figure("psnr") > 0
-    assert found.record.subject["path"] == "DQVAE" and found.record.subject["fingerprint"] is None
+    assert found.record.subject["path"] == "DQVAE"
+    assert found.record.subject["fingerprint"] == weights_fingerprint(tokenizer)
     assert found.measurement.images == len(found.examples) == 5 and found.files == ()
     assert told[0] == (0, 5) and told[-1] == (5, 5)
     assert list(tmp_path.iterdir()) == []

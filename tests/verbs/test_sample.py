@@ -11,7 +11,8 @@ from tests.cli.exports import PRIOR, write_bundle, write_prior
 from vltok.errors import UserError
 from vltok.interfaces import SamplingConfig
 from vltok.io.bundles import fingerprint, load_prior, load_tokenizer
-from vltok.verbs.sample import choose_labels, sample
+from vltok.verbs.labels import choose_labels
+from vltok.verbs.sample import sample
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,13 @@ from vltok.sequences.manifest import CodeManifest
 from vltok.sequences.stored import stored_sequences
 from vltok.tokenizers.dqvae import DQVAE
 from vltok.verbs.coding import decode, encode
-from vltok.verbs.inputs import OpenTokenizer
+from vltok.verbs.inputs import Opened
 from vltok.verbs.tokenize import tokenize, write_codes
 
 
 @pytest.fixture
-def opened(tokenizer: DQVAE) -> OpenTokenizer:
-    return OpenTokenizer(tokenizer, "0" * 64, "cpu")
+def opened(tokenizer: DQVAE) -> Opened[DQVAE]:
+    return Opened(tokenizer, "memory", "0" * 64, "cpu")
 
 
 @pytest.fixture
@@ -58,9 +58,9 @@ class Breaking(ExportSource):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_codes_are_written_and_reported(
-    opened: OpenTokenizer, source: ExportSource, precision: str, tmp_path: Path
+    opened: Opened[DQVAE], source: ExportSource, precision: str, tmp_path: Path
 ) -> None:
-    tokenizer = opened.tokenizer
+    tokenizer = opened.model
     export = CodeExport(tmp_path, tokenizer.spec, settings(10, 6, precision=precision))
     reported: list[int] = []
     write_codes(opened, source, export, workers=0, report=reported.append)
@@ -73,8 +73,8 @@ def test_codes_are_written_and_reported(
     assert found.ids.tolist() == [code for part in parts for code in part.ids.tolist()]
 
 
-def test_what_was_finished_before_a_failure_stays(opened: OpenTokenizer, source: ExportSource, tmp_path: Path) -> None:
-    export = CodeExport(tmp_path, opened.tokenizer.spec, settings(10, 3))
+def test_what_was_finished_before_a_failure_stays(opened: Opened[DQVAE], source: ExportSource, tmp_path: Path) -> None:
+    export = CodeExport(tmp_path, opened.model.spec, settings(10, 3))
     with pytest.raises(UserError, match="the disk went away"):
         write_codes(opened, Breaking(source, 7), export, workers=0, report=print)
     assert export.pending() == [2, 3]
@@ -83,7 +83,7 @@ def test_what_was_finished_before_a_failure_stays(opened: OpenTokenizer, source:
 
 
 def test_samples_are_decoded_as_their_codes_are(
-    tokenizer: DQVAE, opened: OpenTokenizer, source: ExportSource, tmp_path: Path
+    tokenizer: DQVAE, opened: Opened[DQVAE], source: ExportSource, tmp_path: Path
 ) -> None:
     export = CodeExport(tmp_path, tokenizer.spec, settings(10, 10))
     write_codes(opened, source, export, workers=0, report=print)

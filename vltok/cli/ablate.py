@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from vltok.errors import UserError
 from vltok.verbs.ablating import ablate
-
-if TYPE_CHECKING:
-    from vltok.cli.ablation_evaluation import RunEvaluation
 
 _DESCRIPTION = """\
 Train every row of a table with every seed, each in a process of its own, and write the table of what they measured.
@@ -42,7 +38,6 @@ def run(arguments: list[str]) -> None:
         seeds=options.seeds,
         jobs=options.jobs,
         overrides=overrides,
-        plan=_plan,
         progress=partial(print, flush=True),
         signals=("SIGINT", "SIGTERM"),
     )
@@ -51,12 +46,6 @@ def run(arguments: list[str]) -> None:
     if outcome.failures:
         failed = f"{len(outcome.failures)} of {outcome.runs} runs failed: {'; '.join(outcome.failures)}"
         raise UserError(f"{failed}; their .log files say why")
-
-
-def _plan(*asked: Any) -> RunEvaluation:
-    from vltok.cli.ablation_evaluation import plan_evaluation
-
-    return plan_evaluation(*asked)
 
 
 def _parser() -> argparse.ArgumentParser:

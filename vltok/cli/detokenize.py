@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from jsonargparse import ArgumentParser
-
-from vltok.cli.options import DEVICE, TRUST, keywords
 from vltok.cli.progress import shown
 from vltok.io.recipes import parse_options
-
-_DESCRIPTION = """\
-Decode the code sequences in a folder that 'vltok tokenize' wrote. Each becomes a PNG under its source's key, with its
-place in the input added where two keys differ in nothing but their ending.
-"""
+from vltok.verbs.options import keywords, verb_parser
 
 
 def run(arguments: list[str]) -> None:
@@ -20,22 +13,9 @@ def run(arguments: list[str]) -> None:
     Raises:
         UserError: An argument is wrong, the codes are damaged or of another tokenizer, or nothing can be written.
     """
-    options = parse_options(_parser(), arguments)
+    options = parse_options(verb_parser("detokenize", "codes"), arguments)
     from vltok.verbs.detokenize import detokenize
 
     with shown("detokenize") as progress:
         found = detokenize(**keywords(options), progress=progress)
     print(f"{found.pictures} pictures written to {found.folder}")
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="vltok detokenize", description=_DESCRIPTION, exit_on_error=False)
-    parser.add_argument("codes", type=str, help="a folder that 'vltok tokenize' wrote")
-    parser.add_argument("--tokenizer", type=str, required=True, help="the bundle with which the codes were made")
-    parser.add_argument("--trust", action="store_true", help=TRUST)
-    parser.add_argument("--out", type=str, required=True, help="the folder that receives the pictures")
-    parser.add_argument(
-        "--batch-size", type=int | None, help="pictures that are decoded at once; by default as they were encoded"
-    )
-    parser.add_argument("--device", type=str | None, help=DEVICE)
-    return parser

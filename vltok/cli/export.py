@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from jsonargparse import ArgumentParser
 
-from vltok.cli.options import keywords
 from vltok.io.recipes import parse_options
+from vltok.verbs.options import keywords
 
 _DESCRIPTION = """\
 Write a tokenizer or a prior as a folder that another library loads, with the same numbers. 'vltok plugins exporter'

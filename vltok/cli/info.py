@@ -7,19 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from jsonargparse import ArgumentParser
-
-from vltok.cli.options import TRUST, keywords
 from vltok.errors import one_line
 from vltok.io.recipes import parse_options
+from vltok.verbs.options import keywords, verb_parser
 
 if TYPE_CHECKING:
     from vltok.verbs.info import BundleInfo
-
-_DESCRIPTION = """\
-Say what a bundle is: its size, factors and codebook, the code length that it was asked for and the one that was
-measured, its figures, and what made it.
-"""
 
 
 def run(arguments: list[str]) -> None:
@@ -28,7 +21,9 @@ def run(arguments: list[str]) -> None:
     Raises:
         UserError: There is no such bundle, or it is damaged.
     """
-    options = parse_options(_parser(), arguments)
+    parser = verb_parser("info", "bundle")
+    parser.add_argument("--json", action="store_true", help="print everything, as JSON")
+    options = parse_options(parser, arguments)
     from vltok.verbs.info import info
 
     found = info(**keywords(options, "json"))
@@ -88,12 +83,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {_shown(inner)}" for key, inner in value.items())
     return str(value)
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="vltok info", description=_DESCRIPTION, exit_on_error=False)
-    parser.add_argument("bundle", type=str, help="a bundle, or user/name on the Hugging Face Hub")
-    parser.add_argument("--json", action="store_true", help="print everything, as JSON")
-    parser.add_argument("--trust", action="store_true", help=TRUST)
-    parser.add_argument("--revision", type=str | None, help="a branch, a tag or a commit of the repository on the Hub")
-    return parser

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from jsonargparse import ArgumentParser
 
-from vltok.cli.options import keywords
 from vltok.io.recipes import parse_options
+from vltok.verbs.options import keywords
 
 _DESCRIPTION = """\
 Write a bundle into a repository on the Hugging Face Hub, in one commit. The token is that of 'hf auth login', or of the

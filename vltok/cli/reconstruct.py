@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jsonargparse import ArgumentParser
-
-from vltok.cli.options import DEVICE, TRUST, keywords
 from vltok.errors import UserError, one_line
 from vltok.io.recipes import parse_options
+from vltok.verbs.options import keywords, verb_parser
 
 if TYPE_CHECKING:
     from vltok.verbs.reconstruct import Reconstruction
-
-_DESCRIPTION = """\
-Encode and decode pictures of any size. For each, the folder receives NAME.png, the reconstruction, and NAME.coding.png,
-the picture tinted by the granularity of each region, from blue (few codes) to red (many); metrics.json holds the
-figures, and whether the codes went where they help, measured on crops of all pictures together. NAME is the picture's
-name without its ending, with a number where two pictures share it.
-"""
 
 
 def run(arguments: list[str]) -> None:
@@ -27,11 +18,11 @@ def run(arguments: list[str]) -> None:
     Raises:
         UserError: An argument is wrong, or some pictures could not be reconstructed; the others then are.
     """
-    options = parse_options(_parser(), arguments)
+    options = parse_options(verb_parser("reconstruct", "pictures", required=["out"]), arguments)
     from vltok.evaluation.adaptation import adaptation_line
     from vltok.verbs.reconstruct import reconstruct
 
-    found = reconstruct(pictures=options.images, **keywords(options, "images"), progress=_print)
+    found = reconstruct(**keywords(options), progress=_print)
     count = len(found.record.images)
     if found.failed:
         paths = ", ".join(f"'{source}'" for source in found.failed)
@@ -52,24 +43,3 @@ def _print(done: Reconstruction) -> None:
 def _caption(psnr: float, length: int | float, ratios: dict[Any, float]) -> str:
     shares = ", ".join(f"factor {factor}: {share:.0%}" for factor, share in ratios.items())
     return f"{psnr:.2f} dB, {length:g} codes{f' ({shares})' if shares else ''}"
-
-
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="vltok reconstruct", description=_DESCRIPTION, exit_on_error=False)
-    parser.add_argument(
-        "images", nargs="+", type=str, help="pictures, folders of pictures, or quoted patterns such as 'a/**/*.jpg'"
-    )
-    parser.add_argument(
-        "--tokenizer", type=str, required=True, help="the bundle of a tokenizer, as 'vltok fit' writes it"
-    )
-    parser.add_argument("--trust", action="store_true", help=TRUST)
-    parser.add_argument("--out", type=str, required=True, help="the folder that receives the results")
-    parser.add_argument(
-        "--tile",
-        type=int,
-        default=1024,
-        help="a picture with a longer side, in pixels, is coded in tiles of about equal size, each as a picture of its "
-        "own; bounds the memory",
-    )
-    parser.add_argument("--device", type=str | None, help=DEVICE)
-    return parser

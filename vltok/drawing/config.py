@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import types
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar
 
@@ -99,6 +100,15 @@ class SamplingConfig(VariableLengthSampling):
         super().__post_init__()
         if self.positions not in (choices := ("sampled", "implied")):
             raise unknown("positions", self.positions, choices)
+
+
+def every_option(kind: type[SamplingOptions]) -> type[SamplingOptions]:
+    """A prior's options and all of vltok's own, so that those that it does not have are refused by their names."""
+    if issubclass(SamplingConfig, kind):
+        return SamplingConfig
+    if issubclass(kind, SamplingConfig):
+        return kind
+    return dataclass(frozen=True)(types.new_class(kind.__name__, (kind, SamplingConfig)))
 
 
 def options_for(kind: type[Options], prior: str, given: SamplingOptions) -> Options:

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 from vltok.errors import UserError, check_seed
 from vltok.evaluation.ablations import AblationResults, AblationRun, AblationTable
@@ -36,30 +36,13 @@ from vltok.paths import read_path
 from vltok.verbs.counting import format_seconds
 from vltok.verbs.run_folder import RunFolder
 
+if TYPE_CHECKING:
+    from vltok.verbs.run_evaluation import RunEvaluation
+
 #: Options of `vltok fit` that the table sets.
 _OWN = ("--config", "--seed_everything", "--resume", "--overwrite", "--print_config")
 _SECONDS_TO_STOP = 60
 _POLL_SECONDS = 0.1
-
-
-@runtime_checkable
-class PlannedEvaluation(Protocol):
-    """What a run is asked for once it is trained."""
-
-    @property
-    def arguments(self) -> tuple[str, ...]:
-        """Those of `vltok evaluate`."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether the bundle that is there has been measured so."""
-
-    def record(self) -> Record:
-        """What was measured."""
-
-
-#: From what a table asks of an evaluation, a run's recipe, its folder, and whether its bundles are trusted.
-Plan = Callable[[Mapping[str, Any], Mapping[str, Any], RunFolder, bool], PlannedEvaluation]
 
 
 @dataclass(frozen=True)
@@ -86,7 +69,6 @@ def ablate(
     seeds: Sequence[int] = (0, 1, 2),
     jobs: int = 1,
     overrides: Mapping[str, Any] | Sequence[str] | None = None,
-    plan: Plan | None = None,
     progress: Callable[[str], None] | None = None,
     signals: Sequence[str] = ("SIGINT",),
 ) -> AblationOutcome:
@@ -101,7 +83,6 @@ def ablate(
         jobs: Runs at a time, which share the cores.
         overrides: What is laid over every row: keys with dots, or nested, as recipes have them; or options of
             `vltok fit`.
-        plan: What evaluates a run, where the table asks for that.
         progress: Is told of every run that ends, in a line.
         signals: Where one of these comes, what is running is stopped, with checkpoints. Ctrl-C alone by default.
 
@@ -122,10 +103,9 @@ def ablate(
         raise UserError(f"--seeds must differ, not {' '.join(map(str, seeds))}")
     read = AblationTable.read(read_path(table))
     translate_arguments(options)  # before torch is loaded
-    planned = _planned(read, seeds, options, folder, plan)
-    left = [job for job in planned if not job.finished]
-    failures = _run_all(left, len(planned), jobs, progress or (lambda line: None), signals)
-    results = AblationResults(read, [job.result() for job in planned if job.finished])
+    planned = _planned(read, seeds, options, folder)
+    failures = _run_all(planned, jobs, progress or (lambda line: None), signals)
+    results = AblationResults(read, [job.result() for job in planned if job.next_step() is None])
     results.write(folder)
     return AblationOutcome(folder, results, len(planned), tuple(failures))
 
@@ -163,15 +143,11 @@ class _Job:
     seed: int
     folder: RunFolder
     arguments: tuple[str, ...]
-    evaluation: PlannedEvaluation | None
+    evaluation: RunEvaluation | None
 
     @property
     def name(self) -> str:
         return f"{self.row}, seed {self.seed}"
-
-    @property
-    def finished(self) -> bool:
-        return self.next_step() is None
 
     def next_step(self) -> _Step | None:
         """What is to be done; None when nothing is left."""
@@ -189,18 +165,15 @@ class _Job:
         return AblationRun(self.row, self.seed, Record.read(self.folder.path), evaluated)
 
 
-def _planned(
-    table: AblationTable, seeds: Sequence[int], overrides: Sequence[str], out: Path, plan: Plan | None
-) -> list[_Job]:
+def _planned(table: AblationTable, seeds: Sequence[int], overrides: Sequence[str], out: Path) -> list[_Job]:
     """Every run, seed by seed, so that an early look at the table sees every row.
 
     Raises:
         UserError: A row is wrong, or a folder holds the run of another recipe.
     """
+    from vltok.verbs.run_evaluation import plan_evaluation
     from vltok.verbs.training_recipe import TrainingRecipe
 
-    if table.evaluate is not None and plan is None:
-        raise UserError("table.yaml asks for evaluations, which 'vltok ablate' alone makes: run the table with it")
     jobs = []
     for row, path in table.rows.items():
         given = ["--config", str(table.base), "--config", str(path), *overrides]
@@ -213,7 +186,8 @@ def _planned(
             parsed.config.seed_everything = seed
             recipe = yaml_text.load(parsed.text(folder))
             _check_same(folder, recipe)
-            evaluation = None if table.evaluate is None else plan(table.evaluate, recipe, folder, parsed.config.trust)
+            asked = table.evaluate
+            evaluation = None if asked is None else plan_evaluation(asked, recipe, folder, parsed.config.trust)
             jobs.append(_Job(row, seed, folder, (*given, "--seed_everything", str(seed)), evaluation))
     return sorted(jobs, key=lambda job: seeds.index(job.seed))
 
@@ -231,22 +205,21 @@ def _check_same(folder: RunFolder, wanted: dict) -> None:
         )
 
 
-def _run_all(
-    jobs: Sequence[_Job], total: int, at_a_time: int, say: Callable[[str], None], signals: Sequence[str]
-) -> list[str]:
+def _run_all(jobs: Sequence[_Job], at_a_time: int, say: Callable[[str], None], signals: Sequence[str]) -> list[str]:
     """Run the jobs, and say a line for each that ends; the names of those that failed."""
     import torch
 
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(torch.get_num_threads() // at_a_time, 1))}
-    waiting, running = collections.deque(jobs), {}
-    done, failures = total - len(jobs), []
+    waiting = collections.deque((job, step) for job in jobs if (step := job.next_step()) is not None)
+    running: dict[subprocess.Popen, tuple[_Job, _Step, float]] = {}
+    failures: list[str] = []
+    total, done = len(jobs), len(jobs) - len(waiting)
     if done:
         say(f"{done} of {total} runs have finished before")
     with _stopping(running, signals):
         while waiting or running:
             while waiting and len(running) < at_a_time:
-                job = waiting.popleft()
-                step = job.next_step()
+                job, step = waiting.popleft()
                 running[_start(step, environment)] = (job, step, time.monotonic())
             time.sleep(_POLL_SECONDS)
             for process in [process for process in running if process.poll() is not None]:

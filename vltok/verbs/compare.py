@@ -49,13 +49,17 @@ class ComparedRuns:
 
 
 def compare(folders: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None = None) -> ComparedRuns:
-    """Put what was measured of several runs side by side.
+    """Put what was measured of several runs side by side: a table and plots.
+
+    A column holds figures of one protocol alone: where two runs differ in what a figure depends on, nothing is written,
+    and the key that differs is named. Timings of two machines, and what `vltok fit` measured of other data, are left
+    out.
 
     Args:
-        folders: Each one that `evaluate` or `reconstruct` has written, or the run folder of a training, whose logs give
-            curves over the steps. Of a run folder the record of its ``evaluation/`` counts where there is one, else
-            what was measured when its training ended.
-        out: The folder that receives the table and the plots; nothing is written by default.
+        folders: Folders that `vltok evaluate` or `vltok reconstruct` has written, or run folders of `vltok fit`, whose
+            logs give curves over the steps. Of a run folder the record of its ``evaluation/`` counts where there is
+            one, else what was measured when its training ended.
+        out: The folder that receives the table and the plots; in Python, nothing is written without it.
 
     Raises:
         UserError: A run cannot be read, or two were measured under different protocols.

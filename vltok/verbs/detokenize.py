@@ -49,12 +49,15 @@ def detokenize(
     trust: bool = False,
     progress: Progress | None = None,
 ) -> Detokenized:
-    """Decode the code sequences in a folder that `tokenize` wrote, each to a PNG under its source's key.
+    """Decode the code sequences in a folder that `vltok tokenize` wrote.
+
+    Each becomes a PNG under its source's key, with its place in the input added where two keys differ in nothing but
+    their ending.
 
     Args:
-        codes: The folder of the codes.
+        codes: A folder that `vltok tokenize` wrote.
         out: The folder that receives the pictures.
-        tokenizer: The bundle with which the codes were made, or a tokenizer, which is taken at its word.
+        tokenizer: The bundle with which the codes were made; in Python, a tokenizer too, which is taken at its word.
         batch_size: Pictures that are decoded at once; by default as they were encoded.
         device: `cpu`, `cuda` or `cuda:1`; by default where the tokenizer is, or a GPU where there is one.
         trust: Whether the bundle may name more than registered components: see `load_tokenizer`.
@@ -80,7 +83,7 @@ def detokenize(
     with open_tokenizer(tokenizer, device, trust=trust) as opened, alone_in(out):
         report = counted(progress, count)
         for samples in _batches(manifest, folder, batch_size or manifest.settings.batch_size):
-            images = to_bytes(decode(opened.tokenizer, samples, opened.device))
+            images = to_bytes(decode(opened.model, samples, opened.device))
             for sample, pixels in zip(samples, images.cpu(), strict=True):
                 path = out / f"{picture_name(sample.key, sample.index, taken)}.png"
                 if not path.parent.resolve().is_relative_to(inside):

@@ -61,7 +61,10 @@ class BundleInfo:
 def info(
     bundle: str | os.PathLike, *, trust: bool = False, revision: str | None = None, token: str | None = None
 ) -> BundleInfo:
-    """Say what a bundle is. Its weights are checked, not loaded; one of version 0.1.0 is built to be counted.
+    """Say what a bundle is: its size, factors and codebook, code lengths, figures, and what made it.
+
+    The code length is the one that it was asked for, and the one that was measured. Weights are checked, not loaded; a
+    bundle of version 0.1.0 is built to be counted.
 
     Args:
         bundle: A folder, or a repository `user/name` of the Hugging Face Hub.

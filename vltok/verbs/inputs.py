@@ -8,41 +8,55 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from safetensors.torch import save
 from torch import nn
 
-from vltok.interfaces import Prior, Tokenizer
+from vltok.errors import UserError
+from vltok.interfaces import Bundled, Prior, Tokenizer
 from vltok.io.bundles import class_names, fingerprint, load_prior, load_tokenizer, prior_fingerprint
+from vltok.io.places import find_tokenizer
 from vltok.io.recipes import instantiate, parse_tree, recipe_parser
 from vltok.nn.modes import evaluating
 from vltok.pictures.images import ImageData
 from vltok.verbs.devices import choose_device
+
+Model = TypeVar("Model", bound=Bundled)
 
 #: Arguments of data on which no picture depends.
 _OF_SPEED = ("workers", "batch_size")
 
 
 @dataclass(frozen=True, eq=False)
-class OpenTokenizer:
-    """A tokenizer in evaluation mode.
+class Opened(Generic[Model]):
+    """A tokenizer or a prior in evaluation mode.
 
     Attributes:
-        tokenizer: On `device`.
+        model: On `device`.
+        name: Its bundle's place, or for an object its class.
         fingerprint: By which codes name it: its bundle's, or for an object that of its weights.
         device: Where it computes.
+        class_names: The names of a prior's classes, where its bundle tells them.
     """
 
-    tokenizer: Tokenizer
+    model: Model
+    name: str
     fingerprint: str
     device: str
+    class_names: tuple[str, ...] | None = None
+
+    @property
+    def subject(self) -> dict[str, Any]:
+        """What a record says of it."""
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        return {"path": self.name, "fingerprint": self.fingerprint, "parameters": parameters}
 
 
 @contextlib.contextmanager
 def open_tokenizer(
     given: Tokenizer | str | os.PathLike, device: str | None, *, trust: bool = False, local_rank: int = 0
-) -> Iterator[OpenTokenizer]:
+) -> Iterator[Opened[Tokenizer]]:
     """Load a bundle, or take a tokenizer as it is, which is in the mode in which it was again afterwards.
 
     Args:
@@ -56,33 +70,16 @@ def open_tokenizer(
     """
     if isinstance(given, Tokenizer):
         with evaluating(given):
-            yield OpenTokenizer(given, weights_fingerprint(given), _moved(given, device, local_rank))
+            yield _taken(given, device, local_rank)
     else:
         device = choose_device(device, local_rank)
-        yield OpenTokenizer(load_tokenizer(given, device, trust=trust), fingerprint(given), device)
-
-
-@dataclass(frozen=True, eq=False)
-class OpenPrior:
-    """A prior in evaluation mode.
-
-    Attributes:
-        prior: On `device`.
-        fingerprint: Its bundle's, or for an object that of its weights.
-        device: Where it computes.
-        class_names: The names of its classes, where its bundle tells them.
-    """
-
-    prior: Prior
-    fingerprint: str
-    device: str
-    class_names: tuple[str, ...] | None = None
+        yield Opened(load_tokenizer(given, device, trust=trust), str(given), fingerprint(given), device)
 
 
 @contextlib.contextmanager
 def open_prior(
     given: Prior | str | os.PathLike, device: str | None, *, trust: bool = False, local_rank: int = 0
-) -> Iterator[OpenPrior]:
+) -> Iterator[Opened[Prior]]:
     """The same for a prior.
 
     Raises:
@@ -90,11 +87,26 @@ def open_prior(
     """
     if isinstance(given, Prior):
         with evaluating(given):
-            yield OpenPrior(given, weights_fingerprint(given), _moved(given, device, local_rank))
+            yield _taken(given, device, local_rank)
     else:
         device = choose_device(device, local_rank)
         prior = load_prior(given, device, trust=trust)
-        yield OpenPrior(prior, prior_fingerprint(given), device, class_names(given))
+        yield Opened(prior, str(given), prior_fingerprint(given), device, class_names(given))
+
+
+def tokenizer_of(
+    prior: Prior | str | os.PathLike, given: Tokenizer | str | os.PathLike | None, trust: bool
+) -> Tokenizer | str | os.PathLike:
+    """The tokenizer of a prior's codes, or its bundle: what is given, or else what the prior's bundle says.
+
+    Raises:
+        UserError: Nothing is given, and the prior is no bundle; or as `find_tokenizer`.
+    """
+    if not isinstance(prior, Prior) and not isinstance(given, Tokenizer):
+        return find_tokenizer(prior, given, trust=trust)
+    if given is None:
+        raise UserError("a prior that no bundle holds does not say which tokenizer decodes its codes: give --tokenizer")
+    return given
 
 
 def weights_fingerprint(model: nn.Module) -> str:
@@ -103,11 +115,12 @@ def weights_fingerprint(model: nn.Module) -> str:
     return hashlib.sha256(save(weights)).hexdigest()
 
 
-def _moved(model: nn.Module, device: str | None, local_rank: int) -> str:
-    """The device of a model, which is moved where another one is asked for."""
+def _taken(model: Model, device: str | None, local_rank: int) -> Opened[Model]:
+    """A model that no bundle holds, moved to a device where one is asked for."""
     if device is not None:
         model.to(choose_device(device, local_rank))
-    return next((str(value.device) for value in model.parameters()), "cpu")
+    here = next((str(value.device) for value in model.parameters()), "cpu")
+    return Opened(model, type(model).__name__, weights_fingerprint(model), here)
 
 
 def open_pictures(given: ImageData | str | Mapping[str, Any]) -> tuple[ImageData, dict[str, Any]]:

@@ -63,10 +63,13 @@ def pack(
     overwrite: bool = False,
     workers: int | None = None,
 ) -> Packed | None:
-    """Write a folder of images as webdataset tar shards. The same folder gives the same bytes.
+    """Write a folder of images as webdataset tar shards.
+
+    The sub-folders of its first level are the classes, if every image lies in one. Files are stored as they are. The
+    same folder gives the same bytes.
 
     Args:
-        folder: Any tree of images. The sub-folders of its first level are the classes, if every image lies in one.
+        folder: Any tree of images.
         shards: A folder for the shards, or a pattern that ends in .tar, with a number as printf has it.
         count: Most pictures in a shard.
         size_limit: Most megabytes in a shard.

@@ -33,7 +33,7 @@ from vltok.pictures import finding
 from vltok.pictures.decoding import CorruptPicture, decode
 from vltok.pictures.formats import is_picture
 from vltok.pictures.transforms import to_bytes_tensor
-from vltok.verbs.inputs import OpenTokenizer, open_tokenizer
+from vltok.verbs.inputs import Opened, open_tokenizer
 
 _LOG = logging.getLogger(__name__)
 #: Regions of each crop on which adaptation is measured; there are up to four crops of a picture.
@@ -93,12 +93,16 @@ def reconstruct(
 ) -> Reconstructed:
     """Encode and decode pictures of any size.
 
+    For each, a folder receives NAME.png, the reconstruction, and NAME.coding.png, the picture tinted by the granularity
+    of each region, from blue (few codes) to red (many). metrics.json holds the figures, and whether the codes went
+    where they help, measured on crops of all pictures together. NAME is the picture's name without its ending, with a
+    number where two pictures share it.
+
     Args:
-        tokenizer: The tokenizer, or its bundle: a folder, or `user/name`.
-        pictures: One or more: paths of pictures, of folders of them, patterns such as `a/**/*.jpg`, Pillow's images, or
-            arrays and tensors of one image or a batch: uint8, or floats in [-1, 1].
-        out: A folder that receives each picture's reconstruction and coding map, and `metrics.json`; without it they
-            are given back, and nothing is written.
+        tokenizer: A tokenizer's bundle, a folder or `user/name`; in Python, a tokenizer too.
+        pictures: Pictures, folders of pictures, or (quoted) patterns such as `a/**/*.jpg`; in Python also Pillow's
+            images, or arrays and tensors of one image or a batch: uint8, or floats in [-1, 1].
+        out: The folder that receives the results; in Python they are given back without it, and nothing is written.
         tile: A picture with a longer side, in pixels, is coded in tiles of about equal size, each as a picture of its
             own; bounds the memory.
         device: `cpu`, `cuda` or `cuda:1`; by default where the tokenizer is, or a GPU where there is one.
@@ -112,20 +116,16 @@ def reconstruct(
     folder = None if out is None else check_folder("--out", out)
     single = isinstance(pictures, str | os.PathLike | Image.Image | np.ndarray | Tensor)
     inputs = _inputs([pictures] if single else pictures, folder)
-    origin = None if isinstance(tokenizer, Tokenizer) else os.fspath(tokenizer)
     alone = contextlib.nullcontext() if folder is None else alone_in(folder)
     with alone, open_tokenizer(tokenizer, device, trust=trust) as opened:
-        batch = _Batch(
-            opened, tile, folder, {"path": origin or type(tokenizer).__name__, "fingerprint": opened.fingerprint}
-        )
-        return batch.run(inputs, progress)
+        return _Batch(opened, tile, folder).run(inputs, progress)
 
 
 class _Batch:
     """Pictures that are reconstructed together, and what is known of them so far."""
 
-    def __init__(self, opened: OpenTokenizer, tile: int, folder: Path | None, origin: dict[str, Any]) -> None:
-        self._opened, self._tile, self._folder, self._origin = opened, tile, folder, origin
+    def __init__(self, opened: Opened[Tokenizer], tile: int, folder: Path | None) -> None:
+        self._opened, self._tile, self._folder = opened, tile, folder
         self._done: list[Reconstruction] = []
         self._records: list[dict[str, Any]] = []
         self._failed: dict[str, str] = {}
@@ -141,20 +141,21 @@ class _Batch:
                     progress(done)
             count = sum(len(each.images) for each in self._crops)
             if count:
-                tokenizer, device = self._opened.tokenizer, self._opened.device
+                tokenizer, device = self._opened.model, self._opened.device
                 self._adaptation = measure_adaptation(tokenizer, self._crops, device, images=count, regions=_REGIONS)
         finally:
             # after an interrupt too: no finished picture goes without its figures
             skipped = [{"source": source, "error": reason} for source, reason in self._failed.items()]
+            origin = {"path": self._opened.name, "fingerprint": self._opened.fingerprint}
             record = reconstruction_record(
-                self._origin, self._records, self._tile, self._adaptation, skipped, self._opened.device
+                origin, self._records, self._tile, self._adaptation, skipped, self._opened.device
             )
             if self._folder is not None:
                 record.write(self._folder)
         return Reconstructed(tuple(self._done), record, self._failed)
 
     def _one(self, name: str, given: Path | UInt8[Tensor, "3 H W"]) -> Reconstruction | None:
-        tokenizer = self._opened.tokenizer
+        tokenizer = self._opened.model
         source = given if isinstance(given, Path) else None
         try:
             picture = to_bytes_tensor(decode(given)) if isinstance(given, Path) else given
@@ -193,7 +194,7 @@ def find_pictures(given: Sequence[str | os.PathLike], out: Path | None) -> list[
     results = None if out is None else out.resolve()
     found: list[Path] = []
     for text in given:
-        places = [Path(place) for place in find_files("IMAGES", text)]
+        places = [Path(place) for place in find_files("PICTURES", text)]
         files = [place for place in places if not place.is_dir()]
         # a wildcard takes in what lies beside pictures, too
         matches = files if len(places) == 1 else [file for file in files if is_picture(file.name)] or files
@@ -204,7 +205,7 @@ def find_pictures(given: Sequence[str | os.PathLike], out: Path | None) -> list[
                 if below.remark:
                     _LOG.warning("'%s': %s", text, below.remark)
         if not matches:
-            raise UserError(f"IMAGES '{text}': this folder holds no picture")
+            raise UserError(f"PICTURES '{text}': this folder holds no picture")
         found += matches
     return list({path.resolve(): path for path in found}.values())
 

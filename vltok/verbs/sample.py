@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
-from unicodedata import normalize
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -25,7 +24,7 @@ from vltok.figures.coding_maps import draw_coding_map, magnified
 from vltok.figures.grids import sample_grid
 from vltok.files import check_folder, written_whole
 from vltok.interfaces import Prior, Tokenizer
-from vltok.io.places import find_tokenizer, places_of
+from vltok.io.places import places_of
 from vltok.launchers import find_rank
 from vltok.measures.pixels import to_bytes, to_picture
 from vltok.nn.precision import computing
@@ -35,7 +34,8 @@ from vltok.sequences.shards import CodeSample, codes_of
 from vltok.sequences.statistics import CodeCounts
 from vltok.verbs.coding import samples_of
 from vltok.verbs.counting import Progress, counted
-from vltok.verbs.inputs import OpenPrior, OpenTokenizer, open_prior, open_tokenizer
+from vltok.verbs.inputs import Opened, open_prior, open_tokenizer, tokenizer_of
+from vltok.verbs.labels import choose_labels
 
 _PICTURES, _MAPS, _GRID = "pictures", "coding_maps", "grid.png"
 _KINDS = (_PICTURES, _MAPS)
@@ -80,23 +80,23 @@ def sample(
 ) -> Sampled:
     """Draw pictures: a prior draws code sequences, its tokenizer decodes them.
 
-    A seed draws the same pictures in batches and shards of any size. Where a folder receives them, a call that was
-    stopped goes on from the last whole shard when it is made again, `count` may grow, and under torchrun or srun each
-    process takes its part.
+    A seed draws the same pictures in batches and shards of any size. Killed at any moment and given again, the same
+    command or call goes on from the last whole shard, to as many pictures as it asks for by then. Under torchrun or
+    srun, each process takes its part.
 
     Args:
-        prior: The prior, or its bundle: a folder, or `user/name`.
-        count: How many pictures to draw.
-        out: A folder that receives pictures, coding maps, codes and a grid; without it, codes and pictures are given
-            back, and nothing is written.
-        tokenizer: The tokenizer, or its bundle; by default where the prior's bundle says.
+        prior: A prior's bundle, a folder or `user/name`; in Python, a prior too.
+        count: How many pictures to draw; more can be added to a folder.
+        out: The folder that receives pictures, coding maps, codes and a grid; in Python, codes and pictures are given
+            back without it, and nothing is written.
+        tokenizer: The tokenizer's bundle, if not where the prior's bundle says; in Python, a tokenizer too.
         sampling: How tokens are drawn: the prior's own options, as in `prior.sampling(top_k=5)`, or a
             `vltok.SamplingConfig`.
         seed: Sets the random numbers.
-        labels: Classes, in turn, by name or number: `[207, "cat"]`, `"207,cat"`, `"all"` or `"none"`; all by default
-            where there are any.
+        labels: Classes, in turn, by number or name: `207,fruit`, or `all`, or `none`; by default all, where there are
+            any. In Python, a list such as `[207, "fruit"]` too.
         batch_size: Pictures that are drawn at the same time.
-        coding_maps: Whether a folder receives them.
+        coding_maps: Whether a folder receives coding maps.
         format: Of a folder's codes: tar files, or Parquet.
         shard_size: Sequences of a folder's shard.
         device: `cpu`, `cuda` or `cuda:1`; by default where the prior is, or a GPU where there is one.
@@ -112,16 +112,15 @@ def sample(
     check_seed("--seed", seed)
     folder = None if out is None else _checked(out)
     rank, world_size, local_rank = find_rank(os.environ)
-    if not isinstance(tokenizer, Tokenizer):
-        tokenizer = _bundle(prior, tokenizer, trust)
+    tokenizer = tokenizer_of(prior, tokenizer, trust)
     with (
         open_prior(prior, device, trust=trust, local_rank=local_rank) as drawer,
         open_tokenizer(tokenizer, drawer.device, trust=trust) as decoder,
         computing(drawer.device),
     ):
-        kind = drawer.prior.sampling
-        sampling = kind() if sampling is None else options_for(kind, type(drawer.prior).__name__, sampling)
-        classes = choose_labels(labels, drawer.prior.classes, count, drawer.class_names)
+        kind = drawer.model.sampling
+        sampling = kind() if sampling is None else options_for(kind, type(drawer.model).__name__, sampling)
+        classes = choose_labels(labels, drawer.model.classes, count, drawer.class_names)
         drawing = _Drawing(drawer, decoder, sampling, seed, classes, batch_size)
         if folder is None:
             codes = drawing.codes(range(count), counted(progress, count))
@@ -148,19 +147,20 @@ def sample(
             input=hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest(),
             options=json.loads(json.dumps({**drawn, "--count": count})),
         )
-        export = CodeExport(
-            folder / "codes",
-            decoder.tokenizer.spec,
-            settings,
-            None if classes is None else drawer.class_names,
-            rank,
-            world_size,
-            () if isinstance(tokenizer, Tokenizer) else places_of(tokenizer, folder / "codes"),
-            overwrite=overwrite,
-            grows=True,
-            pictures={kind: folder / kind for kind in _KINDS},
-        )
-        try:
+        with contextlib.closing(
+            CodeExport(
+                folder / "codes",
+                decoder.model.spec,
+                settings,
+                None if classes is None else drawer.class_names,
+                rank,
+                world_size,
+                () if isinstance(tokenizer, Tokenizer) else places_of(tokenizer, folder / "codes"),
+                overwrite=overwrite,
+                grows=True,
+                pictures={kind: folder / kind for kind in _KINDS},
+            )
+        ) as export:
             pending = export.pending()
             left = sum(len(export.pictures(shard)) for shard in pending)
             mine = sum(len(export.pictures(shard)) for shard in export.shards[rank::world_size])
@@ -171,85 +171,21 @@ def sample(
                 report(len(kept))
                 codes = drawing.codes(images, report)
                 kinds = {kind: export.folder_of(kind) for kind in _KINDS if kind == _PICTURES or coding_maps}
-                counts += CodeCounts.of(codes, decoder.tokenizer.spec, drawing.write(codes, images, kinds))
+                counts += CodeCounts.of(codes, decoder.model.spec, drawing.write(codes, images, kinds))
                 keys = [f"{image:06d}" for image in images]
                 export.write(shard, [*kept, *samples_of(codes, images, keys, codes.labels)], counts)
             manifest = export.finish()
-        finally:
-            export.close()
         if manifest is not None:
             drawing.write_grid(manifest, folder)
         return Sampled(None, None, manifest, left)
-
-
-def choose_labels(
-    given: str | Sequence[int | str] | None, classes: int | None, count: int, names: Sequence[str] | None = None
-) -> Int[Tensor, " b"] | None:
-    """The class of each picture: those that are named, in turn.
-
-    Args:
-        given: ``207,fruit`` or ``[207, "fruit"]``, ``all`` or ``none``; None for all where there are any.
-        classes: How many the prior knows, or None.
-        count: How many pictures.
-        names: What the classes are called, where that is known.
-
-    Returns:
-        None for pictures of no class.
-
-    Raises:
-        UserError: There is no such class.
-    """
-    if given == "none" or (given is None and classes is None):
-        return None
-    if classes is None:
-        shown = given if isinstance(given, str) else ",".join(map(str, given))
-        raise UserError(f"--labels is '{shown}', but this prior knows no classes: leave it out")
-    if given in (None, "all"):
-        return torch.arange(count) % classes
-    numbers: dict[str, list[int]] = {}
-    for number, name in enumerate(names or ()):
-        numbers.setdefault(normalize("NFC", name), []).append(number)
-    parts = _parts(normalize("NFC", given), numbers) if isinstance(given, str) else given
-    named = torch.tensor([_class(part, classes, numbers) for part in parts])
-    return named[torch.arange(count) % len(named)]
-
-
-def _parts(text: str, names: Container[str]) -> list[str]:
-    """What stands between commas; names that have commas themselves stay whole."""
-    parts, left = [], text.split(",")
-    while left:
-        runs = (",".join(left[:end]).strip() for end in range(len(left), 0, -1))
-        part = next((run for run in runs if run in names), left[0].strip())
-        parts.append(part)
-        # as many as it took
-        left = left[part.count(",") + 1 :]
-    return parts
-
-
-def _class(given: int | str, classes: int, names: Mapping[str, Sequence[int]]) -> int:
-    """The number of a class: what is a name is none, even where it has digits alone."""
-    text = normalize("NFC", str(given))
-    found = names.get(text, ()) if isinstance(given, str) else ()
-    if len(found) > 1:
-        numbers = " and ".join(map(str, found))
-        raise UserError(f"--labels: '{given}' is the name of the classes {numbers}: give one of these numbers")
-    if found:
-        return found[0]
-    if text.isdecimal() and int(text) < classes:
-        return int(text)
-    near = difflib.get_close_matches(text, names, n=1)
-    raise UserError(
-        f"--labels must be {'names of classes or ' if names else ''}numbers from 0 to {classes - 1}, as in 207,360, or "
-        f"'all' or 'none', not '{given}'{f'; did you mean {near[0]!r}?' if near else ''}"
-    )
 
 
 @dataclass(frozen=True, eq=False)
 class _Drawing:
     """What pictures follow from."""
 
-    prior: OpenPrior
-    tokenizer: OpenTokenizer
+    prior: Opened[Prior]
+    tokenizer: Opened[Tokenizer]
     sampling: SamplingOptions
     seed: int
     labels: Int[Tensor, " b"] | None
@@ -258,7 +194,7 @@ class _Drawing:
     def codes(self, images: range, report: Callable[[int], None]) -> Codes:
         """The codes of some of the pictures, on the CPU."""
         labels = self.labels
-        return self.prior.prior.sample(
+        return self.prior.model.sample(
             len(images) if labels is None else labels[images.start : images.stop].to(self.prior.device),
             self.sampling,
             torch.Generator().manual_seed(self.seed),
@@ -271,11 +207,11 @@ class _Drawing:
     def pictures(self, codes: Codes) -> Float[Tensor, "b 3 H W"]:
         """The pictures of a batch of codes, on the CPU."""
         with computing(self.tokenizer.device):
-            return self.tokenizer.tokenizer.decode(codes.to(self.tokenizer.device)).float().clamp(-1, 1).cpu()
+            return self.tokenizer.model.decode(codes.to(self.tokenizer.device)).float().clamp(-1, 1).cpu()
 
     def write(self, codes: Codes, images: range, folders: Mapping[str, Path]) -> int:
         """Write the pictures of codes, and coding maps where there is a folder for them; the number of pixels."""
-        spec, pixels = self.tokenizer.tokenizer.spec, 0
+        spec, pixels = self.tokenizer.model.spec, 0
         with ThreadPoolExecutor() as writers:  # encoding PNGs takes longer than decoding codes
             for start in range(0, len(images), self.batch_size):
                 batch = codes[start : start + self.batch_size]
@@ -298,7 +234,7 @@ class _Drawing:
             if len(samples) >= _OF_GRID:
                 break
         codes = codes_of(samples[:_OF_GRID])
-        spec = self.tokenizer.tokenizer.spec
+        spec = self.tokenizer.model.spec
         _save(out / _GRID, sample_grid(self.pictures(codes), codes, spec, classes=manifest.classes))
 
 
@@ -308,15 +244,6 @@ def _checked(out: str | os.PathLike) -> Path:
     if others:
         raise UserError(f"--out '{folder}' holds other files (such as {others[0]}): give an empty folder")
     return folder
-
-
-def _bundle(prior: Prior | str | os.PathLike, given: str | os.PathLike | None, trust: bool) -> str | os.PathLike:
-    """Where the bundle of the tokenizer is whose codes a prior draws."""
-    if not isinstance(prior, Prior):
-        return find_tokenizer(prior, given, trust=trust)
-    if given is None:
-        raise UserError("a prior that no bundle holds does not say which tokenizer decodes its codes: give --tokenizer")
-    return given
 
 
 def _save(path: Path, picture: Image.Image) -> None:

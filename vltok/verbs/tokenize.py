@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -16,14 +17,16 @@ from vltok.files import check_folder
 from vltok.interfaces import Tokenizer
 from vltok.io.places import places_of
 from vltok.launchers import find_rank
+from vltok.loading.skipping import SkippedPicture
 from vltok.pictures.exporting import ExportLoader
 from vltok.pictures.images import ExportSource, ImageData, TrainingViews
 from vltok.sequences.export import CodeExport
 from vltok.sequences.manifest import CodeManifest, ExportSettings
+from vltok.sequences.shards import CodeSample
 from vltok.sequences.statistics import CodeCounts
 from vltok.verbs.coding import encode, samples_of
 from vltok.verbs.counting import Progress, counted
-from vltok.verbs.inputs import OpenTokenizer, open_pictures, open_tokenizer
+from vltok.verbs.inputs import Opened, open_pictures, open_tokenizer
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,18 +65,18 @@ def tokenize(
 ) -> Tokenized:
     """Write the code sequences of pictures as shards.
 
-    Stopped at any moment and called again, it goes on from the last whole shard; the result is what an undisturbed call
-    writes. Under torchrun or srun, each process takes its part.
+    Killed at any moment and given again, the same command or call goes on from the last whole shard; the result is what
+    an undisturbed one writes. Under torchrun or srun, each process takes its part.
 
     Args:
-        tokenizer: The tokenizer, or its bundle: a folder, or `user/name`.
+        tokenizer: A tokenizer's bundle, a folder or `user/name`; in Python, a tokenizer too.
         data: The pictures: a data module, the name of one, or its `class_path` and `init_args`.
         out: The folder that receives the shards and `codes.json`.
         split: All pictures, or those that training sees, or those that are held out.
-        crops: Random crops of each training picture, one after another, from which a prior learns more than from the
-            one in the middle. They do not depend on the workers. `photos` has `train_crops` instead.
-        flip: Whether half of these are mirrored.
-        format: Tar files, or Parquet for Hugging Face datasets.
+        crops: Random crops of each picture, with the split `train`: a prior learns more from them than from the one in
+            the middle. They do not depend on the workers. The data `photos` has `train_crops` instead.
+        flip: Whether half of these crops are mirrored.
+        format: Tar files, for the data `codes` and for webdataset; or Parquet, for Hugging Face datasets.
         shard_size: Pictures of a shard.
         batch_size: Pictures encoded at once; by default the data's.
         device: `cpu`, `cuda` or `cuda:1`; by default where the tokenizer is, or a GPU where there is one.
@@ -105,9 +108,10 @@ def tokenize(
             options={**described, "--split": split, **views},
         )
         places = () if isinstance(tokenizer, Tokenizer) else places_of(tokenizer, out)
-        spec = opened.tokenizer.spec
-        export = CodeExport(out, spec, settings, pictures.classes, rank, world_size, places, overwrite=overwrite)
-        try:
+        spec = opened.model.spec
+        with contextlib.closing(
+            CodeExport(out, spec, settings, pictures.classes, rank, world_size, places, overwrite=overwrite)
+        ) as export:
             new = not export.finished
             if new and rank == 0:
                 part = f" in {world_size} processes" if world_size > 1 else ""
@@ -120,8 +124,6 @@ def tokenize(
                 _LOG.info("going on from %d pictures that are done", mine - left)
             write_codes(opened, source, export, workers=pictures.workers, report=counted(progress, mine, mine - left))
             return Tokenized(out, export.finish(), new)
-        finally:
-            export.close()
 
 
 def _source(pictures: ImageData, split: Literal["all", "train", "val"], crops: int | None, flip: bool) -> ExportSource:
@@ -139,7 +141,7 @@ def _source(pictures: ImageData, split: Literal["all", "train", "val"], crops: i
 
 
 def write_codes(
-    opened: OpenTokenizer, source: ExportSource, export: CodeExport, *, workers: int, report: Callable[[int], None]
+    opened: Opened[Tokenizer], source: ExportSource, export: CodeExport, *, workers: int, report: Callable[[int], None]
 ) -> None:
     """Write the shards of an export that are left for this process.
 
@@ -156,19 +158,20 @@ def write_codes(
         UserError: The pictures cannot be read, do not suit the tokenizer, or the shards cannot be written. Shards
             that were finished stay.
     """
-    spec = opened.tokenizer.spec
+    spec = opened.model.spec
     pending = export.pending()
     batch_size = export.settings.batch_size
     batches = iter(ExportLoader(source, [export.pictures(shard) for shard in pending], batch_size, workers))
     with ThreadPoolExecutor(max_workers=1) as writer:  # a shard is written while the next one is encoded
         writing: Future | None = None
         for shard in pending:
-            samples, counts, skipped = [], CodeCounts.none(spec), []
+            samples: list[CodeSample] = []
+            counts, skipped = CodeCounts.none(spec), list[SkippedPicture]()
             for _ in range(0, len(export.pictures(shard)), batch_size):
                 batch = next(batches)
                 if batch.images is not None:
                     images = batch.images.images
-                    codes = encode(opened.tokenizer, images, export.settings.precision, opened.device)
+                    codes = encode(opened.model, images, export.settings.precision, opened.device)
                     codes.validate(spec)
                     samples += samples_of(codes, batch.places, batch.images.keys, batch.images.labels)
                     counts += CodeCounts.of(codes, spec, pixels=images[:, 0].numel())

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vltok.cli.evaluate import evaluate_options
 from vltok.errors import UserError
 from vltok.evaluation.differences import differences
 from vltok.evaluation.records import Record
 from vltok.io import yaml_text
 from vltok.io.bundles import fingerprint, prior_fingerprint
+from vltok.verbs.evaluation_options import EvaluationOptions
 from vltok.verbs.run_folder import RunFolder
 
 _OWN = ("tokenizer", "prior", "codec", "quality", "out", "config", "trust")
@@ -86,7 +86,7 @@ def plan_evaluation(
         option = key if "." in key else key.replace("_", "-")
         arguments.append(f"--{option}={value if isinstance(value, str) else json.dumps(value)}")
     try:
-        text = evaluate_options(arguments).text()
+        text = EvaluationOptions.of_arguments(arguments).text()
     except UserError as error:
         raise UserError(f"evaluate: {error}") from error
     return RunEvaluation(run, kind, tuple(arguments), yaml_text.load(text))
