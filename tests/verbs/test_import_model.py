@@ -9,9 +9,11 @@ import torch
 from safetensors.torch import save_file
 
 import vltok
-from tests.io.importers.foreign import llamagen_state, minigpt, vq_model
+from tests.io.importers.foreign import llamagen_state, minigpt, vq_model, vqgan_state
 from vltok.cli.main import main
 from vltok.errors import UserError
+from vltok.io.hub import Hub
+from vltok.verbs.import_model import _files
 
 
 def test_a_folder_of_diffusers_becomes_a_tokenizer(tmp_path) -> None:
@@ -98,3 +100,67 @@ def test_damaged_and_foreign_sources_are_refused_in_one_line(tmp_path, capsys) -
         assert message in error and error.count("\n") == 1 and "unexpected" not in error
     assert main(["import", str(tmp_path / "whole.pt"), "--out", str(tmp_path / "out"), "--from", "lamagen"]) == 1
     assert "did you mean 'llamagen'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("files", "checkpoint", "config"),
+    [
+        (["a.pt", "a.yaml", "other.yaml"], "a.pt", "a.yaml"),
+        (["a.pt", "config.json", "a.json"], "a.pt", "a.json"),
+        (["a.pt", "config.json", "other.yaml"], "a.pt", "config.json"),
+        (
+            ["checkpoints/last.ckpt", "configs/1-project.yaml", "configs/1-lightning.yaml"],
+            "last.ckpt",
+            "1-project.yaml",
+        ),
+        (["a.pt", "b.yaml", "c.yaml"], "a.pt", None),
+        (["model.bin", "model.safetensors"], "model.safetensors", None),
+        (["m-00001-of-00002.bin", "m-00002-of-00002.bin", "m.bin.index.json"], "m.bin.index.json", None),
+    ],
+)
+def test_what_is_meant_in_a_folder(tmp_path, files, checkpoint, config) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found, beside = _files(tmp_path, Hub())
+    assert found.name == checkpoint and (beside and beside.name) == config
+
+
+def test_one_file_of_a_repository_is_fetched_alone(tmp_path, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(Hub, "fetch", lambda _, name, files: asked.append((name, files)) or tmp_path)
+    torch.save({"model": llamagen_state()}, tmp_path / "vq.pt")
+    vltok.import_model("user/models@main/vq.pt", tmp_path / "bundle")
+    name, files = asked[0]
+    assert name == "user/models@main" and "vq.pt" in files and "*.pt" not in files
+    with pytest.raises(UserError, match=r"repository 'user/models' has no file 'deep/none\.pt'"):
+        vltok.import_model("user/models/deep/none.pt", tmp_path / "other")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_half_precision_become_float32(tmp_path, dtype) -> None:
+    state = {name: value.to(dtype) for name, value in llamagen_state().items()}
+    save_file(state, tmp_path / "vq.safetensors")
+    vltok.import_model(tmp_path / "vq.safetensors", tmp_path / "bundle")
+    codebook = vltok.load_tokenizer(tmp_path / "bundle").quantizer.codebook
+    assert codebook.dtype == torch.float32 and codebook.equal(state["quantize.embedding.weight"].float())
+
+
+@pytest.mark.parametrize("name", ["encoder.conv_in.weight", "quantize.embedding.weight", "quant_conv.weight"])
+@pytest.mark.parametrize("value", [torch.ones(()), torch.ones(3), torch.ones(2, 0, 3, 3)])
+def test_tensors_of_any_shape_are_one_line(tmp_path, capsys, name, value) -> None:
+    torch.save(llamagen_state() | {name: value}, tmp_path / "vq.pt")
+    assert main(["import", str(tmp_path / "vq.pt"), "--out", str(tmp_path / "bundle")]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "unexpected" not in error and not (tmp_path / "bundle").exists()
+
+
+def test_a_tokenizer_of_other_codes_is_not_taken_for_a_priors(tmp_path) -> None:
+    torch.save(llamagen_state(), tmp_path / "vq.pt")
+    vltok.import_model(tmp_path / "vq.pt", tmp_path / "vq")
+    vqgan = {"ddconfig": {"resolution": 16, "ch_mult": [1, 2]}, "n_embed": 30, "embed_dim": 8}
+    config, state = minigpt(vqgan_state() | {"quantize.embedding.weight": torch.rand(30, 8)}, vqgan, None)
+    torch.save(state, tmp_path / "gpt.ckpt")
+    (tmp_path / "gpt.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"has 40 codes of factors \[2\], and the prior models 30"):
+        vltok.import_model(tmp_path / "gpt.ckpt", tmp_path / "gpt", tokenizer=tmp_path / "vq")

@@ -15,6 +15,7 @@ from tests.cli.exports import PRIOR, write_bundle, write_prior
 from tests.cli.runs import one_line
 from vltok.cli.main import main
 from vltok.errors import UserError
+from vltok.io.bundle_files import fingerprint_of
 from vltok.io.bundles import fingerprint
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -133,6 +134,32 @@ def test_a_prior_finds_its_tokenizer_there(tmp_path: Path) -> None:
     vltok.push(tmp_path / "other", "user/other")
     with pytest.raises(UserError, match="'user/other' is another one than that whose codes"):
         vltok.push(tmp_path / "prior", "user/gpt", tokenizer="user/other")
+
+
+def test_names_of_files_are_published_and_not_where_they_lie(tmp_path: Path) -> None:
+    photos = str(tmp_path / "my photos")
+    tokenizer = write_bundle(tmp_path / "bundle")
+    recipe = {
+        "start": str(tmp_path / "first"),
+        "data": {"root": photos, "shards": ["shards/a-*.tar", "s3://me:secret@bucket/b.tar", r"C:\\Users\\me\\c.tar"]},
+        "model": {"base": "user/vq", "metric": "1/2"},
+    }
+    card = f"Data:\n\n```json\n{json.dumps({'root': photos, 'held_out': '/mnt/elsewhere/val'})}\n```"
+    provenance = {"by": "vltok fit", "recipe": recipe, "protocol": {"data": photos}}
+    vltok.save_tokenizer(tokenizer, tmp_path / "bundle", card, provenance=provenance)
+    vltok.push(tmp_path / "bundle", "user/published")
+    files = REPOSITORIES["user/published"]
+    told = yaml.safe_load(files["config.yaml"])["provenance"]
+    assert told["recipe"] == {
+        "start": "first",
+        "data": {"root": "my photos", "shards": ["a-*.tar", "s3://bucket/b.tar", "c.tar"]},
+        "model": {"base": "user/vq", "metric": "1/2"},
+    }
+    text = b"".join(files[name] for name in ("config.yaml", "README.md")).decode()
+    assert not any(word in text for word in (str(tmp_path), "/mnt", "Users", "secret"))
+    assert '"root": "my photos", "held_out": "val"' in text
+    assert fingerprint(tmp_path / "bundle") == fingerprint_of(yaml.safe_load(files["config.yaml"]), "tokenizer")
+    assert vltok.info(tmp_path / "bundle").provenance["recipe"]["data"]["root"] == photos
 
 
 def test_what_does_not_go_is_one_line(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vltok.codes import CodeSpec
 from vltok.errors import UserError
-from vltok.files import sha256_of
 from vltok.io.bundles import fingerprint, save_prior, save_tokenizer
 from vltok.io.hub import Hub, is_hub_name
 from vltok.io.importers.base import Imported, Importer
-from vltok.io.importers.checkpoints import load_config, read_checkpoint
+from vltok.io.importers.checkpoints import INDEX, load_config, read_checkpoint
 from vltok.io.places import places_of
 from vltok.registry import components, find
 from vltok.verbs.build import build
+from vltok.verbs.info import info
 
 _CHECKPOINTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 _CONFIGS = (".yaml", ".yml", ".json")
+#: What is no configuration of a model; the trainer's is written beside it by taming-transformers.
+_OTHER_CONFIGS = (INDEX, "-lightning.yaml", "generation_config.json")
 #: How many names of tensors a message shows.
 _SHOWN = 5
 
@@ -66,7 +70,8 @@ def import_model(
     """Write a bundle of a checkpoint of another project. Nothing in the checkpoint is executed.
 
     Args:
-        source: A checkpoint, a folder with one, or a repository of the Hugging Face Hub, `user/name`.
+        source: A checkpoint, a folder with one, or a repository of the Hugging Face Hub, `user/name`, or one file of
+            it, `user/name/file.pt`.
         out: The folder of the bundle.
         format: The importer; by default the one that recognises the names and shapes of the tensors.
         config: The project's YAML or JSON file; by default what lies beside the checkpoint under the name of one.
@@ -85,17 +90,23 @@ def import_model(
     found = read_checkpoint(path, averages)
     name, importer = _importer(found.tensors, format)
     described = {} if config is None else load_config(config)
-    folder = Path(path if config is None else config).resolve().parent
-    imported = importer.convert(described, found.tensors, folder)
+    folder = Path(config or path).resolve().parent
+    try:
+        imported = importer.convert(described, found.tensors, folder)
+    # tensors of another shape and a configuration with other values than its project's
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(f"'{path}' is not what {name} reads, or its configuration is not: {reason}") from error
     model = _built(imported)
-    provenance = {"by": "vltok import", "source": Path(path).name, "sha256": sha256_of(path), "format": name}
-    card = f"Imported from `{Path(path).name}`, a checkpoint in the format `{name}`."
+    provenance = {"by": "vltok import", "source": path.name, "sha256": found.sha256, "format": name}
+    card = f"Imported from `{path.name}`, a checkpoint in the format `{name}`."
     if imported.kind == "tokenizer":
         if tokenizer is not None:
             raise UserError("--tokenizer is for priors: this checkpoint is a tokenizer's")
         save_tokenizer(model, out, card, provenance=provenance)
     else:
         tokenizer = _tokenizer(imported, Path(out), tokenizer, card, provenance)
+        _check_codes(model.spec, tokenizer)
         places = places_of(tokenizer, out)
         save_prior(model, out, fingerprint(tokenizer), places, card, provenance=provenance)
     return ImportedModel(
@@ -123,28 +134,61 @@ def _tokenizer(
     return place
 
 
+def _check_codes(spec: CodeSpec, tokenizer: str | os.PathLike) -> None:
+    """See that a tokenizer's codes are those that a prior models."""
+    found = info(tokenizer).codes
+    if (found.codebook_size, found.factors) != (spec.codebook_size, spec.factors):
+        raise UserError(
+            f"--tokenizer '{tokenizer}' has {found.codebook_size} codes of factors {list(found.factors)}, and the "
+            f"prior models {spec.codebook_size} of {list(spec.factors)}: give the tokenizer that it was trained with"
+        )
+
+
 def _files(source: str | os.PathLike, hub: Hub) -> tuple[Path, Path | None]:
     """The checkpoint that is meant, and a configuration that lies with it."""
-    path = Path(source)
+    path, name = Path(source), os.fspath(source)
     if path.is_file():
-        names = [f"{path.stem}{ending}" for ending in _CONFIGS] + ["config.json"]
-        return path, next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
+        return path, _configuration(path, [])
     if not path.is_dir():
-        if not is_hub_name(os.fspath(source)):
-            raise UserError(f"there is no checkpoint '{source}': no file and no folder")
-        path = hub.fetch(os.fspath(source), [f"*{ending}" for ending in (*_CHECKPOINTS, *_CONFIGS)])
-    checkpoints = sorted(_of_kind(path, _CHECKPOINTS))
-    if len(checkpoints) > 1:
-        shown = ", ".join(str(each.relative_to(path)) for each in checkpoints[:_SHOWN])
-        raise UserError(f"'{path}' holds {len(checkpoints)} checkpoints: name one of them ({shown})")
-    if not checkpoints:
+        repository, file = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:])
+        if not is_hub_name(repository) or (file and not file.endswith(_CHECKPOINTS)):
+            raise UserError(f"there is no checkpoint '{name}': no file and no folder")
+        wanted = [file] if file else [f"*{ending}" for ending in _CHECKPOINTS]
+        path = hub.fetch(repository, [*wanted, *(f"*{ending}" for ending in _CONFIGS)])
+        if file and not (path / file).is_file():
+            raise UserError(f"repository '{repository}' has no file '{file}'")
+        if file:
+            return path / file, _configuration(path / file, [])
+    files = [each for each in sorted(path.glob("**/*")) if each.is_file()]
+    found = _checkpoints(files)
+    if len(found) > 1:
+        shown = ", ".join(str(each.relative_to(path)) for each in found[:_SHOWN])
+        raise UserError(f"'{path}' holds {len(found)} checkpoints: name one of them ({shown})")
+    if not found:
         raise UserError(f"'{path}' holds no checkpoint: no file that ends in {', '.join(_CHECKPOINTS)}")
-    configs = sorted(_of_kind(path, _CONFIGS))
-    return checkpoints[0], configs[0] if len(configs) == 1 else None
+    return found[0], _configuration(found[0], files)
 
 
-def _of_kind(folder: Path, endings: tuple[str, ...]) -> Iterator[Path]:
-    return (each for each in folder.glob("**/*") if each.suffix in endings and each.is_file())
+def _checkpoints(files: list[Path]) -> list[Path]:
+    """The checkpoints among files: an index stands for those that it names, safetensors for what has their name."""
+    indices = [each for each in files if each.name.endswith(INDEX)]
+    stems = [each.name.removesuffix(INDEX).rpartition(".")[0] for each in indices]
+    found = [
+        each
+        for each in files
+        if each.suffix in _CHECKPOINTS and not any(re.match(rf"{re.escape(stem)}-\d+-of-", each.name) for stem in stems)
+    ]
+    found = [*indices, *found]
+    safe = {each.with_suffix("") for each in found if each.suffix == ".safetensors"}
+    return [each for each in found if each.suffix == ".safetensors" or each.with_suffix("") not in safe]
+
+
+def _configuration(checkpoint: Path, files: list[Path]) -> Path | None:
+    """The configuration that is named as the checkpoint is, or config.json beside it, or the only one among files."""
+    stem = checkpoint.name.removesuffix(INDEX).rpartition(".")[0]
+    beside = [checkpoint.with_name(name) for name in [*(f"{stem}{ending}" for ending in _CONFIGS), "config.json"]]
+    others = [each for each in files if each.suffix in _CONFIGS and not each.name.endswith(_OTHER_CONFIGS)]
+    return next((each for each in beside if each.is_file()), others[0] if len(others) == 1 else None)
 
 
 def _importer(state: Mapping[str, Tensor], format: str | None) -> tuple[str, Importer]:

@@ -12,6 +12,7 @@ from vltok.io import yaml_text
 from vltok.io.bundle_files import CARD, CONFIG, WEIGHTS, check_weights, fingerprint_of, read_bundle
 from vltok.io.cards import published
 from vltok.io.hub import Hub, is_hub_name, upload
+from vltok.io.published_names import without_places
 
 #: What a run folder has beside its bundle: pictures with their coding maps.
 _PICTURES = ("reconstructions.png", "samples.png")
@@ -29,6 +30,8 @@ def push(
     picture: str | os.PathLike | None = None,
 ) -> str:
     """Write a bundle into a repository on the Hub, in one commit; a repository that is not there yet is made.
+
+    Of files and folders that the bundle says it was made from, the names alone are published, not where they lie.
 
     Args:
         bundle: The bundle's folder.
@@ -58,6 +61,7 @@ def push(
     elif tokenizer is not None:
         raise UserError(f"tokenizer is for priors: bundle '{folder}' is a tokenizer's")
     card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else ""
+    content["provenance"], card = without_places(content.get("provenance", {}), card)
     card = published(card, repository, license, datasets, None if picture is None else picture.name)
     files: dict[str, Path | bytes] = {
         CONFIG: yaml_text.dump(content).encode(),

@@ -146,3 +146,27 @@ def vqgan_state() -> dict[str, Tensor]:
         down = (f"encoder.conv_blocks.{level}.", f"encoder.down.{level}.")
         state = {name.replace(*up).replace(*down): value for name, value in state.items()}
     return state
+
+
+def stack_gpt(
+    tensors: dict[str, Tensor], config: dict, first_tensors: dict[str, Tensor], first_config: dict
+) -> tuple[dict, dict[str, Tensor]]:
+    """The configuration and the tensors of a small StackGPT with the DQ-VAE whose codes it models."""
+    size = config["permuter"]["content_pad_code"]
+    params = {
+        "first_stage_config": {"params": first_config["kwargs"]},
+        "transformer_config": {"params": config["transformer"]},
+        "permuter_config": {"params": config["permuter"]},
+    }
+    if "n_classes" in config["cond"]:
+        params["class_cond_stage_config"] = {"params": {"n_classes": config["cond"]["n_classes"]}}
+    state = {f"transformer.{name[3:]}": value for name, value in tensors.items() if name.startswith("sd.")}
+    for name, value in first_tensors.items():
+        if name.startswith("sd."):
+            # as many codes as the prior draws, and one for padding
+            rows = {"quantize.codebook.weight": size + 1, "quantize.codebook.embed_ema": size}
+            rows["quantize.codebook.cluster_size_ema"] = size
+            if (own := name[3:]) in rows:
+                value = value.repeat(4, *[1] * (value.dim() - 1))[: rows[own]]
+            state[f"first_stage_model.{own}"] = value
+    return {"model": {"params": params}}, state

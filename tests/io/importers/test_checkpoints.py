@@ -1,3 +1,5 @@
+import hashlib
+import json
 import os
 import pickle
 import sys
@@ -151,6 +153,12 @@ def test_a_torchscript_program_is_not_run(tmp_path) -> None:
         {"model": {"a.b": torch.ones(2)}, "ema": {"a.b": torch.zeros(2)}, "optimizer": {"state": {}}},
         {"module.a.b": torch.zeros(2)},
         {"_orig_mod.a.b": torch.zeros(2)},
+        {"module._orig_mod.a.b": torch.zeros(2)},
+        {"a._orig_mod.b": torch.zeros(2)},
+        {"generator": {"module.a.b": torch.zeros(2)}},
+        {"generator": {"a.b": torch.ones(2)}, "generator_ema": {"a.b": torch.zeros(2)}},
+        {"model": {"state_dict": {"a.b": torch.zeros(2)}, "step": 3}},
+        {"state_dict": {"ema": {"a.b": torch.zeros(2)}, "model": {"a.b": torch.ones(2)}}},
     ],
 )
 def test_averages_are_preferred_and_names_lose_what_wrappers_add(tmp_path, content) -> None:
@@ -158,7 +166,7 @@ def test_averages_are_preferred_and_names_lose_what_wrappers_add(tmp_path, conte
     found, plain = read_checkpoint(tmp_path / "a.ckpt"), read_checkpoint(tmp_path / "a.ckpt", averages=False)
     assert found.tensors.keys() == plain.tensors.keys() == {"a.b"}
     assert found.tensors["a.b"].equal(torch.zeros(2)) and not plain.averaged
-    assert found.averaged == (len(content) > 1 or "state_dict" in content)
+    assert found.averaged == ("ema" in str(content))
     assert plain.tensors["a.b"].equal(torch.ones(2)) == found.averaged
 
 
@@ -201,6 +209,55 @@ def test_missing_entries_are_named() -> None:
         entry({"a": {"b": 3}}, "a", "c", "d")
     with pytest.raises(UserError, match=r"no 'a\.b\.c'"):
         entry({"a": {"b": 3}}, "a", "b", "c")
+
+
+def test_the_files_that_an_index_names_are_one_checkpoint(tmp_path) -> None:
+    save_file({"a": torch.ones(2)}, tmp_path / "model-00001-of-00002.safetensors")
+    save_file({"b": torch.zeros(3)}, tmp_path / "model-00002-of-00002.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    names = {name: f"model-0000{number}-of-00002.safetensors" for number, name in enumerate("ab", 1)}
+    index.write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    assert {name: len(value) for name, value in load_tensors(index).items()} == {"a": 2, "b": 3}
+    for named, message in [
+        ({}, "it has no weight_map"),
+        ({"a": "../model.safetensors"}, "which does not lie beside it"),
+        ({"a": "none.safetensors"}, "there is no checkpoint '.*none.safetensors'"),
+    ]:
+        index.write_text(json.dumps({"weight_map": named}))
+        with pytest.raises(UserError, match=message):
+            load_tensors(index)
+
+
+def test_a_checkpoint_is_read_once_and_its_hash_is_of_what_was_read(tmp_path, monkeypatch) -> None:
+    torch.save({"a": torch.ones(2)}, tmp_path / "a.pt")
+    expected = hashlib.sha256((tmp_path / "a.pt").read_bytes()).hexdigest()
+    read, reads = Path.read_bytes, []
+    monkeypatch.setattr(Path, "read_bytes", lambda path: reads.append(path) or read(path))
+    assert read_checkpoint(tmp_path / "a.pt").sha256 == expected and len(reads) == 1
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.bin", "a.safetensors"])
+def test_a_name_may_end_in_anything(tmp_path, name) -> None:
+    save_file({"a": torch.ones(2)}, tmp_path / name)
+    assert load_tensors(tmp_path / name)["a"].equal(torch.ones(2))
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "a pointer of Git LFS"),
+        (b"\n<!doctype html><html><body>Sign in</body></html>", "it is a web page"),
+        (b"", "a.(pt|safetensors)' is"),
+        (b"PK\x05\x06" + 18 * b"\0", "is damaged or no checkpoint"),
+        (b"\xff\xff\xff\xff\xff\xff\xff\x7f{}", "is damaged or no checkpoint"),
+        (b"\x02\0\0\0\0\0\0\0{]", "is damaged or no checkpoint"),
+    ],
+)
+def test_what_was_downloaded_in_place_of_weights(tmp_path, name, content, message) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        load_tensors(tmp_path / name)
 
 
 def test_a_configuration_is_no_checkpoint(tmp_path):

@@ -1,6 +1,9 @@
 """Reading other projects' files without executing anything that they hold."""
 
+import hashlib
+import io
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,8 +12,7 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from vltok.errors import UserError
@@ -18,11 +20,14 @@ from vltok.io import yaml_text
 from vltok.io.importers.tensors_only import load_tensors_only
 
 #: Where projects keep the weights of a model in what they save, and their averages.
-_PLACES, _AVERAGES = ("state_dict", "model", "module", "model_state_dict"), ("ema", "ema_state_dict", "model_ema")
+_PLACES = ("state_dict", "model", "module", "model_state_dict", "generator")
+_AVERAGES = ("ema", "ema_state_dict", "model_ema", "generator_ema")
 #: How Lightning's models of latent-diffusion keep averages: names without dots, below this one.
 _EMA_PREFIX = "model_ema."
-#: What wrappers of the training add to names.
-_WRAPPERS = ("module.", "_orig_mod.")
+#: What wrappers of the training add to names: before all of them, or before those of a part that was compiled.
+_WRAPPER, _COMPILED = "module.", "_orig_mod."
+#: The end of the name of a file that says which of several files holds a tensor.
+INDEX = ".index.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +37,12 @@ class Checkpoint:
     Attributes:
         tensors: By name, on the CPU, each with memory of its own.
         averaged: Whether they are moving averages (EMA) of the weights.
+        sha256: The hash of the file, or of the files one after another.
     """
 
     tensors: dict[str, Tensor]
     averaged: bool
+    sha256: str
 
 
 def load_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -44,34 +51,33 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def read_checkpoint(path: str | Path, averages: bool = True) -> Checkpoint:
-    """Read a checkpoint, and execute nothing of it.
+    """Read a checkpoint once, and execute nothing of it.
 
     Args:
-        path: What `torch.save` wrote, at any time and with any other objects inside, or a safetensors file.
+        path: What `torch.save` wrote, at any time and with any other objects inside, a safetensors file, or the index
+            of several of them.
         averages: Whether to take the weights' moving averages (EMA) where the checkpoint has them.
 
     Raises:
         UserError: There is no such file, it is damaged, or it holds no tensors.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"there is no checkpoint '{path}'")
-    try:
-        content = _content(path)
-    # what pickle makes of damaged bytes can be an error of nearly any kind
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise _damaged(path, error) from error
-    except (ValueError, LookupError, TypeError, AttributeError, AssertionError, MemoryError) as error:
-        raise _damaged(path, error) from error
-    places = (*_AVERAGES, *_PLACES) if averages else (*_PLACES, *_AVERAGES)
-    inner = {place: _tensors(content[place]) for place in places if isinstance(content, Mapping) and place in content}
-    place = next((place for place, found in inner.items() if found), None)
-    tensors = _tensors(content) if place is None else inner[place]
+    files = _files_of(path) if path.name.endswith(INDEX) else [path]
+    found, sha256 = {}, hashlib.sha256()
+    for file in files:
+        content = _bytes(file)
+        sha256.update(content)
+        if len(files) == 1:
+            found = _content(file, content)
+        else:
+            found |= _tensors(_content(file, content))
+        del content
+    tensors, place = _placed(found, averages)
     if not tensors:
         raise UserError(f"checkpoint '{path}' holds no tensors, neither at its top nor under '{_PLACES[0]}'")
-    for wrapper in _WRAPPERS:
-        if all(name.startswith(wrapper) for name in tensors):
-            tensors = {name.removeprefix(wrapper): value for name, value in tensors.items()}
+    tensors = {name.replace(_COMPILED, ""): value for name, value in tensors.items()}
+    if all(name.startswith(_WRAPPER) for name in tensors):
+        tensors = {name.removeprefix(_WRAPPER): value for name, value in tensors.items()}
     own = {name: value for name, value in tensors.items() if not name.startswith(_EMA_PREFIX)}
     averaged = {
         name: tensors[average]
@@ -80,35 +86,84 @@ def read_checkpoint(path: str | Path, averages: bool = True) -> Checkpoint:
     }
     # of tensors that share memory, safetensors takes none
     chosen = {name: value.clone() for name, value in {**own, **averaged}.items()}
-    return Checkpoint(chosen, bool(averaged) or place in _AVERAGES)
+    return Checkpoint(chosen, bool(averaged) or place in _AVERAGES, sha256.hexdigest())
 
 
-def _content(path: Path) -> Any:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    with path.open("rb") as file:
-        start = file.read(2)
-    # what pickle says of any other file misleads
-    if start != b"PK" and start[:1] != b"\x80":
-        raise UserError(f"'{path}' is no checkpoint: it is neither what torch.save writes nor a .safetensors file")
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
-                raise UserError(f"'{path}' is a TorchScript program, which runs when it is read: give its state dict")
+def _files_of(index: Path) -> list[Path]:
+    """The files that an index names, which lie beside it."""
+    names = load_config(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise UserError(f"'{index}' is damaged: it has no weight_map, which says the file of each tensor")
+    files = sorted({str(name) for name in names.values()})
+    if strange := [name for name in files if Path(name).name != name or name in ("", "..")]:
+        raise UserError(f"'{index}' names the file '{strange[0]}', which does not lie beside it")
+    return [index.with_name(name) for name in files]
+
+
+def _bytes(path: Path) -> bytes:
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint '{path}'")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # it holds more than tensors
-        return load_tensors_only(path)
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"checkpoint '{path}' cannot be read: {error.strerror}") from error
+
+
+def _content(path: Path, content: bytes) -> Any:
+    """What a file holds, whatever its name ends in."""
+    start = content[:200].lstrip()
+    what = None
+    if start.startswith(b"version https://git-lfs"):
+        what = "it is a pointer of Git LFS: fetch the file that it stands for, with 'git lfs pull'"
+    elif start.startswith(b"<"):
+        what = "it is a web page: download the file that the page offers"
+    elif path.suffix != ".safetensors" and content[8:9] != b"{" and content[:2] != b"PK" and content[:1] != b"\x80":
+        what = "it is neither what torch.save writes nor a .safetensors file"
+    if what is not None:
+        raise UserError(f"'{path}' is no checkpoint: {what}")
+    # what pickle makes of damaged bytes can be an error of any kind
+    try:
+        if path.suffix == ".safetensors" or content[8:9] == b"{":
+            return load(content)
+        if _is_program(content):
+            raise UserError(f"'{path}' is a TorchScript program, which runs when it is read: give its state dict")
+        with warnings.catch_warnings():  # of protocols that torch does not write itself
+            warnings.simplefilter("ignore")
+            try:
+                return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            except pickle.UnpicklingError:  # it holds more than tensors
+                return load_tensors_only(io.BytesIO(content))
+    except UserError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(f"checkpoint '{path}' is damaged or no checkpoint: {reason}") from error
+
+
+def _is_program(content: bytes) -> bool:
+    file = io.BytesIO(content)
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _placed(content: Any, averages: bool) -> tuple[dict[str, Tensor], str | None]:
+    """The tensors of a model, and the place in which they were found, at most two places deep."""
+    places = (*_AVERAGES, *_PLACES) if averages else (*_PLACES, *_AVERAGES)
+    for place in places if isinstance(content, Mapping) else ():
+        inner = content.get(place)
+        if tensors := _tensors(inner):
+            return tensors, place
+        deeper = [key for key in places if isinstance(inner, Mapping) and _tensors(inner.get(key))]
+        if deeper:
+            return _tensors(inner[deeper[0]]), deeper[0] if deeper[0] in _AVERAGES else place
+    return _tensors(content), None
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
     content = content if isinstance(content, Mapping) else {}
     return {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
-
-
-def _damaged(path: Path, error: Exception) -> UserError:
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    return UserError(f"checkpoint '{path}' is damaged or no checkpoint: {reason}")
 
 
 def load_config(path: str | Path) -> dict[str, Any]:

@@ -3,9 +3,8 @@
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -57,7 +56,7 @@ def _tensor(storage: TypedStorage, offset: int, size: tuple[int, ...], stride: t
     return torch.empty(0, dtype=storage.dtype).set_(storage._untyped_storage, offset, size, stride)
 
 
-def load_tensors_only(path: Path) -> Any:
+def load_tensors_only(file: IO[bytes]) -> Any:
     """The content of what `torch.save` wrote, with `_Unmade` for whatever is no tensor, number, text or container.
 
     Raises:
@@ -66,4 +65,4 @@ def load_tensors_only(path: Path) -> Any:
     reader = ModuleType("tensors_only")
     vars(reader).update(Unpickler=_Unpickler, load=lambda file, **given: _Unpickler(file, **given).load())
     # of the two ways of torch.load, only the other one has a list of what it makes; here it is find_class
-    return torch.load(path, map_location="cpu", pickle_module=reader, weights_only=False)  # nosec B614
+    return torch.load(file, map_location="cpu", pickle_module=reader, weights_only=False)  # nosec B614
