@@ -1,5 +1,6 @@
 """Recipes: names in place of dotted paths, overrides, and one clear line for everything that is wrong."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,11 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser
 
 from vltok.errors import UserError
 from vltok.interfaces import Tokenizer
-from vltok.io.recipes import instantiate, parse, parse_layers, parse_tree, read, recipe_parser
+from vltok.io.recipes import instantiate, parse, parse_layers, parse_options, parse_tree, read, recipe_parser
 from vltok.tokenizers.encoders import PatchEncoder
 from vltok.tokenizers.gates import EntropyGate, FixedGate
 
@@ -347,7 +348,7 @@ def test_a_text_of_the_command_line_is_taken_as_it_is(text: str) -> None:
     [
         ("1e5", "place.size must be int, not '100000.0': write 100000"),
         ("1.5", "place.size must be int, not '1.5': write a whole number"),
-        ("no", "place.size must be int, not 'False'"),
+        ("no", "place.size must be int, not 'no'"),
     ],
 )
 def test_a_number_of_another_type_is_refused_with_the_remedy(written: str, message: str) -> None:
@@ -360,3 +361,96 @@ def test_an_option_is_written_in_full(parser: ArgumentParser, recipe: Path) -> N
     """As keys of a recipe are: a shorter one could come to mean another option in the next version."""
     with pytest.raises(UserError, match=r"no key or option is called 'ou'.*"):
         parse(parser, ["--config", str(recipe), "--ou", "x"])
+
+
+def _scalars() -> ArgumentParser:
+    parser = recipe_parser("vltok fit")
+    parser.add_argument("--config", action="config")
+    types: dict[str, Any] = {
+        "text": str,
+        "perhaps": str | None,
+        "either": int | str | None,
+        "anything": Any,
+        "texts": list[str],
+        "mixed": list[int | str],
+        "named": dict[str, str],
+        "rate": float,
+        "rates": list[float],
+        "shares": dict[int, float],
+        "count": int,
+        "flag": bool,
+    }
+    for name, hint in types.items():
+        parser.add_argument(f"--{name}", type=hint)
+    return parser
+
+
+#: What YAML 1.1 takes for numbers, dates and truth values, and YAML 1.2 for texts.
+OLD = ["1:30", "12:00:00", "-1:30", "1:30.5", "on", "yes", "no", "Off", "2024-01-01", "٣"]
+_TEXTS = st.sampled_from([*OLD, "null", "None", "~", "1e5", "0o17", "1_000", ".5", "", "{a", "[1", "a: b", "2024"])
+
+
+@settings(deadline=None)
+@given(_TEXTS | st.text("0123456789eExoa_.:+-~nulftrsENO ,{}[]#&*!|>'\"%@\n\x85", max_size=8) | st.text(max_size=8))
+def test_every_text_of_a_written_recipe_reads_back_equal(text: str) -> None:
+    tree = {"text": text, "perhaps": text, "either": text, "anything": text, "texts": [text], "mixed": [text, 5]}
+    config = parse_tree(_scalars(), {**tree, "named": {"a": text}})
+    assert config.as_dict() | tree == config.as_dict() and config.named == {"a": text}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "config.yaml")
+        path.write_bytes(_scalars().dump(config).encode())
+        again = parse(_scalars(), ["--config", str(path)])
+    assert {**again.as_dict(), "config": None} == {**config.as_dict(), "config": None}
+
+
+@pytest.mark.parametrize("text", OLD)
+@pytest.mark.parametrize("key", ["rate", "rates", "shares", "count", "flag"])
+def test_numbers_of_yaml_1_1_are_no_numbers(key: str, text: str, tmp_path: Path) -> None:
+    written = {"rates": f"[0.5, {text}]", "shares": f"{{4: {text}}}"}.get(key, text)
+    (tmp_path / "recipe.yaml").write_text(f"{key}: {written}\n")
+    for arguments in (["--config", str(tmp_path / "recipe.yaml")], [f"--{key}={written}"]):
+        with pytest.raises(UserError, match=rf"^{key}[.\d]* must be \w+, not '{text}'"):
+            parse(_scalars(), arguments)
+
+
+def test_truth_values_of_yaml_1_1_have_their_remedy() -> None:
+    with pytest.raises(UserError, match="flag must be bool, not 'on': write true"):
+        parse(_scalars(), ["--flag", "on"])
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [("count", "0o17", 15), ("count", "1_000", 1000), ("count", "0x10", 16), ("count", "007", 7)]
+    + [("rate", ".5", 0.5), ("rate", "1e-4", 1e-4), ("rate", "1_000.5", 1000.5), ("rate", "'2'", 2.0)]
+    + [("flag", "True", True), ("either", "2024", 2024), ("either", "1e-4", "1e-4"), ("either", "'2024'", "2024")]
+    + [("perhaps", "'null'", "null"), ("perhaps", "null", None), ("count", "null", None), ("text", "no", "no")],
+)
+def test_what_a_scalar_of_a_recipe_means(key: str, text: str, value: Any, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(f"{key}: {text}\n")
+    found = parse(_scalars(), ["--config", str(tmp_path / "recipe.yaml")])[key]
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize("text", ["null", "None", "~", "1:30", "1e5", "no", "'a'", "{", "2024"])
+def test_what_stands_where_an_option_of_a_verb_takes_text_is_that_text(text: str) -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--labels", type=str)
+    parser.add_argument("place", type=str)
+    assert parse_options(parser, ["--labels", text, text]).as_dict() == {"labels": text, "place": text}
+
+
+def test_numbers_of_a_verbs_options() -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--batch-size", type=int)
+    assert parse_options(parser, ["--batch-size", "0o17"]).batch_size == 15
+    with pytest.raises(ArgumentError, match="^--batch-size must be int, not '1:30'$"):
+        parse_options(parser, ["--batch-size=1:30"])
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "BOM"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
+def test_recipes_of_any_editor(parser: ArgumentParser, tmp_path: Path, mark: bytes, end: bytes) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(mark + end.join(RECIPE.encode().split(b"\n")))
+    for found in (parse(parser, ["--config", str(path)]), parse_layers(parser, [path])):
+        assert isinstance(instantiate(parser, found).tokenizer.encoder, PatchEncoder)

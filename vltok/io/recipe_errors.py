@@ -28,6 +28,8 @@ _NOISE = re.compile(
 )
 _COMPONENT = "must be a component's name or dotted path, or hold class_path and init_args alone"
 _LONGEST_VALUE = 80
+#: Words for truth values that are texts to YAML since 2009.
+_TRUTHS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 
 
 def explain(report: str, parser: ArgumentParser) -> str:
@@ -45,6 +47,17 @@ def explain(report: str, parser: ArgumentParser) -> str:
     first = next(finding for finding in findings if finding.depth == deepest)
     expected = [finding.text for finding in findings if finding.keys == first.keys and finding.depth == deepest]
     return _one_line(_Explanation(first, expected, parser).text())
+
+
+def must_be(place: str, types: Sequence[Any], given: str) -> str:
+    """What to say of a value of a wrong type, which is given as Python writes it."""
+    names = list(dict.fromkeys(_type_name(str(each)) for each in types))
+    return f"{place} must be {' or '.join(names)}, not {_short(given)}{_remedy(names, given.strip(chr(39)))}"
+
+
+def place_of(key: str, parser: ArgumentParser) -> str:
+    """How the user gives a key: as it stands in recipes, or as an option of a verb that reads none."""
+    return _Explanation(_Finding(0, "", ((key, None),), ""), [], parser).place
 
 
 @dataclass(frozen=True)
@@ -204,12 +217,9 @@ class _Explanation:
 
     def wrong_type(self) -> str:
         texts = [text.partition(". Got value: ") for text in self.alternatives if text.startswith("Expected a")]
-        types = [_type_name(text.split(" ", 2)[2]) for text, _, _ in texts]
         given = next((value for _, _, value in texts if value), self.finding.given)
         nested = re.match(r"NestedArg\(key='.*?', val=(.*)\)$", given)
-        given = nested[1] if nested else repr(given)
-        remedy = _remedy(types, given.strip("'"))
-        return f"{self.place} must be {' or '.join(types)}, not {_short(given)}{remedy}"
+        return must_be(self.place, [text.split(" ", 2)[2] for text, _, _ in texts], nested[1] if nested else repr(given))
 
     @property
     def choices(self) -> str:
@@ -239,6 +249,8 @@ def _remedy(types: Sequence[str], given: str) -> str:
     if "int" in types:
         with contextlib.suppress(ValueError):
             return f": write {int(float(given))}" if float(given).is_integer() else ": write a whole number"
+    if "bool" in types and given.lower() in _TRUTHS:
+        return f": write {_TRUTHS[given.lower()]}"
     return f": write '{given}' in quotes" if "str" in types else ""
 
 

@@ -6,14 +6,13 @@ where it is a `str`. What a recipe leaves out and the parts of a component must 
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import importlib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -88,10 +87,15 @@ class RecipeNames:
             return self._path(value, place)
         if self.takes_text_alone(key):
             self.texts.add(value)
-        with contextlib.suppress(yaml.YAMLError):  # the parser that reads the option says why
-            plain = yaml_text.load(value)
-            self._give(place, value if plain is not None and self.takes_text(key) else plain)
-        return value
+            self._give(place, None if value in ("null", "None") and types.NoneType in self._types(place) else value)
+            return value
+        try:
+            read = self._resolved(yaml_text.load_as_written(value), place)
+        except yaml.YAMLError:  # the parser that reads the option says why
+            return value
+        # jsonargparse knows no `0o17`
+        taken = self._types(place)
+        return str(read) if type(read) is int and int in taken and str not in taken else value
 
     def takes_text(self, key: str) -> bool:
         """Whether the value at a key may be a text."""
@@ -100,6 +104,12 @@ class RecipeNames:
     def takes_text_alone(self, key: str) -> bool:
         """Whether the value at a key must be a text, or null."""
         return set(self._types(_place(key))) - {types.NoneType} == {str}
+
+    def texts_given(self) -> Iterator[tuple[Place, str, list[Any]]]:
+        """The texts that stand where no component does: each one's place, itself, and the types that are taken there."""
+        for place, value in self._values.items():
+            if isinstance(value, str):
+                yield place, value, self._types(place)
 
     def named(self, tree: Any, place: Place = ()) -> Any:
         """What `resolved` gave, with names again wherever they can be read back."""
@@ -208,9 +218,11 @@ class RecipeNames:
 
     def _means_text(self, written: Written, place: Place) -> bool:
         """Whether a value that was written without quotes stands where a text alone is taken; `~` is a home there."""
-        types_taken = set(self._types(place))
-        plain = str in types_taken and types_taken.isdisjoint((bool, int, float, Any, object))
-        return plain and (written.value is not None or (written.text == "~" and types.NoneType not in types_taken))
+        taken = set(self._types(place))
+        if written.value is None:
+            return written.text == "~" and str in taken and types.NoneType not in taken
+        numbers = {type(written.value), *((float,) if type(written.value) is int else ())}
+        return str in taken and taken.isdisjoint({*numbers, Any, object})
 
     def _path(self, text: str, place: Place) -> str:
         """The dotted path of the component that stands at a place."""
@@ -251,7 +263,7 @@ class RecipeNames:
         if not place:
             return []
         containers = [each for each in self._types(place[:-1]) if typing.get_origin(each) is not None]
-        return [member for each in containers for inner in typing.get_args(each) for member in members(inner)]
+        return [member for each in containers for inner in _items(each, place[-1]) for member in members(inner)]
 
 
 def types_of(parser: ArgumentParser) -> dict[str, Any]:
@@ -280,7 +292,7 @@ def kind_among(hints: Iterable[Any]) -> str | None:
 
 def _is_component(hint: Any) -> bool:
     """Whether a type is a class of parts, and not one of values."""
-    return inspect.isclass(hint) and hint.__module__ not in ("builtins", "pathlib", "datetime")
+    return inspect.isclass(hint) and hint.__module__ not in ("builtins", "pathlib", "datetime", "typing")
 
 
 def _arguments(value: dict[Any, Any]) -> dict[Any, Any]:
@@ -299,6 +311,14 @@ def members(hint: Any) -> Iterator[Any]:
             yield from members(each)
     else:
         yield hint
+
+
+def _items(container: Any, key: str) -> Sequence[Any]:
+    """The types that the item of a container takes, by its key or number."""
+    origin, items = typing.get_origin(container), typing.get_args(container)
+    if inspect.isclass(origin) and issubclass(origin, Mapping):
+        return items[-1:]
+    return items[int(key) :][:1] if origin is tuple and Ellipsis not in items and key.isdecimal() else items
 
 
 def _imported(path: str) -> Callable | None:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import Any
 
 import yaml
@@ -17,7 +17,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_dumper, s
 from vltok.arguments import keep_arguments
 from vltok.errors import UserError
 from vltok.io import yaml_text
-from vltok.io.recipe_errors import explain
+from vltok.io.recipe_errors import explain, must_be, place_of
 from vltok.io.recipe_files import BASE, with_bases
 from vltok.io.recipe_names import Place, RecipeNames, types_of
 from vltok.paths import read_path
@@ -27,6 +27,8 @@ MODE = "vltok"
 #: Gives what follows from what a recipe says, besides what parts must agree on (`vltok.links`).
 Following = Callable[[RecipeNames], Iterable[tuple[Place, Any]]]
 _CONFIG = "--config"
+#: What YAML may take a text for.
+_PLAIN = (bool, int, float, NoneType, dict, list)
 #: What the texts that are being parsed mean, recipes and those that mean themselves: jsonargparse, which would read
 #: each as YAML, does not say where a text stands.
 _MEANINGS: ContextVar[Mapping[str, dict | str]] = ContextVar("meanings", default=MappingProxyType({}))
@@ -71,8 +73,10 @@ def translate_arguments(arguments: Sequence[str]) -> list[str]:
 class RecipeParser(ArgumentParser):
     """A parser that reads recipes, and whose dumps write registered names, each where its type lets it be read back."""
 
-    def dump(self, *args: Any, **kwargs: Any) -> str:
-        return dump(with_names(yaml_text.load(super().dump(*args, **kwargs)), types_of(self)))
+    def dump(self, cfg: Namespace, **kwargs: Any) -> str:
+        # jsonargparse reads texts once more while it writes them
+        written = _with_texts(yaml_text.load(super().dump(cfg, **kwargs)), cfg.as_dict())
+        return dump(with_names(written, types_of(self)))
 
 
 def recipe_parser(prog: str, description: str | None = None, kind: type[RecipeParser] = RecipeParser) -> ArgumentParser:
@@ -146,9 +150,9 @@ def parse_options(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace
         ArgumentError: Anything that is wrong with it, in one line.
     """
     try:
-        return parser.parse_args(arguments)
-    except ArgumentError as error:
-        raise ArgumentError(None, explain(str(error), parser)) from error
+        return _parsed(parser, arguments)
+    except UserError as error:
+        raise ArgumentError(None, str(error)) from error
 
 
 def parse_tree(parser: ArgumentParser, tree: Mapping) -> Namespace:
@@ -158,7 +162,10 @@ def parse_tree(parser: ArgumentParser, tree: Mapping) -> Namespace:
         UserError: Anything that is wrong with it, in one line.
     """
     names = RecipeNames(types_of(parser))
-    config = parse_resolved(parser, names.completed(names.resolved(_string_keys(tree))), names.texts)
+    resolved = names.completed(names.resolved(_string_keys(tree)))
+    _check_numbers(parser, names)
+    config = parse_resolved(parser, resolved, names.texts)
+    _restore_texts(parser, names, config)
     names.require_agreement()
     return config
 
@@ -220,7 +227,7 @@ def _written(tree: Mapping[str, Any]) -> str:
         ) from error
 
 
-def _parsed(parser: ArgumentParser, arguments: Sequence[str], following: Following | None) -> Namespace:
+def _parsed(parser: ArgumentParser, arguments: Sequence[str], following: Following | None = None) -> Namespace:
     """What arguments say; a recipe among them is a path, or what a file would hold."""
     names = RecipeNames(types_of(parser))
     meanings: dict[str, dict | str] = {}
@@ -240,6 +247,7 @@ def _parsed(parser: ArgumentParser, arguments: Sequence[str], following: Followi
         translated += [f"--{'.'.join(place)}={json.dumps(value)}" for place, value in found]
     except UserError as error:
         missing = error  # --help and --print_config do without
+    _check_numbers(parser, names)
     meanings = {text: text for text in names.texts} | meanings
     try:
         config = _explained(parser, lambda: parser.parse_args(translated), meanings)
@@ -247,11 +255,76 @@ def _parsed(parser: ArgumentParser, arguments: Sequence[str], following: Followi
         raise missing or error from error
     if missing is not None:
         raise missing
+    _restore_texts(parser, names, config)
     names.require_agreement()
     return config
 
 
+def _check_numbers(parser: ArgumentParser, names: RecipeNames) -> None:
+    """See that numbers and truth values are such: jsonargparse, which reads them by YAML 1.1's rule, takes 1:30 for 90.
+
+    Raises:
+        UserError: One is not.
+    """
+    for place, text, types in names.texts_given():
+        if types and {int, float, bool, NoneType}.issuperset(types) and _is_text(text):
+            raise UserError(must_be(place_of(".".join(place), parser), types, repr(text)))
+
+
+def _restore_texts(parser: ArgumentParser, names: RecipeNames, config: Namespace) -> None:
+    """Put back the texts of which jsonargparse has made something else, where others are taken, too.
+
+    Raises:
+        UserError: None is taken.
+    """
+    for place, text, types in names.texts_given():
+        holder, key = _holder(config, place)
+        if key is None or not isinstance(holder[key], _PLAIN):
+            continue
+        if not types or not {str, Any, object}.isdisjoint(types):
+            holder[key] = text
+        elif isinstance(holder[key], bool | int | float) and _is_text(text):
+            raise UserError(must_be(place_of(".".join(place), parser), types, repr(text)))
+
+
+def _with_texts(written: Any, config: Any) -> Any:
+    """What was written of a configuration, with its texts as they are."""
+    if isinstance(written, dict) and isinstance(config, dict):
+        own = {str(key): value for key, value in config.items()}
+        return {key: _with_texts(value, own.get(str(key))) for key, value in written.items()}
+    if isinstance(written, list) and isinstance(config, list):
+        return [_with_texts(*pair) for pair in zip(written, config, strict=True)]
+    return config if isinstance(config, str) and isinstance(written, _PLAIN) else written
+
+
+def _is_text(text: str) -> bool:
+    """Whether YAML takes no number, truth value or null for it; nor Python, whose `None` may be meant."""
+    try:
+        return isinstance(yaml_text.load(text), str) and text != "None"
+    except yaml.YAMLError:
+        return True
+
+
+def _holder(config: Any, place: Place) -> tuple[Any, Any]:
+    """What holds the value at a place, and by which key; None for the key where nothing holds it."""
+    holder, key = None, None
+    for part in place:
+        holder = config
+        if isinstance(holder, Namespace) and "init_args" in holder and part not in holder:
+            holder = holder["init_args"]
+        if isinstance(holder, list | tuple):
+            keys = {str(number): number for number in range(len(holder))} if isinstance(holder, list) else {}
+        else:
+            keys = {str(each): each for each in holder.keys()} if isinstance(holder, Mapping | Namespace) else {}
+        if part not in keys:
+            return None, None
+        key = keys[part]
+        config = holder[key]
+    return holder, key
+
+
 def _load(text: str) -> Any:
+    text = text.removeprefix("\ufeff")  # of files that Windows' Notepad has written
     if text in (meanings := _MEANINGS.get()):
         return meanings[text]
     # jsonargparse hands nested overrides on as Python literals, of which None alone is no YAML
@@ -260,7 +333,7 @@ def _load(text: str) -> Any:
 
 def _text(path: str | Path) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise UserError(f"recipe '{path}' cannot be read: {reason}") from error
@@ -269,6 +342,7 @@ def _text(path: str | Path) -> str:
 def _value(names: RecipeNames, option: str, value: str, meanings: dict[str, dict | str]) -> str:
     """The value of an option, with names replaced by dotted paths; a recipe's content is put into `meanings`."""
     key = option.removeprefix("--")
+    key = key if names.takes((key,)) else key.replace("-", "_")
     if option == _CONFIG:
         text = value if "\n" in value else _text(value)
         meanings[text] = names.resolved(yaml_text.load_as_written(text))
