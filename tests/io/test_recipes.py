@@ -420,10 +420,24 @@ def test_truth_values_of_yaml_1_1_have_their_remedy() -> None:
 
 @pytest.mark.parametrize(
     ("key", "text", "value"),
-    [("count", "0o17", 15), ("count", "1_000", 1000), ("count", "0x10", 16), ("count", "007", 7)]
-    + [("rate", ".5", 0.5), ("rate", "1e-4", 1e-4), ("rate", "1_000.5", 1000.5), ("rate", "'2'", 2.0)]
-    + [("flag", "True", True), ("either", "2024", 2024), ("either", "1e-4", "1e-4"), ("either", "'2024'", "2024")]
-    + [("perhaps", "'null'", "null"), ("perhaps", "null", None), ("count", "null", None), ("text", "no", "no")],
+    [
+        ("count", "0o17", 15),
+        ("count", "1_000", 1000),
+        ("count", "0x10", 16),
+        ("count", "007", 7),
+        ("rate", ".5", 0.5),
+        ("rate", "1e-4", 0.0001),
+        ("rate", "1_000.5", 1000.5),
+        ("rate", "'2'", 2.0),
+        ("flag", "True", True),
+        ("either", "2024", 2024),
+        ("either", "1e-4", "1e-4"),
+        ("either", "'2024'", "2024"),
+        ("perhaps", "'null'", "null"),
+        ("perhaps", "null", None),
+        ("count", "null", None),
+        ("text", "no", "no"),
+    ],
 )
 def test_what_a_scalar_of_a_recipe_means(key: str, text: str, value: Any, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(f"{key}: {text}\n")
@@ -443,7 +457,7 @@ def test_numbers_of_a_verbs_options() -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--batch-size", type=int)
     assert parse_options(parser, ["--batch-size", "0o17"]).batch_size == 15
-    with pytest.raises(ArgumentError, match="^--batch-size must be int, not '1:30'$"):
+    with pytest.raises(ArgumentError, match=r"^--batch-size must be int, not '1:30'$"):
         parse_options(parser, ["--batch-size=1:30"])
 
 

@@ -219,7 +219,9 @@ class _Explanation:
         texts = [text.partition(". Got value: ") for text in self.alternatives if text.startswith("Expected a")]
         given = next((value for _, _, value in texts if value), self.finding.given)
         nested = re.match(r"NestedArg\(key='.*?', val=(.*)\)$", given)
-        return must_be(self.place, [text.split(" ", 2)[2] for text, _, _ in texts], nested[1] if nested else repr(given))
+        return must_be(
+            self.place, [text.split(" ", 2)[2] for text, _, _ in texts], nested[1] if nested else repr(given)
+        )
 
     @property
     def choices(self) -> str:

@@ -106,7 +106,7 @@ class RecipeNames:
         return set(self._types(_place(key))) - {types.NoneType} == {str}
 
     def texts_given(self) -> Iterator[tuple[Place, str, list[Any]]]:
-        """The texts that stand where no component does: each one's place, itself, and the types that are taken there."""
+        """The texts that stand where no component does: the place of each, itself, and the types that are taken there."""
         for place, value in self._values.items():
             if isinstance(value, str):
                 yield place, value, self._types(place)

@@ -315,7 +315,7 @@ def _holder(config: Any, place: Place) -> tuple[Any, Any]:
         if isinstance(holder, list | tuple):
             keys = {str(number): number for number in range(len(holder))} if isinstance(holder, list) else {}
         else:
-            keys = {str(each): each for each in holder.keys()} if isinstance(holder, Mapping | Namespace) else {}
+            keys = {str(each): each for each in holder} if isinstance(holder, Mapping | Namespace) else {}
         if part not in keys:
             return None, None
         key = keys[part]
