@@ -448,9 +448,11 @@ def test_what_a_scalar_of_a_recipe_means(key: str, text: str, value: Any, tmp_pa
 @pytest.mark.parametrize("text", ["null", "None", "~", "1:30", "1e5", "no", "'a'", "{", "2024"])
 def test_what_stands_where_an_option_of_a_verb_takes_text_is_that_text(text: str) -> None:
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--labels", type=str)
+    parser.add_argument("--labels", type=str | None)
+    parser.add_argument("--out", type=str)
     parser.add_argument("place", type=str)
-    assert parse_options(parser, ["--labels", text, text]).as_dict() == {"labels": text, "place": text}
+    found = parse_options(parser, ["--labels", text, f"--out={text}", text]).as_dict()
+    assert found == {"labels": text, "out": text, "place": text}
 
 
 def test_numbers_of_a_verbs_options() -> None:

@@ -74,8 +74,13 @@ class RecipeNames:
         taken = {other for others in below.values() for other in others}
         return {key: values[key] for key in tree if key not in taken}
 
-    def option(self, key: str, value: str) -> str:
+    def option(self, key: str, value: str, nulls: bool = True) -> str:
         """The same of an option, whose value is a component's name, the dotted path of a class, or something else.
+
+        Args:
+            key: The option's.
+            value: What is given.
+            nulls: Whether `null` takes back a text that a recipe has given.
 
         Raises:
             UserError: As `resolved`.
@@ -87,7 +92,8 @@ class RecipeNames:
             return self._path(value, place)
         if self.takes_text_alone(key):
             self.texts.add(value)
-            self._give(place, None if value in ("null", "None") and types.NoneType in self._types(place) else value)
+            taken_back = nulls and value in ("null", "None") and types.NoneType in self._types(place)
+            self._give(place, None if taken_back else value)
             return value
         try:
             read = self._resolved(yaml_text.load_as_written(value), place)
@@ -106,7 +112,7 @@ class RecipeNames:
         return set(self._types(_place(key))) - {types.NoneType} == {str}
 
     def texts_given(self) -> Iterator[tuple[Place, str, list[Any]]]:
-        """The texts that stand where no component does: the place of each, itself, and the types that are taken there."""
+        """The texts that stand where no component does: the place of each, itself, and the types taken there."""
         for place, value in self._values.items():
             if isinstance(value, str):
                 yield place, value, self._types(place)

@@ -232,14 +232,15 @@ def _parsed(parser: ArgumentParser, arguments: Sequence[str], following: Followi
     names = RecipeNames(types_of(parser))
     meanings: dict[str, dict | str] = {}
     translated: list[str] = []
+    nulls = _CONFIG in parser._option_string_actions
     option = None
     for argument in arguments:
         if argument.startswith("--"):
             option, equals, value = argument.partition("=")
-            translated.append(f"{option}={_value(names, option, value, meanings)}" if equals else option)
+            translated.append(f"{option}={_value(names, option, value, meanings, nulls)}" if equals else option)
             option = None if equals else option
         else:
-            translated.append(argument if option is None else _value(names, option, argument, meanings))
+            translated.append(argument if option is None else _value(names, option, argument, meanings, nulls))
             option = None
     missing: UserError | None = None
     try:
@@ -339,7 +340,7 @@ def _text(path: str | Path) -> str:
         raise UserError(f"recipe '{path}' cannot be read: {reason}") from error
 
 
-def _value(names: RecipeNames, option: str, value: str, meanings: dict[str, dict | str]) -> str:
+def _value(names: RecipeNames, option: str, value: str, meanings: dict[str, dict | str], nulls: bool) -> str:
     """The value of an option, with names replaced by dotted paths; a recipe's content is put into `meanings`."""
     key = option.removeprefix("--")
     key = key if names.takes((key,)) else key.replace("-", "_")
@@ -347,7 +348,7 @@ def _value(names: RecipeNames, option: str, value: str, meanings: dict[str, dict
         text = value if "\n" in value else _text(value)
         meanings[text] = names.resolved(yaml_text.load_as_written(text))
     elif names.takes_text_alone(key):
-        names.option(key, value)
+        names.option(key, value, nulls)
     elif value.startswith(("{", "[")):
         try:
             return json.dumps(names.resolved({key: yaml_text.load_as_written(value)})[key])
@@ -355,7 +356,7 @@ def _value(names: RecipeNames, option: str, value: str, meanings: dict[str, dict
             if not names.takes_text(key):  # which may begin so
                 raise UserError(f"{key}: '{value}' is not YAML: {yaml_text.problem_of(error)}") from error
     else:
-        return names.option(key, value)
+        return names.option(key, value, nulls)
     return value
 
 
