@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -112,11 +113,24 @@ def test_wrong_arguments_are_one_line_without_usage(capsys: pytest.CaptureFixtur
     assert shown.count("\n") == 1 and "--nothing" in shown
 
 
-def test_a_recipe_that_cannot_be_read_is_told_before_torch_is_loaded() -> None:
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        (None, "recipe 'recipe.yaml' cannot be read"),
+        ("model.tokenizer.gate: {class_path: entrpy}", "no gate is called 'entrpy'; there are"),
+        ("model: {init_args: {prior: {class_path: dq-tranformer}}}", "did you mean 'dq-transformer'?"),
+        ("data: foldr", "no data is called 'foldr'; there are"),
+    ],
+)
+def test_what_is_wrong_with_a_recipe_is_told_before_torch_is_loaded(
+    recipe: str | None, said: str, tmp_path: Path
+) -> None:
+    if recipe is not None:
+        (tmp_path / "recipe.yaml").write_text(recipe)
     program = (
         "import sys; from vltok.cli.main import main; "
-        "code = main(['fit', '--config', 'nowhere.yaml']); print(code, 'torch' in sys.modules)"
+        "code = main(['fit', '--config', 'recipe.yaml']); print(code, 'torch' in sys.modules)"
     )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert run.stdout == "1 False\n"
-    assert "recipe 'nowhere.yaml' cannot be read" in run.stderr
+    assert said in run.stderr and run.stderr.count("\n") == 1

@@ -2,20 +2,13 @@
 
 import importlib
 import keyword
-import logging
-import os
-import signal
 import sys
-import threading
 import traceback
-import warnings
-from types import FrameType
-from typing import Any
 
+from vltok.cli.process import fail_in_lines, prepare, stop_by_signals
 from vltok.cli.streams import print_leniently
 from vltok.cli.verdicts import verdict
 from vltok.errors import SaidElsewhere, one_line, unknown
-from vltok.launchers import check_numbers, forget_leaked
 from vltok.version import __version__
 
 #: Every verb, which is a module `vltok.cli.<verb>` (`import_`) with a function `run(arguments)`, and what it does.
@@ -65,11 +58,11 @@ def main(argv: list[str] | None = None) -> int:
     """
     if argv is None:  # the process is ours
         print_leniently()
-        _stop_by_signals()
+        stop_by_signals()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     if argv is None and not debug:
-        _fail_in_lines()
+        fail_in_lines()
     arguments = [argument for argument in arguments if argument != "--debug"]
     if not arguments or arguments[0] in ("--help", "-h", "help"):
         print(usage(), end="")
@@ -100,67 +93,6 @@ def usage() -> str:
 def _run(verb: str, *arguments: str) -> None:
     if verb not in VERBS:
         raise unknown("verb", verb, VERBS)
-    _quieten()
-    if leaked := forget_leaked(os.environ):
-        shown = " and ".join(leaked)
-        warnings.warn(
-            f"{shown} count for nothing: torchrun, or what sets MASTER_ADDR and MASTER_PORT too, has not started this "
-            "process, which works alone",
-            stacklevel=2,
-        )
-    check_numbers(os.environ)  # Lightning reads them while it is imported
+    prepare()
     module = f"{verb}_" if keyword.iskeyword(verb) else verb
     importlib.import_module(f"vltok.cli.{module}").run(list(arguments))
-
-
-def _stop_by_signals() -> None:
-    """Let what ends a process from outside end it as Ctrl-C does, with a line; what is ignored (`nohup`) stays so."""
-    process = os.getpid()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != process:  # a worker, which is ended by its parent
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        raise KeyboardInterrupt(f"by {signal.Signals(number).name}")
-
-    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, stop)
-
-
-def _fail_in_lines() -> None:
-    """Let what fails out of sight, in a thread or while it is thrown away, be a line instead of a traceback."""
-
-    def warn(failure: Any) -> None:
-        text = f"in the background: {failure.exc_type.__name__}: {failure.exc_value}"
-        print(f"vltok: warning: {one_line(text)}", file=sys.stderr)
-
-    threading.excepthook = sys.unraisablehook = warn
-
-
-def _quieten() -> None:
-    """Silence what libraries say at start-up that a user can do nothing about."""
-    # with it, jsonargparse's errors are tracebacks, and values that it does not know are another one: --debug is ours
-    os.environ.pop("JSONARGPARSE_DEBUG", None)
-    # xformers' compiled kernels are not needed: its operators written with PyTorch serve
-    logging.getLogger("xformers").setLevel(logging.ERROR)
-    # where a user has no home, matplotlib makes a folder in /tmp
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    log = logging.getLogger("vltok")
-    log.handlers = [_Lines()]
-    log.setLevel(logging.INFO)
-    # where in the code a warning arose is no news to a user
-    warnings.formatwarning = lambda message, *_, **__: f"vltok: warning: {one_line(message)}\n"
-
-
-class _Lines(logging.Handler):
-    """What the verbs tell of their work, on standard error."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        prefix = "vltok: " if record.levelno >= logging.WARNING else ""
-        print(f"{prefix}{one_line(record.getMessage())}", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -20,6 +20,7 @@ from vltok.io import yaml_text
 from vltok.io.recipe_errors import explain, must_be, place_of
 from vltok.io.recipe_files import BASE, with_bases
 from vltok.io.recipe_names import Place, RecipeNames, types_of
+from vltok.io.spelling import check_spelling
 from vltok.paths import read_path
 
 #: jsonargparse's name for files in which components are written by their registered names.
@@ -53,7 +54,7 @@ def translate_arguments(arguments: Sequence[str]) -> list[str]:
     """Command-line arguments with each recipe after its bases.
 
     Raises:
-        UserError: A recipe cannot be read, or names a base that is not there.
+        UserError: A recipe cannot be read, names a base that is not there, or misspells a component's name.
     """
     translated: list[str] = []
     for argument, before in zip(arguments, ["", *arguments], strict=False):
@@ -61,13 +62,19 @@ def translate_arguments(arguments: Sequence[str]) -> list[str]:
         if option == f"--{BASE}":
             raise UserError(f"{BASE} is a key of recipes, not an option: give --config twice, the base first")
         if option == _CONFIG and equals:
-            translated += [f"{_CONFIG}={path}" for path in with_bases(read_path(value), read)]
+            translated += [f"{_CONFIG}={path}" for path in with_bases(read_path(value), _read_spelt)]
         elif before == _CONFIG:
-            first, *others = with_bases(read_path(argument), read)
+            first, *others = with_bases(read_path(argument), _read_spelt)
             translated += [str(first), *(f"{_CONFIG}={other}" for other in others)]
         else:
             translated.append(argument)
     return translated
+
+
+def _read_spelt(path: Path) -> dict:
+    tree = read(path)
+    check_spelling(tree)
+    return tree
 
 
 class RecipeParser(ArgumentParser):

@@ -179,18 +179,9 @@ class RandomGate(Gate):
             order = order.to(images.device).expand(batch, -1)
         # the first places of the order get the coarsest granularity, the next ones the next
         grains = torch.zeros_like(order)
-        for end in itertools.accumulate(self._counts(height * width)[:-1]):
-            grains += order >= end
+        for share in itertools.accumulate(self._ratios.shares[:-1]):
+            grains += order >= math.floor(share * height * width + 0.5)
         return GateDecision.hard(grains.view(batch, height, width), self.granularities)
-
-    def _counts(self, regions: int) -> list[int]:
-        """How many of the regions get each granularity: the nearest whole numbers (largest remainder)."""
-        exact = [share * regions for share in self._ratios.shares]
-        counts = [math.floor(count + 1e-9) for count in exact]
-        remainders = sorted(range(len(exact)), key=lambda index: counts[index] - exact[index])
-        for index in remainders[: regions - sum(counts)]:
-            counts[index] += 1
-        return counts
 
 
 class FixedGate(Gate, Constant):

@@ -6,6 +6,8 @@ may have more codes than another.
 """
 
 import math
+from abc import abstractmethod
+from typing import final
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +23,38 @@ from vltok.tokenizers.straight_through import gumbel_like, straight_through
 MOST_DISTANCES = 2**24
 
 
-class VectorQuantizer(Quantizer):
+class CodebookQuantizer(Quantizer):
+    """A quantizer whose codes are the rows of a table.
+
+    It computes in at least float32, whatever autocast or the model's type say.
+
+    Attributes:
+        codebook: The table.
+    """
+
+    codebook: Float[Tensor, "v c"]
+
+    @property
+    @final
+    def size(self) -> int:
+        return self.codebook.shape[0]
+
+    @property
+    @final
+    def dimension(self) -> int:
+        return self.codebook.shape[1]
+
+    def forward(self, vectors: Float[Tensor, "b c H W"], weights: Float[Tensor, "b 1 H W"] | None = None) -> Quantized:
+        precise = torch.promote_types(self.codebook.dtype, torch.float32)
+        with torch.autocast(vectors.device.type, enabled=False):
+            return self.quantize(vectors.to(precise), weights)
+
+    @abstractmethod
+    def quantize(self, vectors: Float[Tensor, "b c H W"], weights: Float[Tensor, "b 1 H W"] | None) -> Quantized:
+        """What `forward` gives, of vectors that are precise enough."""
+
+
+class VectorQuantizer(CodebookQuantizer):
     """Nearest code of a codebook that is trained by gradient, as in VQGAN.
 
     The loss is ``‖sg(x) − e‖² + commitment · ‖x − sg(e)‖²``, means over elements, each code counting once
@@ -42,29 +75,18 @@ class VectorQuantizer(Quantizer):
         self.commitment = commitment
         self.codebook = nn.Parameter(torch.empty(size, dimension).uniform_(-1 / size, 1 / size))
 
-    @property
-    def size(self) -> int:
-        return self.codebook.shape[0]
-
-    @property
-    def dimension(self) -> int:
-        return self.codebook.shape[1]
-
-    def forward(self, vectors: Float[Tensor, "b c H W"], weights: Float[Tensor, "b 1 H W"] | None = None) -> Quantized:
-        with torch.autocast(vectors.device.type, enabled=False):
-            vectors = vectors.to(_precise(self.codebook))
-            ids = nearest_codes(vectors, self.codebook)
-            codes = self.lookup(ids)
-            total = _total_weight(vectors, weights, self.training)
-            return Quantized(
-                ids, straight_through(codes, vectors), _attraction(vectors, codes, weights, total, self.commitment)
-            )
+    def quantize(self, vectors: Float[Tensor, "b c H W"], weights: Float[Tensor, "b 1 H W"] | None) -> Quantized:
+        ids = nearest_codes(vectors, self.codebook)
+        codes = self.lookup(ids)
+        total = _total_weight(vectors, weights, self.training)
+        loss = _attraction(vectors, codes, weights, total, self.commitment)
+        return Quantized(ids, straight_through(codes, vectors), loss)
 
     def lookup(self, ids: Int[Tensor, "b H W"]) -> Float[Tensor, "b c H W"]:
         return _lookup(ids, self.codebook)
 
 
-class EMAVectorQuantizer(Quantizer):
+class EMAVectorQuantizer(CodebookQuantizer):
     """Nearest code of a codebook that follows its vectors by exponential moving averages.
 
     In training mode every forward pass updates the codebook once, after the codes were looked up; so a training step
@@ -88,7 +110,6 @@ class EMAVectorQuantizer(Quantizer):
         UserError: A size that is not positive, a negative commitment, or a decay outside (0, 1).
     """
 
-    codebook: Tensor
     counts: Tensor
     sums: Tensor
 
@@ -115,24 +136,14 @@ class EMAVectorQuantizer(Quantizer):
         self.register_buffer("counts", torch.ones(size))
         self.register_buffer("sums", codebook.clone())
 
-    @property
-    def size(self) -> int:
-        return self.codebook.shape[0]
-
-    @property
-    def dimension(self) -> int:
-        return self.codebook.shape[1]
-
-    def forward(self, vectors: Float[Tensor, "b c H W"], weights: Float[Tensor, "b 1 H W"] | None = None) -> Quantized:
-        with torch.autocast(vectors.device.type, enabled=False):
-            vectors = vectors.to(_precise(self.codebook))
-            ids = nearest_codes(vectors, self.codebook)
-            codes = self.lookup(ids)
-            error = mean_square(vectors - codes, weights, _total_weight(vectors, weights, self.training))
-            loss = error.detach() + self.commitment * error
-            if self.training:
-                self._update(vectors.detach(), ids, weights)
-            return Quantized(ids, straight_through(codes, vectors), loss)
+    def quantize(self, vectors: Float[Tensor, "b c H W"], weights: Float[Tensor, "b 1 H W"] | None) -> Quantized:
+        ids = nearest_codes(vectors, self.codebook)
+        codes = self.lookup(ids)
+        error = mean_square(vectors - codes, weights, _total_weight(vectors, weights, self.training))
+        loss = error.detach() + self.commitment * error
+        if self.training:
+            self._update(vectors.detach(), ids, weights)
+        return Quantized(ids, straight_through(codes, vectors), loss)
 
     def lookup(self, ids: Int[Tensor, "b H W"]) -> Float[Tensor, "b c H W"]:
         return _lookup(ids, self.codebook)
@@ -171,7 +182,7 @@ class EMAVectorQuantizer(Quantizer):
         return rows[draw_without_replacement(shares.repeat(copies), self.size)]
 
 
-class CosineVectorQuantizer(Quantizer):
+class CosineVectorQuantizer(CodebookQuantizer):
     """Nearest code on the unit sphere: vectors and codes are normalised before they are compared and used.
 
     The loss is that of `VectorQuantizer`, of the normalised vectors
@@ -192,29 +203,19 @@ class CosineVectorQuantizer(Quantizer):
         self.commitment = commitment
         self.codebook = nn.Parameter(F.normalize(torch.randn(size, dimension), dim=1))
 
-    @property
-    def size(self) -> int:
-        return self.codebook.shape[0]
-
-    @property
-    def dimension(self) -> int:
-        return self.codebook.shape[1]
-
-    def forward(self, vectors: Float[Tensor, "b c H W"], weights: Float[Tensor, "b 1 H W"] | None = None) -> Quantized:
-        with torch.autocast(vectors.device.type, enabled=False):
-            vectors = F.normalize(vectors.to(_precise(self.codebook)), dim=1)
-            ids = nearest_codes(vectors, F.normalize(self.codebook, dim=1))
-            codes = self.lookup(ids)
-            total = _total_weight(vectors, weights, self.training)
-            return Quantized(
-                ids, straight_through(codes, vectors), _attraction(vectors, codes, weights, total, self.commitment)
-            )
+    def quantize(self, vectors: Float[Tensor, "b c H W"], weights: Float[Tensor, "b 1 H W"] | None) -> Quantized:
+        vectors = F.normalize(vectors, dim=1)
+        ids = nearest_codes(vectors, F.normalize(self.codebook, dim=1))
+        codes = self.lookup(ids)
+        total = _total_weight(vectors, weights, self.training)
+        loss = _attraction(vectors, codes, weights, total, self.commitment)
+        return Quantized(ids, straight_through(codes, vectors), loss)
 
     def lookup(self, ids: Int[Tensor, "b H W"]) -> Float[Tensor, "b c H W"]:
         return _lookup(ids, F.normalize(self.codebook, dim=1))
 
 
-class GumbelQuantizer(Quantizer):
+class GumbelQuantizer(CodebookQuantizer):
     """Scores every code, and takes the one of the largest score; trained by Gumbel-softmax.
 
     In training a code is drawn by the scores, the gradient is that of the draw's softmax, and the loss is the
@@ -256,29 +257,20 @@ class GumbelQuantizer(Quantizer):
             self.score.weight.copy_(self.codebook[:, :, None, None])
             self.score.bias = nn.Parameter(self.codebook.square().sum(dim=1) / -2)
 
-    @property
-    def size(self) -> int:
-        return self.codebook.shape[0]
-
-    @property
-    def dimension(self) -> int:
-        return self.codebook.shape[1]
-
-    def forward(self, vectors: Float[Tensor, "b c H W"], weights: Float[Tensor, "b 1 H W"] | None = None) -> Quantized:
-        with torch.autocast(vectors.device.type, enabled=False):
-            scores = self.score(vectors.to(_precise(self.codebook)))
-            # over uniform: log v − H
-            shares = scores.softmax(dim=1)
-            divergence = math.log(self.size) + (shares * scores.log_softmax(dim=1)).sum(dim=1, keepdim=True)
-            counted = divergence if weights is None else divergence * weights
-            loss = self.divergence * counted.sum() / _total_weight(vectors, weights, self.training)
-            if not self.training:
-                ids = scores.argmax(dim=1)
-                return Quantized(ids, straight_through(self.lookup(ids), vectors), loss)
-            shares = ((scores + self.noise * gumbel_like(scores)) / self.temperature).softmax(dim=1)
-            ids = shares.argmax(dim=1)
-            chosen = straight_through(F.one_hot(ids, self.size).movedim(-1, 1).to(shares.dtype), shares)
-            return Quantized(ids, torch.einsum("bvhw,vc->bchw", chosen, self.codebook), loss)
+    def quantize(self, vectors: Float[Tensor, "b c H W"], weights: Float[Tensor, "b 1 H W"] | None) -> Quantized:
+        scores = self.score(vectors)
+        # over uniform: log v − H
+        shares = scores.softmax(dim=1)
+        divergence = math.log(self.size) + (shares * scores.log_softmax(dim=1)).sum(dim=1, keepdim=True)
+        counted = divergence if weights is None else divergence * weights
+        loss = self.divergence * counted.sum() / _total_weight(vectors, weights, self.training)
+        if not self.training:
+            ids = scores.argmax(dim=1)
+            return Quantized(ids, straight_through(self.lookup(ids), vectors), loss)
+        shares = ((scores + self.noise * gumbel_like(scores)) / self.temperature).softmax(dim=1)
+        ids = shares.argmax(dim=1)
+        chosen = straight_through(F.one_hot(ids, self.size).movedim(-1, 1).to(shares.dtype), shares)
+        return Quantized(ids, torch.einsum("bvhw,vc->bchw", chosen, self.codebook), loss)
 
     def lookup(self, ids: Int[Tensor, "b H W"]) -> Float[Tensor, "b c H W"]:
         return _lookup(ids, self.codebook)
@@ -349,11 +341,6 @@ def _total_weight(
 
 def _lookup(ids: Int[Tensor, "b H W"], codebook: Float[Tensor, "v c"]) -> Float[Tensor, "b c H W"]:
     return F.embedding(ids.long(), codebook).movedim(-1, 1).contiguous()
-
-
-def _precise(codebook: Tensor) -> torch.dtype:
-    """The type in which distances are taken: at least float32, whatever autocast or the model's type say."""
-    return torch.promote_types(codebook.dtype, torch.float32)
 
 
 def _check(size: int, dimension: int, weight: float, name: str = "commitment") -> None:

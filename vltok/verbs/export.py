@@ -13,13 +13,15 @@ from vltok.registry import find
 
 
 def export(bundle: str | os.PathLike, out: str | os.PathLike, to: str = "diffusers") -> Path:
-    """Write a tokenizer or a prior as another library loads it, with the same numbers.
+    """Write a tokenizer or a prior as a folder that another library loads, with the same numbers.
+
+    `vltok plugins exporter` lists the libraries.
 
     Args:
-        bundle: Its bundle, or a repository `user/name` of the Hugging Face Hub.
+        bundle: A bundle, or a repository `user/name` of the Hugging Face Hub.
         out: The folder to write, whole or not at all.
-        to: An exporter by its name, such as ``diffusers``: `VQModel`, for tokenizers of one factor whose parts are
-            `vqgan` and `vq`.
+        to: The library, by the name of its exporter, such as ``diffusers``: its VQModel, for tokenizers of one factor
+            whose parts are `vqgan`, `vq` and `vqgan`.
 
     Returns:
         The folder.

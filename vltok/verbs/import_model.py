@@ -67,7 +67,10 @@ def import_model(
     revision: str | None = None,
     token: str | None = None,
 ) -> ImportedModel:
-    """Write a bundle of a checkpoint of another project. Nothing in the checkpoint is executed.
+    """Write a bundle of a checkpoint of another project.
+
+    Such are taming-transformers, latent-diffusion, diffusers, LlamaGen and the original DQ-VAE. The format is known by
+    the names and shapes of the tensors (`vltok plugins importer` lists them). Nothing in the checkpoint is executed.
 
     Args:
         source: A checkpoint, a folder with one, or a repository of the Hugging Face Hub, `user/name`, or one file of

@@ -29,7 +29,10 @@ def push(
     datasets: Sequence[str] = (),
     picture: str | os.PathLike | None = None,
 ) -> str:
-    """Write a bundle into a repository on the Hub, in one commit; a repository that is not there yet is made.
+    """Write a bundle into a repository on the Hugging Face Hub, in one commit.
+
+    A repository that is not there yet is made. The token is that of `hf auth login`, or of the environment variable
+    HF_TOKEN.
 
     Of files and folders that the bundle says it was made from, the names alone are published, not where they lie.
 
