@@ -50,3 +50,29 @@ def top_left(code_map: Int[Tensor, "b H W"], grains: Int[Tensor, "b h w"], spec:
         step = spec.sides[-1] // side
         result = torch.where(finest == granularity, replicated(code_map[:, ::step, ::step], step), result)
     return result
+
+
+def code_granularities(grains: Int[Tensor, "b h w"], codes: int, spec: CodeSpec) -> Int[Tensor, " t"]:
+    """The granularity of each of so many packed codes."""
+    return _at_codes(replicated(grains, spec.sides[-1]), grains, codes, spec)
+
+
+def code_positions(grains: Int[Tensor, "b h w"], codes: int, spec: CodeSpec) -> Int[Tensor, " t"]:
+    """The place of each of so many packed codes in the position map of its granularity, counted row by row."""
+    height, width = grains.shape[1:]
+    finest = replicated(grains, spec.sides[-1])
+    places = torch.zeros_like(finest)
+    for granularity, side in enumerate(spec.sides):
+        numbers = torch.arange(height * width * side**2, device=grains.device).view(1, height * side, width * side)
+        places = torch.where(finest == granularity, replicated(numbers, spec.sides[-1] // side), places)
+    return _at_codes(places, grains, codes, spec)
+
+
+def _at_codes(
+    cells: Int[Tensor, "b H W"], grains: Int[Tensor, "b h w"], codes: int, spec: CodeSpec
+) -> Int[Tensor, " t"]:
+    """What a map of the finest grid holds at each of so many packed codes."""
+    slots, _ = code_slots(grains, spec)
+    result = cells.new_zeros(codes, dtype=torch.long)
+    result[slots.flatten()] = cells.long().flatten()
+    return result

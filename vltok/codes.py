@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vltok.code_maps import code_lengths, code_slots, replicated, top_left
+from vltok.code_maps import code_granularities, code_lengths, code_positions, code_slots, top_left
 from vltok.code_spec import CodeSpec as CodeSpec
 from vltok.code_spec import Ratios as Ratios
 from vltok.errors import UserError, one_line
@@ -96,20 +96,11 @@ class Codes:
 
     def granularities(self, spec: CodeSpec) -> Int[Tensor, " t"]:
         """The granularity of each code."""
-        return self._at_codes(lambda granularity, side: granularity, spec)
+        return code_granularities(self.require_grains(), self.ids.numel(), spec)
 
     def positions(self, spec: CodeSpec) -> Int[Tensor, " t"]:
         """The place of each code in the position map of its granularity, counted row by row."""
-        height, width = self.require_grains().shape[1:]
-        finest = spec.sides[-1]
-
-        def place(granularity: int, side: int) -> Tensor:
-            step = finest // side
-            rows = torch.arange(height * finest, device=self.ids.device) // step
-            columns = torch.arange(width * finest, device=self.ids.device) // step
-            return rows[:, None] * (width * side) + columns
-
-        return self._at_codes(place, spec)
+        return code_positions(self.require_grains(), self.ids.numel(), spec)
 
     def require_labels(self, classes: int) -> Int[Tensor, " b"]:
         """The class of each image, one of so many. On a GPU nobody waits for the answer: a wrong one ends the process.
@@ -175,7 +166,8 @@ class Codes:
 
     def to(self, device: torch.device | str) -> Codes:
         """The same codes on a device."""
-        return self._map(lambda tensor: tensor.to(device))
+        moved: dict[str, Any] = {name: None if value is None else value.to(device) for name, value in self._values()}
+        return Codes(**moved)
 
     def __len__(self) -> int:
         return self.lengths.shape[0]
@@ -233,8 +225,7 @@ class Codes:
                 return first is second
             return torch.equal(first, second)
 
-        theirs = other._values()
-        return all(same(value, theirs[name]) for name, value in self._values().items())
+        return all(same(mine, theirs) for (_, mine), (_, theirs) in zip(self._values(), other._values(), strict=True))
 
     def save(self, path: str | os.PathLike) -> None:
         """Write them to a file of safetensors, whole or not at all.
@@ -246,7 +237,7 @@ class Codes:
         # copies: tensors that share memory are not written
         values = {
             name: value.cpu().clone(memory_format=torch.contiguous_format)
-            for name, value in self._values().items()
+            for name, value in self._values()
             if value is not None
         }
         with written_whole(Path(path)) as file:
@@ -276,12 +267,8 @@ class Codes:
         return codes if spec is None else codes.validate(spec)
 
     def _check_shapes(self) -> None:
-        """See that the values are whole numbers, as many as there are images.
-
-        Raises:
-            UserError: They are not.
-        """
-        for name, value in self._values().items():
+        """See that the values are whole numbers, as many as there are images."""
+        for name, value in self._values():
             if value is not None and (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool):
                 raise UserError(f"{name} of codes must be whole numbers, not {value.dtype}")
             axes = "bhw" if name == "grains" else "t" if name == "ids" else "b"
@@ -297,24 +284,8 @@ class Codes:
         if total != self.ids.numel():
             raise UserError(f"the lengths sum to {total}, but there are {self.ids.numel()} ids")
 
-    def _map(self, function) -> Codes:
-        optional = (None if value is None else function(value) for value in (self.grains, self.labels))
-        return Codes(function(self.ids), function(self.lengths), *optional)
-
-    def _values(self) -> dict[str, Tensor | None]:
-        return {name: getattr(self, name) for name in ("ids", "lengths", "grains", "labels")}
-
-    def _at_codes(self, value_of, spec: CodeSpec) -> Int[Tensor, " t"]:
-        """Read a map of the finest grid at every code: `value_of(granularity, side)` is a number or an [H W] map."""
-        grains = self.require_grains()
-        slots, _ = code_slots(grains, spec)
-        finest = replicated(grains, spec.sides[-1])
-        values = torch.zeros_like(finest)
-        for granularity, side in enumerate(spec.sides):
-            values = torch.where(finest == granularity, value_of(granularity, side), values)
-        result = self.ids.new_zeros(self.ids.shape, dtype=torch.long)
-        result[slots.flatten()] = values.long().flatten()
-        return result
+    def _values(self) -> Iterator[tuple[str, Tensor | None]]:
+        return ((name, getattr(self, name)) for name in ("ids", "lengths", "grains", "labels"))
 
 
 # They hold tensors and nothing else: `torch.load(…, weights_only=True)` may give back what `torch.save` was given.
