@@ -22,8 +22,9 @@ from tests.sequences.code_exports import export_codes, random_codes
 from vltok.errors import UserError
 from vltok.loading.skipping import SkippedPictures
 from vltok.loading.workers import unguarded
-from vltok.pictures.batches import Crops, Loader, Pictures, Places
-from vltok.pictures.exporting import CroppedPictures, ExportLoader
+from vltok.pictures.batches import Loader, Places
+from vltok.pictures.crops import Crops, Pictures
+from vltok.pictures.exporting import CroppedPictures, export_batches
 from vltok.pictures.images import ImageBatch
 from vltok.pictures.photos import Photos
 from vltok.pictures.transforms import CentreCrop
@@ -177,7 +178,7 @@ def test_a_loader_that_raises_is_one_clear_error(workers: int) -> None:
     crops = Crops(Broken(), CentreCrop(8), seed=0, purpose="train")
     skipped = SkippedPictures(max_corrupt=0.0)
     loader = Loader(crops, skipped, total=8, batch_size=4, workers=workers, places=Places(8), training=True)
-    export = ExportLoader(CroppedPictures(crops, skipped, "centre"), [range(8)], 4, workers)
+    export = export_batches(CroppedPictures(crops, skipped, "centre"), [range(8)], 4, workers)
     for batches in (loader, export):
         with pytest.raises(UserError) as error:
             list(batches)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vltok.pictures import batches
-from vltok.pictures.batches import Places, crop_generator
+from vltok.pictures.batches import Places
+from vltok.pictures.crops import crop_generator
 from vltok.pictures.images import ImageBatch
 from vltok.pictures.photos import Photos
 

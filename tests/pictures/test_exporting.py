@@ -7,7 +7,7 @@ import torch
 from vltok.cli.main import main
 from vltok.errors import UserError
 from vltok.loading.skipping import Skipped
-from vltok.pictures.exporting import ExportLoader
+from vltok.pictures.exporting import export_batches
 from vltok.pictures.folder import Folder
 from vltok.pictures.images import ExportSource, ImageData, Sample
 from vltok.pictures.photos import HELD_OUT, Photos
@@ -89,7 +89,7 @@ def test_sources_go_to_other_processes(data: ImageData) -> None:
 def test_batches_do_not_span_parts_and_keep_places(root: Path, workers: int, recwarn) -> None:
     source = Folder(str(root), size=32, workers=0).export_source("all")
     parts = [range(0, 5), range(7, 12)]
-    batches = list(ExportLoader(source, parts, batch_size=2, workers=workers))
+    batches = list(export_batches(source, parts, batch_size=2, workers=workers))
     assert [batch.places for batch in batches] == [[0, 1], [3], [4], [7, 8], [9, 10], [11]]
     skipped = [picture for batch in batches for picture in batch.skipped]
     keys = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*.jpg"))]
@@ -102,7 +102,7 @@ def test_batches_do_not_span_parts_and_keep_places(root: Path, workers: int, rec
 
 def test_a_batch_of_corrupt_pictures_has_no_images(root: Path, recwarn) -> None:
     source = Folder(str(root), size=32, workers=0).export_source("all")
-    (batch,) = ExportLoader(source, [range(2, 3)], batch_size=2, workers=0)
+    (batch,) = export_batches(source, [range(2, 3)], batch_size=2, workers=0)
     assert batch.images is None and batch.places == [] and len(batch.skipped) == 1
 
 
@@ -110,7 +110,7 @@ def test_a_batch_of_corrupt_pictures_has_no_images(root: Path, recwarn) -> None:
 def test_too_many_corrupt_pictures_are_an_error(root: Path, workers: int, recwarn) -> None:
     source = Folder(str(root), size=32, workers=0, max_corrupt=0.0).export_source("all")
     with pytest.raises(UserError, match=r"past data\.max_corrupt 0"):
-        list(ExportLoader(source, [range(12)], batch_size=2, workers=workers))
+        list(export_batches(source, [range(12)], batch_size=2, workers=workers))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -120,5 +120,5 @@ def test_errors_of_workers_arrive_as_they_were(root: Path, tmp_path: Path, worke
     for shard in (tmp_path / "packed").glob("*.tar"):
         shard.write_bytes(b"no shard")
     with pytest.raises(UserError, match="cannot be read") as caught:
-        list(ExportLoader(source, [range(4)], batch_size=2, workers=workers))
+        list(export_batches(source, [range(4)], batch_size=2, workers=workers))
     assert "Traceback" not in str(caught.value)

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, RandomSampler
 
 from vltok.codes import CodeSpec
 from vltok.loading.skipping import SkippedPictures
-from vltok.pictures.batches import Crops, Loader, Pictures, Places
+from vltok.pictures.batches import Loader, Places
+from vltok.pictures.crops import Crops, Pictures
 from vltok.pictures.exporting import CroppedPictures
 from vltok.pictures.folder import Folder
 from vltok.pictures.images import ImageData, collate

@@ -17,7 +17,7 @@ from vltok.evaluation.gathering import gather
 from vltok.evaluation.values import Value
 from vltok.figures.examples import Example
 from vltok.measures.codes import codebook_perplexity
-from vltok.pictures.exporting import ExportLoader
+from vltok.pictures.exporting import export_batches
 from vltok.pictures.images import ExportSource, ImageBatch
 from vltok.sequences.statistics import CodeCounts
 
@@ -73,7 +73,7 @@ class ProcessShare:
         Raises:
             UserError: They cannot be read.
         """
-        for batch in ExportLoader(source, [self.of(source.pictures)], self.batch_size, self.workers):
+        for batch in export_batches(source, [self.of(source.pictures)], self.batch_size, self.workers):
             if batch.images is not None:
                 yield batch.images
             self.report(len(batch.places) + len(batch.skipped))

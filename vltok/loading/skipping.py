@@ -67,7 +67,7 @@ class SkippedPictures:
         share = math.floor(self.max_corrupt * total + 1e-9)
         return max(share, min(_FEW, total // 4)) if self.max_corrupt else 0
 
-    def add(self, skipped: Iterable[Skipped], total: int) -> None:
+    def add(self, skipped: Iterable[Skipped | SkippedPicture], total: int) -> None:
         """Count pictures that could not be read.
 
         Args:

@@ -96,6 +96,12 @@ def share(*tensors: Tensor | None) -> None:
         raise _no_room() from error
 
 
+def this_worker() -> tuple[int, int]:
+    """This worker's number among the workers of its process, and how many those are; the first of one elsewhere."""
+    worker = get_worker_info()
+    return (0, 1) if worker is None else (worker.id, worker.num_workers)
+
+
 def unguarded() -> str:
     """What else ends processes that do not begin as copies of this one: they run its script again."""
     method = multiprocessing.get_start_method()

@@ -13,37 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from PIL import Image
-from torch.utils.data import Dataset, IterableDataset, Sampler
+from torch.utils.data import IterableDataset, Sampler
 
 from vltok.errors import UserError
 from vltok.loading.position import Position
 from vltok.loading.skipping import Skipped, SkippedPictures
 from vltok.loading.workers import Failure, load, share, worker_loader
-from vltok.pictures.decoding import CorruptPicture
-from vltok.pictures.images import ImageBatch, Sample, collate
-from vltok.pictures.samples import Finding
-from vltok.pictures.splits import key_bytes
-from vltok.pictures.transforms import Crop, to_bytes_tensor
+from vltok.pictures.crops import Crops, FilledPlace
+from vltok.pictures.images import ImageBatch, collate
+from vltok.pictures.samples import Finding, refuse_losses
 from vltok.processes import world
-
-#: How many others are tried in the place of a corrupt training picture.
-REPLACEMENTS = 20
-
-
-@dataclass(frozen=True)
-class FilledPlace:
-    """What came of one place in a batch: a picture, unless there is none, and what was met on the way.
-
-    Attributes:
-        sample: The picture.
-        skipped: Those that were skipped for it.
-        findings: What is odd in the shards that were read for it.
-    """
-
-    sample: Sample | None
-    skipped: tuple[Skipped, ...] = ()
-    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,73 +35,6 @@ class _Loaded:
 
     def pin_memory(self) -> _Loaded:
         return self if self.batch is None else replace(self, batch=self.batch.pin_memory())
-
-
-class Pictures(ABC):
-    """Pictures that can be read in any order."""
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """How many there are."""
-
-    @abstractmethod
-    def key(self, index: int) -> str:
-        """What names a picture; no other has the same."""
-
-    @abstractmethod
-    def label(self, index: int) -> int | None:
-        """A picture's class."""
-
-    @abstractmethod
-    def read(self, index: int) -> Image.Image:
-        """A picture as RGB.
-
-        Raises:
-            CorruptPicture: It cannot be read.
-        """
-
-
-def crop_generator(seed: int, purpose: str, epoch: int, key: str) -> random.Random:
-    """The randomness of one crop: it depends on these alone, not on the order or the process that makes it."""
-    return random.Random(key_bytes(f"{seed}/{purpose}/{epoch}/{key}"))
-
-
-class Crops(Dataset[FilledPlace]):
-    """Crops of pictures, by index and epoch.
-
-    Args:
-        pictures: What to crop.
-        crop: How to crop.
-        seed: Sets the random crops.
-        purpose: What the crops are for: crops for different purposes differ.
-        replace: Put another picture in the place of a corrupt one, rather than leaving it out.
-    """
-
-    def __init__(self, pictures: Pictures, crop: Crop, *, seed: int, purpose: str, replace: bool = False) -> None:
-        self.pictures = pictures
-        self.crop = crop
-        self.seed = seed
-        self.purpose = purpose
-        self.replace = replace
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def __getitem__(self, place: tuple[int, int]) -> FilledPlace:
-        index, epoch = place
-        generator = crop_generator(self.seed, self.purpose, epoch, self.pictures.key(index))
-        skipped = []
-        for _ in range(1 + REPLACEMENTS if self.replace else 1):
-            key = self.pictures.key(index)
-            try:
-                image = self.pictures.read(index)
-            except CorruptPicture as error:
-                skipped.append(Skipped(key, str(error)))
-                index = generator.randrange(len(self.pictures))
-                continue
-            pixels = to_bytes_tensor(self.crop(image, generator))
-            return FilledPlace(Sample(key, pixels, self.pictures.label(index)), tuple(skipped))
-        return FilledPlace(None, tuple(skipped))
 
 
 class Places(Sampler[tuple[int, int]]):
@@ -163,7 +75,7 @@ class Places(Sampler[tuple[int, int]]):
         return ((index, self._epoch) for index in order[self._taken :])
 
 
-class Stream(IterableDataset[FilledPlace], ABC):
+class Stream(IterableDataset[FilledPlace | Failure], ABC):
     """Crops of pictures that can only be read one after the other."""
 
     @property
@@ -211,19 +123,16 @@ class Loader:
         places: Places | None = None,
         training: bool = False,
         length: int | None = None,
-        tell: Callable[[Finding], None] | None = None,
+        tell: Callable[[Finding], None] = refuse_losses,
     ) -> None:
-        self._tell = tell
         if training and places is not None and len(places) < batch_size:
             raise UserError(
                 f"data.batch_size {batch_size} is more than the {len(places)} training crops that each process has in "
                 "an epoch: lower it, or give more pictures"
             )
-        self._skipped = skipped
-        self._total = total
+        self._dataset, self._places, self._batch_size = dataset, places, batch_size
+        self._skipped, self._total, self._tell = skipped, total, tell
         self._length = length if places is None else None
-        self._batch_size = batch_size
-        self._places = places
         self._loader = worker_loader(
             dataset,
             workers,
@@ -244,16 +153,16 @@ class Loader:
     def __len__(self) -> int:
         if self._length is not None:
             return self._length
-        if isinstance(self._loader.dataset, IterableDataset):
+        if isinstance(self._dataset, Stream):
             raise TypeError("the number of batches of this stream is not known before it ends")
         return len(self._loader)
 
     def __iter__(self) -> Iterator[ImageBatch]:
         position = self.sampler or Position(0, {})
         taken = position.start()
-        if self._places is None:
-            self._loader.dataset.start(position.epoch, taken)
-        else:
+        if isinstance(self._dataset, Stream):
+            self._dataset.start(position.epoch, taken)
+        if self._places is not None:
             self._places.start(position.epoch, taken * self._batch_size)
         empty = not taken
         for loaded in load(self._loader):
@@ -283,16 +192,20 @@ class Loader:
 
     def _order(self) -> dict[str, int]:
         order = {"data.batch_size": self._batch_size, "processes": world()[1], "batches in an epoch": len(self)}
-        if self._places is None:
-            return order | self._loader.dataset.order | {"data.workers": self._loader.num_workers}
-        return order | {"training crops": self._places.count, "data.seed": self._places.seed or 0}
+        if isinstance(self._dataset, Stream):
+            order |= self._dataset.order | {"data.workers": self._loader.num_workers}
+        if self._places is not None:
+            order |= {"training crops": self._places.count, "data.seed": self._places.seed or 0}
+        return order
 
 
 def _collate(draws: Sequence[FilledPlace | Failure]) -> _Loaded | Failure:
-    failure = next((draw for draw in draws if isinstance(draw, Failure)), None)
-    if failure is not None:
-        return failure
-    samples = [draw.sample for draw in draws if draw.sample is not None]
+    places: list[FilledPlace] = []
+    for draw in draws:
+        if isinstance(draw, Failure):
+            return draw
+        places.append(draw)
+    samples = [place.sample for place in places if place.sample is not None]
     try:
         batch = collate(samples) if samples else None
         if batch is not None:
@@ -301,6 +214,6 @@ def _collate(draws: Sequence[FilledPlace | Failure]) -> _Loaded | Failure:
         return Failure(str(error))
     return _Loaded(
         batch,
-        tuple(picture for draw in draws for picture in draw.skipped),
-        tuple(finding for draw in draws for finding in draw.findings),
+        tuple(picture for place in places for picture in place.skipped),
+        tuple(finding for place in places for finding in place.findings),
     )

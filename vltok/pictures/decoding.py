@@ -77,7 +77,7 @@ def stored_mode(source: bytes | str | os.PathLike) -> str:
 
 def _decode(source: bytes | str | os.PathLike, least_side: int | None, beside: Bare | None = None) -> Image.Image:
     with _open(source) as image:
-        if image.format == "TIFF" and _is_deep_and_planar(image):
+        if _is_deep_and_planar(image):
             return _decode_tiff(source)
         if least_side is not None:
             image.draft(None, (least_side, least_side))
@@ -146,8 +146,8 @@ def _orientation_of(exif: bytes) -> int:
 def _is_deep_and_planar(image: Image.Image) -> bool:
     # Pillow reads 16-bit channels that are stored plane by plane as if they were 8-bit ones
     bits_per_sample, planar_configuration = 258, 284
-    bits = image.tag_v2.get(bits_per_sample, (8,))
-    return image.tag_v2.get(planar_configuration, 1) == 2 and int(np.max(bits)) > 8
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    return tags.get(planar_configuration, 1) == 2 and int(np.max(tags.get(bits_per_sample, 8))) > 8
 
 
 def _decode_tiff(source: bytes | str | os.PathLike) -> Image.Image:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import final
 
 import torch
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset
 
 from vltok.errors import UserError
 from vltok.loading.skipping import Skipped, SkippedPicture, SkippedPictures
-from vltok.loading.workers import Failure, load, share, worker_loader
-from vltok.pictures.batches import Crops
+from vltok.loading.workers import Failure, load, share, this_worker, worker_loader
+from vltok.pictures.crops import Crops
 from vltok.pictures.images import ExportSource, ImageBatch, Sample, collate
 
 
@@ -48,19 +48,8 @@ class CroppedPictures(ExportSource):
     """
 
     def __init__(self, crops: Crops, skipped: SkippedPictures, described: str, views: int = 1) -> None:
-        self._crops, self._skipped, self._described, self._views = crops, skipped, described, views
-
-    @property
-    def pictures(self) -> int:
-        return len(self._crops) * self._views
-
-    @property
-    def skipped(self) -> SkippedPictures:
-        return self._skipped
-
-    @property
-    def described(self) -> str:
-        return self._described
+        self._crops, self._views = crops, views
+        self.pictures, self.skipped, self.described = len(crops) * views, skipped, described
 
     def keys(self) -> Iterator[str]:
         return map(self._crops.pictures.key, range(len(self._crops)))
@@ -77,30 +66,24 @@ def named_by_view(sample: Sample, view: int) -> Sample:
     return replace(sample, key=f"{sample.key}-{view}") if view else sample
 
 
-@final
-class ExportLoader:
-    """Loads parts of a source: each in batches of consecutive places, so that no batch spans two parts.
-
-    Iterating raises a `UserError` when too many pictures are corrupt, or the source cannot be read, or a worker ends.
+def export_batches(
+    source: ExportSource, parts: Sequence[range], batch_size: int, workers: int
+) -> Iterator[ExportBatch]:
+    """Load parts of a source: each in batches of consecutive places, so that no batch spans two parts.
 
     Args:
         source: The pictures.
         parts: The places to load, in order.
         batch_size: Places of a batch; the last one of a part may have fewer.
         workers: Subprocesses that decode, batch by batch in turn; 0 decodes in this one.
+
+    Raises:
+        UserError: Too many pictures are corrupt, or the source cannot be read, or a worker ends.
     """
-
-    def __init__(self, source: ExportSource, parts: Sequence[range], batch_size: int, workers: int) -> None:
-        self._source = source
-        self._loader = worker_loader(
-            _Batches(source, parts, batch_size), workers, batch_size=None, pin_memory=torch.cuda.is_available()
-        )
-
-    def __iter__(self) -> Iterator[ExportBatch]:
-        for batch in load(self._loader):
-            skipped = [Skipped(picture.key, picture.reason) for picture in batch.skipped]
-            self._source.skipped.add(skipped, self._source.pictures)
-            yield batch
+    batches = _Batches(source, parts, batch_size)
+    for batch in load(worker_loader(batches, workers, batch_size=None, pin_memory=torch.cuda.is_available())):
+        source.skipped.add(batch.skipped, source.pictures)
+        yield batch
 
 
 class _Batches(IterableDataset):
@@ -132,9 +115,7 @@ class _Batches(IterableDataset):
             yield Failure(str(error))
 
     def _mine(self) -> Iterator[range]:
-        worker = get_worker_info()
-        batches = (part[start : start + self._batch_size] for part in self._parts for start in self._starts(part))
-        return batches if worker is None else itertools.islice(batches, worker.id, None, worker.num_workers)
-
-    def _starts(self, part: range) -> range:
-        return range(0, len(part), self._batch_size)
+        size = self._batch_size
+        batches = (part[start : start + size] for part in self._parts for start in range(0, len(part), size))
+        worker, workers = this_worker()
+        return itertools.islice(batches, worker, None, workers)

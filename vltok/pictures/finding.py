@@ -56,7 +56,9 @@ def find_pictures(root: str | os.PathLike) -> FoundPictures:
     paths: list[str] = []
     others: Counter[str] = Counter()
     closed: dict[str, str] = {}
-    folders, linked_folders, linked_files = [("", real_root)], [], []
+    folders = [("", real_root)]
+    linked_folders: list[tuple[str, str]] = []
+    linked_files: list[tuple[str, str]] = []
     seen = set()
 
     while folders or linked_folders:
@@ -90,7 +92,7 @@ def find_pictures(root: str | os.PathLike) -> FoundPictures:
                 others[ending_of(entry.name)] += 1
         linked_folders.sort(reverse=True)  # the first by name is the next
 
-    repeated = []
+    repeated: list[str] = []
     for path, real in sorted(linked_files):
         (repeated if real in seen else paths).append(path)
         seen.add(real)

@@ -15,7 +15,8 @@ from vltok.errors import UserError
 from vltok.loading.checks import check_loading, default_workers
 from vltok.loading.skipping import SkippedPictures
 from vltok.paths import read_path
-from vltok.pictures.batches import Crops, Loader, Pictures, Places
+from vltok.pictures.batches import Loader, Places
+from vltok.pictures.crops import Crops, Pictures
 from vltok.pictures.decoding import decode
 from vltok.pictures.exporting import CroppedPictures
 from vltok.pictures.finding import list_pictures
@@ -32,8 +33,8 @@ def class_of(path: str) -> str | None:
 
 def classes_of(paths: Sequence[str]) -> list[str] | None:
     """The names of the classes, sorted; None unless every picture lies in a sub-folder."""
-    names = {class_of(path) for path in paths}
-    return None if None in names else sorted(names)
+    names = [class_of(path) for path in paths]
+    return None if None in names else sorted({name for name in names if name is not None})
 
 
 class Folder(ImageData):
@@ -91,18 +92,18 @@ class Folder(ImageData):
                 f"the sub-folders of data.root '{root}' are no classes, for {outside} pictures lie outside of them",
                 stacklevel=2,
             )
-        self._val_paths = None if val_root is None else list_pictures(val_root, "data.val_root")
+        self._val_paths: list[str] = []
         if val_root is not None:
+            self._val_paths = list_pictures(val_root, "data.val_root")
             self._paths = _without_held_out(self._paths, root, val_root)
             self.classes = classes_of(self._paths)
-        if val_root is not None and self.classes is not None:
-            others = sorted(set(classes_of(self._val_paths) or ()) - set(self.classes))
-            if others:
+            others = sorted(set(classes_of(self._val_paths) or ()) - set(self.classes or ()))
+            if others and self.classes is not None:
                 raise UserError(
                     f"data.val_root '{val_root}' has classes that data.root '{root}' has not: "
                     f"{', '.join(others[:5])}{' …' if len(others) > 5 else ''}; name its sub-folders as in data.root"
                 )
-        if val_root is None and not 0 < val_share < 1:
+        elif not 0 < val_share < 1:
             raise UserError(f"data.val_share must lie between 0 and 1, both excluded, not {val_share}")
 
     def train_dataloader(self) -> Loader:
@@ -171,7 +172,7 @@ class Folder(ImageData):
         return Loader(
             Crops(pictures, crop, seed=self.seed, purpose=purpose, replace=training or purpose == "measure"),
             self._skipped,
-            total=len(self._paths) + len(self._val_paths or ()),
+            total=len(self._paths) + len(self._val_paths),
             batch_size=self.batch_size,
             workers=self.workers,
             places=places,
@@ -187,7 +188,9 @@ class _Files(Pictures):
         self._paths = paths
         self._least_side = 2 * size  # twice what is needed, so that resizing still has pixels to average
         # a folder without classes, beside one that has them, has none
-        self._labels = None if classes is None or classes_of(paths) is None else {n: i for i, n in enumerate(classes)}
+        self._labels: dict[str | None, int] | None = None
+        if classes is not None and classes_of(paths) is not None:
+            self._labels = {name: number for number, name in enumerate(classes)}
 
     def __len__(self) -> int:
         return len(self._paths)

@@ -83,22 +83,17 @@ def collate(samples: Sequence[Sample]) -> ImageBatch:
 
 
 class ExportSource(ABC):
-    """Pictures in a fixed order, each cropped in one fixed way: what `vltok tokenize` reads."""
+    """Pictures in a fixed order, each cropped in one fixed way: what `vltok tokenize` reads.
 
-    @property
-    @abstractmethod
-    def pictures(self) -> int:
-        """How many there are, those that cannot be read included."""
+    Attributes:
+        pictures: How many there are, those that cannot be read included.
+        skipped: Counts the pictures that cannot be read.
+        described: What the crops follow from, besides the pictures.
+    """
 
-    @property
-    @abstractmethod
-    def skipped(self) -> SkippedPictures:
-        """Counts the pictures that cannot be read."""
-
-    @property
-    @abstractmethod
-    def described(self) -> str:
-        """What the crops follow from, besides the pictures."""
+    pictures: int
+    skipped: SkippedPictures
+    described: str
 
     @abstractmethod
     def keys(self) -> Iterable[str]:

@@ -87,7 +87,7 @@ def _number(sample: TarSample, value: object, classes: Sequence[str] | None) -> 
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
             number = int(value)
-        if number is None and value in (classes or ()):
+        if number is None and classes is not None and value in classes:
             number = classes.index(value)
     elif type(value) is int or (isinstance(value, float) and value.is_integer()):
         number = int(value)

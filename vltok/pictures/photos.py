@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +13,15 @@ from PIL import Image
 from vltok.errors import UserError
 from vltok.loading.checks import check_at_least, check_loading
 from vltok.loading.skipping import SkippedPictures
-from vltok.pictures.batches import Crops, Loader, Pictures, Places
+from vltok.pictures.batches import Loader, Places
+from vltok.pictures.crops import Crops, Pictures
 from vltok.pictures.decoding import CorruptPicture, decode
 from vltok.pictures.exporting import CroppedPictures
 from vltok.pictures.images import ImageData
 from vltok.pictures.transforms import CentreCrop, Crop, ScaledCrop
 
+#: A package, a folder in it, and the distribution that brings it.
+_Source = tuple[str, str, str]
 _SKIMAGE = ("skimage", "data", "scikit-image")
 _SKLEARN = ("sklearn", "datasets/images", "scikit-learn")
 
@@ -92,33 +96,27 @@ class Photos(ImageData):
         self._skipped = SkippedPictures(max_corrupt=0.0)
 
     def train_dataloader(self) -> Loader:
-        crop = ScaledCrop(self.size, self.scales)
         places = Places(self.train_crops, seed=self.seed, split="drop")
-        return self._loader(TRAINING, self.train_crops, crop, "train", places, training=True)
+        return self._loader(TRAINING, self._crop(flip=True), "train", places, training=True)
 
     def val_dataloader(self) -> Loader:
-        crop = ScaledCrop(self.size, self.scales, flip=False)
-        return self._loader(HELD_OUT, self.val_crops, crop, "val", Places(self.val_crops, split="pad"))
+        return self._loader(HELD_OUT, self._crop(flip=False), "val", Places(self.val_crops, split="pad"))
 
     def training_crops_dataloader(self) -> Loader:
-        crop = ScaledCrop(self.size, self.scales)
-        return self._loader(TRAINING, self.train_crops, crop, "measure", Places(self.train_crops))
+        return self._loader(TRAINING, self._crop(flip=True), "measure", Places(self.train_crops))
 
     def export_dataloader(self) -> Loader:
         every = TRAINING | HELD_OUT
-        return self._loader(every, len(every), CentreCrop(self.size), "export", Places(len(every)))
+        return self._loader(every, CentreCrop(self.size), "export", Places(len(every)))
 
     def export_source(self, split: Literal["all", "train", "val"]) -> CroppedPictures:
         """Each photograph once, or the crops of a training epoch, or those of validation."""
+        every = TRAINING | HELD_OUT
+        count = {"all": len(every), "train": self.train_crops, "val": self.val_crops}[split]
+        pictures = _Photographs({"all": every, "train": TRAINING, "val": HELD_OUT}[split], count)
+        crop, described = self._crop(flip=split == "train"), f"{self.scales} {self.seed}"
         if split == "all":
-            every = TRAINING | HELD_OUT
-            pictures, crop, described = _Photographs(every, len(every)), CentreCrop(self.size), "centre"
-        elif split == "train":
-            pictures = _Photographs(TRAINING, self.train_crops)
-            crop, described = ScaledCrop(self.size, self.scales), f"{self.scales} {self.seed}"
-        else:
-            pictures = _Photographs(HELD_OUT, self.val_crops)
-            crop, described = ScaledCrop(self.size, self.scales, flip=False), f"{self.scales} {self.seed}"
+            crop, described = CentreCrop(self.size), "centre"
         crops = Crops(pictures, crop, seed=self.seed, purpose="val" if split == "val" else "export")
         return CroppedPictures(crops, self._skipped, f"{described} {self.size}")
 
@@ -138,17 +136,14 @@ class Photos(ImageData):
             "seed": self.seed,
         }
 
+    def _crop(self, flip: bool) -> Crop:
+        return ScaledCrop(self.size, self.scales, flip)
+
     def _loader(
-        self,
-        photographs: dict[str, tuple[str, str, str]],
-        count: int,
-        crop: Crop,
-        purpose: str,
-        places: Places,
-        training: bool = False,
+        self, photographs: Mapping[str, _Source], crop: Crop, purpose: str, places: Places, training: bool = False
     ) -> Loader:
         return Loader(
-            Crops(_Photographs(photographs, count), crop, seed=self.seed, purpose=purpose),
+            Crops(_Photographs(photographs, places.count), crop, seed=self.seed, purpose=purpose),
             self._skipped,
             total=len(photographs),
             batch_size=self.batch_size,
@@ -161,7 +156,7 @@ class Photos(ImageData):
 class _Photographs(Pictures):
     """The photographs in turn, as often as it takes to come to `count`."""
 
-    def __init__(self, photographs: dict[str, tuple[str, str, str]], count: int) -> None:
+    def __init__(self, photographs: Mapping[str, _Source], count: int) -> None:
         self._names = [Path(name).stem for name in photographs]
         self._images = [_photograph(name, *source) for name, source in photographs.items()]
         self._count = count
@@ -184,8 +179,8 @@ class _Photographs(Pictures):
 def _photograph(name: str, package: str, folder: str, distribution: str) -> Image.Image:
     # finding a package does not import it: scikit-learn would take a second
     spec = importlib.util.find_spec(package)
-    places = [] if spec is None else [Path(place) / folder / name for place in spec.submodule_search_locations]
-    path = next((place for place in places if place.is_file()), None)
+    places = [] if spec is None else spec.submodule_search_locations or []
+    path = next((path for place in places if (path := Path(place) / folder / name).is_file()), None)
     if path is None:
         raise UserError(
             f"the photograph {name} is not in the installed {distribution}: reinstall it "

@@ -49,17 +49,14 @@ class ShardIndex:
         found = {}
         for shard, name in names_of(shards).items():
             keys = [sample.key for sample in read_headers(shard, tell, picture)]
-            hashes = [(unit_hash(key), unit_hash(f"{name}/{key}")) for key in keys]
-            found[shard] = np.array(hashes, dtype=np.float64).reshape(-1, 2)
+            pairs = [(unit_hash(key), unit_hash(f"{name}/{key}")) for key in keys]
+            found[shard] = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
         for kind, finding in first.items():
             more = f" ({counts[kind]} such members in all)" if counts[kind] > 1 else ""
             warnings.warn(f"{finding.text}{more}", stacklevel=2)
-        keys, times = np.unique(np.concatenate([each[:, 0] for each in found.values()]), return_counts=True)
-        repeated = keys[times > 1]
-        hashes = {
-            shard: np.where(np.isin(each[:, 0], repeated), each[:, 1], each[:, 0]) for shard, each in found.items()
-        }
-        return cls(hashes, repeated)
+        places, times = np.unique(np.concatenate([plain for plain, _ in found.values()]), return_counts=True)
+        repeated = places[times > 1]
+        return cls({shard: np.where(np.isin(one, repeated), two, one) for shard, (one, two) in found.items()}, repeated)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,9 +18,10 @@ from vltok.pictures.batches import Loader, Stream
 from vltok.pictures.images import ImageData
 from vltok.pictures.labels import class_names
 from vltok.pictures.samples import Finding, FindingKind
+from vltok.pictures.shard_export import TarPictures
 from vltok.pictures.shard_split import ShardIndex, ShardSplit
 from vltok.pictures.splits import held_out_below
-from vltok.pictures.streams import OrderedStream, SampleDecoder, TarPictures, TrainingStream
+from vltok.pictures.streams import OrderedStream, SampleDecoder, TrainingStream
 from vltok.pictures.tars import is_address, list_shards
 from vltok.pictures.transforms import CentreCrop, Crop, RandomCrop
 from vltok.processes import world
@@ -108,7 +109,7 @@ class WebDataset(ImageData):
         self._indices: dict[tuple[str, ...], ShardIndex] = {}
         self._told: set[str | FindingKind] = set()
         self.classes = class_names(training, "data.shards")
-        if held_out:
+        if val_shards is not None:
             theirs = class_names(held_out, "data.val_shards")
             same_classes("data.val_shards", (shards, self.classes), (val_shards, theirs))
 
@@ -120,14 +121,15 @@ class WebDataset(ImageData):
                 f"data.samples_per_epoch must be given for data.shards '{self.shards}', which are no local files: "
                 "the number of training pictures in them"
             )
-        batches = pictures // (self.batch_size * world()[1])
+        rank, processes = world()  # asked here, for a worker may not know
+        batches = pictures // (self.batch_size * processes)
         if batches == 0:
             raise UserError(
-                f"data.batch_size {self.batch_size} (in each of {world()[1]} processes) is more than the {pictures} "
+                f"data.batch_size {self.batch_size} (in each of {processes} processes) is more than the {pictures} "
                 f"training pictures of data.shards '{self.shards}': lower it, or add pictures"
             )
         decoder = self._decoder(RandomCrop(self.size, self.flip), "train")
-        stream = TrainingStream(decoder, train, batches, self.batch_size, self.shuffle_buffer)
+        stream = TrainingStream(decoder, train, rank, processes, batches, self.batch_size, self.shuffle_buffer)
         return self._loader(stream, batches, training=True)
 
     def val_dataloader(self) -> Loader:
@@ -206,8 +208,8 @@ class WebDataset(ImageData):
         _count(part)
         return TarPictures(self._decoder(crop, "export"), part, index, self._skipped, described, views)
 
-    def _part(self, shards: tuple[str, ...], **interval: float) -> ShardSplit:
-        return ShardSplit(shards, picture=self._picture, bears=self._max_bad_shards > 0, **interval)
+    def _part(self, shards: tuple[str, ...], above: float = -1.0, up_to: float = 1.0) -> ShardSplit:
+        return ShardSplit(shards, above, up_to, self._picture, bears=self._max_bad_shards > 0)
 
     def _index(self, shards: tuple[str, ...], costly: bool = False) -> ShardIndex | None:
         """The keys in local shards; None for others, and where the user says how many there are."""

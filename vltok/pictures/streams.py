@@ -7,24 +7,21 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import numpy as np
 import webdataset
-from torch.utils.data import get_worker_info
 
 from vltok.errors import UserError
-from vltok.loading.skipping import Skipped, SkippedPictures
-from vltok.loading.workers import Failure
-from vltok.pictures.batches import REPLACEMENTS, FilledPlace, Stream, crop_generator
+from vltok.loading.skipping import Skipped
+from vltok.loading.workers import Failure, this_worker
+from vltok.pictures.batches import Stream
+from vltok.pictures.crops import REPLACEMENTS, FilledPlace, crop_generator
 from vltok.pictures.decoding import CorruptPicture, decode
-from vltok.pictures.exporting import named_by_view
-from vltok.pictures.images import ExportSource, Sample
+from vltok.pictures.images import Sample
 from vltok.pictures.labels import label_of
 from vltok.pictures.samples import Finding, FindingKind, TarSample, refuse_losses
-from vltok.pictures.shard_split import ShardIndex, ShardSplit
+from vltok.pictures.shard_split import ShardSplit
 from vltok.pictures.transforms import Crop, to_bytes_tensor
-from vltok.processes import world
 
 
 @dataclass(frozen=True)
@@ -77,6 +74,7 @@ class _Findings:
         return taken
 
 
+@dataclass(eq=False)
 class TrainingStream(Stream):
     """Endless passes over the shards, of which each worker of each process takes its part of an epoch.
 
@@ -85,25 +83,26 @@ class TrainingStream(Stream):
     many consecutive samples of what it reads, or every so many-th of those, so that a training which goes on in the
     middle of an epoch need not decode what lies before.
 
-    Args:
+    Attributes:
         decoder: Makes the crops.
         part: The training pictures.
+        rank: The number of this process among those that train.
+        processes: How many those are.
         batches: The batches of an epoch, in each process: the same in all, or distributed training would wait forever.
         batch_size: Images of a batch.
         buffer: Samples that each worker keeps to draw from.
     """
 
-    def __init__(self, decoder: SampleDecoder, part: ShardSplit, batches: int, batch_size: int, buffer: int) -> None:
-        super().__init__()
-        self.decoder = decoder
-        self.part = part
-        self.batches = batches
-        self.batch_size = batch_size
-        self.buffer = buffer
-        self.rank, self.processes = world()  # asked here, for a worker may not know
-        self._epoch = 0
-        self._taken = 0
-        self._findings = _Findings()
+    decoder: SampleDecoder
+    part: ShardSplit
+    rank: int
+    processes: int
+    batches: int
+    batch_size: int
+    buffer: int
+    _epoch: int = field(default=0, init=False)
+    _taken: int = field(default=0, init=False)
+    _findings: _Findings = field(default_factory=_Findings, init=False)
 
     @property
     def order(self) -> dict[str, int]:
@@ -117,7 +116,7 @@ class TrainingStream(Stream):
         self._epoch, self._taken = epoch, taken
 
     def __iter__(self) -> Iterator[FilledPlace | Failure]:
-        worker, workers = _worker()
+        worker, workers = this_worker()
         workers = min(workers, self.batches)
         if worker >= workers:
             return
@@ -144,9 +143,7 @@ class TrainingStream(Stream):
             samples.skip(batch * self.batch_size - position)
             position = (batch + 1) * self.batch_size
             draws = [self.decoder(sample, self._epoch) for sample in samples.take(self.batch_size)]
-            missing = sum(draw.sample is None for draw in draws)
-            if missing:
-                draws += self._replacements(samples, missing)
+            draws += self._replacements(samples, sum(draw.sample is None for draw in draws))
             yield from self._filled(draws)
 
     def _replacements(self, samples: _Ahead, missing: int) -> list[FilledPlace]:
@@ -180,7 +177,7 @@ class TrainingStream(Stream):
                     yield sample
                 if not empty:
                     break
-            if empty:
+            else:
                 raise UserError(f"no training picture is in '{self.part.shards[0]}' and the others")
 
 
@@ -208,10 +205,11 @@ class _Ahead:
             yield self._waiting[place]
 
 
+@dataclass(eq=False)
 class OrderedStream(Stream):
     """One pass, in the same order with any number of workers: these take the batches in turn.
 
-    Args:
+    Attributes:
         decoder: Makes the crops.
         part: The pictures.
         rank: The number of this process among those that share the pictures.
@@ -220,16 +218,12 @@ class OrderedStream(Stream):
         buffer: Samples to draw from, which mixes them; 0 keeps their order.
     """
 
-    def __init__(
-        self, decoder: SampleDecoder, part: ShardSplit, rank: int, processes: int, batch_size: int, buffer: int
-    ) -> None:
-        super().__init__()
-        self.decoder = decoder
-        self.part = part
-        self.rank = rank
-        self.processes = processes
-        self.batch_size = batch_size
-        self.buffer = buffer
+    decoder: SampleDecoder
+    part: ShardSplit
+    rank: int
+    processes: int
+    batch_size: int
+    buffer: int
 
     @property
     def order(self) -> dict[str, int]:
@@ -239,7 +233,7 @@ class OrderedStream(Stream):
         """Every pass is the same."""
 
     def __iter__(self) -> Iterator[FilledPlace | Failure]:
-        worker, workers = _worker()
+        worker, workers = this_worker()
         findings = _Findings()
         try:
             samples = self.part.samples(self.part.shards, findings.tell)
@@ -256,71 +250,6 @@ class OrderedStream(Stream):
         """This process's samples: as many as any other's, for which the last one may stand in several."""
         while dealt := list(itertools.islice(samples, self.processes)):
             yield dealt[min(self.rank, len(dealt) - 1)]
-
-
-class TarPictures(ExportSource):
-    """Pictures in local tar shards.
-
-    Args:
-        decoder: Makes the crops.
-        part: The pictures, which are counted.
-        index: The keys of all pictures in the shards.
-        skipped: Counts the pictures that cannot be read.
-        described: What the crops follow from.
-        views: How many crops there are of each picture, one after another.
-    """
-
-    def __init__(
-        self,
-        decoder: SampleDecoder,
-        part: ShardSplit,
-        index: ShardIndex,
-        skipped: SkippedPictures,
-        described: str,
-        views: int = 1,
-    ) -> None:
-        self._decoder, self._part, self._index, self._views = decoder, part, index, views
-        self._ends = np.cumsum(part.pictures).tolist()
-        self._skipped, self._described = skipped, described
-
-    @property
-    def pictures(self) -> int:
-        return self._ends[-1] * self._views
-
-    @property
-    def skipped(self) -> SkippedPictures:
-        return self._skipped
-
-    @property
-    def described(self) -> str:
-        return f"{self._described} {self._part.above} {self._part.up_to}"
-
-    def keys(self) -> Iterator[str]:
-        # their hashes serve as well
-        return (repr(float(place)) for shard in self._part.shards for place in self._index.hashes[shard])
-
-    def read(self, places: Iterable[int]) -> Iterator[Sample | Skipped]:
-        wanted = iter(places)
-        place = next(wanted, None)
-        for shard, start, end in zip(self._part.shards, [0, *self._ends], self._ends, strict=False):
-            if place is None or place >= end * self._views:
-                continue
-            for here, sample in enumerate(self._part.samples((shard,)), start):
-                while place is not None and place // self._views == here:
-                    view = place % self._views
-                    draw = self._decoder(sample, view)
-                    yield draw.skipped[0] if draw.sample is None else named_by_view(draw.sample, view)
-                    place = next(wanted, None)
-                if place is None or place >= end * self._views:
-                    break
-        if place is not None:
-            raise UserError(f"data.shards hold fewer pictures than when they were counted ({self.pictures})")
-
-
-def _worker() -> tuple[int, int]:
-    """This worker's number among the workers of its process, and how many those are."""
-    worker = get_worker_info()
-    return (0, 1) if worker is None else (worker.id, worker.num_workers)
 
 
 def _shuffled(samples: Iterable[TarSample], buffer: int, seed: str) -> Iterator[TarSample]:

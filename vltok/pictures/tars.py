@@ -14,7 +14,7 @@ import tarfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from typing import IO
+from typing import IO, Any
 
 import braceexpand
 from webdataset.gopen import Pipe, gopen
@@ -122,12 +122,12 @@ def members_of(shard: str, headers: bool = False) -> Iterator[Member]:
         # what lies on a disk can be leapt over
         seeks = headers and isinstance(file, io.BufferedReader) and file.seekable()
         tail = _Tail(file)
-        with tarfile.open(fileobj=file if seeks else tail, mode="r:" if seeks else "r|") as tar:
+        with tarfile.open(fileobj=file, mode="r:") if seeks else tarfile.open(fileobj=tail, mode="r|") as tar:
             for header in tar:
                 link = header.issym() or header.islnk()
                 if header.isreg() or link:
                     yield Member(header.name, bytes if headers else _reader(shard, tar, header), link)
-                tar.members = []  # or it keeps every header
+                vars(tar)["members"] = []  # or it keeps every header
             if seeks:
                 file.seek(tar.offset)
             _check_end(tail.rest(0 if seeks else tar.offset))
@@ -135,8 +135,9 @@ def members_of(shard: str, headers: bool = False) -> Iterator[Member]:
 
 def _reader(shard: str, tar: tarfile.TarFile, header: tarfile.TarInfo) -> Callable[[], bytes]:
     def read() -> bytes:
-        with _explained(shard), tar.extractfile(header) as file:
-            content = file.read()
+        with _explained(shard):
+            file = tar.extractfile(header)
+            content = b"" if file is None else file.read()
             if len(content) != header.size:
                 raise EOFError(_CUT)
         return content
@@ -198,20 +199,20 @@ class _Raw(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any) -> int:
         data = self._stream.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
 
-class _Tail:
+class _Tail(io.RawIOBase):
     """A file that is read from start to end, of which the last piece read can be seen once more."""
 
     def __init__(self, file: io.BufferedIOBase) -> None:
         self._file = file
         self._piece, self._end = b"", 0
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         piece = self._file.read(size)
         if piece:
             self._piece, self._end = piece, self._end + len(piece)

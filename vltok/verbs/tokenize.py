@@ -18,7 +18,7 @@ from vltok.interfaces import Tokenizer
 from vltok.io.places import places_of
 from vltok.launchers import find_rank
 from vltok.loading.skipping import SkippedPicture
-from vltok.pictures.exporting import ExportLoader
+from vltok.pictures.exporting import export_batches
 from vltok.pictures.images import ExportSource, ImageData, TrainingViews
 from vltok.sequences.export import CodeExport
 from vltok.sequences.manifest import CodeManifest, ExportSettings
@@ -161,7 +161,7 @@ def write_codes(
     spec = opened.model.spec
     pending = export.pending()
     batch_size = export.settings.batch_size
-    batches = iter(ExportLoader(source, [export.pictures(shard) for shard in pending], batch_size, workers))
+    batches = export_batches(source, [export.pictures(shard) for shard in pending], batch_size, workers)
     with ThreadPoolExecutor(max_workers=1) as writer:  # a shard is written while the next one is encoded
         writing: Future | None = None
         for shard in pending:
