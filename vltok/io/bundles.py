@@ -10,12 +10,10 @@ bundle/
 ```
 """
 
-import importlib.metadata
 import json
 import os
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +22,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from vltok.arguments import config_of
 from vltok.drawing.config import SamplingOptions
 from vltok.errors import UserError
 from vltok.files import folder_written_whole, sha256_of
-from vltok.interfaces import Prior, RatioTargeted, Standalone, Tokenizer
+from vltok.interfaces import Prior, Tokenizer
 from vltok.io.bundle_files import CARD, CONFIG, FORMAT, WEIGHTS, Kind, check_weights, fingerprint_of, read_bundle
 from vltok.io.cards import model_card
+from vltok.io.descriptions import Description, summary
 from vltok.io.hub import Hub
-from vltok.io.recipe_names import RecipeNames
-from vltok.io.recipes import dump, instantiate, parse_resolved, recipe_parser
-from vltok.io.trust import check, only_imports
-from vltok.registry import interface_of, registered, registrations
+from vltok.io.recipes import dump
 from vltok.version import __version__
 
 
@@ -57,7 +52,7 @@ def save_tokenizer(
 
     Raises:
         UserError: The folder holds something else than a bundle, a weight is not a finite number, or nobody could load
-            the bundle: see `describe`.
+            the bundle: see `vltok.io.descriptions.Description.of`.
     """
     _save(tokenizer, "tokenizer", path, card, metrics, provenance, {})
 
@@ -86,7 +81,7 @@ def save_prior(
 
     Raises:
         UserError: The folder holds something else than a bundle, a weight is not a finite number, or nobody could load
-            the bundle: see `describe`.
+            the bundle: see `vltok.io.descriptions.Description.of`.
     """
     belongs: dict[str, Any] = {"tokenizer": {"fingerprint": tokenizer, "places": list(tokenizer_places)}}
     if class_names is not None:
@@ -121,7 +116,7 @@ def load_tokenizer(
         UserError: There is no such bundle, it is damaged, of another version or another kind, a distribution that
             it needs is not installed, or it names what needs `trust`.
     """
-    return _load(place, "tokenizer", Tokenizer, device, trust, Hub(revision, token, cache_dir, local_files_only))
+    return _load(place, "tokenizer", device, trust, Hub(revision, token, cache_dir, local_files_only))
 
 
 def configuration(place: str | os.PathLike, trust: bool = False) -> tuple[Kind, dict[str, Any]]:
@@ -133,7 +128,7 @@ def configuration(place: str | os.PathLike, trust: bool = False) -> tuple[Kind, 
     folder, content = read_bundle(place, None)
     kind = content["kind"]
     try:
-        return kind, _resolved(content, kind, interface_of(kind), trust)[1][kind]
+        return kind, Description.read(content, trust).tree[kind]
     except UserError as error:
         raise UserError(f"bundle '{folder}': {error}") from error
 
@@ -162,7 +157,7 @@ def load_prior(
     Raises:
         UserError: As `load_tokenizer`.
     """
-    return _load(place, "prior", Prior, device, trust, Hub(revision, token, cache_dir, local_files_only))
+    return _load(place, "prior", device, trust, Hub(revision, token, cache_dir, local_files_only))
 
 
 def fingerprint(place: str | os.PathLike) -> str:
@@ -195,28 +190,8 @@ def prior_fingerprint(place: str | os.PathLike) -> str:
     return fingerprint_of(read_bundle(place, "prior")[1], "prior")
 
 
-def summary(model: Tokenizer | Prior) -> dict[str, Any]:
-    """What a bundle tells of its model without being loaded: its size, its codes, and what it is asked to reach."""
-    told: dict[str, Any] = {"parameters": sum(each.numel() for each in model.parameters()), "codes": asdict(model.spec)}
-    if isinstance(model, Prior):
-        return {**told, "classes": model.classes}
-    target = model.target_ratios if isinstance(model, RatioTargeted) else None
-    return told if target is None else {**told, "ratios": dict(zip(target.factors, target.shares, strict=True))}
-
-
-def summary_of(content: Mapping[str, Any], trust: bool) -> dict[str, Any]:
-    """The same of a bundle that does not tell it, whose configuration has been read; the model is built.
-
-    Raises:
-        UserError: As `load_tokenizer`, but for what is wrong with the weights.
-    """
-    kind = content["kind"]
-    names, resolved, classes = _resolved(content, kind, interface_of(kind), trust)
-    return summary(_built(kind, resolved, names.texts, classes))
-
-
 def _save(
-    model: nn.Module,
+    model: Tokenizer | Prior,
     kind: Kind,
     path: str | os.PathLike,
     card: str,
@@ -232,9 +207,9 @@ def _save(
         raise UserError(
             f"weight {strange} holds numbers that are not finite: training has diverged; nothing is written"
         )
-    names, resolved = describe(model, kind)
-    again = _built(kind, resolved, names.texts, None)
-    tree = names.named(resolved)[kind]
+    description = Description.of(model, kind)
+    again = description.build()
+    tree = description.named
     with folder_written_whole(path) as folder:
         save_model(model, str(folder / WEIGHTS), metadata={"format": "pt"})
         if (problem := _load_weights(again, folder / WEIGHTS)) is not None:
@@ -247,7 +222,7 @@ def _save(
             "kind": kind,
             "vltok": __version__,
             kind: tree,
-            "requires": _distributions(names.classes.values()),
+            "requires": description.distributions(),
             "weights": {"sha256": sha256_of(folder / WEIGHTS), "size": (folder / WEIGHTS).stat().st_size},
             **others,
             "summary": summary(model),
@@ -261,38 +236,6 @@ def _save(
         )
 
 
-def describe(model: Tokenizer | Prior, kind: Kind) -> tuple[RecipeNames, dict[str, Any]]:
-    """What a bundle will say of a model: what stands where in it, and what it describes, with dotted paths for names.
-
-    Raises:
-        UserError: It was built from something that no configuration can hold, or of classes that no other process can
-            import.
-    """
-    config = config_of(model, kind)
-    if isinstance(model, Standalone):
-        config = {**config, "init_args": {**config["init_args"], **model.standalone_arguments}}
-    names = RecipeNames({kind: interface_of(kind)})
-    tree = names.resolved({kind: config})
-    for key, path in _class_paths(tree):
-        if path.startswith("__main__.") or "<locals>" in path:
-            raise UserError(
-                f"{key} is {path}, which is written in a script, a notebook or a function, where nobody can import it: "
-                "put it into a module, such as one of 'vltok new'"
-            )
-    return names, _without_downloads(tree)
-
-
-def _class_paths(tree: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """What stands where in a tree of dotted paths."""
-    if isinstance(tree, list):
-        tree = dict(enumerate(tree))
-    if isinstance(tree, dict):
-        if "class_path" in tree:
-            yield key, tree["class_path"]
-        for name, value in tree.items():
-            yield from _class_paths(value, key if name == "init_args" else f"{key}.{name}".lstrip("."))
-
-
 def options_of_prior(place: str | os.PathLike, *, trust: bool = False) -> type[SamplingOptions]:
     """The class of the options with which a bundle's prior draws; no weights are read.
 
@@ -300,21 +243,19 @@ def options_of_prior(place: str | os.PathLike, *, trust: bool = False) -> type[S
         UserError: As `load_prior`, but for what is wrong with the weights.
     """
     folder, content = read_bundle(place, "prior")
-    names, resolved, _ = _resolved(content, "prior", Prior, trust)
-    prior = names.classes.get(("prior",))
-    if not hasattr(prior, "sampling"):
-        raise UserError(f"bundle '{folder}': {resolved['prior']['class_path']} cannot be imported, or is no prior")
-    return prior.sampling
+    description = Description.read(content, trust)
+    sampling = getattr(description.names.classes.get(("prior",)), "sampling", None)
+    if sampling is None:
+        path = description.tree["prior"]["class_path"]
+        raise UserError(f"bundle '{folder}': {path} cannot be imported, or is no prior")
+    return sampling
 
 
-def _load(
-    place: str | os.PathLike, kind: Kind, interface: type, device: torch.device | str, trust: bool, hub: Hub
-) -> Any:
+def _load(place: str | os.PathLike, kind: Kind, device: torch.device | str, trust: bool, hub: Hub) -> Any:
     folder, content = read_bundle(place, kind, hub)
     check_weights(folder / WEIGHTS, content["weights"])
     try:
-        names, resolved, classes = _resolved(content, kind, interface, trust)
-        model = _built(kind, resolved, names.texts, classes)
+        model = Description.read(content, trust).build()
     except UserError as error:
         raise UserError(f"bundle '{folder}': {error}") from error
     if (problem := _load_weights(model, folder / WEIGHTS)) is not None:
@@ -346,59 +287,3 @@ def _load_weights(model: nn.Module, path: Path) -> str | None:
 def _not_finite(model: nn.Module) -> str | None:
     """The first parameter that holds a number that is not finite, if one does."""
     return next((name for name, value in model.named_parameters() if not value.isfinite().all()), None)
-
-
-def _built(kind: Kind, resolved: Mapping[str, Any], texts: Collection[str], classes: set[type] | None) -> nn.Module:
-    """The model that a bundle describes, with any weights.
-
-    Args:
-        kind: The key of what is described.
-        resolved: What it describes, with dotted paths for names.
-        texts: Those in it that mean themselves.
-        classes: Those that it may name; any where None.
-    """
-    parser = recipe_parser(f"the configuration of the {kind}")
-    parser.add_subclass_arguments(interface_of(kind), kind, required=True)
-    # the weights drawn here are overwritten; the caller's draws stay the same
-    with only_imports(classes), torch.random.fork_rng(devices=[]):
-        return instantiate(parser, parse_resolved(parser, resolved, texts))[kind]
-
-
-def _resolved(
-    content: Mapping[str, Any], kind: Kind, interface: type, trust: bool
-) -> tuple[RecipeNames, dict[str, Any], set[type] | None]:
-    """What stands where in a bundle; what it describes, with dotted paths for names; the classes that it may name.
-
-    It may name any of them where these are None.
-
-    A name that was taken since means what it meant when the bundle was written.
-    """
-    distributions = [required["distribution"] for required in content["requires"]]
-    names = RecipeNames({kind: interface}, distributions, None if trust else registered)
-    resolved = names.resolved({kind: content[kind]})
-    return names, resolved, None if trust else check(resolved)
-
-
-def _without_downloads(tree: Any) -> Any:
-    """The tree with `pretrained: true` turned off: the bundle's own weights come in their place."""
-    if isinstance(tree, dict):
-        return {
-            key: False if key == "pretrained" and value is True else _without_downloads(value)
-            for key, value in tree.items()
-        }
-    return [_without_downloads(item) for item in tree] if isinstance(tree, list) else tree
-
-
-def _distributions(classes: Iterable[Callable]) -> list[dict[str, str]]:
-    """The distributions that hold classes, with their versions."""
-    found: dict[str, str] = {}
-    for each in classes:
-        component = next(registrations(each), None)
-        if component is not None:
-            found[component.distribution] = component.version
-        else:
-            # it reads the files of every distribution there is
-            modules = importlib.metadata.packages_distributions()
-            for distribution in modules.get(each.__module__.partition(".")[0], ())[:1]:
-                found[distribution] = importlib.metadata.version(distribution)
-    return [{"distribution": name, "version": version} for name, version in sorted(found.items())]

@@ -28,11 +28,11 @@ class CurveFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._columns: list[str] | None = None
+        self._columns: list[str] = []
 
     def append(self, row: Row) -> None:
         """Write a row, at once."""
-        if self._columns is None:
+        if not self._columns:
             earlier = read_rows(self._path) if self._path.is_file() else []
             self._write_anew([each for each in earlier if each[STEP] < row[STEP]], row)
         elif not set(row) <= set(self._columns):

@@ -52,7 +52,7 @@ class Hub:
                 repository,
                 revision=revision or self.revision,
                 token=self.token,
-                cache_dir=self.cache_dir,
+                cache_dir=None if self.cache_dir is None else Path(self.cache_dir),
                 local_files_only=self.local_files_only,
                 allow_patterns=list(files),
                 library_name="vltok",
@@ -70,9 +70,8 @@ class Hub:
                 "(HF_HUB_OFFLINE, local_files_only) or does not answer: give a bundle's folder, or try again online"
             ) from error
         except Exception as error:  # the Hub's client raises its own errors and those of whatever carries them
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(
-                f"there is no folder '{name}', and the Hugging Face Hub does not give it: {reason}"
+                f"there is no folder '{name}', and the Hugging Face Hub does not give it: {_first_line(error)}"
             ) from error
         return Path(folder)
 
@@ -104,11 +103,12 @@ def upload(name: str, files: Mapping[str, Path | bytes], private: bool | None, t
         added = [CommitOperationAdd(place, content) for place, content in files.items()]
         return api.create_commit(repository, added, commit_message=message).commit_url
     except Exception as error:  # the Hub's client raises its own errors and those of whatever carries them
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         told = {401: "it knows no token that is valid: 'hf auth login', or give one (HF_TOKEN)"}
         told[403] = "the token may not write there: it needs the role 'write', and the name must be your own"
-        raise UserError(f"the Hugging Face Hub does not take '{name}': {told.get(status, reason)}") from error
+        status = getattr(getattr(error, "response", None), "status_code", 0)
+        raise UserError(
+            f"the Hugging Face Hub does not take '{name}': {told.get(status) or _first_line(error)}"
+        ) from error
 
 
 def is_hub_name(place: str) -> bool:
@@ -142,6 +142,10 @@ def find(place: str | os.PathLike, hub: Hub, files: Sequence[str]) -> Path:
             f"{_nearest(path)}; a repository on the Hugging Face Hub would be '{name}@main'"
         )
     return hub.fetch(place, files)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _parts(name: str) -> tuple[str, str | None]:

@@ -57,7 +57,9 @@ class Entry:
 
 def inspect_component(component: Component) -> Entry:
     """What is shown of a component; it is imported, and what is wrong with it is part of what is shown."""
-    summary, arguments, errors = "", (), []
+    summary = ""
+    arguments: tuple[Argument, ...] = ()
+    errors: list[str] = []
     try:
         loaded = component.load()
         summary = docstring_parser.parse(inspect.getdoc(loaded) or "").short_description or ""
@@ -70,11 +72,11 @@ def inspect_component(component: Component) -> Entry:
     if rivals:
         others = ", ".join(f"{other.distribution} {other.version}" for other in rivals)
         errors.append(f"the name is also claimed by {others}: recipes must write {component.class_path}")
-    error = " ".join("; ".join(errors).split()) or None
-    return Entry(**asdict(component), summary=" ".join(summary.split()), error=error, arguments=arguments)
+    said = " ".join("; ".join(errors).split()) or None
+    return Entry(**asdict(component), summary=" ".join(summary.split()), error=said, arguments=arguments)
 
 
-def _arguments(component: type) -> tuple[Argument, ...]:
+def _arguments(component: type[Any]) -> tuple[Argument, ...]:
     described: dict[str, str] = {}
     for text in (component.__doc__, component.__init__.__doc__):
         for parameter in docstring_parser.parse(text or "").params:

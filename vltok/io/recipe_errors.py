@@ -8,7 +8,7 @@ import contextlib
 import difflib
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,7 +117,7 @@ class _Explanation:
     parser: ArgumentParser
 
     def text(self) -> str:
-        cases = {
+        cases: dict[str, Callable[..., str]] = {
             r"(?:Option|Group '(?P<group>.*?)' does not accept option) '(?P<key>.*?)'(?: is not accepted)?$": self.key,
             r"unrecognized arguments: (?P<arguments>.*)": self.arguments,
             r"the following arguments are required: (?P<names>.*)": self.missing,
@@ -170,8 +170,8 @@ class _Explanation:
             example = f", as in --config {given}" if given and self.reads_recipes else ""
             return f"'{given}' stands alone: every value follows an option{example}"
         given = given.partition(".init_args.")[0]  # what stands below a wrong key is not wrong
-        keys = [*self.parser.get_defaults(skip_validation=True).keys(), *(["config"] if self.reads_recipes else [])]
-        keys = dict.fromkeys([*keys, *(key.partition(".")[0] for key in keys)])
+        known = [*self.parser.get_defaults(skip_validation=True).keys(), *(["config"] if self.reads_recipes else [])]
+        keys = dict.fromkeys([*known, *(key.partition(".")[0] for key in known)])
         options = [self.option(key) or f"--{key}" for key in keys if self.reads_recipes or self.option(key)]
         near = difflib.get_close_matches(given, options, n=1, cutoff=0.5)
         # of a key below a component jsonargparse tells the end alone
@@ -226,11 +226,12 @@ class _Explanation:
     @property
     def choices(self) -> str:
         """The registered names, where the last key takes a component."""
-        parameters, kind = types_of(self.parser), None
+        parameters: Mapping[str, Any] = types_of(self.parser)
+        kind = None
         for key, path in self.finding.way:
             if key is not None:
                 kind = kind_among(members(parameters.get(key)))
-            else:
+            elif path is not None:
                 parameters = parameters_of(_loaded(path))
         names = [] if kind is None else sorted({component.name for component in components(kind)})
         return f"; there are: {', '.join(names)}" if names else ""

@@ -233,8 +233,9 @@ class RecipeNames:
     def _path(self, text: str, place: Place) -> str:
         """The dotted path of the component that stands at a place."""
         kind = self.kind(place)
-        named = kind is not None and "." not in text and "/" not in text
-        path = path_of(kind, text, self._distributions) if named else text
+        path = text
+        if kind is not None and "." not in text and "/" not in text:
+            path = path_of(kind, text, self._distributions)
         found = self._load(path)
         # as jsonargparse does: a new class keeps what it has an argument for
         self._forget(place, {key.partition(".")[0] for key in parameters_of(found)})
@@ -257,7 +258,7 @@ class RecipeNames:
         """The name of what stands at a place, if exactly one registered component means it; else its dotted path."""
         kind = self.kind(place)
         names = [each.name for each in registrations(self.classes[place]) if each.kind == kind]
-        taken = [each.name for each in components(kind)] if names else []
+        taken = [] if kind is None else [each.name for each in components(kind)]
         return next((name for name in names if taken.count(name) == 1), path)
 
     def _types(self, place: Place) -> list[Any]:

@@ -4,6 +4,7 @@ The line between the two: this module turns names into dotted paths and back, bu
 is wrong with a recipe; what a recipe may hold is said by the signatures of the classes alone.
 """
 
+import functools
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
@@ -143,7 +144,7 @@ def parse_layers(
     arguments: list[str] = []
     for layer in layers:
         if isinstance(layer, Mapping):
-            bases = with_bases(here, lambda path, layer=layer: layer if path == here else read(path))[:-1]
+            bases = with_bases(here, functools.partial(_content, layer))[:-1]
             arguments += [*map(str, bases), _written(layer)]
         else:
             arguments += map(str, with_bases(layer, read))
@@ -220,6 +221,11 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
         raise UserError(f"{component.__qualname__} cannot be built: {type(cause).__name__}: {cause}") from error
 
 
+def _content(layer: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+    """What is laid over others, which stands in no file, or what a file holds."""
+    return layer if path == Path() else read(path)
+
+
 def _written(tree: Mapping[str, Any]) -> str:
     """A recipe as the text of a file.
 
@@ -237,7 +243,7 @@ def _written(tree: Mapping[str, Any]) -> str:
 def _parsed(parser: ArgumentParser, arguments: Sequence[str], following: Following | None = None) -> Namespace:
     """What arguments say; a recipe among them is a path, or what a file would hold."""
     names = RecipeNames(types_of(parser))
-    meanings: dict[str, dict | str] = {}
+    meanings: dict[str, Any] = {}
     translated: list[str] = []
     nulls = _CONFIG in parser._option_string_actions
     option = None

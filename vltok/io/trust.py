@@ -90,9 +90,9 @@ def _classes(tree: Any, keys: tuple[str, ...]) -> Iterator[type]:
         raise distrusted(".".join(keys), f"{tree!r}: it names a place outside of the bundle")
 
 
-def _declared(component: type) -> Iterator[Any]:
+def _declared(component: type[Any]) -> Iterator[Any]:
     """The classes and functions that a class's own arguments name: as their types, or where they are left out."""
-    for constructor in {owner.__init__ for owner in component.__mro__ if inspect.isfunction(owner.__init__)}:
+    for constructor in filter(inspect.isfunction, {vars(owner).get("__init__") for owner in component.__mro__}):
         for parameter in inspect.signature(constructor).parameters.values():
             if parameter.default is not parameter.empty and hasattr(parameter.default, "__qualname__"):
                 yield parameter.default

@@ -7,7 +7,7 @@ What a plain scalar means is YAML 1.2's rule, as people expect it: `no` and `12:
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -71,7 +71,7 @@ def problem_of(error: yaml.YAMLError) -> str:
 class _Loader(yaml.SafeLoader):
     """Reads plain scalars by YAML 1.2's rule."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012
+    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {}
 
 
 class _WrittenLoader(_Loader):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +82,9 @@ class Diagnosis:
 class _Look:
     """What was seen of one picture; its size is None where it cannot be read, for which `said` is the reason."""
 
-    key: str
     size: tuple[int, int] | None
     said: str
+    key: str = ""
     label: str | None = None
 
 
@@ -150,8 +150,8 @@ def _of_folder(root: str, workers: int, progress: Progress | None) -> Diagnosis:
     classes = classes_of(found.paths)
     looks = []
     files = [os.path.join(root, path) for path in found.paths]
-    for path, look in zip(found.paths, in_processes(_look_at_file, files, workers), strict=True):
-        looks.append(_Look(path, look.size, look.said, None if classes is None else class_of(path)))
+    for path, look in zip(found.paths, in_processes(_look, files, workers), strict=True):
+        looks.append(replace(look, key=path, label=None if classes is None else class_of(path)))
         report(1)
     notes: list[str] = []
     losses = [loss for loss in (splits_remark(found.paths, "data.root", root),) if loss]  # the classes below them
@@ -178,13 +178,13 @@ def _of_shards(pattern: str, picture: str | None, workers: int, progress: Progre
     findings: dict[FindingKind, list[Finding]] = {}
     jobs = [_Job(shard, picture, classes) for shard in shards]
     for shard, seen in zip(shards, in_processes(_look_at_shard, jobs, workers, chunk=1), strict=True):
-        looks += (_Look(f"{look.key} of {shard}", look.size, look.said, look.label) for look in seen.looks)
+        looks += (replace(look, key=f"{look.key} of {shard}") for look in seen.looks)
         keys.update(list(dict.fromkeys(look.key for look in seen.looks)))
         losses += seen.losses
         for finding in seen.findings:
             findings.setdefault(finding.kind, []).append(finding)
         report(1)
-    notes = []
+    notes: list[str] = []
     for some in findings.values():
         text = f"{some[0].kind.value}: {len(some)} times, first {some[0].text}"
         lost = some[0].kind.loses or any(left_out(finding.member) for finding in some)
@@ -231,14 +231,11 @@ def _diagnosis(
     )
 
 
-def _look_at_file(path: str) -> _Look:
-    return _look(path, path)
-
-
 def _look_at_shard(job: _Job) -> _Shard:
     looks: list[_Look] = []
     findings: list[Finding] = []
     losses: list[str] = []
+    names = dict(enumerate(job.classes or ()))
     try:
         for sample in read_samples(job.shard, findings.append, job.picture):
             label = None
@@ -246,18 +243,15 @@ def _look_at_shard(job: _Job) -> _Shard:
                 label = label_of(sample, job.classes)
             except UserError as error:
                 losses.append(str(error))
-            look = _look(sample.picture, sample.key)
-            named = label is not None and 0 <= label < len(job.classes or ())
-            name = job.classes[label] if named else None if label is None else str(label)
-            looks.append(_Look(look.key, look.size, look.said, name))
+            name = None if label is None else names.get(label, str(label))
+            looks.append(replace(_look(sample.picture), key=sample.key, label=name))
     except UnreadableShard as error:
         losses.append(str(error))
     return _Shard(tuple(looks), tuple(losses[:3]), tuple(findings))
 
 
-def _look(source: bytes | str, key: str) -> _Look:
+def _look(source: bytes | str) -> _Look:
     try:
-        size = decode(source).size
+        return _Look(decode(source).size, stored_mode(source))
     except CorruptPicture as error:
-        return _Look(key, None, str(error))
-    return _Look(key, size, stored_mode(source))
+        return _Look(None, str(error))

@@ -21,7 +21,7 @@ from vltok.evaluation.records import Record
 from vltok.files import alone_in, written_whole
 from vltok.interfaces import Prior, Tokenizer
 from vltok.io import yaml_text
-from vltok.io.bundles import describe
+from vltok.io.descriptions import Description
 from vltok.io.recipes import dump
 from vltok.paths import read_path
 from vltok.processes import world
@@ -148,7 +148,9 @@ def _fit(given: TrainingRecipe, progress: _Say | None, bar: bool, signals: StopS
             begin_with(model, config.start, config.trust, say if leads else _silence)
         if isinstance(model, Objective):
             model.check_data(data)
-            describe(model.trained, "prior" if isinstance(model.trained, Prior) else "tokenizer")  # else a wasted run
+            Description.of(
+                model.trained, "prior" if isinstance(model.trained, Prior) else "tokenizer"
+            )  # else a wasted run
 
         def saved() -> None:
             folder.forget_replaced()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vltok.codes import CodeSpec
 from vltok.errors import UserError
@@ -92,7 +92,7 @@ def import_model(
     config = config or beside
     found = read_checkpoint(path, averages)
     name, importer = _importer(found.tensors, format)
-    described = {} if config is None else load_config(config)
+    described = {} if config is None else load_config(Path(config))
     folder = Path(config or path).resolve().parent
     try:
         imported = importer.convert(described, found.tensors, folder)
@@ -212,7 +212,7 @@ def _is_continuous(state: Mapping[str, Tensor]) -> bool:
     return "quant_conv.weight" in state and not any(name.startswith("quantize.") for name in state)
 
 
-def _built(imported: Imported) -> nn.Module:
+def _built(imported: Imported) -> Any:
     """The model with its weights.
 
     Raises:

@@ -79,7 +79,7 @@ def info(
     check_weights(folder / WEIGHTS, content["weights"])
     kind, summary = content["kind"], content.get("summary")
     if summary is None:
-        from vltok.io.bundles import summary_of  # needs torch
+        from vltok.io.descriptions import summary_of  # needs torch
 
         summary = summary_of(content, trust)
     try:

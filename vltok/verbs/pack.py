@@ -227,7 +227,7 @@ def _classes(paths: Sequence[str], folder: Path) -> list[str] | None:
 
 
 def _samples(paths: Sequence[str], classes: Sequence[str] | None) -> list[_Sample]:
-    labels = {name: index for index, name in enumerate(classes or ())}
+    labels: dict[str | None, int] = {name: index for index, name in enumerate(classes or ())}
     digits = max(len(str(len(paths) - 1)), 6)
     return [
         # the number makes keys unique and keeps the folder's order; a dot would end the key

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vltok.errors import UserError
-from vltok.io.bundles import describe
+from vltok.io.descriptions import Description
 from vltok.io.exporters.base import Exporter
 from vltok.io.importers.vqgan_layout import decoder_modules, encoder_modules
 from vltok.nn.norms import GROUPS
@@ -46,8 +46,7 @@ class Diffusers(Exporter):
     def write(self, model: nn.Module, bundle: Mapping[str, Any], folder: Path) -> None:
         """Write config.json and diffusion_pytorch_model.safetensors."""
         # the model tells what its bundle may leave out: arguments that were added since
-        names, resolved = describe(model, self.kind)
-        described = _described(names.named(resolved)[self.kind])
+        described = _described(Description.of(model, self.kind).named)
         levels = len(described["block_out_channels"])
         blocks = described["layers_per_block"]
         modules = {

@@ -94,8 +94,9 @@ def _shape_of(params: Mapping[str, Any], steps: int) -> tuple[int, int | None, t
     classes = optional(params, "cond_stage_config", "params", "n_classes")
     resolution = optional(params, "first_stage_config", "params", "ddconfig", "resolution")
     levels = optional(params, "first_stage_config", "params", "ddconfig", "ch_mult")
+    assumed: tuple[str, ...] = ()
     if resolution and levels:
-        side, assumed = resolution // 2 ** (len(levels) - 1), ()
+        side = resolution // 2 ** (len(levels) - 1)
     else:
         side = math.isqrt(steps)
         assumed = (f"pictures have {side} × {side} codes, the largest square of the {steps} steps",)

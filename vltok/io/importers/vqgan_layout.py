@@ -202,7 +202,7 @@ def _attention(state: Mapping[str, Tensor], levels_at: str, levels: int) -> list
 
 
 def _level(old: str, new: str, blocks: int) -> dict[str, str]:
-    names = {}
+    names: dict[str, str] = {}
     for block in range(blocks):
         names |= _children(f"{old}.block.{block}", f"{new}.blocks.{block}", _RESIDUAL)
         names |= _children(f"{old}.attn.{block}", f"{new}.attentions.{block}", _ATTENTION)
