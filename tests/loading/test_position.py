@@ -88,8 +88,7 @@ def test_shards_on_two_processes(
 ) -> None:
     pattern, held_out = write(*shards), write(2, name="val")
     for rank in range(2):
-        for module in (shards_module, streams_module):
-            monkeypatch.setattr(module, "world", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(shards_module, "world", lambda rank=rank: (rank, 2))
 
         def build() -> Loader:
             options = {"size": 8, "batch_size": 2, "shuffle_buffer": 5}

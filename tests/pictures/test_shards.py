@@ -13,7 +13,6 @@ import torch
 
 from vltok.errors import UserError
 from vltok.pictures import shards as shards_module
-from vltok.pictures import streams as streams_module
 from vltok.pictures.shards import WebDataset
 
 Write = Callable[..., str]
@@ -112,8 +111,7 @@ def test_processes_share_the_pictures(
     pattern, val_pattern = write(*shards), write(7, name="val")
     trained, held_out, measured = [], [], []
     for rank in range(processes):
-        for module in (shards_module, streams_module):
-            monkeypatch.setattr(module, "world", lambda rank=rank: (rank, processes))
+        monkeypatch.setattr(shards_module, "world", lambda rank=rank: (rank, processes))
         data = images(pattern, val_shards=val_pattern)
         trained.append(keys_of(data.train_dataloader()))
         held_out.append(keys_of(data.val_dataloader()))

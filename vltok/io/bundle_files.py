@@ -169,12 +169,11 @@ def _required(value: Any) -> bool:
     return _is(value, distribution=_matches(_DISTRIBUTION), version=_matches(_VERSION))
 
 
-def _hash(value: Any) -> bool:
-    return _matches(_HASH)(value)
-
-
 def _matches(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+_hash = _matches(_HASH)
 
 
 def _size(value: Any) -> bool:

@@ -57,10 +57,9 @@ def read_rows(path: Path) -> list[dict[str, float | int]]:
         text = path.read_text(encoding="utf-8")
         rows = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
         numbers = ({name: float(value) for name, value in row.items() if value} for row in rows)
-        found = [{**row, STEP: int(row[STEP])} for row in numbers]
+        return [{**row, STEP: int(row[STEP])} for row in numbers]
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise UserError(f"'{path}' is not what vltok fit logs: {error}") from error
-    return found
 
 
 def _lines(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> str:

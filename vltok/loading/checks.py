@@ -22,8 +22,8 @@ def check_loading(size: int, batch_size: int, workers: int, seed: int) -> None:
     Raises:
         UserError: A size or a batch size below 1, a number of workers that no machine starts, or no seed.
     """
-    for key, value, least in (("size", size, 1), ("batch_size", batch_size, 1)):
-        check_at_least(key, value, least)
+    check_at_least("size", size, 1)
+    check_at_least("batch_size", batch_size, 1)
     check_workers(workers)
     check_seed("data.seed", seed)
 

@@ -19,7 +19,7 @@ def in_processes(function: Callable[[T], R], items: Iterable[T], workers: int, c
     """What a function gives of each item, in order.
 
     Args:
-        function: One of a module.
+        function: One of a module, or a partial one.
         items: What it is given.
         workers: How many processes call it; up to 1 calls it in this one.
         chunk: Items that a process takes at once.

@@ -14,6 +14,7 @@ import tarfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import IO, Any
 
 import braceexpand
@@ -126,23 +127,20 @@ def members_of(shard: str, headers: bool = False) -> Iterator[Member]:
             for header in tar:
                 link = header.issym() or header.islnk()
                 if header.isreg() or link:
-                    yield Member(header.name, bytes if headers else _reader(shard, tar, header), link)
+                    yield Member(header.name, bytes if headers else partial(_content, shard, tar, header), link)
                 vars(tar)["members"] = []  # or it keeps every header
             if seeks:
                 file.seek(tar.offset)
             _check_end(tail.rest(0 if seeks else tar.offset))
 
 
-def _reader(shard: str, tar: tarfile.TarFile, header: tarfile.TarInfo) -> Callable[[], bytes]:
-    def read() -> bytes:
-        with _explained(shard):
-            file = tar.extractfile(header)
-            content = b"" if file is None else file.read()
-            if len(content) != header.size:
-                raise EOFError(_CUT)
-        return content
-
-    return read
+def _content(shard: str, tar: tarfile.TarFile, header: tarfile.TarInfo) -> bytes:
+    with _explained(shard):
+        file = tar.extractfile(header)
+        content = b"" if file is None else file.read()
+        if len(content) != header.size:
+            raise EOFError(_CUT)
+    return content
 
 
 @contextlib.contextmanager
@@ -226,11 +224,7 @@ class _Tail(io.RawIOBase):
 
 
 def _check_end(rest: Iterator[bytes]) -> None:
-    """See that a tar file ends where its members do: tarfile takes a cut or a broken header for an end.
-
-    Raises:
-        EOFError: It does not.
-    """
+    """See that a tar file ends where its members do: tarfile takes a cut or a broken header for an end."""
     mark = b""
     for piece in rest:
         whole = len(mark) >= tarfile.BLOCKSIZE

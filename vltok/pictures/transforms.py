@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,53 +24,53 @@ class Crop(ABC):
         """The square, `size` pixels wide; whatever is random about it comes from the generator."""
 
 
+@dataclass(frozen=True)
 class CentreCrop(Crop):
     """The shorter side is resized to `size`, and the middle is taken.
 
-    Args:
+    Attributes:
         size: Side of the crop in pixels.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    size: int
 
     def __call__(self, image: Image.Image, generator: random.Random) -> Image.Image:
         side = min(image.size)
         return _resized_square(image, (image.width - side) / 2, (image.height - side) / 2, side, self.size)
 
 
+@dataclass(frozen=True)
 class RandomCrop(Crop):
     """The shorter side is resized to `size`, a random square is taken, and half of them are mirrored.
 
     As VQGAN trains (https://arxiv.org/abs/2012.09841).
 
-    Args:
+    Attributes:
         size: Side of the crop in pixels.
         flip: Mirror half of the crops left to right.
     """
 
-    def __init__(self, size: int, flip: bool = True) -> None:
-        self.size = size
-        self.flip = flip
+    size: int
+    flip: bool = True
 
     def __call__(self, image: Image.Image, generator: random.Random) -> Image.Image:
         return _random_square(image, min(image.size), self.size, self.flip, generator)
 
 
+@dataclass(frozen=True)
 class ScaledCrop(Crop):
     """A random square of a random size, resized to `size`: a few large photographs give many different crops.
 
-    Args:
+    Attributes:
         size: Side of the crop in pixels, after it was resized.
         scales: Smallest and largest side of the square in the photograph, in multiples of `size`, drawn log-uniformly;
             a square is never larger than the photograph.
         flip: Mirror half of the crops left to right.
     """
 
-    def __init__(self, size: int, scales: tuple[float, float], flip: bool = True) -> None:
-        self.size = size
-        self.scales = scales
-        self.flip = flip
+    size: int
+    scales: tuple[float, float]
+    flip: bool = True
 
     def __call__(self, image: Image.Image, generator: random.Random) -> Image.Image:
         low, high = (min(self.size * scale, min(image.size)) for scale in self.scales)

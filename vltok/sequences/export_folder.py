@@ -169,11 +169,7 @@ class ExportFolder:
         return None
 
     def _sound(self, overwrite: bool) -> bool:
-        """Whether the finished export has all its shards.
-
-        Raises:
-            UserError: It has not, and is not to be overwritten.
-        """
+        """Whether the finished export has all its shards, which it must where it is not to be overwritten."""
         try:
             CodeManifest.read(self.folder).check_shards(self.folder)
         except UserError:
@@ -253,11 +249,7 @@ class ExportFolder:
         )
 
     def _refuse_others(self) -> None:
-        """See that nothing stands in the folders but what an export has written.
-
-        Raises:
-            UserError: There is another file; it is left alone.
-        """
+        """See that nothing stands in the folders but what an export has written."""
         ours = {MANIFEST, INDEX, _UNFINISHED, _REPLACING}
         known = any((self.folder / name).exists() for name in (MANIFEST, _UNFINISHED, _REPLACING))
         for path in sorted(self.folder.iterdir()):

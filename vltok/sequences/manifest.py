@@ -183,11 +183,7 @@ class CodeManifest:
         return manifest
 
     def _check(self) -> None:
-        """See that what the file says goes together.
-
-        Raises:
-            ValueError: It does not.
-        """
+        """See that what the file says goes together; a `ValueError` else."""
         self.settings.check()
         if [shard.name for shard in self.shards] != [self.settings.name(shard) for shard in self.settings.shards]:
             raise ValueError(f"shards must be the {len(self.settings.shards)} that follow from the settings")

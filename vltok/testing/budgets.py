@@ -87,13 +87,10 @@ class BudgetContract(TrainableContract[Budget]):
 
     def _off(self, budget: Budget, assignment: Tensor) -> float:
         """How many codes the mean length of an assignment is from what the budget asks for."""
-        off = self._length(budget, assignment) - budget.expected_length(self._spec(budget).positions(0))
+        spec = self._spec(budget)
+        lengths = assignment.detach().sum((2, 3)) @ torch.tensor(spec.codes_per_region, dtype=torch.float32)
+        off = float(lengths.mean()) - budget.expected_length(spec.positions(0))
         return max(off, 0.0) if self.is_cap else abs(off)
-
-    def _length(self, budget: Budget, assignment: Tensor) -> float:
-        """The mean code length of an assignment."""
-        codes = torch.tensor(self._spec(budget).codes_per_region, dtype=torch.float32)
-        return float((assignment.detach().sum((2, 3)) @ codes).mean())
 
     def _span(self, budget: Budget) -> int:
         """What code lengths can span."""

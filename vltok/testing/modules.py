@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
 import pytest
@@ -38,27 +38,6 @@ def pictures(images: int, height: int, width: int, seed: int = 0) -> Float[Tenso
 def smallest_and_larger(divisor: int, given: tuple[int, int] | None) -> list[tuple[int, int]]:
     """Sizes to try: one region and six of them, or the only one that is given."""
     return [(divisor, divisor), (2 * divisor, 3 * divisor)] if given is None else [given]
-
-
-def without_gradient(module: nn.Module, loss: Callable[[], Tensor]) -> list[str]:
-    """The names of the trainable parameters that no gradient other than zero reaches in the first steps of training."""
-    missing = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
-    if not missing:
-        return []
-    optimizer = torch.optim.Adam(missing.values(), lr=1e-3)
-    for _ in range(STEPS):
-        total = loss()
-        assert total.dim() == 0 and total.isfinite(), "a loss is one finite number"
-        if not missing or not total.requires_grad:
-            break
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-        for name, parameter in list(missing.items()):
-            if parameter.grad is not None and parameter.grad.any():
-                assert parameter.grad.isfinite().all(), f"the gradient of {name} is not finite"
-                del missing[name]
-    return list(missing)
 
 
 def snapshot(module: nn.Module) -> dict[str, Tensor]:
@@ -124,8 +103,24 @@ class TrainableContract(ModuleContract[M]):
         """A loss to train it by, in training mode."""
 
     def test_every_parameter_gets_a_gradient(self):
+        """Other than zero, in the first steps of training."""
         module = self.build().train()
-        missing = without_gradient(module, lambda: self._loss(module))
+        missing = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+        if not missing:
+            return
+        optimizer = torch.optim.Adam(missing.values(), lr=1e-3)
+        for _ in range(STEPS):
+            total = self._loss(module)
+            assert total.dim() == 0 and total.isfinite(), "a loss is one finite number"
+            if not missing or not total.requires_grad:
+                break
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+            for name, parameter in list(missing.items()):
+                if parameter.grad is not None and parameter.grad.any():
+                    assert parameter.grad.isfinite().all(), f"the gradient of {name} is not finite"
+                    del missing[name]
         assert not missing, f"parameters that learn nothing: {', '.join(missing)}"
 
     def test_it_trains_in_mixed_precision(self):

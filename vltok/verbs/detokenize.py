@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
 import re
@@ -117,13 +116,11 @@ def picture_name(key: str, index: int, taken: set[str]) -> str:
 def _batches(manifest: CodeManifest, folder: Path, size: int) -> Iterator[list[CodeSample]]:
     """The batches in which the pictures were encoded: arithmetic may depend on a batch's size in the last bit."""
 
-    def batch_of(start: int, sample: CodeSample) -> tuple:
+    def batch_of(sample: CodeSample) -> tuple:
         """What all samples of a batch share."""
-        return (sample.index - start) // size, None if sample.grains is None else sample.grains.shape
+        place = sample.index % manifest.settings.shard_size
+        return place // size, None if sample.grains is None else sample.grains.shape
 
-    start = 0
     for shard in manifest.shards:
-        samples = manifest.read_samples(folder, shard)
-        for _, batch in itertools.groupby(samples, functools.partial(batch_of, start)):
+        for _, batch in itertools.groupby(manifest.read_samples(folder, shard), batch_of):
             yield list(batch)
-        start += manifest.settings.shard_size

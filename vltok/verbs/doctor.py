@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -89,15 +90,6 @@ class _Look:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """A shard to look into."""
-
-    shard: str
-    picture: str | None
-    classes: list[str] | None
-
-
-@dataclass(frozen=True)
 class _Shard:
     """What was seen of one shard."""
 
@@ -176,8 +168,8 @@ def _of_shards(pattern: str, picture: str | None, workers: int, progress: Progre
     looks: list[_Look] = []
     keys: Counter[str] = Counter()
     findings: dict[FindingKind, list[Finding]] = {}
-    jobs = [_Job(shard, picture, classes) for shard in shards]
-    for shard, seen in zip(shards, in_processes(_look_at_shard, jobs, workers, chunk=1), strict=True):
+    look_at = functools.partial(_look_at_shard, picture, classes)
+    for shard, seen in zip(shards, in_processes(look_at, shards, workers, chunk=1), strict=True):
         looks += (replace(look, key=f"{look.key} of {shard}") for look in seen.looks)
         keys.update(list(dict.fromkeys(look.key for look in seen.looks)))
         losses += seen.losses
@@ -231,16 +223,16 @@ def _diagnosis(
     )
 
 
-def _look_at_shard(job: _Job) -> _Shard:
+def _look_at_shard(picture: str | None, classes: list[str] | None, shard: str) -> _Shard:
     looks: list[_Look] = []
     findings: list[Finding] = []
     losses: list[str] = []
-    names = dict(enumerate(job.classes or ()))
+    names = dict(enumerate(classes or ()))
     try:
-        for sample in read_samples(job.shard, findings.append, job.picture):
+        for sample in read_samples(shard, findings.append, picture):
             label = None
             try:
-                label = label_of(sample, job.classes)
+                label = label_of(sample, classes)
             except UserError as error:
                 losses.append(str(error))
             name = None if label is None else names.get(label, str(label))

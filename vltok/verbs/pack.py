@@ -127,11 +127,7 @@ def pack(
 
 @dataclass(frozen=True)
 class _Place:
-    """Where shards go all at once: a process that is killed in between leaves what the next one puts in place.
-
-    Attributes:
-        pattern: That of the shards.
-    """
+    """Where shards go all at once: a process that is killed in between leaves what the next one puts in place."""
 
     pattern: Path
 
