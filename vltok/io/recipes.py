@@ -326,13 +326,13 @@ def _holder(config: Any, place: Place) -> tuple[Any, Any]:
         holder = config
         if isinstance(holder, Namespace) and "init_args" in holder and part not in holder:
             holder = holder["init_args"]
-        if isinstance(holder, list | tuple):
-            keys = {str(number): number for number in range(len(holder))} if isinstance(holder, list) else {}
+        if isinstance(holder, list):
+            keys: Iterable[Any] = range(len(holder))
         else:
-            keys = {str(each): each for each in holder} if isinstance(holder, Mapping | Namespace) else {}
-        if part not in keys:
+            keys = vars(holder) if isinstance(holder, Namespace) else holder if isinstance(holder, Mapping) else ()
+        key = next((each for each in keys if str(each) == part), None)
+        if key is None:
             return None, None
-        key = keys[part]
         config = holder[key]
     return holder, key
 
