@@ -17,10 +17,9 @@ from vltok.errors import UserError
 from vltok.files import sha256_of
 from vltok.io import yaml_text
 from vltok.io.hub import Hub, find
+from vltok.io.migrations import present
 from vltok.version import __version__
 
-#: The version of the layout of a bundle; a reader takes only its own.
-FORMAT = 1
 CONFIG, WEIGHTS, CARD = FILES = ("config.yaml", "model.safetensors", "README.md")
 
 Kind = Literal["tokenizer", "prior"]
@@ -58,9 +57,9 @@ def read_bundle(place: str | os.PathLike, kind: Kind | None, hub: Hub | None = N
             f"'{path}' is not the configuration of a bundle: it names no format, or no kind of {' and '.join(kinds)}"
             f"{hint}"
         )
-    if content["format"] != FORMAT:
+    if content["format"] not in range(1, present() + 1):
         raise UserError(
-            f"bundle '{folder}' has format {content['format']!r}, but vltok {__version__} reads format {FORMAT}; "
+            f"bundle '{folder}' has format {content['format']!r}, but vltok {__version__} reads format {present()}; "
             f"install the vltok that wrote it ({content.get('vltok', 'its version is not said')}) or a newer one"
         )
     if kind not in (None, content["kind"]):

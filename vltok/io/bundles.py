@@ -12,6 +12,7 @@ bundle/
 
 import json
 import os
+import tempfile
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,17 +20,18 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
 from vltok.drawing.config import SamplingOptions
 from vltok.errors import UserError
 from vltok.files import folder_written_whole, sha256_of
 from vltok.interfaces import Prior, Tokenizer
-from vltok.io.bundle_files import CARD, CONFIG, FORMAT, WEIGHTS, Kind, check_weights, fingerprint_of, read_bundle
+from vltok.io.bundle_files import CARD, CONFIG, WEIGHTS, Kind, check_weights, fingerprint_of, read_bundle
 from vltok.io.cards import model_card
 from vltok.io.descriptions import Description, summary
 from vltok.io.hub import Hub
+from vltok.io.migrations import present, tensor_names
 from vltok.io.recipes import dump
 from vltok.version import __version__
 
@@ -218,7 +220,7 @@ def _save(
                 "be replaced by another of the same interface, whose own arguments count then"
             )
         content = {
-            "format": FORMAT,
+            "format": present(),
             "kind": kind,
             "vltok": __version__,
             kind: tree,
@@ -258,7 +260,7 @@ def _load(place: str | os.PathLike, kind: Kind, device: torch.device | str, trus
         model = Description.read(content, trust).build()
     except UserError as error:
         raise UserError(f"bundle '{folder}': {error}") from error
-    if (problem := _load_weights(model, folder / WEIGHTS)) is not None:
+    if (problem := _load_weights(model, folder / WEIGHTS, content)) is not None:
         raise UserError(
             f"the weights of bundle '{folder}' do not fit what {CONFIG} describes ({problem}): undo changes to "
             f"{CONFIG}, or copy the bundle again; it was written by vltok {content['vltok']!r}, this is {__version__}"
@@ -268,14 +270,26 @@ def _load(place: str | os.PathLike, kind: Kind, device: torch.device | str, trus
     return model.eval().to(device)
 
 
-def _load_weights(model: nn.Module, path: Path) -> str | None:
+def _load_weights(model: nn.Module, path: Path, content: Mapping[str, Any] | None = None) -> str | None:
     """Fill a model with the weights of a file; why they do not fit it, or None where they do.
+
+    Args:
+        model: What to fill.
+        path: The file.
+        content: What the `config.yaml` of a bundle says that may have another format.
 
     Raises:
         UserError: The file is damaged.
     """
     try:
-        load_model(model, path, strict=True)
+        if content is None or content["format"] == present():
+            load_model(model, path, strict=True)
+            return None
+        state = load_file(path)
+        names = tensor_names(content, list(state))
+        with tempfile.TemporaryDirectory() as folder:  # what shares memory is known to load_model alone
+            save_file({names[name]: value for name, value in state.items()}, Path(folder) / WEIGHTS)
+            load_model(model, Path(folder) / WEIGHTS, strict=True)
     except SafetensorError as error:
         raise UserError(f"'{path}' is damaged or no safetensors file: {error}") from error
     except RuntimeError as error:

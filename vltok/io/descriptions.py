@@ -14,6 +14,7 @@ from vltok.arguments import config_of
 from vltok.errors import UserError
 from vltok.interfaces import Prior, RatioTargeted, Standalone, Tokenizer
 from vltok.io.bundle_files import Kind
+from vltok.io.migrations import migrated
 from vltok.io.recipe_names import RecipeNames
 from vltok.io.recipes import instantiate, parse_resolved, recipe_parser
 from vltok.io.trust import check, only_imports
@@ -67,7 +68,7 @@ class Description:
         kind = content["kind"]
         distributions = [required["distribution"] for required in content["requires"]]
         names = RecipeNames({kind: interface_of(kind)}, distributions, None if trust else registered)
-        tree = names.resolved({kind: content[kind]})
+        tree = names.resolved({kind: migrated(content)[kind]})
         return cls(kind, names, tree, None if trust else check(tree))
 
     @property
