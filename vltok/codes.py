@@ -164,10 +164,29 @@ class Codes:
         """Where the codes are."""
         return self.ids.device
 
+    @property
+    def on_host(self) -> Codes:
+        """The same codes on the CPU; where they were moved from there, nobody waits for the device."""
+        if self.device.type == "cpu":
+            return self
+        if "_host" not in self.__dict__:
+            self.__dict__["_host"] = self.to("cpu")
+        return self.__dict__["_host"]
+
     def to(self, device: torch.device | str) -> Codes:
         """The same codes on a device."""
-        moved: dict[str, Any] = {name: None if value is None else value.to(device) for name, value in self._values()}
-        return Codes(**moved)
+        there = torch.device(device)
+        values: dict[str, Any] = {
+            name: None if value is None else value.to(there, non_blocking=there.type != "cpu")
+            for name, value in self._values()
+        }
+        moved = Codes(**values)
+        if self.device.type == "cpu" != there.type:
+            moved.__dict__["_host"] = self
+        return moved
+
+    def __getstate__(self) -> dict[str, Tensor | None]:
+        return dict(self._values())
 
     def __len__(self) -> int:
         return self.lengths.shape[0]
@@ -184,7 +203,7 @@ class Codes:
             IndexError: A number outside the batch, or a mask of another length.
             TypeError: Something else than a number, a slice, a row of numbers, or a mask.
         """
-        chosen = image_numbers(index, len(self)).to(self.device)
+        chosen = image_numbers(index, len(self)).to(self.device, non_blocking=True)
         starts = self.cu_seqlens[:-1].long()[chosen]
         lengths = self.lengths[chosen]
         offsets = lengths.cumsum(0) - lengths

@@ -159,7 +159,7 @@ class Bag(Prior):
         length = drawn(filtered(lengths.expand(len(images), -1), 1.0, top, 1.0), noise[:, 0]) + 1
         kept = filtered(contents.expand(3 * len(images), -1), 1.0, top, 1.0)
         ids = drawn(kept, noise[:, 1:].flatten()).view(-1, 3)
-        return Codes(ids[torch.arange(3) < length[:, None]], length)
+        return Codes(ids[torch.arange(3, device=length.device) < length[:, None]], length)
 
 
 class TestBag(PriorContract):

@@ -74,11 +74,11 @@ class Signs(Quantizer):
         if self.fault == "mixing":
             vectors = vectors - vectors.mean((0, 2, 3), keepdim=True)
         bits = (vectors.detach() > 0).long()
-        ids = (bits * torch.tensor([1, 2, 4])[:, None, None]).sum(1)
+        ids = bits[:, 0] + 2 * bits[:, 1] + 4 * bits[:, 2]
         if self.fault == "constant":
             ids = torch.zeros_like(ids)
         if self.training or self.fault == "counting":
-            self.usage += torch.bincount(ids.flatten(), minlength=8)
+            self.usage += nn.functional.one_hot(ids.flatten(), 8).sum(0)
         found = self.lookup(ids)
         squares = (found - vectors).square().mean(1, keepdim=True)
         weights = torch.ones_like(squares) if weights is None or self.fault == "unweighted" else weights

@@ -102,7 +102,7 @@ class Prefix(Tokenizer, FixedSize, Adversarial, LengthTargeted):
 
     def decode_batch(self, codes: Codes) -> Tensor:
         starts = codes.lengths.cumsum(0) - codes.lengths
-        places = torch.arange(4).expand(len(codes), -1)
+        places = torch.arange(4, device=codes.device).expand(len(codes), -1)
         kept = places < codes.lengths[:, None]
         index = (starts[:, None] + places).clamp(max=codes.ids.numel() - 1)
         vectors = torch.where(kept[..., None], self.codebook[codes.ids[index]], self.missing)
@@ -121,9 +121,9 @@ class Prefix(Tokenizer, FixedSize, Adversarial, LengthTargeted):
             columns = columns - columns.mean((0, 1))
         length = 1 + (images.std((1, 2, 3)) * 8).long() % 4
         if self.training:
-            length = torch.randint(1, 5, length.shape)
+            length = torch.randint_like(length, 1, 5)
         ids = torch.cdist(columns.detach().float(), self.codebook).argmin(2)
-        kept = torch.arange(4) < length[:, None]
+        kept = torch.arange(4, device=length.device) < length[:, None]
         found = self.codebook[ids]
         passed = columns + (found - columns).detach()
         vectors = torch.where(kept[..., None], passed.float(), self.missing)

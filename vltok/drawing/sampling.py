@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vltok.devices import widest
@@ -55,7 +55,7 @@ class LogitWatch:
 
     def finite(self, logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The logits; infinite ones become the ends of their type, and NaN, which is noted, 0."""
-        broken = logits.isnan().any()
+        broken = logits.isnan().any()[None]
         self._broken = broken if self._broken is None else self._broken | broken
         return logits.nan_to_num()
 
@@ -65,11 +65,24 @@ class LogitWatch:
         Raises:
             UserError: One was NaN.
         """
-        if self._broken is not None and bool(self._broken):
+        if self._broken is not None:
+            self.read(self._broken[:0])
+
+    def read(self, answers: Bool[Tensor, " n"]) -> list[bool]:
+        """The same, and what the device answers to something else, for which the host would have to wait again.
+
+        Raises:
+            UserError: See `require_numbers`.
+        """
+        if self._broken is None:
+            return answers.tolist()
+        broken, *read = torch.cat([self._broken, answers]).tolist()
+        if broken:
             raise UserError(
                 "the prior's logits are no numbers (NaN): its weights are broken, or too large for the precision; "
                 "draw in float32, or from an earlier checkpoint"
             )
+        return read
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,7 @@ class Prior(Bundled):
             parts.append(codes)
             if progress is not None:
                 progress(len(places))
-        codes = Codes.concatenate(parts)[torch.tensor(order, device=device).argsort()]
+        codes = Codes.concatenate(parts)[torch.tensor(order).argsort()]
         return replace(codes, labels=labels) if isinstance(labels_or_count, Tensor) else codes
 
 

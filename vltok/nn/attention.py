@@ -23,15 +23,15 @@ _logger = logging.getLogger(__name__)
 class Packing:
     """Where the images of a batch lie in a packed sequence. Made once a batch and shared by every layer.
 
-    The lengths are read on the host, which attention kernels need; on CUDA that is the only synchronisation of a
-    forward pass.
+    The host must know the lengths, which attention kernels need.
 
     Args:
         lengths: The number of codes of each image, `[b]`.
+        known: The same where the host knows it; None reads it back from the device.
     """
 
-    def __init__(self, lengths: Int[Tensor, " b"]) -> None:
-        self.lengths: list[int] = lengths.tolist()
+    def __init__(self, lengths: Int[Tensor, " b"], known: list[int] | None = None) -> None:
+        self.lengths: list[int] = lengths.tolist() if known is None else known
         self.longest = max(self.lengths, default=0)
         self.total = sum(self.lengths)
         #: Where each image starts, with the end of the last: `[b+1]`, int32.

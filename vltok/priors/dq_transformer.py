@@ -162,10 +162,10 @@ class DQTransformer(Prior, Ordered):
         content = F.cross_entropy(predictions.contents.float(), targets.contents)
         positions = F.cross_entropy(predictions.positions.float(), targets.positions, reduction="none")
         position = positions.mean()
-        count = torch.tensor(targets.packing.total, device=codes.device)
+        count = torch.full((), targets.packing.total, device=codes.device)
         weighted = position
         if self.position_loss == "granularity-mean":
-            tokens = targets.granularities.bincount(minlength=self.spec.granularities).to(positions.dtype)
+            tokens = F.one_hot(targets.granularities, self.spec.granularities).sum(0).to(positions.dtype)
             tokens = mean_over_processes(tokens) if self.training else tokens
             # every granularity weighs the same, every token of it in all batches of a step too
             weights = tokens.sum() / (tokens * self.spec.granularities)

@@ -131,8 +131,7 @@ class GlobalLocal(Prior, Ordered):
         region = tokens.packing.images * layout.regions + layout.region[tokens.places]
         states = self._states(codes, tokens, region)
         # of region r, whose first code is code t: tokens t + r … t + r + its number of codes
-        of_granularity = granularities.new_tensor(self.spec.codes_per_region)
-        packing = Packing(1 + of_granularity[granularities])
+        packing = Packing(1 + layout.costs[granularities], self._local_lengths(codes))
         embedded = torch.cat(
             [self.granularity_embedding(granularities), self.embed(tokens.contents, layout.inside[tokens.places])]
         )
@@ -177,12 +176,17 @@ class GlobalLocal(Prior, Ordered):
         """The codes that the Local-Transformer reads."""
         return self.content_embedding(contents) + self.inside_embedding(insides)
 
+    def _local_lengths(self, codes: Codes) -> list[int]:
+        """How many tokens the Local-Transformer reads of each region."""
+        tokens = 1 + torch.tensor(self.spec.codes_per_region)
+        return tokens[codes.on_host.require_grains().flatten().long()].tolist()
+
     def _states(self, codes: Codes, tokens: RasterSequences, region: Int[Tensor, " t"]) -> Float[Tensor, "r d"]:
         """What the Global-Transformer knows of each region before it is drawn."""
         grains = codes.require_grains().flatten(1).long()
         sums = self.region_granularity_embedding(grains.flatten())
         sums = sums.index_add(0, region, self.region_content_embedding(tokens.contents))
-        packing = Packing(torch.full_like(grains[:, 0], grains.shape[1]))
+        packing = Packing(torch.full_like(grains[:, 0], grains.shape[1]), [grains.shape[1]] * len(grains))
         labels = self.conditioning.of_codes(codes, self.training)
         starts = self.region_content_embedding(self.spec.content_start + labels)
         embedded = preceding(sums, starts, packing) + self.step_embedding(packing.steps)

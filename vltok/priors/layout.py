@@ -38,6 +38,8 @@ class Layout(nn.Module):
     offsets: Int[Tensor, " k"]
     #: The first of a region's places of each granularity.
     inside_offsets: Int[Tensor, " k"]
+    #: How many codes a region of each granularity has.
+    costs: Int[Tensor, " k"]
     #: The places of each region: from coarse to fine, row by row.
     of_region: Int[Tensor, "r i"]
 
@@ -60,6 +62,7 @@ class Layout(nn.Module):
             "inside": by_region.argsort() % self.insides,
             "offsets": torch.tensor([0, *sizes[:-1]]).cumsum(0),
             "inside_offsets": torch.tensor([0, *spec.codes_per_region[:-1]]).cumsum(0),
+            "costs": torch.tensor(spec.codes_per_region),
             "of_region": by_region.view(self.regions, self.insides),
         }
         for name, buffer in buffers.items():

@@ -22,5 +22,5 @@ def nats_per_code(codes: Codes, nats: Mapping[str, Tensor], counts: Mapping[str,
     return PriorLoss(
         total=torch.stack(list(nats.values())).sum() / codes.ids.numel(),
         parts={name: cost.detach() / counts[name] for name, cost in nats.items()},
-        counts={name: torch.tensor(count, device=codes.device) for name, count in counts.items()},
+        counts={name: torch.full((), count, device=codes.device) for name, count in counts.items()},
     )

@@ -52,7 +52,7 @@ class Sequences:
     def shifted(self) -> tuple[Sequences, Sequences]:
         """What is read and what is predicted from it: all tokens but each image's last, and all but its first."""
         packing = self.packing
-        shorter = Packing(torch.tensor(packing.lengths, device=self.contents.device) - 1)
+        shorter = Packing(packing.cu_seqlens.long().diff() - 1, [length - 1 for length in packing.lengths])
         # token t of the shorter packing is token t + (number of images before it) of this one
         read = torch.arange(shorter.total, device=self.contents.device) + shorter.images
         return self._at(read, shorter), self._at(read + 1, shorter)
@@ -132,11 +132,15 @@ class CoarseToFine(nn.Module):
         positions = self.column_position.expand_as(present)
         if position_start_offsets is not None:
             positions = positions + self.column_starts * position_start_offsets[:, None]
+        special_tokens = 2 * self.spec.granularities
+        known = [length + special_tokens for length in codes.on_host.lengths.tolist()]
+        packing = Packing(codes.lengths.long() + special_tokens, known)
+        chosen = _chosen(present, packing.total)
         return Sequences(
-            contents[present],
-            positions[present],
-            self.column_granularity.expand_as(present)[present],
-            Packing(present.sum(1)),
+            contents.flatten()[chosen],
+            positions.flatten()[chosen],
+            self.column_granularity.expand_as(present).flatten()[chosen],
+            packing,
         )
 
     def codes(self, sequences: Sequences) -> Codes:
@@ -198,8 +202,9 @@ class RasterOrder(nn.Module):
         """
         walk = self.layout.of_region.flatten()
         contents = self.layout.lay(codes)[:, walk]
-        taken = contents != FREE
-        return RasterSequences(contents[taken], walk.expand_as(taken)[taken], Packing(codes.lengths.long()))
+        packing = Packing(codes.lengths.long(), codes.on_host.lengths.tolist())
+        chosen = _chosen(contents != FREE, packing.total)
+        return RasterSequences(contents.flatten()[chosen], walk.expand_as(contents).flatten()[chosen], packing)
 
     def codes(self, sequences: RasterSequences) -> Codes:
         """The codes of whole sequences."""
@@ -216,6 +221,11 @@ class RasterOrder(nn.Module):
         """
         sequences = self(codes)
         return _steps(self.layout, sequences.places, sequences.packing)
+
+
+def _chosen(mask: Bool[Tensor, "b n"], count: int) -> Int[Tensor, " t"]:
+    """Where a mask is true, row by row. The host knows how often, and so does not wait for the device."""
+    return torch.searchsorted(mask.flatten().cumsum(0), torch.arange(1, count + 1, device=mask.device))
 
 
 def _steps(layout: Layout, places: Int[Tensor, " t"], packing: Packing) -> Int[Tensor, " t"]:

@@ -128,9 +128,8 @@ class StepwiseDrawing(Drawing, Generic[State]):
                     taken = taken + 1
                     if self.observe is not None:
                         self.observe(wanted.numbers, state)
-            guidance.watch.require_numbers()
             ages = [age + stride for age in ages]
-            done = steps.finished(state).tolist()
+            done = guidance.watch.read(steps.finished(state))
             ended = [row for row, image in enumerate(rows) if image is not None and done[row]]
             if not ended:
                 continue

@@ -100,7 +100,7 @@ class BudgetContract(TrainableContract[Budget]):
     def _assignment(self, budget: Budget, batch: int) -> Tensor:
         """Logits of an assignment."""
         shape = (batch, len(budget.factors), *self.regions)
-        return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        return self._there(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
 
     def _respond(self, module: Budget) -> list[Tensor]:
         return [module(self._assignment(module, 3).softmax(1))]

@@ -56,7 +56,7 @@ class DecoderContract(TrainableContract[Decoder]):
 
     def _vectors(self, decoder: Decoder) -> Tensor:
         generator = torch.Generator().manual_seed(0)
-        return torch.randn(4, decoder.channels, *(self.grid or (4, 6)), generator=generator)
+        return self._there(torch.randn(4, decoder.channels, *(self.grid or (4, 6)), generator=generator))
 
     def _respond(self, module: Decoder) -> list[Tensor]:
         return [module(self._vectors(module))]

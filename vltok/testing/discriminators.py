@@ -63,7 +63,7 @@ class DiscriminatorContract(TrainableContract[Discriminator]):
         assert discriminator(real).mean() > discriminator(_painted(real)).mean() + 0.1
 
     def _images(self) -> Tensor:
-        return pictures(4, *self.image_size)
+        return self._there(pictures(4, *self.image_size))
 
     def _respond(self, module: Discriminator) -> list[Tensor]:
         return [module(self._images()).detach()]

@@ -53,7 +53,7 @@ class EncoderContract(TrainableContract[Encoder]):
             assert gradient.abs().sum((1, 2, 3)).all(), "an image of the batch is not seen"
 
     def _images(self, encoder: Encoder) -> Tensor:
-        return pictures(4, *smallest_and_larger(encoder.factors[0], self.image_size)[-1])
+        return self._there(pictures(4, *smallest_and_larger(encoder.factors[0], self.image_size)[-1]))
 
     def _respond(self, module: Encoder) -> list[Tensor]:
         return list(module(self._images(module)))

@@ -79,6 +79,16 @@ class GateContract(TrainableContract[Gate]):
             inputs = self._inputs(gate, 4)
             assert other.eval()(*inputs).grains.equal(gate.eval()(*inputs).grains)
 
+    def test_calibration_on_another_device_measures_the_same(self):
+        gate, other = self.build(), self.build()
+        if isinstance(gate, Calibrated) and not gate.calibrated:
+            self._calibrate(gate)
+            with self._pretended(other):
+                other.calibrate([self._inputs(other, 16)[1]])
+                torch.testing.assert_close(
+                    {name: value.cpu() for name, value in other.state_dict().items()}, gate.state_dict()
+                )
+
     def test_lessons_are_granularities_and_teach(self):
         gate = self.build().train()
         self._calibrate(gate)
@@ -100,13 +110,14 @@ class GateContract(TrainableContract[Gate]):
         generator = torch.Generator().manual_seed(0)
         height, width = (side * factors[0] for side in regions)
         features = [
-            torch.randn(batch, self.channels, height // factor, width // factor, generator=generator)
+            self._there(torch.randn(batch, self.channels, height // factor, width // factor, generator=generator))
             for factor in factors
         ]
-        return features, pictures(batch, height, width)
+        return features, self._there(pictures(batch, height, width))
 
     def _calibrate(self, gate: Gate) -> None:
-        if isinstance(gate, Calibrated) and not gate.calibrated:
+        # on another device it is asked nothing: its answer would be read back
+        if isinstance(gate, Calibrated) and self._device == "cpu" and not gate.calibrated:
             gate.calibrate([self._inputs(gate, 16)[1]])
 
     def _respond(self, module: Gate) -> list[Tensor]:
@@ -122,5 +133,5 @@ class GateContract(TrainableContract[Gate]):
         total = total + (decision.assignment * torch.randn_like(decision.assignment)).sum()
         if isinstance(module, Taught):
             lessons = module.lessons(decision.grains)
-            total = total + module.teach(features, lessons, torch.rand(lessons.shape))
+            total = total + module.teach(features, lessons, torch.rand(lessons.shape, device=lessons.device))
         return total

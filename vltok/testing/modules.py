@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import pytest
@@ -11,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from vltok.testing.pretended_device import PretendedDevice
 
 #: Steps of training within which every parameter must have had a gradient: a branch may start at zero, so that what
 #: lies behind it has none in the first.
@@ -58,7 +61,14 @@ def assert_same(
 
 
 class ModuleContract(ABC, Generic[M]):
-    """Tests of a component with a state, which the contract of its kind extends."""
+    """Tests of a component with a state, which the contract of its kind extends.
+
+    Attributes:
+        read_backs: How often a pass may make the host wait for a GPU; 0 keeps it busy.
+    """
+
+    read_backs: int = 0
+    _device: str = "cpu"
 
     @pytest.fixture(autouse=True)
     def _seeded(self) -> None:
@@ -88,11 +98,41 @@ class ModuleContract(ABC, Generic[M]):
         other.load_state_dict(snapshot(module.eval()), strict=True)
         assert_same(self._respond(other), self._respond(module))
 
+    def test_it_answers_the_same_on_another_device(self):
+        module = self.build().eval()
+        expected = self._respond(module)
+        with self._pretended(module) as device:
+            torch.testing.assert_close([value.cpu() for value in self._respond(module)], expected)
+            device.forget()
+            self._respond(module)
+            self._assert_few_waits(device)
+
     def test_it_runs_in_mixed_precision(self):
         module = self.build().eval()
         with torch.autocast("cpu", torch.bfloat16):
             found = self._respond(module)
         assert all(value.isfinite().all() for value in found)
+
+    @contextlib.contextmanager
+    def _pretended(self, module: M) -> Iterator[PretendedDevice]:
+        """A pretended device without double precision, on which a component and its input are."""
+        with PretendedDevice(double_precision=False) as device:
+            module.to(device.name)
+            self._device = device.name
+            device.forget()
+            try:
+                yield device
+            finally:
+                self._device = "cpu"
+
+    def _there(self, value: Tensor) -> Tensor:
+        """An input, where the component is."""
+        return value.to(self._device, non_blocking=True)
+
+    def _assert_few_waits(self, device: PretendedDevice) -> None:
+        """Check that the host waited no more often for the device than it may."""
+        assert len(device.read_backs) <= self.read_backs, f"read back to the host: {'; '.join(device.read_backs)}"
+        assert not device.uploads, f"copied to the device: {'; '.join(device.uploads)}"
 
 
 class TrainableContract(ModuleContract[M]):
@@ -122,6 +162,15 @@ class TrainableContract(ModuleContract[M]):
                     assert parameter.grad.isfinite().all(), f"the gradient of {name} is not finite"
                     del missing[name]
         assert not missing, f"parameters that learn nothing: {', '.join(missing)}"
+
+    def test_training_on_another_device_waits_for_nothing(self):
+        module = self.build().train()
+        self._loss(module)  # what is measured before the first use is there now
+        with self._pretended(module) as device:
+            loss = self._loss(module)
+            if loss.requires_grad:
+                loss.backward()
+            self._assert_few_waits(device)
 
     def test_it_trains_in_mixed_precision(self):
         module = self.build().train()

@@ -72,7 +72,7 @@ class PerceptualContract(ModuleContract[Perceptual]):
         return perceptual
 
     def _images(self) -> Tensor:
-        return pictures(3, *self.image_size)
+        return self._there(pictures(3, *self.image_size))
 
     def _respond(self, module: Perceptual) -> list[Tensor]:
         module.load()

@@ -15,7 +15,9 @@ from torch import Tensor
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
 from vltok.interfaces import Prior, PriorLoss, SamplingConfig
+from vltok.priors.stepwise import STEPS_BETWEEN_LOOKS
 from vltok.testing.modules import assert_state, snapshot
+from vltok.testing.pretended_device import PretendedDevice
 
 _MOST_OUTCOMES = 2000
 # The grid of codes whose spec leaves it open.
@@ -180,6 +182,32 @@ class PriorContract(ABC):
             codes = _drawn_or_refused(prior, ratios={factor: 1.0})
             assert codes is None or (codes.require_grains() == prior.spec.factors.index(factor)).all()
 
+    def test_learning_on_another_device_waits_for_nothing(self):
+        prior = self.build()
+        codes = random_codes(prior.spec, 8)
+        expected = prior.eval().loss(codes).total
+        with PretendedDevice(double_precision=False) as device:
+            there = codes.to(device.name)
+            torch.testing.assert_close(prior.to(device.name).loss(there).total.cpu(), expected)
+            device.forget()
+            prior.train().loss(there).total.backward()
+            assert not device.read_backs, f"read back to the host: {'; '.join(device.read_backs)}"
+            assert not device.uploads, f"copied to the device: {'; '.join(device.uploads)}"
+
+    def test_drawing_on_another_device_seldom_waits(self):
+        """Not for every token: once in `STEPS_BETWEEN_LOOKS`, and where images end."""
+        prior = self.build().eval()
+        length = int(random_codes(prior.spec, 1).lengths)
+        with PretendedDevice(double_precision=False) as device:
+            prior.to(device.name)
+            device.forget()
+            codes = prior.sample(3, SamplingConfig(), _seeded())
+            looks = 1 + prior.spec.longest_length // STEPS_BETWEEN_LOOKS
+            assert len(device.read_backs) <= 4 + 2 * looks, f"read back to the host: {'; '.join(device.read_backs)}"
+            codes.validate(prior.spec)
+            _drawn_or_refused(prior, codes=length)
+            prior.sample(1, SamplingConfig(precision="bfloat16", top_k=2, top_p=0.9), _seeded())
+
     def test_its_weights_can_be_kept(self):
         prior, other = self.build().eval(), self.build().eval()
         _train(prior, random_codes(prior.spec, 4), steps=1)
@@ -238,6 +266,17 @@ class ConditionalPriorContract(ABC):
         # at 0 nothing of the class is left
         unguided = prior.sample(labels, SamplingConfig(guidance=0.0), _seeded())
         assert unguided.ids.equal(prior.sample(3, SamplingConfig(), _seeded()).ids)
+
+    def test_classes_are_learned_and_guide_on_another_device(self):
+        prior = self.build(3, 0.1)
+        with PretendedDevice(double_precision=False) as device:
+            prior.to(device.name)
+            codes = random_codes(prior.spec, 4, classes=3).to(device.name)
+            device.forget()
+            prior.train().loss(codes).total.backward()
+            assert not device.read_backs + device.uploads
+            guided = prior.sample(torch.tensor([1, 2, 0]), SamplingConfig(guidance=2.0), _seeded(), batch_size=2)
+            assert guided.validate(prior.spec).labels.tolist() == [1, 2, 0]
 
     def test_what_cannot_be_learned_or_drawn_is_refused(self):
         prior = self.build(3, 0.0)

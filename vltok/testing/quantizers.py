@@ -86,12 +86,11 @@ class QuantizerContract(TrainableContract[Quantizer]):
         assert _distance(quantizer, vectors) <= before
 
     def _respond(self, module: Quantizer) -> list[Tensor]:
-        found: Quantized = module(_vectors(module))
+        found: Quantized = module(self._there(_vectors(module)))
         return [found.ids, found.vectors, found.loss]
 
     def _loss(self, module: Quantizer) -> Tensor:
-        vectors = _vectors(module).requires_grad_()
-        found = module(vectors)
+        found = module(self._there(_vectors(module)).requires_grad_())
         return found.loss + (found.vectors * torch.randn_like(found.vectors)).mean()
 
 

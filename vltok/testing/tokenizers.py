@@ -25,6 +25,8 @@ class TokenizerContract(TrainableContract[Tokenizer]):
     Of a tokenizer that is `FixedSize`, images of its size are tried, of others two sizes.
     """
 
+    read_backs = 1  # how many codes there are
+
     @abstractmethod
     def build(self) -> Tokenizer:
         """A tiny tokenizer with fresh weights; the same arguments each time. Where it must be calibrated before its
@@ -196,7 +198,7 @@ class TokenizerContract(TrainableContract[Tokenizer]):
         return _sizes(tokenizer)[-1]
 
     def _images(self, tokenizer: Tokenizer) -> Tensor:
-        return pictures(4, *self._size(tokenizer))
+        return self._there(pictures(4, *self._size(tokenizer)))
 
     def _respond(self, module: Tokenizer) -> list[Tensor]:
         with torch.no_grad():

@@ -1,5 +1,6 @@
 """A gate that knows what finer codes gain, because it was shown."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -151,7 +152,7 @@ class GainGate(Gate, Taught):
         # coordinate ascent in the dual: each price in turn is set so that its granularity has its share
         for k in [*range(self.granularities)] * ROUNDS:
             others = torch.stack([rows[:, j] - prices[j] for j in range(self.granularities) if j != k]).amax(dim=0)
-            prices[k] = torch.quantile(rows[:, k] - others, 1 - self._ratios.shares[k])
+            prices[k] = _quantile(rows[:, k] - others, 1 - self._ratios.shares[k])
         found = torch.stack(prices[1:]) - prices[0]
         self.steps += 1
         self.prices.lerp_(found, self._pace())
@@ -160,3 +161,11 @@ class GainGate(Gate, Taught):
     def _pace(self) -> Float[Tensor, ""]:
         """The weight of a new value in the moving averages: at first that of a plain mean."""
         return (1 / self.steps.clamp_min(1)).clamp_min(1 - self.decay)
+
+
+def _quantile(values: Float[Tensor, " n"], share: float) -> Float[Tensor, ""]:
+    """The value below which a share of them lies; torch.quantile needs double precision, which not all devices have."""
+    place = share * (len(values) - 1)
+    below = math.floor(place)
+    ranked = values.sort().values
+    return ranked[below].lerp(ranked[math.ceil(place)], place - below)

@@ -176,7 +176,7 @@ class RandomGate(Gate):
             order = torch.rand(batch, height * width, device=images.device).argsort(dim=1)
         else:
             order = torch.randperm(height * width, generator=torch.Generator().manual_seed(self.seed))
-            order = order.to(images.device).expand(batch, -1)
+            order = order.to(images.device, non_blocking=True).expand(batch, -1)
         # the first places of the order get the coarsest granularity, the next ones the next
         grains = torch.zeros_like(order)
         for share in itertools.accumulate(self._ratios.shares[:-1]):
