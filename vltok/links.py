@@ -6,6 +6,12 @@ A class whose arguments are parts lists them in its attribute `links`::
         links = (Link("decoder.channels", "encoder.channels"), Link("decoder.factor", "encoder.factors", min))
 
 A recipe that leaves out the decoder's channels then gives it the encoder's. A part that has no such argument gets none.
+
+A class whose arguments have moved to its parts says in its attribute `former_arguments` where they are by now, so that
+recipes, options and bundles that have them go on working::
+
+    class MyPrior(Prior):
+        former_arguments = {"width": ("transformer.width",), "regions": ("spec.regions",)}
 """
 
 from collections.abc import Callable
@@ -29,3 +35,16 @@ class Link:
     source: str
     derive: Callable[[Any], Any] = lambda value: value
     must_agree: bool = False
+
+
+@dataclass(frozen=True)
+class Default:
+    """An argument of a part whose default is another one here than the part's own.
+
+    Attributes:
+        target: The argument, by dotted keys from the class on.
+        value: What it is where a recipe leaves it out.
+    """
+
+    target: str
+    value: Any

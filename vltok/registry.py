@@ -32,6 +32,7 @@ from vltok.version import __version__
 KINDS = {
     "tokenizer": ("vltok.tokenizers", "vltok.interfaces:Tokenizer"),
     "prior": ("vltok.priors", "vltok.interfaces:Prior"),
+    "transformer": ("vltok.transformers", "vltok.nn.sequence_model:SequenceModel"),
     "encoder": ("vltok.encoders", "vltok.interfaces:Encoder"),
     "gate": ("vltok.gates", "vltok.interfaces:Gate"),
     "budget": ("vltok.budgets", "vltok.interfaces:Budget"),

@@ -14,9 +14,10 @@ import time
 import torch
 from torch import nn
 
-from vltok.codes import Codes
+from vltok.codes import Codes, CodeSpec
 from vltok.interfaces import SamplingConfig
 from vltok.nn.attention import Packing
+from vltok.nn.transformer import Transformer
 from vltok.priors.dq_transformer import DQTransformer
 from vltok.priors.orderings import Sequences
 
@@ -73,12 +74,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(0)
     prior = DQTransformer(
-        1024,
-        regions=(options.regions, options.regions),
-        width=options.width,
-        heads=options.heads,
-        position_layers=options.position_layers,
-        content_layers=options.content_layers,
+        CodeSpec(1024, (8, 16), (options.regions, options.regions)),
+        Transformer(options.width, options.heads, options.position_layers),
+        Transformer(options.width, options.heads, options.content_layers),
     )
     prior = prior.to(options.device).eval()
     matrices = sum(module.weight.numel() for module in prior.modules() if isinstance(module, nn.Linear))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vltok.codes import Codes, CodeSpec
 from vltok.nn.attention import Packing
+from vltok.nn.transformer import Transformer
 from vltok.priors.dq_transformer import DQTransformer
 from vltok.priors.orderings import Sequences
 
@@ -72,12 +73,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(0)
     prior = DQTransformer(
-        1024,
-        regions=(options.regions, options.regions),
-        width=options.width,
-        heads=options.heads,
-        position_layers=options.position_layers,
-        content_layers=options.content_layers,
+        CodeSpec(1024, (8, 16), (options.regions, options.regions)),
+        Transformer(options.width, options.heads, options.position_layers, dropout=0.0),
+        Transformer(options.width, options.heads, options.content_layers, dropout=0.0),
         dropout=0.0,
     ).to(options.device)
     # padding can make a sequence longer than any real one: give the steps that are left over an embedding too

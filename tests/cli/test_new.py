@@ -14,6 +14,7 @@ from setuptools import build_meta
 from vltok import new, registry
 from vltok.cli.main import main
 from vltok.codes import CodeSpec
+from vltok.verbs.new import NEW
 
 from ..sequences.code_exports import export_codes, random_codes
 
@@ -22,7 +23,7 @@ from ..sequences.code_exports import export_codes, random_codes
 def packages(tmp_path_factory) -> Path:
     """A folder with a package of each kind, and in `installed` the metadata that installing it would leave."""
     folder = tmp_path_factory.mktemp("packages")
-    for kind in registry.KINDS:
+    for kind in NEW:
         package, installed = folder / f"my-{kind}", folder / "installed" / kind
         new(kind, f"my-{kind}", package)
         installed.mkdir(parents=True)
@@ -57,10 +58,10 @@ def test_each_package_passes_its_own_tests(packages) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout[-4000:]
-    assert len(tests) == len(registry.KINDS)
+    assert len(tests) == len(NEW)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in registry.KINDS if kind != "prior"])
+@pytest.mark.parametrize("kind", [kind for kind in NEW if kind != "prior"])
 def test_each_recipe_trains(kind, installed, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(installed / f"my-{kind}")
     few = ("pictures", "held_out") if kind == "data" else ("train_crops", "val_crops")

@@ -24,7 +24,6 @@ from vltok.interfaces import Prior, PriorLoss, Standalone, Tokenizer
 from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fingerprint, save_prior, save_tokenizer
 from vltok.io.places import find_tokenizer
 from vltok.io.recipes import instantiate, parse_tree, recipe_parser
-from vltok.registry import find
 from vltok.tokenizers.decoders import PixelShuffleDecoder, PositionalDecoder
 from vltok.tokenizers.dqvae import DQVAE
 from vltok.tokenizers.encoders import PatchEncoder
@@ -414,10 +413,11 @@ def test_a_plugins_tokenizer_or_part_is_asked_for_where_it_is_missing(config: di
 
 
 def test_a_plugins_prior_is_asked_for_where_it_is_missing(tmp_path: Path) -> None:
-    arguments = {"codebook_size": 4, "factors": [8], "regions": [2, 2], "width": 8, "heads": 2}
-    layers = {"position_layers": 1, "content_layers": 1}
+    spec = {"codebook_size": 4, "factors": [8], "regions": [2, 2]}
+    small = {"width": 8, "heads": 2, "layers": 1}
+    arguments = {"spec": spec, "position_transformer": small, "content_transformer": small}
     with installed(tmp_path, "outsider", POINTS, PLUGIN):
-        prior = find("prior", "their-prior").load()(**arguments, **layers)
+        prior = vltok.build({"class_path": "their-prior", "init_args": arguments})
         save_prior(prior, tmp_path / "bundle", tokenizer="0" * 64)
         assert vltok.load_prior(tmp_path / "bundle").spec == prior.spec
     with pytest.raises(UserError, match=r"claims to need .* 'outsider', version 1\.5, which is not installed"):

@@ -7,14 +7,15 @@ from torch._dynamo.testing import CompileCounter
 from torch.testing import assert_close
 
 from vltok.nn.attention import Packing
-from vltok.nn.transformer import SPAN, Cursors, Transformer, initialise
+from vltok.nn.sequence_model import SPAN, Cursors
+from vltok.nn.transformer import Transformer, initialise
 
 WIDTH = 16
 
 
-def transformer(dropout: float = 0.0, checkpointing: bool = False, layers: int = 2) -> Transformer:
+def transformer(dropout: float = 0.0, layers: int = 2, **options: bool) -> Transformer:
     torch.manual_seed(0)
-    return Transformer(WIDTH, heads=2, layers=layers, dropout=dropout, checkpointing=checkpointing)
+    return Transformer(WIDTH, heads=2, layers=layers, dropout=dropout, **options)
 
 
 def test_steps_with_a_cache_equal_the_whole_sequence():
@@ -106,8 +107,7 @@ def test_compiled_blocks_are_compiled_once(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     counter = CompileCounter()
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counter))
-    model, compiled = transformer(), transformer()
-    compiled.compile_blocks()
+    model, compiled = transformer(), transformer(compile=True)
     frames = []
     for lengths in ([3, 4], [5, 2, 4], [1, 8], [6, 6, 2]):
         hidden, packing = torch.randn(sum(lengths), WIDTH), Packing(torch.tensor(lengths))

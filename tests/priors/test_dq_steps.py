@@ -156,7 +156,7 @@ def test_draws_have_the_exact_probabilities_of_a_tiny_prior():
 
 @pytest.mark.usefixtures("unchecked")  # the checks of shapes would take most of the time
 def test_draws_have_the_distribution_of_algorithm_1():
-    prior = lively(0.2, codebook_size=2, factors=[4, 2, 1], regions=[1, 2], content_layers=1)
+    prior = lively(0.2, codebook_size=2, factors=[4, 2, 1], regions=[1, 2], layers=(1, 1))
     count = 300
 
     def kinds(images: Codes) -> Counter:
@@ -256,7 +256,7 @@ def test_every_draw_decodes_and_every_position_is_legal(factors, positions, orde
 )
 @pytest.mark.usefixtures("unchecked")  # the checks of shapes would take most of the time
 def test_draws_survive_the_round_trip_through_sequences(factors, regions, seed):
-    prior = lively(factors=factors, regions=list(regions), position_layers=1, content_layers=1)
+    prior = lively(factors=factors, regions=list(regions), layers=(1, 1))
     codes = prior.sample(3, SamplingConfig(), seeded(seed)).validate(prior.spec)
     assert prior.ordering.codes(prior.ordering(codes)).equal(codes)
 

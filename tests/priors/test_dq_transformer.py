@@ -3,25 +3,18 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
+import vltok
 from tests.priors.test_orderings import random_codes
 from vltok.codes import Codes
 from vltok.errors import UserError
 from vltok.interfaces import SamplingConfig
 from vltok.priors.dq_transformer import DQTransformer
 
+from ..tiny_priors import tiny_prior
+
 
 def small(**changes) -> DQTransformer:
-    defaults = {
-        "codebook_size": 13,
-        "factors": [2, 1],
-        "regions": [2, 3],
-        "width": 16,
-        "heads": 2,
-        "position_layers": 1,
-        "content_layers": 2,
-        "dropout": 0.0,
-    }
-    return DQTransformer(**{**defaults, **changes})
+    return tiny_prior(DQTransformer, **{"layers": (1, 2), **changes})
 
 
 def labelled(prior: DQTransformer, images: int = 3, seed: int = 0) -> Codes:
@@ -29,10 +22,13 @@ def labelled(prior: DQTransformer, images: int = 3, seed: int = 0) -> Codes:
     return Codes(codes.ids, codes.lengths, codes.grains, torch.arange(images) % 4)
 
 
-@pytest.mark.parametrize(("content_layers", "millions"), [(18, 307.8), (42, 610.1)])
-def test_sizes_are_the_papers(content_layers, millions):
+@pytest.mark.parametrize(("content", "millions"), [({}, 307.8), ({"layers": 42}, 610.1)])
+def test_sizes_are_the_papers(content, millions):
+    spec = {"codebook_size": 1024, "factors": [8, 16], "regions": [16, 16]}
     with torch.device("meta"):
-        prior = DQTransformer(1024, content_layers=content_layers)
+        prior = vltok.build(
+            {"class_path": "dq-transformer", "init_args": {"spec": spec, "content_transformer": content}}
+        )
     assert sum(parameter.numel() for parameter in prior.parameters()) / 1e6 == pytest.approx(millions, abs=0.1)
 
 

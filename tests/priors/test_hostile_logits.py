@@ -20,19 +20,28 @@ from vltok.tokenizers.encoders import PatchEncoder
 from vltok.tokenizers.gates import FixedGate
 from vltok.tokenizers.quantizers import VectorQuantizer
 
+from ..tiny_priors import tiny_prior
+
 CODES = 5
-SIZES: dict[str, Any] = {"codebook_size": CODES, "width": 8, "heads": 1, "classes": 3, "label_dropout": 0.1}
-STACKED = {**SIZES, "regions": (1, 2), "position_layers": 1, "content_layers": 1}
-LOCAL = {**SIZES, "regions": (1, 2), "global_layers": 1, "local_layers": 1}
+SIZES: dict[str, Any] = {
+    "codebook_size": CODES,
+    "regions": (1, 2),
+    "width": 8,
+    "heads": 1,
+    "classes": 3,
+    "label_dropout": 0.1,
+}
 TRIPLE, DUAL, SINGLE = (8, 4, 2), (4, 2), (2,)
 TABLES = {"shared_content": False, "shared_position": True, "class_in_positions": True, "absolute_position": False}
 PRIORS: dict[str, Callable[[], Prior]] = {
-    "dq-transformer": lambda: DQTransformer(**STACKED, factors=TRIPLE),
-    "dq-transformer, region first": lambda: DQTransformer(**STACKED, **TABLES, factors=DUAL, order="region-first"),
-    "dq-transformer, one factor": lambda: DQTransformer(**STACKED, factors=SINGLE),
-    "raster-scan": lambda: RasterScan(**STACKED, factors=TRIPLE),
-    "global-local": lambda: GlobalLocal(**LOCAL, factors=TRIPLE),
-    "fixed-raster": lambda: FixedRaster(**SIZES, factors=SINGLE, regions=(2, 3), layers=1),
+    "dq-transformer": lambda: tiny_prior(DQTransformer, **SIZES, factors=TRIPLE),
+    "dq-transformer, region first": lambda: tiny_prior(
+        DQTransformer, **SIZES, **TABLES, factors=DUAL, order="region-first"
+    ),
+    "dq-transformer, one factor": lambda: tiny_prior(DQTransformer, **SIZES, factors=SINGLE),
+    "raster-scan": lambda: tiny_prior(RasterScan, **SIZES, factors=TRIPLE),
+    "global-local": lambda: tiny_prior(GlobalLocal, **SIZES, factors=TRIPLE),
+    "fixed-raster": lambda: tiny_prior(FixedRaster, **{**SIZES, "regions": (2, 3)}, factors=SINGLE),
 }
 # Two regions of 1, 4 or 16 codes.
 LENGTHS: dict[tuple[int, ...], list[dict[str, Any]]] = {

@@ -21,18 +21,15 @@ from vltok.priors.raster_scan import RasterScan, RasterScanSteps
 from vltok.priors.stepwise import Steps, StepwiseDrawing
 from vltok.testing import random_codes
 
+from ..tiny_priors import tiny_prior
+
 RECIPES = Path(__file__).parents[2] / "recipes"
 STEPS: dict[type[Prior], Callable[..., Steps]] = {
     RasterScan: RasterScanSteps,
     GlobalLocal: GlobalLocalSteps,
     FixedRaster: FixedRasterSteps,
 }
-LAYERS = {
-    DQTransformer: {"position_layers": 1, "content_layers": 2},
-    RasterScan: {"position_layers": 1, "content_layers": 2},
-    GlobalLocal: {"global_layers": 2, "local_layers": 1},
-    FixedRaster: {"layers": 2},
-}
+LAYERS = {DQTransformer: (1, 2), RasterScan: (1, 2), GlobalLocal: (2, 1), FixedRaster: (2,)}
 CASES = [
     (RasterScan, (2, 1)),
     (RasterScan, (4, 2, 1)),
@@ -45,8 +42,7 @@ CASES = [
 
 
 def small(kind: type[Prior], factors: tuple[int, ...] = (2, 1), **changes) -> Prior:
-    sizes = {"codebook_size": 13, "regions": (2, 3), "width": 16, "heads": 2, "dropout": 0.0}
-    return kind(factors=factors, **{**sizes, **LAYERS[kind], **changes})
+    return tiny_prior(kind, factors=factors, **{"layers": LAYERS[kind], **changes})
 
 
 def lively(prior: Prior) -> Prior:

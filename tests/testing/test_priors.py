@@ -22,79 +22,79 @@ from vltok.priors.raster_scan import RasterScan
 from vltok.registry import components
 from vltok.testing import ConditionalPriorContract, PriorContract
 
+from ..tiny_priors import tiny_prior
+
 pytestmark = pytest.mark.usefixtures("unchecked")
 
 #: Two regions of 1 or 4 codes; two of 1, 4 or 16, of which there is but one code; and six of 1.
-DUAL: dict[str, Any] = {"codebook_size": 2, "factors": (2, 1), "regions": (1, 2), "width": 16, "heads": 2}
+DUAL: dict[str, Any] = {"codebook_size": 2, "factors": (2, 1), "regions": (1, 2)}
 TRIPLE = {**DUAL, "codebook_size": 1, "factors": (4, 2, 1)}
 SINGLE = {**DUAL, "factors": (1,), "regions": (2, 3)}
-STACKED = {"position_layers": 1, "content_layers": 1}
-LOCAL = {"global_layers": 1, "local_layers": 1}
 
 
 class TestDQTransformer(PriorContract):
     def build(self):
-        return DQTransformer(**DUAL, **STACKED)
+        return tiny_prior(DQTransformer, **DUAL)
 
 
 class TestDQTransformerOfThreeGranularities(PriorContract):
     def build(self):
-        return DQTransformer(**TRIPLE, **STACKED)
+        return tiny_prior(DQTransformer, **TRIPLE)
 
 
 class TestDQTransformerOfClasses(ConditionalPriorContract):
     def build(self, classes, label_dropout):
-        return DQTransformer(**DUAL, **STACKED, classes=classes, label_dropout=label_dropout)
+        return tiny_prior(DQTransformer, **DUAL, classes=classes, label_dropout=label_dropout)
 
 
 class TestRasterScan(PriorContract):
     def build(self):
-        return RasterScan(**DUAL, **STACKED)
+        return tiny_prior(RasterScan, **DUAL)
 
 
 class TestRasterScanOfThreeGranularities(PriorContract):
     def build(self):
-        return RasterScan(**TRIPLE, **STACKED)
+        return tiny_prior(RasterScan, **TRIPLE)
 
 
 class TestRasterScanOfOneGranularity(PriorContract):
     def build(self):
-        return RasterScan(**SINGLE, **STACKED)
+        return tiny_prior(RasterScan, **SINGLE)
 
 
 class TestRasterScanOfClasses(ConditionalPriorContract):
     def build(self, classes, label_dropout):
-        return RasterScan(**DUAL, **STACKED, classes=classes, label_dropout=label_dropout)
+        return tiny_prior(RasterScan, **DUAL, classes=classes, label_dropout=label_dropout)
 
 
 class TestGlobalLocal(PriorContract):
     def build(self):
-        return GlobalLocal(**DUAL, **LOCAL)
+        return tiny_prior(GlobalLocal, **DUAL)
 
 
 class TestGlobalLocalOfThreeGranularities(PriorContract):
     def build(self):
-        return GlobalLocal(**TRIPLE, **LOCAL)
+        return tiny_prior(GlobalLocal, **TRIPLE)
 
 
 class TestGlobalLocalOfOneGranularity(PriorContract):
     def build(self):
-        return GlobalLocal(**SINGLE, **LOCAL)
+        return tiny_prior(GlobalLocal, **SINGLE)
 
 
 class TestGlobalLocalOfClasses(ConditionalPriorContract):
     def build(self, classes, label_dropout):
-        return GlobalLocal(**DUAL, **LOCAL, classes=classes, label_dropout=label_dropout)
+        return tiny_prior(GlobalLocal, **DUAL, classes=classes, label_dropout=label_dropout)
 
 
 class TestFixedRaster(PriorContract):
     def build(self):
-        return FixedRaster(**SINGLE, layers=1)
+        return tiny_prior(FixedRaster, **SINGLE)
 
 
 class TestFixedRasterOfClasses(ConditionalPriorContract):
     def build(self, classes, label_dropout):
-        return FixedRaster(**SINGLE, layers=1, classes=classes, label_dropout=label_dropout)
+        return tiny_prior(FixedRaster, **SINGLE, classes=classes, label_dropout=label_dropout)
 
 
 def test_every_registered_prior_is_held_to_both_contracts():
@@ -201,7 +201,7 @@ def test_the_contract_finds_a_loss_that_lies_about_its_counts():
 def test_a_prior_that_is_too_large_is_named():
     class Large(PriorContract):
         def build(self):
-            return FixedRaster(**{**SINGLE, "codebook_size": 64}, layers=1)
+            return tiny_prior(FixedRaster, **{**SINGLE, "codebook_size": 64})
 
     with pytest.raises(AssertionError, match="smaller"):
         Large().test_no_code_is_seen_before_it_is_predicted()

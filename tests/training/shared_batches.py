@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from vltok.codes import Codes, CodeSpec
-from vltok.interfaces import Budget, Gate, Perceptual, Quantizer
+from vltok.interfaces import Budget, Gate, Perceptual, Prior, Quantizer
 from vltok.losses.adversarial import PatchGAN
 from vltok.pictures.images import ImageBatch
 from vltok.priors.dq_transformer import DQTransformer
@@ -38,6 +38,8 @@ from vltok.tokenizers.quantizers import (
 )
 from vltok.training import PriorTraining, TokenizerTraining
 from vltok.training.finiteness import Diverged, FiniteWatch
+
+from ..tiny_priors import tiny_prior
 
 #: Of nine, the images of each process: more than a half, and less.
 SHARES = (slice(0, 6), slice(6, 9))
@@ -111,10 +113,10 @@ def _tokenizer(gate: str, budget: str, quantizer: str, adversary: bool = False) 
     return build
 
 
-def _prior(kind: Callable[..., torch.nn.Module], factors: tuple[int, ...], **options: object) -> Callable[[], Case]:
+def _prior(kind: type[Prior], factors: tuple[int, ...], **options: object) -> Callable[[], Case]:
     def build() -> Case:
         torch.manual_seed(0)
-        prior = kind(8, factors, (2, 2), width=16, heads=2, dropout=0.0, **options)
+        prior = tiny_prior(kind, 8, factors, (2, 2), **options)
         # from images of coarse codes to images of fine ones
         grains = torch.arange(9)[:, None, None] > torch.tensor([[1, 5], [4, 7]])
         grains = grains.long() if len(factors) > 1 else torch.zeros(9, 2, 2, dtype=torch.long)
@@ -133,13 +135,11 @@ CASES |= {
     "cosine-vq": _tokenizer("feature", "ratio, batch", "cosine-vq"),
     "gumbel": _tokenizer("feature", "ratio, batch", "gumbel"),
     "discriminator": _tokenizer("feature", "ratio, batch", "vq", adversary=True),
-    "dq-transformer": _prior(DQTransformer, (4, 8), position_layers=1, content_layers=1),
-    "dq-transformer, granularity-mean": _prior(
-        DQTransformer, (4, 8), position_layers=1, content_layers=1, position_loss="granularity-mean"
-    ),
-    "global-local": _prior(GlobalLocal, (4, 8), global_layers=1, local_layers=1),
-    "raster-scan": _prior(RasterScan, (4, 8), position_layers=1, content_layers=1),
-    "fixed-raster": _prior(FixedRaster, (4,), layers=1),
+    "dq-transformer": _prior(DQTransformer, (4, 8)),
+    "dq-transformer, granularity-mean": _prior(DQTransformer, (4, 8), position_loss="granularity-mean"),
+    "global-local": _prior(GlobalLocal, (4, 8)),
+    "raster-scan": _prior(RasterScan, (4, 8)),
+    "fixed-raster": _prior(FixedRaster, (4,)),
 }
 #: Of these, those that Lightning's own trainer runs.
 FITTED = ("discriminator", "raster-scan")

@@ -22,12 +22,13 @@ from vltok.priors.raster_scan import RasterScan
 from vltok.training import PriorTraining
 from vltok.training.prior import split_by_decay
 
+from ..tiny_priors import tiny_prior
+
 SPEC = CodeSpec(8, (4, 8), (2, 2))
 
 
 def tiny(**options) -> DQTransformer:
-    sizes = {"width": 16, "heads": 2, "position_layers": 1, "content_layers": 1, "dropout": 0.0}
-    return DQTransformer(SPEC.codebook_size, SPEC.factors, SPEC.regions, **{**sizes, **options})
+    return tiny_prior(DQTransformer, SPEC.codebook_size, SPEC.factors, (2, 2), **options)
 
 
 def codes_of(count: int, seed: int = 0, labels: Tensor | None = None) -> Codes:
@@ -112,7 +113,7 @@ def test_a_cosine_ends_with_the_training(train: Callable[..., Trainer]) -> None:
 
 @pytest.mark.parametrize(
     "prior",
-    [tiny(), RasterScan(8, (4, 8), (2, 2), 16, 2, 1, 1, 0.0), Counting()],
+    [tiny(), tiny_prior(RasterScan, 8, (4, 8), (2, 2)), Counting()],
     ids=["a mean over tokens", "a sum over codes", "without counts"],
 )
 def test_every_token_counts_the_same(prior: Prior, batches: DataLoader, fit: Callable[..., Trainer]) -> None:

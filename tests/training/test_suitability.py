@@ -21,6 +21,7 @@ from vltok.training.tokenizer import TokenizerTraining
 
 from ..cli.runs import dq_vae
 from ..sequences.code_exports import export_codes
+from ..tiny_priors import tiny_prior
 
 
 class Blank(Tokenizer, FixedSize):
@@ -55,7 +56,7 @@ def test_a_tokenizer_without_a_last_layer_is_trained_without_a_discriminator() -
 def test_a_prior_of_a_grid_is_not_trained_on_plain_sequences(tmp_path: Path) -> None:
     spec = CodeSpec(16, max_length=8)
     export_codes(tmp_path, random_codes(spec, 4, classes=4), spec=spec)
-    prior = RasterScan(16, (4, 8), (2, 2), width=16, heads=2, position_layers=1, content_layers=1)
+    prior = tiny_prior(RasterScan, 16, (4, 8), (2, 2))
     with pytest.raises(UserError, match=r"factors \[8, 4\], but the codes in .* lie on no grid: give a prior"):
         check_codes(prior, CodeData(root=str(tmp_path)))
 

@@ -97,7 +97,8 @@ def test_codes_that_are_not_to_be_had(tmp_path: Path, capsys: pytest.CaptureFixt
     written.write_text(yaml.safe_dump(recipe(PRIOR, data)))
     with pytest.raises(SystemExit):
         TrainingRecipe.of_arguments(["--config", str(written), "--print_config"])
-    assert yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["prior"]["init_args"]["width"] == 8
+    prior = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["prior"]["init_args"]
+    assert prior["position_transformer"]["width"] == 8
 
 
 def test_a_plugin_gets_what_it_has_an_argument_for_from_any_source(tmp_path: Path) -> None:

@@ -46,10 +46,12 @@ class Prior(Bundled):
     """A distribution over codes.
 
     Attributes:
+        spec: The codes that it models.
         conditioning: The classes whose images it can draw; `Conditioning()` where it knows none.
         sampling: The frozen dataclass of its options for drawing, all of which have defaults.
     """
 
+    spec: CodeSpec
     conditioning: Conditioning
     sampling: ClassVar[type[SamplingOptions]] = SamplingOptions
     _load = "load_prior"
@@ -74,11 +76,6 @@ class Prior(Bundled):
     def classes(self) -> int | None:
         """The number of classes whose images it can draw, or None where it knows none."""
         return self.conditioning.classes
-
-    @property
-    @abstractmethod
-    def spec(self) -> CodeSpec:
-        """The codes that it models."""
 
     @abstractmethod
     def loss(self, codes: Codes) -> PriorLoss:

@@ -6,6 +6,7 @@ where it is a `str`. What a recipe leaves out and the parts of a component must 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import importlib
@@ -21,7 +22,7 @@ from jsonargparse import ArgumentParser
 from vltok.errors import UserError
 from vltok.io import yaml_text
 from vltok.io.yaml_text import Written
-from vltok.links import Link
+from vltok.links import Default
 from vltok.registry import components, kind_of, path_of, registrations
 
 #: The keys under which something stands, without `init_args`, which recipes may leave out.
@@ -55,6 +56,8 @@ class RecipeNames:
         self.texts: set[str] = set()
         #: What is given so far for arguments that are no components.
         self._values: dict[Place, Any] = {}
+        #: What was given for another component, whose former arguments this one has too, by where it goes here.
+        self._kept: dict[tuple[Place, ...], Any] = {}
 
     def resolved(self, tree: Mapping[Any, Any], above: Place = ()) -> dict[Any, Any]:
         """What a recipe says, with names replaced by dotted paths: every component is a mapping with a `class_path`.
@@ -62,17 +65,43 @@ class RecipeNames:
         Raises:
             UserError: A name that is not registered, that several claim, or of a plugin that cannot be used.
         """
+        values: dict[Any, Any] = {}
+        former: dict[str, list[str]] = {}
         # what a component is says what its other keys are
-        first = sorted(tree, key=lambda key: str(key).rpartition(".")[2] != "class_path")
-        values = {key: self._resolved(tree[key], _place(key, above)) for key in first}
+        for key in sorted(tree, key=lambda key: str(key).rpartition(".")[2] != "class_path"):
+            if (now := self.moved(str(key), above)) != [str(key)]:
+                former[key] = now
+            else:
+                values[key] = self._resolved(tree[key], _place(key, above))
         # jsonargparse takes no further dotted keys below one that says which component stands there
-        whole = [key for key in tree if isinstance(tree[key], str) and isinstance(values[key], dict)]
-        below = {key: [other for other in tree if str(other).startswith(f"{key}.")] for key in whole}
+        whole = [key for key in values if isinstance(tree[key], str) and isinstance(values[key], dict)]
+        below = {key: [other for other in values if str(other).startswith(f"{key}.")] for key in whole}
         for key, others in below.items():
             if others:
                 values[key]["init_args"] = {str(other)[len(str(key)) + 1 :]: values[other] for other in others}
         taken = {other for others in below.values() for other in others}
-        return {key: values[key] for key in tree if key not in taken}
+        resolved = {key: values[key] for key in tree if key in values and key not in taken}
+        for before, keys in former.items():
+            for each in keys:
+                self._put(resolved, str(before), each, tree[before], above)
+        return resolved
+
+    def _put(self, resolved: dict[Any, Any], key: str, now: str, value: Any, above: Place) -> None:
+        """Put the value of a former key where it stands by now; beside it, what is given there counts."""
+        owner = next((str(each) for each in resolved if key.startswith(f"{each}.")), None)
+        if owner is None and "." in key:  # it is laid over what stands there in an earlier recipe
+            resolved[now] = self._resolved(value, _place(now, above))
+            return
+        *way, last = [*_place(now)] if owner is None else [owner, *_place(now[len(owner) + 1 :])]
+        inner = _arguments_at(resolved, way)
+        if owner is not None or last not in inner:
+            inner[last] = self._resolved(value, _place(now, above))
+
+    def moved(self, key: str, above: Place = ()) -> list[str]:
+        """The keys that say by now what a key says; itself alone unless its component has moved that argument."""
+        place, (before, _, last) = _place(key, above), key.rpartition(".")
+        now = getattr(self._class(place[:-1]), "former_arguments", {}).get(last, (last,))
+        return [f"{before}.{each}".lstrip(".") for each in now]
 
     def option(self, key: str, value: str, nulls: bool = True) -> str:
         """The same of an option, whose value is a component's name, the dotted path of a class, or something else.
@@ -130,8 +159,12 @@ class RecipeNames:
 
     def linked(self) -> Iterator[tuple[Place, Any]]:
         """What follows from what is given: each place where nothing is given, and its value."""
-        for _, target, _, derived in self._links():
-            if self.lacks(target):
+        kept = {
+            place: value for places, value in self._kept.items() if all(map(self.lacks, places)) for place in places
+        }
+        yield from kept.items()
+        for target, derived, _ in self._links():
+            if self.lacks(target) and target not in kept:
                 yield target, derived
 
     def require_agreement(self) -> None:
@@ -140,31 +173,31 @@ class RecipeNames:
         Raises:
             UserError: It does not.
         """
-        for link, target, source, derived in self._links():
-            if link.must_agree and (given := self.given(target)) not in (_MISSING, derived):
+        for target, derived, source in self._links():
+            if source is not None and (given := self.given(target)) not in (_MISSING, derived):
                 here, there = ".".join(target), ".".join(source)
                 raise UserError(f"{here} is {given}, but {there} is {self.value(source)}: leave {here} out")
 
-    def _links(self) -> Iterator[tuple[Link, Place, Place, Any]]:
+    def _links(self) -> Iterator[tuple[Place, Any, Place | None]]:
+        """Each argument that follows, its value, and with which other one it must agree, if it must."""
         for place, component in list(self.classes.items()):
             for link in getattr(component, "links", ()):
-                target, source = ((*place, *key.split(".")) for key in (link.target, link.source))
-                if not self.takes(target) or (value := self.value(source)) is _MISSING:
+                target = (*place, *link.target.split("."))
+                if not self.takes(target):
                     continue
-                try:
-                    derived = link.derive(value)
-                except (TypeError, ValueError):  # the parser that reads the source says why
+                if isinstance(link, Default):
+                    yield target, link.value, None
                     continue
-                yield link, target, source, derived
+                source = (*place, *link.source.split("."))
+                if (value := self.value(source)) is not _MISSING:
+                    with contextlib.suppress(TypeError, ValueError):  # the parser that reads the source says why
+                        yield target, link.derive(value), source if link.must_agree else None
 
     def completed(self, tree: Mapping[Any, Any]) -> dict[Any, Any]:
         """What `resolved` gave, with what follows from it."""
         completed = copy.deepcopy(dict(tree))
         for place, value in self.linked():
-            inner = completed
-            for key in place[:-1]:
-                inner = _arguments(inner.setdefault(key, {}))
-            inner[place[-1]] = value
+            _arguments_at(completed, place[:-1])[place[-1]] = value
         return completed
 
     def given(self, place: Place) -> Any:
@@ -191,13 +224,19 @@ class RecipeNames:
         """The same, or else the argument's default."""
         if (given := self.given(place)) is not _MISSING:
             return given
-        component, key = self.classes.get(place[:-1]), place[-1]
+        component, key = self._class(place[:-1]), place[-1]
         parameter = inspect.signature(component).parameters.get(key) if component is not None else None
         return _MISSING if parameter is None or parameter.default in (parameter.empty, None) else parameter.default
 
     def kind(self, place: Place) -> str | None:
         """The kind of component that a place takes; None where it takes none."""
         return kind_among(self._types(place))
+
+    def _class(self, place: Place) -> Callable | None:
+        """What stands at a place: what is named there, or else the final class that it takes, which needs no name."""
+        if place in self.classes:
+            return self.classes[place]
+        return next((each for each in self._types(place) if getattr(each, "__final__", False)), None)
 
     def _takes_component(self, place: Place) -> bool:
         return any(map(_is_component, self._types(place)))
@@ -237,11 +276,19 @@ class RecipeNames:
         if kind is not None and "." not in text and "/" not in text:
             path = path_of(kind, text, self._distributions)
         found = self._load(path)
+        self._keep(place, self.classes.get(place), found)
         # as jsonargparse does: a new class keeps what it has an argument for
         self._forget(place, {key.partition(".")[0] for key in parameters_of(found)})
         if found is not None:
             self.classes[place] = found
         return path
+
+    def _keep(self, place: Place, before: Callable | None, now: Callable | None) -> None:
+        """Keep what is given for a component's former arguments for another one that takes its place."""
+        theirs = getattr(now, "former_arguments", {})
+        for key, (first, *_) in getattr(before, "former_arguments", {}).items() if now is not before else ():
+            if (given := self.given((*place, *first.split(".")))) is not _MISSING:
+                self._kept[tuple((*place, *each.split(".")) for each in theirs.get(key, ()))] = given
 
     def _give(self, place: Place, value: Any) -> None:
         self._forget(place)
@@ -264,7 +311,7 @@ class RecipeNames:
     def _types(self, place: Place) -> list[Any]:
         """The types that a place takes: those of an argument of the nearest component above it, or of its items."""
         for depth in range(len(place) - 1, -1, -1):
-            parameters = parameters_of(self.classes.get(place[:depth])) if depth else self._parameters
+            parameters = parameters_of(self._class(place[:depth])) if depth else self._parameters
             if (key := ".".join(place[depth:])) in parameters:
                 return list(members(parameters[key]))
         if not place:
@@ -302,9 +349,15 @@ def _is_component(hint: Any) -> bool:
     return inspect.isclass(hint) and hint.__module__ not in ("builtins", "pathlib", "datetime", "typing")
 
 
-def _arguments(value: dict[Any, Any]) -> dict[Any, Any]:
-    """Where the arguments of what a mapping describes stand."""
-    return value.setdefault("init_args", {}) if "class_path" in value else value
+def _arguments_at(tree: dict[Any, Any], place: Iterable[str]) -> dict[Any, Any]:
+    """Where the arguments of what stands at a place of a tree stand; nowhere, if a value stands there."""
+    for key in place:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            return {}
+        if "class_path" in tree or "init_args" in tree:
+            tree = tree.setdefault("init_args", {})
+    return tree
 
 
 def _place(key: Any, above: Place = ()) -> Place:

@@ -250,11 +250,17 @@ def _parsed(parser: ArgumentParser, arguments: Sequence[str], following: Followi
     for argument in arguments:
         if argument.startswith("--"):
             option, equals, value = argument.partition("=")
-            translated.append(f"{option}={_value(names, option, value, meanings, nulls)}" if equals else option)
-            option = None if equals else option
+            if not equals:
+                translated.append(option)
+                continue
+            translated += [f"{now}={_value(names, now, value, meanings, nulls)}" for now in _options(names, option)]
+        elif option is None:
+            translated.append(argument)
+        elif (now := _options(names, option)) == [option]:
+            translated.append(_value(names, option, argument, meanings, nulls))
         else:
-            translated.append(argument if option is None else _value(names, option, argument, meanings, nulls))
-            option = None
+            translated[-1:] = [f"{each}={_value(names, each, argument, meanings, nulls)}" for each in now]
+        option = None
     missing: UserError | None = None
     try:
         found = [*names.linked(), *(following(names) if following else ())]
@@ -371,6 +377,11 @@ def _value(names: RecipeNames, option: str, value: str, meanings: dict[str, dict
     else:
         return names.option(key, value, nulls)
     return value
+
+
+def _options(names: RecipeNames, option: str) -> list[str]:
+    """The options that say by now what an option says."""
+    return [f"--{key}" for key in names.moved(option.removeprefix("--"))]
 
 
 def _string_keys(tree: Any) -> Any:

@@ -98,7 +98,12 @@ def _declared(component: type[Any]) -> Iterator[Any]:
                 yield parameter.default
         with contextlib.suppress(NameError, TypeError):  # a type that cannot be resolved names nothing
             for hint in typing.get_type_hints(constructor).values():
-                yield from (part for part in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(part))
+                yield from (part for part in (hint, *typing.get_args(hint)) if _needs_no_name(part))
+
+
+def _needs_no_name(part: Any) -> bool:
+    """Whether a recipe gives its fields or arguments alone."""
+    return dataclasses.is_dataclass(part) or getattr(part, "__final__", False)
 
 
 def _paths(named: Any) -> Iterator[str]:

@@ -12,78 +12,19 @@ Axis letters: b image, t code (packed over the batch), s step of a sequence, d m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from typing_extensions import final  # that of typing tells jsonargparse nothing before Python 3.11
 
 from vltok.errors import UserError
 from vltok.nn.attention import Packing, packed_causal_attention
-
-# Attention over a cache reads whole spans of this many steps, so that few different shapes occur.
-SPAN = 64
-
-
-class KeyValueCache:
-    """The keys and values of every layer for a batch whose images each stand at a step of their own.
-
-    Args:
-        layers: What each layer keeps, `[b 2·heads s d]`: the keys of all heads, then their values.
-    """
-
-    def __init__(self, layers: list[Float[Tensor, "b _ s d"]]) -> None:
-        self.layers = layers
-        self._span = 0
-        self._views: list[tuple[Tensor, Tensor]] = []
-
-    def keep(self, rows: Int[Tensor, " n"]) -> None:
-        """Keep some images alone, layer by layer, so that never two whole caches exist."""
-        self._views.clear()
-        for index, layer in enumerate(self.layers):
-            self.layers[index] = layer[rows]
-
-    def views(self, span: int) -> list[tuple[Float[Tensor, "b heads _ d"], Float[Tensor, "b heads _ d"]]]:
-        """The keys and the values of each layer's first steps.
-
-        They stay the same for many steps, and are made once: while weights stream through the processor's caches, a
-        call costs more than what it does.
-        """
-        if not self._views or span != self._span:
-            self._span = span
-            self._views = []
-            for layer in self.layers:
-                keys, values = layer[:, :, :span].chunk(2, dim=1)
-                self._views.append((keys, values))
-        return self._views
-
-
-@dataclass(frozen=True, eq=False)
-class Cursors:
-    """Where each image of a stepwise batch stands.
-
-    Attributes:
-        steps: The step that each image takes now, `[b]`.
-        images: 0 to b - 1, `[b]`.
-        visible: The steps that it may look back to, itself included, `[b 1 1 s]`.
-        span: How many steps of the cache are read.
-    """
-
-    steps: Int[Tensor, " b"]
-    images: Int[Tensor, " b"]
-    visible: Bool[Tensor, "b 1 1 s"]
-    span: int
-
-    @classmethod
-    def at(cls, steps: Int[Tensor, " b"], furthest: int, longest: int) -> Cursors:
-        """Cursors at some steps, none beyond `furthest`, which is known without asking the device."""
-        span = min(longest, math.ceil((furthest + 1) / SPAN) * SPAN)
-        visible = torch.arange(span, device=steps.device) <= steps[:, None]
-        return cls(steps, torch.arange(len(steps), device=steps.device), visible[:, None, None], span)
+from vltok.nn.sequence_model import Cursors, KeyValueCache, SequenceModel
 
 
 class Block(nn.Module):
@@ -141,21 +82,31 @@ class Block(nn.Module):
         return _linear(self.feedforward_out, inner)
 
 
-class Transformer(nn.Module):
-    """A stack of blocks. Its input is added up by the caller, and no norm follows its last block.
+@final
+class Transformer(SequenceModel):
+    """A stack of blocks. No norm follows its last one.
 
     Args:
         width: Model width d, a multiple of `heads`.
         heads: Attention heads.
         layers: Number of blocks.
         dropout: Probability with which attention weights and the outputs of branches are dropped.
-        checkpointing: Recompute each block in the backward pass instead of keeping its activations.
+        checkpointing: Recompute blocks in the backward pass: less memory, a third more time.
+        compile: Compile the blocks with torch.compile: minutes once, then faster training.
 
     Raises:
         UserError: A width that the heads do not divide.
     """
 
-    def __init__(self, width: int, heads: int, layers: int, dropout: float, checkpointing: bool = False) -> None:
+    def __init__(
+        self,
+        width: int = 1024,
+        heads: int = 16,
+        layers: int = 24,
+        dropout: float = 0.1,
+        checkpointing: bool = False,
+        compile: bool = False,
+    ) -> None:
         super().__init__()
         if width % heads:
             raise UserError(f"width must be a multiple of heads; {width} is none of {heads}")
@@ -164,6 +115,8 @@ class Transformer(nn.Module):
         self.checkpointing = checkpointing
         # each a Block, which a list of modules does not say
         self.blocks: Iterable[Any] = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
+        if compile:
+            self._compile()
 
     def forward(self, hidden: Float[Tensor, "t d"], packing: Packing) -> Float[Tensor, "t d"]:
         """The hidden states of packed sequences."""
@@ -174,16 +127,8 @@ class Transformer(nn.Module):
                 hidden = block(hidden, packing)
         return hidden
 
-    def compile_blocks(self) -> None:
-        """Compile each block with torch.compile, all but its attention: that has kernels of its own, and a packing is
-        another one in every batch, for which nothing should be compiled anew."""
-        for block in self.blocks:
-            block.attend = torch.compiler.disable(packed_causal_attention)
-            block.compile(dynamic=True)
-
     def cache(self, batch: int, longest: int) -> KeyValueCache:
         """An empty cache for so many images of at most so many steps."""
-
         shape = (batch, 2 * self.heads, longest, self.width // self.heads)
         return KeyValueCache([block.query_key_value.weight.new_zeros(shape) for block in self.blocks])
 
@@ -196,21 +141,37 @@ class Transformer(nn.Module):
             hidden = block.step(hidden, layer, keys, values, cursors, mask)
         return hidden
 
+    def _compile(self) -> None:
+        # all but attention: that has kernels of its own, and a packing is another one in every batch, for which
+        # nothing should be compiled anew
+        for block in self.blocks:
+            block.attend = torch.compiler.disable(packed_causal_attention)
+            block.compile(dynamic=True)
+
 
 def initialise(model: nn.Module) -> None:
     """GPT-2's initialisation: N(0, 0.02²) everywhere, and less for what blocks add to the residual stream.
 
     The last matrices of a block's branches get 0.02 / √(2 · blocks), so that the stream does not grow with depth.
+    Sequence models of others keep the weights that they have.
     """
-    for module in model.modules():
+    modules = list(_initialised(model))
+    for module in modules:
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
-    blocks = [module for module in model.modules() if isinstance(module, Block)]
+    blocks = [module for module in modules if isinstance(module, Block)]
     for block in blocks:
         for matrix in (block.attention_out, block.feedforward_out):
             nn.init.normal_(matrix.weight, std=0.02 / math.sqrt(2 * len(blocks)))
+
+
+def _initialised(model: nn.Module) -> Iterator[nn.Module]:
+    yield model
+    for child in model.children():
+        if isinstance(child, Transformer) or not isinstance(child, SequenceModel):
+            yield from _initialised(child)
 
 
 def _linear(layer: nn.Linear, hidden: Tensor) -> Tensor:

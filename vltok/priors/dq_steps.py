@@ -22,7 +22,7 @@ from torch import Tensor
 from vltok.codes import Codes
 from vltok.drawing.config import SamplingConfig
 from vltok.drawing.sampling import Guidance, draw_content, draw_position
-from vltok.nn.transformer import KeyValueCache
+from vltok.nn.sequence_model import KeyValueCache
 from vltok.priors.layout import FREE
 from vltok.priors.lengths import CoarseToFinePlan
 from vltok.priors.stepwise import StepInputs, Steps

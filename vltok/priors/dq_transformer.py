@@ -11,7 +11,6 @@ positions P₁ P₂ P₃ … ─ embedding ────────────�
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,9 +24,11 @@ from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import SamplingConfig
 from vltok.interfaces import Ordered, Prior, PriorLoss
 from vltok.nn.heads import Head
+from vltok.nn.sequence_model import SequenceModel
 from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.dq_steps import CoarseToFineSteps
 from vltok.priors.orderings import CoarseToFine, Sequences
+from vltok.priors.parts import common_width, links_between, moved_to
 from vltok.priors.stepwise import StepwiseDrawing, in_precision
 from vltok.processes import mean_over_processes
 
@@ -50,18 +51,15 @@ class Predictions:
 class DQTransformer(Prior, Ordered):
     """The paper's prior over codes of several granularities.
 
-    The defaults are the paper's base model for images of 16 × 16 regions, 308M parameters; `content_layers` 42 gives
-    the large one. With one factor it is an ordinary autoregressive transformer over a VQGAN's codes.
+    A recipe that leaves out the transformers gets the paper's base model, 308M parameters; 42 layers of the
+    Content-Transformer give the large one. With one factor it is an ordinary autoregressive transformer over a VQGAN's
+    codes.
 
     Args:
-        codebook_size: Number of entries of the tokenizer's codebook.
-        factors: The tokenizer's downsampling factors, in any order.
-        regions: Rows and columns of the grid of regions: image height and width over the coarsest factor.
-        width: Model width of both transformers.
-        heads: Attention heads of both.
-        position_layers: Blocks of the Position-Transformer.
-        content_layers: Blocks of the Content-Transformer.
-        dropout: Dropout of embeddings, attention weights and branches.
+        spec: The codes that it models, on a grid of regions that is known.
+        position_transformer: Gives what the next position depends on.
+        content_transformer: Gives what the next content depends on.
+        dropout: Dropout of embeddings; a recipe's transformers have the same unless it says otherwise.
         classes: Number of classes; None for an unconditional model.
         label_dropout: Probability with which training hides an image's class. Above 0 the model also learns the
             unconditional distribution, which classifier-free guidance needs.
@@ -74,25 +72,20 @@ class DQTransformer(Prior, Ordered):
         absolute_position: Whether tokens say at which step of the sequence they stand.
         position_loss: ``sequence`` is one mean over all positions (eq. 9), ``granularity-mean`` the mean of each
             granularity's mean, as in the original's code.
-        checkpointing: Recompute blocks in the backward pass: less memory, a third more time.
-        compile: Compile the blocks with torch.compile: minutes once, then faster training.
 
     Raises:
-        UserError: Factors or regions that no grid can have, a width that the heads do not divide, or label dropout
-            without classes.
+        UserError: Codes on no grid, transformers of two widths, or label dropout without classes.
     """
 
     sampling = SamplingConfig
+    links = links_between(position_transformer=6, content_transformer=18)
+    former_arguments = moved_to(position_transformer="position_layers", content_transformer="content_layers")
 
     def __init__(
         self,
-        codebook_size: int,
-        factors: Sequence[int] = (8, 16),
-        regions: Sequence[int] = (16, 16),
-        width: int = 1024,
-        heads: int = 16,
-        position_layers: int = 6,
-        content_layers: int = 18,
+        spec: CodeSpec,
+        position_transformer: Transformer | SequenceModel,
+        content_transformer: Transformer | SequenceModel,
         dropout: float = 0.1,
         classes: int | None = None,
         label_dropout: float = 0.0,
@@ -103,21 +96,20 @@ class DQTransformer(Prior, Ordered):
         granularity_embedding: bool = True,
         absolute_position: bool = True,
         position_loss: Literal["sequence", "granularity-mean"] = "sequence",
-        checkpointing: bool = False,
-        compile: bool = False,
     ) -> None:
         super().__init__()
-        self._spec = CodeSpec(codebook_size, tuple(factors), tuple(regions))
-        self.ordering = CoarseToFine(self._spec, order)
+        self.spec = spec
+        width = common_width(position_transformer=position_transformer, content_transformer=content_transformer)
+        self.ordering = CoarseToFine(spec, order)
         self.conditioning = Conditioning(classes, label_dropout)
         self.class_in_positions = class_in_positions
         self.position_loss = position_loss
         self.dropout = dropout
         starts = self.conditioning.starts
-        granularities = self._spec.granularities
-        content_size = self._spec.content_start + starts
+        granularities = spec.granularities
+        content_size = spec.content_start + starts
         position_sizes = [
-            self._spec.position_start(granularity) + (starts if class_in_positions else 1)
+            spec.position_start(granularity) + (starts if class_in_positions else 1)
             for granularity in range(granularities)
         ]
         # Tables of several granularities stand in one matrix, one after another: granularity k's starts at offset k.
@@ -130,19 +122,11 @@ class DQTransformer(Prior, Ordered):
         self.register_buffer("position_offsets", sizes.cumsum(0), persistent=False)
         self.granularity_embedding = nn.Embedding(granularities, width) if granularity_embedding else None
         self.step_embedding = nn.Embedding(self.ordering.longest, width) if absolute_position else None
-        self.position_transformer = Transformer(width, heads, position_layers, dropout, checkpointing)
-        self.content_transformer = Transformer(width, heads, content_layers, dropout, checkpointing)
+        self.position_transformer = position_transformer
+        self.content_transformer = content_transformer
         self.position_head = Head(width, position_sizes[-1])
         self.content_head = Head(width, content_size)
         initialise(self)
-        if compile:
-            self.position_transformer.compile_blocks()
-            self.content_transformer.compile_blocks()
-
-    @property
-    def spec(self) -> CodeSpec:
-        """The codes that it models."""
-        return self._spec
 
     def forward(self, sequences: Sequences) -> Predictions:
         """Predict every token but the first of each image from those before it."""

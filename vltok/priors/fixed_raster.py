@@ -8,7 +8,6 @@ steps 0  1  2 … ─ embedding ─(+)─ Transformer ─ head ─► C₀ C₁ 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,77 +22,62 @@ from vltok.drawing.sampling import Guidance, draw_content
 from vltok.errors import UserError
 from vltok.interfaces import Ordered, Prior, PriorLoss
 from vltok.nn.heads import Head
-from vltok.nn.transformer import KeyValueCache, Transformer, initialise
+from vltok.nn.sequence_model import KeyValueCache, SequenceModel
+from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.losses import nats_per_code
 from vltok.priors.orderings import RasterOrder, preceding
+from vltok.priors.parts import links_between, moved_to
 from vltok.priors.stepwise import StepInputs, Steps, StepwiseDrawing, in_precision
 
 
 class FixedRaster(Prior, Ordered):
     """The fixed-length baseline: an autoregressive transformer over a VQGAN's codes.
 
-    The defaults have as many parameters as the base DQ-Transformer, within 1%.
+    A recipe that leaves out the transformer gets as many parameters as the base DQ-Transformer, within 1%.
 
     Args:
-        codebook_size: Number of entries of the tokenizer's codebook.
-        factors: The tokenizer's downsampling factor, the only one.
-        regions: Rows and columns of the grid of codes: image height and width over the factor.
-        width: Model width.
-        heads: Attention heads.
-        layers: Blocks.
-        dropout: Dropout of embeddings, attention weights and branches.
+        spec: The codes that it models, of one factor, on a grid of regions that is known.
+        transformer: Walks over the codes.
+        dropout: Dropout of embeddings; a recipe's transformer has the same unless it says otherwise.
         classes: Number of classes; None for an unconditional model.
         label_dropout: Probability with which training hides an image's class. Above 0 the model also learns the
             unconditional distribution, which classifier-free guidance needs.
-        checkpointing: Recompute blocks in the backward pass: less memory, a third more time.
-        compile: Compile the blocks with torch.compile: minutes once, then faster training.
 
     Raises:
-        UserError: More than one factor, regions that no grid can have, a width that the heads do not divide, or label
-            dropout without classes.
+        UserError: Codes of several factors or on no grid, or label dropout without classes.
     """
+
+    links = links_between(transformer=24)
+    former_arguments = moved_to(transformer="layers")
 
     def __init__(
         self,
-        codebook_size: int,
-        factors: Sequence[int] = (16,),
-        regions: Sequence[int] = (16, 16),
-        width: int = 1024,
-        heads: int = 16,
-        layers: int = 24,
+        spec: CodeSpec,
+        transformer: Transformer | SequenceModel,
         dropout: float = 0.1,
         classes: int | None = None,
         label_dropout: float = 0.0,
-        checkpointing: bool = False,
-        compile: bool = False,
     ) -> None:
         super().__init__()
-        if len(factors) != 1:
+        if spec.granularities > 1:
             raise UserError(
-                f"fixed-raster models codes of one factor, not of {list(factors)}: use raster-scan, global-local or "
-                "dq-transformer for several"
+                f"fixed-raster models codes of one factor, not of {list(spec.factors)}: use raster-scan, global-local "
+                "or dq-transformer for several"
             )
-        self._spec = CodeSpec(codebook_size, tuple(factors), tuple(regions))
-        self.ordering = RasterOrder(self._spec)
+        self.spec = spec
+        self.ordering = RasterOrder(spec)
         self.conditioning = Conditioning(classes, label_dropout)
         self.dropout = dropout
-        self.content_embedding = nn.Embedding(self._spec.content_start + self.conditioning.starts, width)
-        self.step_embedding = nn.Embedding(self._spec.longest_length, width)
-        self.transformer = Transformer(width, heads, layers, dropout, checkpointing)
-        self.content_head = Head(width, codebook_size)
+        self.content_embedding = nn.Embedding(spec.content_start + self.conditioning.starts, transformer.width)
+        self.step_embedding = nn.Embedding(spec.longest_length, transformer.width)
+        self.transformer = transformer
+        self.content_head = Head(transformer.width, spec.codebook_size)
         initialise(self)
-        if compile:
-            self.transformer.compile_blocks()
-
-    @property
-    def spec(self) -> CodeSpec:
-        """The codes that it models."""
-        return self._spec
 
     def forward(self, codes: Codes) -> tuple[Float[Tensor, "t v"], Int[Tensor, " t"]]:
         """Logits of every code from those before it, and the codes themselves."""
         tokens = self.ordering(codes)
-        starts = self._spec.content_start + self.conditioning.of_codes(codes, self.training)
+        starts = self.spec.content_start + self.conditioning.of_codes(codes, self.training)
         embedded = self.embed(preceding(tokens.contents, starts, tokens.packing), tokens.packing.steps)
         hidden = self.transformer(F.dropout(embedded, self.dropout, self.training), tokens.packing)
         return self.content_head(hidden), tokens.contents

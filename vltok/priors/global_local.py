@@ -16,7 +16,6 @@ k granularity, v vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,11 +30,13 @@ from vltok.drawing.sampling import Guidance, draw_content, draw_position
 from vltok.interfaces import Ordered, Prior, PriorLoss
 from vltok.nn.attention import Packing
 from vltok.nn.heads import Head
-from vltok.nn.transformer import Cursors, KeyValueCache, Transformer, initialise
+from vltok.nn.sequence_model import Cursors, KeyValueCache, SequenceModel
+from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.layout import FREE
 from vltok.priors.lengths import RasterPlan
 from vltok.priors.losses import nats_per_code
 from vltok.priors.orderings import RasterOrder, RasterSequences, preceding
+from vltok.priors.parts import common_width, links_between, moved_to
 from vltok.priors.stepwise import StepInputs, Steps, StepwiseDrawing, in_precision
 
 
@@ -57,72 +58,54 @@ class Predictions:
 class GlobalLocal(Prior, Ordered):
     """A prior over codes of several granularities that models regions globally and their codes locally.
 
-    The defaults have as many parameters as the base DQ-Transformer, within 2%.
+    A recipe that leaves out the transformers gets as many parameters as the base DQ-Transformer, within 2%.
 
     Args:
-        codebook_size: Number of entries of the tokenizer's codebook.
-        factors: The tokenizer's downsampling factors, in any order.
-        regions: Rows and columns of the grid of regions: image height and width over the coarsest factor.
-        width: Model width of both transformers.
-        heads: Attention heads of both.
-        global_layers: Blocks of the Global-Transformer.
-        local_layers: Blocks of the Local-Transformer.
-        dropout: Dropout of embeddings, attention weights and branches.
+        spec: The codes that it models, on a grid of regions that is known.
+        global_transformer: Walks over regions.
+        local_transformer: Walks over the codes of one region.
+        dropout: Dropout of embeddings; a recipe's transformers have the same unless it says otherwise.
         classes: Number of classes; None for an unconditional model.
         label_dropout: Probability with which training hides an image's class. Above 0 the model also learns the
             unconditional distribution, which classifier-free guidance needs.
-        checkpointing: Recompute blocks in the backward pass: less memory, a third more time.
-        compile: Compile the blocks with torch.compile: minutes once, then faster training.
 
     Raises:
-        UserError: Factors or regions that no grid can have, a width that the heads do not divide, or label dropout
-            without classes.
+        UserError: Codes on no grid, transformers of two widths, or label dropout without classes.
     """
 
     sampling = VariableLengthSampling
+    links = links_between(global_transformer=18, local_transformer=6)
+    former_arguments = moved_to(global_transformer="global_layers", local_transformer="local_layers")
 
     def __init__(
         self,
-        codebook_size: int,
-        factors: Sequence[int] = (8, 16),
-        regions: Sequence[int] = (16, 16),
-        width: int = 1024,
-        heads: int = 16,
-        global_layers: int = 18,
-        local_layers: int = 6,
+        spec: CodeSpec,
+        global_transformer: Transformer | SequenceModel,
+        local_transformer: Transformer | SequenceModel,
         dropout: float = 0.1,
         classes: int | None = None,
         label_dropout: float = 0.0,
-        checkpointing: bool = False,
-        compile: bool = False,
     ) -> None:
         super().__init__()
-        self._spec = CodeSpec(codebook_size, tuple(factors), tuple(regions))
-        self.ordering = RasterOrder(self._spec)
+        self.spec = spec
+        width = common_width(global_transformer=global_transformer, local_transformer=local_transformer)
+        self.ordering = RasterOrder(spec)
         self.conditioning = Conditioning(classes, label_dropout)
         self.dropout = dropout
         layout = self.ordering.layout
-        granularities = self._spec.granularities
+        granularities = spec.granularities
         # codes as parts of a region's sum, and as tokens of their own
-        self.region_content_embedding = nn.Embedding(self._spec.content_start + self.conditioning.starts, width)
+        self.region_content_embedding = nn.Embedding(spec.content_start + self.conditioning.starts, width)
         self.region_granularity_embedding = nn.Embedding(granularities, width)
         self.step_embedding = nn.Embedding(layout.regions, width)
-        self.content_embedding = nn.Embedding(codebook_size, width)
+        self.content_embedding = nn.Embedding(spec.codebook_size, width)
         self.granularity_embedding = nn.Embedding(granularities, width)
         self.inside_embedding = nn.Embedding(layout.insides, width)
-        self.global_transformer = Transformer(width, heads, global_layers, dropout, checkpointing)
-        self.local_transformer = Transformer(width, heads, local_layers, dropout, checkpointing)
+        self.global_transformer = global_transformer
+        self.local_transformer = local_transformer
         self.granularity_head = Head(width, granularities)
-        self.content_head = Head(width, codebook_size)
+        self.content_head = Head(width, spec.codebook_size)
         initialise(self)
-        if compile:
-            self.global_transformer.compile_blocks()
-            self.local_transformer.compile_blocks()
-
-    @property
-    def spec(self) -> CodeSpec:
-        """The codes that it models."""
-        return self._spec
 
     def forward(self, codes: Codes) -> Predictions:
         """Predict each region from those before it, and within it its granularity and its codes in inputs."""

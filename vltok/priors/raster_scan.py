@@ -17,7 +17,6 @@ the likelihood; both levels of every position are read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,11 +30,13 @@ from vltok.drawing.config import VariableLengthSampling
 from vltok.drawing.sampling import Guidance, draw_content, draw_position
 from vltok.interfaces import Ordered, Prior, PriorLoss
 from vltok.nn.heads import Head
-from vltok.nn.transformer import KeyValueCache, Transformer, initialise
+from vltok.nn.sequence_model import KeyValueCache, SequenceModel
+from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.layout import FREE
 from vltok.priors.lengths import RasterPlan
 from vltok.priors.losses import nats_per_code
 from vltok.priors.orderings import RasterOrder, RasterSequences, preceding
+from vltok.priors.parts import common_width, links_between, moved_to
 from vltok.priors.stepwise import StepInputs, Steps, StepwiseDrawing, in_precision
 
 
@@ -59,70 +60,52 @@ class Predictions:
 class RasterScan(Prior, Ordered):
     """A prior over codes of several granularities that walks from region to region.
 
-    The paper's own could not draw images in batches; here each image keeps its own place in the walk. The defaults
-    have as many parameters as the base DQ-Transformer, within 2%.
+    The paper's own could not draw images in batches; here each image keeps its own place in the walk. Without
+    transformers of its own a recipe gets as many parameters as the base DQ-Transformer, within 2%.
 
     Args:
-        codebook_size: Number of entries of the tokenizer's codebook.
-        factors: The tokenizer's downsampling factors, in any order.
-        regions: Rows and columns of the grid of regions: image height and width over the coarsest factor.
-        width: Model width of both transformers.
-        heads: Attention heads of both.
-        position_layers: Blocks of the Position-Transformer.
-        content_layers: Blocks of the Content-Transformer.
-        dropout: Dropout of embeddings, attention weights and branches.
+        spec: The codes that it models, on a grid of regions that is known.
+        position_transformer: Gives what a region's granularity depends on.
+        content_transformer: Gives what the next code depends on.
+        dropout: Dropout of embeddings; a recipe's transformers have the same unless it says otherwise.
         classes: Number of classes; None for an unconditional model.
         label_dropout: Probability with which training hides an image's class. Above 0 the model also learns the
             unconditional distribution, which classifier-free guidance needs.
-        checkpointing: Recompute blocks in the backward pass: less memory, a third more time.
-        compile: Compile the blocks with torch.compile: minutes once, then faster training.
 
     Raises:
-        UserError: Factors or regions that no grid can have, a width that the heads do not divide, or label dropout
-            without classes.
+        UserError: Codes on no grid, transformers of two widths, or label dropout without classes.
     """
 
     sampling = VariableLengthSampling
+    links = links_between(position_transformer=6, content_transformer=18)
+    former_arguments = moved_to(position_transformer="position_layers", content_transformer="content_layers")
 
     def __init__(
         self,
-        codebook_size: int,
-        factors: Sequence[int] = (8, 16),
-        regions: Sequence[int] = (16, 16),
-        width: int = 1024,
-        heads: int = 16,
-        position_layers: int = 6,
-        content_layers: int = 18,
+        spec: CodeSpec,
+        position_transformer: Transformer | SequenceModel,
+        content_transformer: Transformer | SequenceModel,
         dropout: float = 0.1,
         classes: int | None = None,
         label_dropout: float = 0.0,
-        checkpointing: bool = False,
-        compile: bool = False,
     ) -> None:
         super().__init__()
-        self._spec = CodeSpec(codebook_size, tuple(factors), tuple(regions))
-        self.ordering = RasterOrder(self._spec)
+        self.spec = spec
+        width = common_width(position_transformer=position_transformer, content_transformer=content_transformer)
+        self.ordering = RasterOrder(spec)
         self.conditioning = Conditioning(classes, label_dropout)
         self.dropout = dropout
         layout = self.ordering.layout
-        self.content_embedding = nn.Embedding(self._spec.content_start + self.conditioning.starts, width)
+        self.content_embedding = nn.Embedding(spec.content_start + self.conditioning.starts, width)
         # the last row of each is ⟨sos⟩
         self.region_embedding = nn.Embedding(layout.regions + 1, width)
         self.inside_embedding = nn.Embedding(layout.insides + 1, width)
-        self.step_embedding = nn.Embedding(self._spec.longest_length, width)
-        self.position_transformer = Transformer(width, heads, position_layers, dropout, checkpointing)
-        self.content_transformer = Transformer(width, heads, content_layers, dropout, checkpointing)
-        self.position_head = Head(width, self._spec.granularities)
-        self.content_head = Head(width, codebook_size)
+        self.step_embedding = nn.Embedding(spec.longest_length, width)
+        self.position_transformer = position_transformer
+        self.content_transformer = content_transformer
+        self.position_head = Head(width, spec.granularities)
+        self.content_head = Head(width, spec.codebook_size)
         initialise(self)
-        if compile:
-            self.position_transformer.compile_blocks()
-            self.content_transformer.compile_blocks()
-
-    @property
-    def spec(self) -> CodeSpec:
-        """The codes that it models."""
-        return self._spec
 
     def forward(self, codes: Codes) -> Predictions:
         """Predict every code of each image, and each region's granularity, from the codes before it."""

@@ -22,7 +22,7 @@ from vltok.codes import Codes
 from vltok.drawing.batches import Drawing, WantedImages
 from vltok.drawing.sampling import Guidance, uniforms
 from vltok.interfaces import Prior
-from vltok.nn.transformer import Cursors, KeyValueCache
+from vltok.nn.sequence_model import Cursors, KeyValueCache
 
 # The most steps between looks at which images are finished: the only times that the host waits for the device.
 STEPS_BETWEEN_LOOKS = 16

@@ -51,6 +51,8 @@ _RECIPES: dict[str, dict[str, Any]] = {
     "importer": {},
     "exporter": {},
 }
+#: The kinds of component that can be written.
+NEW = tuple(_RECIPES)
 _LONGEST_NAME = 64
 _TRAIN = """Train with it:
 
@@ -84,7 +86,7 @@ def new(kind: str, name: str, out: str | os.PathLike | None = None) -> Path:
     """Write a package with a component, whole or not at all.
 
     Args:
-        kind: What to write, a key of `KINDS`.
+        kind: What to write, one of `NEW`.
         name: Its name in recipes, and the package's: lower case, such as `my-gate`.
         out: The folder to write; `./NAME` by default.
 
@@ -94,8 +96,8 @@ def new(kind: str, name: str, out: str | os.PathLike | None = None) -> Path:
     Raises:
         UserError: The kind does not exist, the name cannot be taken, or the folder exists.
     """
-    if kind not in KINDS:
-        raise unknown("kind of component", kind, KINDS)
+    if kind not in NEW:
+        raise unknown("kind of component", kind, NEW)
     _check_name(kind, name)
     folder = new_path("--out", out or name)
     if folder.exists():

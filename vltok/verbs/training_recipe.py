@@ -181,10 +181,12 @@ def spec_of_codes(names: RecipeNames) -> Iterator[tuple[Place, Any]]:
     """
     for place, component in list(names.classes.items()):
         models = inspect.isclass(component) and issubclass(component, Prior)
-        lacking = [key for key in ("codebook_size", "factors", "regions") if names.lacks((*place, key))]
+        # a prior of before 0.2 has arguments of its own for what a spec says
+        spec_place = (*place, "spec") if names.takes((*place, "spec", "codebook_size")) else place
+        lacking = [key for key in ("codebook_size", "factors", "regions") if names.lacks((*spec_place, key))]
         if models and lacking and not names.lacks(("data",)):
             spec = asdict(_codes(names).training.facts.spec)
-            wanted = {(*place, key): value for key, value in spec.items() if value is not None}
+            wanted = {(*spec_place, key): value for key, value in spec.items() if value is not None}
             yield from ((target, value) for target, value in wanted.items() if names.lacks(target))
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import vltok
 from vltok.errors import UserError
 from vltok.interfaces import SamplingConfig
 from vltok.io.importers.stack_gpt import StackGPT, prior_arguments, prior_state
@@ -22,7 +23,7 @@ PADDING_TABLES = ("content_emb", "content_coarse_pos_emb", "content_fine_pos_emb
 def original(tensors: dict, config: dict) -> tuple[DQTransformer, dict]:
     """The fixture's model in vltok's words, and its state dict as the original has it."""
     state = {name.removeprefix("sd."): value for name, value in tensors.items() if name.startswith("sd.")}
-    prior = DQTransformer(**arguments(config))
+    prior = vltok.build({"class_path": "dq-transformer", "init_args": arguments(config)})
     prior.load_state_dict(prior_state(state, prior.ordering.longest))
     return prior.eval(), state
 
@@ -148,7 +149,7 @@ def test_published_configurations_convert(parity):
         with torch.device("meta"):
             state = {key: torch.empty(shape) for key, shape in keys[name]["keys"].items()}
             imported = StackGPT().convert(keys[name]["config"], state, Path())
-            prior = DQTransformer(**imported.config["init_args"])
+            prior = vltok.build(imported.config)
             prior.load_state_dict(imported.state, assign=True)
         assert prior.spec.factors == (16, 8)
         assert prior.classes == classes

@@ -73,14 +73,11 @@ class Net2Net(Importer):
         }
         if own:
             raise UserError(f"the checkpoint has tensors that such a GPT has not, such as {', '.join(sorted(own)[:3])}")
+        dropout = optional(params, "transformer_config", "params", "resid_pdrop") or 0.0
         arguments = {
-            "codebook_size": size,
-            "factors": factors,
-            "regions": [side, side],
-            "width": width,
-            "heads": heads,
-            "layers": layers,
-            "dropout": optional(params, "transformer_config", "params", "resid_pdrop") or 0.0,
+            "spec": {"codebook_size": size, "factors": factors, "regions": [side, side]},
+            "transformer": {"width": width, "heads": heads, "layers": layers, "dropout": dropout},
+            "dropout": dropout,
             "classes": classes,
         }
         dropped = [name for name in state if name.endswith(".attn.mask") or not name.startswith(_PREFIX)]

@@ -81,16 +81,18 @@ def prior_arguments(
         classes: The number of classes, or None.
     """
     coarse, fine = entry(permuter, "coarse_hw"), entry(permuter, "fine_hw")
+    dropout = entry(transformer, "resid_pdrop")
+    shape = {"width": entry(transformer, "n_embd"), "heads": entry(transformer, "n_head"), "dropout": dropout}
     return {
-        # the first of the special tokens, which follow the codebook
-        "codebook_size": entry(permuter, "content_pad_code"),
-        "factors": [coarsest_factor * coarse // fine, coarsest_factor],
-        "regions": [coarse, coarse],
-        "width": entry(transformer, "n_embd"),
-        "heads": entry(transformer, "n_head"),
-        "position_layers": entry(transformer, "position_layer"),
-        "content_layers": entry(transformer, "content_layer"),
-        "dropout": entry(transformer, "resid_pdrop"),
+        "spec": {
+            # the first of the special tokens, which follow the codebook
+            "codebook_size": entry(permuter, "content_pad_code"),
+            "factors": [coarsest_factor * coarse // fine, coarsest_factor],
+            "regions": [coarse, coarse],
+        },
+        "position_transformer": {**shape, "layers": entry(transformer, "position_layer")},
+        "content_transformer": {**shape, "layers": entry(transformer, "content_layer")},
+        "dropout": dropout,
         "classes": classes,
         # the label is the ⟨sos⟩ of all its tracks
         "class_in_positions": classes is not None,

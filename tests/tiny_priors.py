@@ -1,0 +1,43 @@
+"""Priors of tiny transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vltok.codes import CodeSpec
+from vltok.interfaces import Prior
+from vltok.nn.transformer import Transformer
+from vltok.priors.dq_transformer import DQTransformer
+from vltok.priors.fixed_raster import FixedRaster
+from vltok.priors.global_local import GlobalLocal
+from vltok.priors.raster_scan import RasterScan
+
+#: The transformers of each prior.
+TRANSFORMERS: dict[type[Prior], tuple[str, ...]] = {
+    DQTransformer: ("position_transformer", "content_transformer"),
+    RasterScan: ("position_transformer", "content_transformer"),
+    GlobalLocal: ("global_transformer", "local_transformer"),
+    FixedRaster: ("transformer",),
+}
+
+
+def tiny_prior(
+    kind: type[Prior],
+    codebook_size: int = 13,
+    factors: Sequence[int] = (2, 1),
+    regions: tuple[int, int] = (2, 3),
+    layers: Sequence[int] = (1, 1),
+    width: int = 16,
+    heads: int = 2,
+    dropout: float = 0.0,
+    checkpointing: bool = False,
+    **options: Any,
+) -> Any:
+    """A prior whose transformers have so many layers."""
+    transformers = {
+        name: Transformer(width, heads, count, dropout, checkpointing)
+        for name, count in zip(TRANSFORMERS[kind], layers, strict=False)
+    }
+    spec = CodeSpec(codebook_size, tuple(factors), regions)
+    return kind(spec=spec, dropout=dropout, **transformers, **options)
