@@ -25,6 +25,11 @@ class StoppedElsewhere(SaidElsewhere, KeyboardInterrupt):
     """A signal stopped the training, and another process of it says how to go on."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out."""
     return isinstance(error, MemoryError) or any(said in str(error) for said in _OUT_OF_MEMORY)

@@ -1,7 +1,5 @@
 """Adaptation, on a tokenizer whose errors are known: a region's granularity alone sets its error."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 import skimage.data
@@ -12,7 +10,7 @@ from torch import Tensor, nn
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
 from vltok.evaluation import adaptation
-from vltok.evaluation.adaptation import PictureCrops, adaptive, measure_adaptation
+from vltok.evaluation.adaptation import adaptive, measure_adaptation, picture_crops
 from vltok.interfaces import Adaptive, Alternatives, GateDecision, Tokenizer, TokenizerOutput
 from vltok.measures.gain import gain_share
 from vltok.tokenizers.decoders import PixelShuffleDecoder
@@ -20,11 +18,6 @@ from vltok.tokenizers.dqvae import DQVAE
 from vltok.tokenizers.encoders import PatchEncoder
 from vltok.tokenizers.gates import EntropyGate, FixedGate
 from vltok.tokenizers.quantizers import EMAVectorQuantizer
-
-
-@dataclass(frozen=True)
-class Batch:
-    images: Tensor
 
 
 class Known(Tokenizer, Adaptive):
@@ -91,7 +84,7 @@ def errors_of(levels: Tensor, granularities: int, region: int) -> np.ndarray:
 def test_every_figure_is_that_of_the_definition(factors) -> None:
     shown, count = levels(), len(factors)
     grains, logits = torch.randint(count, shown.shape), torch.randn(2, count, 3, 4)
-    figures = measure_adaptation(Known(grains, logits, factors), [Batch(images_of(shown))])
+    figures = measure_adaptation(Known(grains, logits, factors), [images_of(shown)])
     errors = errors_of(shown, count, 8)
     chosen = grains.flatten().numpy()
     gains = errors[:, 0] - errors[:, -1]
@@ -115,33 +108,33 @@ def test_every_figure_is_that_of_the_definition(factors) -> None:
 def test_the_best_choice_has_all_and_its_contrary_less_than_nothing() -> None:
     shown = torch.arange(24).view(2, 3, 4) % 10
     best = (shown > 5).long()
-    assert measure_adaptation(Known(best), [Batch(images_of(shown))]).values["gain_share"].value == pytest.approx(1)
-    worst = measure_adaptation(Known((shown < 4).long()), [Batch(images_of(shown))])
+    assert measure_adaptation(Known(best), [images_of(shown)]).values["gain_share"].value == pytest.approx(1)
+    worst = measure_adaptation(Known((shown < 4).long()), [images_of(shown)])
     assert worst.values["gain_share"].value < -0.5 and worst.values["gain_correlation"].value < -0.5
 
 
 @pytest.mark.parametrize("grain", [0, 1])
 def test_where_all_regions_are_alike_nothing_is_defined(grain) -> None:
-    figures = measure_adaptation(Known(torch.full((2, 3, 4), grain)), [Batch(images_of(levels()))])
+    figures = measure_adaptation(Known(torch.full((2, 3, 4), grain)), [images_of(levels())])
     assert figures.values == {}
 
 
 def test_memory_is_bounded_and_the_number_of_images_and_regions_is(monkeypatch) -> None:
     grains = torch.randint(2, (4, 3, 4))
     tokenizer, shown = Known(grains), images_of(levels(4))
-    whole = measure_adaptation(tokenizer, [Batch(shown)])
+    whole = measure_adaptation(tokenizer, [shown])
     monkeypatch.setattr(adaptation, "MOST_PIXELS", 5 * 24 * 32)
     tokenizer.most = 0
-    assert measure_adaptation(tokenizer, [Batch(shown)]) == whole
+    assert measure_adaptation(tokenizer, [shown]) == whole
     assert tokenizer.most == 5
-    some = measure_adaptation(tokenizer, [Batch(shown[:2]), Batch(shown[2:])], images=3, regions=7)
+    some = measure_adaptation(tokenizer, [shown[:2], shown[2:]], images=3, regions=7)
     assert (some.images, some.regions) == (3, 21)
 
 
 def test_it_computes_in_whole_float32() -> None:
     before = torch.backends.cudnn.allow_tf32
     tokenizer = Known((levels() > 4).long())
-    measure_adaptation(tokenizer, [Batch(images_of(levels()))])
+    measure_adaptation(tokenizer, [images_of(levels())])
     assert tokenizer.imprecise == {False} and torch.backends.cudnn.allow_tf32 is before
 
 
@@ -156,7 +149,7 @@ def test_a_real_tokenizer_in_training_keeps_its_mode_and_state() -> None:
     images = torch.stack([photograph[:, :, :64], photograph[:, :, 64:]])
     tokenizer(images)
     state = {name: value.clone() for name, value in tokenizer.state_dict().items()}
-    figures = measure_adaptation(tokenizer, [Batch(images)], regions=20)
+    figures = measure_adaptation(tokenizer, [images], regions=20)
     assert figures.regions == 40 and figures.values["gain_share"].value <= 1
     assert tokenizer.training and all(part.training for part in tokenizer.modules())
     assert all(torch.equal(state[name], value) for name, value in tokenizer.state_dict().items())
@@ -186,7 +179,7 @@ def test_one_granularity_leaves_nothing_to_adapt() -> None:
         PixelShuffleDecoder(8, channels=32, width=32, blocks=1),
     )
     assert not adaptive(tokenizer)
-    assert measure_adaptation(tokenizer, [Batch(torch.rand(1, 3, 16, 16))]).values == {}
+    assert measure_adaptation(tokenizer, [torch.rand(1, 3, 16, 16)]).values == {}
 
 
 def test_without_images_it_says_so() -> None:
@@ -201,7 +194,7 @@ def test_without_images_it_says_so() -> None:
 def test_crops_lie_evenly_in_the_picture(height, width, shape) -> None:
     rows = torch.arange(height, dtype=torch.float32)[:, None] / 2
     picture = rows.expand(3, height, width).byte()
-    crops = PictureCrops.of(picture, 8).images
+    crops = picture_crops(picture, 8)
     assert tuple(crops.shape) == shape
     if shape == (4, 3, 64, 64):
         middles = (crops[:, 0, :, 0].mean(dim=1) + 1) * 127.5 * 2

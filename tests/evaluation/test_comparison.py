@@ -125,12 +125,6 @@ def test_figures_of_samples_depend_on_how_many_were_drawn(column: str, other: di
     Comparison({"a": prior(held_out), "b": prior(held_out, **other)})
 
 
-def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
-    record().write(tmp_path / "a")
-    assert Record.read(tmp_path / "a") == record()
-    assert Record.read(tmp_path / "a" / "metrics.json") == record()
-
-
 def test_rows_have_names_that_tell_them_apart(tmp_path: Path) -> None:
     for name, written in (("one", record("same")), ("two", record("same")), ("three", codec())):
         written.write(tmp_path / name)
@@ -139,14 +133,6 @@ def test_rows_have_names_that_tell_them_apart(tmp_path: Path) -> None:
     for again in (tmp_path / "one", tmp_path / "two" / ".." / "one"):
         with pytest.raises(UserError, match="given twice"):
             compare([tmp_path / "one", tmp_path / "two", again])
-
-
-@pytest.mark.parametrize(("content", "message"), [(None, "cannot be read"), ('{"psnr": 3}', "not what vltok evaluate")])
-def test_what_is_no_record(tmp_path: Path, content: str | None, message: str) -> None:
-    if content is not None:
-        (tmp_path / "metrics.json").write_text(content)
-    with pytest.raises(UserError, match=message):
-        named([tmp_path])
 
 
 def test_the_front_is_what_no_other_beats() -> None:

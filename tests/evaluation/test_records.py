@@ -1,6 +1,7 @@
 """`metrics.json`: what is written is read back, and what somebody else made of it is refused in a line."""
 
 import copy
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,13 @@ RECORD = Record(
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     RECORD.write(tmp_path)
-    read = Record.read(tmp_path)
-    assert read.values["psnr"] == RECORD.values["psnr"] and read.name == "a"
-    assert read.values["frechet_distance/timm:a.b_c"].shown() == "nan"
+    for place in (tmp_path, tmp_path / "metrics.json"):
+        read = Record.read(place)
+        assert dataclasses.replace(read, values=RECORD.values) == RECORD and read.name == "a"
+        assert read.values["psnr"] == RECORD.values["psnr"]
+        assert read.values["frechet_distance/timm:a.b_c"].shown() == "nan"
+    with pytest.raises(UserError, match="cannot be read"):
+        Record.read(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(

@@ -60,12 +60,7 @@ class Conditioning:
     def to_draw(
         self, labels_or_count: Int[Tensor, " b"] | int, guidance: float, device: torch.device
     ) -> Int[Tensor, " b"]:
-        """The class of each image to draw.
-
-        Args:
-            labels_or_count: As a user asks for them, see `Prior.sample`.
-            guidance: The scale of classifier-free guidance, 1 for none.
-            device: Where they go.
+        """The class of each image to draw, given what a user asks `Prior.sample` for, and the guidance, 1 for none.
 
         Raises:
             UserError: The prior cannot draw that.

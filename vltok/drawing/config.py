@@ -112,12 +112,7 @@ def every_option(kind: type[SamplingOptions]) -> type[SamplingOptions]:
 
 
 def options_for(kind: type[Options], prior: str, given: SamplingOptions) -> Options:
-    """A prior's own options, from those of any other.
-
-    Args:
-        kind: The class of its options.
-        prior: What the prior is called.
-        given: What a user asks for.
+    """A prior's own options, of a class, from those of any other.
 
     Raises:
         UserError: An option is set that the prior does not have.
@@ -136,11 +131,7 @@ def options_for(kind: type[Options], prior: str, given: SamplingOptions) -> Opti
 
 
 def check_filter(options: SamplingOptions, prefix: str = "") -> None:
-    """See that a temperature, a top-k and a top-p are such, and make the top-k a plain number.
-
-    Args:
-        options: Whose they are.
-        prefix: What their names start with.
+    """See that a temperature, a top-k and a top-p, named with a prefix, are such; make the top-k a plain number.
 
     Raises:
         UserError: A value is outside its range.

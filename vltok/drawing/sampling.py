@@ -35,12 +35,7 @@ def streams(seed: int, images: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
 
 
 def uniforms(streams: Int[Tensor, "*shape"], counts: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Numbers of streams, uniform in [0, 1).
-
-    Args:
-        streams: The stream of each number.
-        counts: Which number of its stream each one is.
-    """
+    """Numbers, uniform in [0, 1): of each stream the one that a count says."""
     # so few bits that the product with a probability stays below it
     bits = 32 if widest(streams.device) == torch.float64 else 23
     return (_shift(_mix(streams + counts), 64 - bits)).to(widest(streams.device)) / 2**bits

@@ -17,7 +17,6 @@ from torch import Tensor
 from vltok.codes import Codes
 from vltok.devices import widest
 from vltok.errors import UserError
-from vltok.evaluation.reconstruction import HasImages
 from vltok.evaluation.values import Value
 from vltok.interfaces import Adaptive, Alternatives, Tokenizer
 from vltok.measures.gain import gain_share
@@ -73,7 +72,7 @@ def adaptive(tokenizer: Tokenizer) -> bool:
 
 def measure_adaptation(
     tokenizer: Tokenizer,
-    batches: Iterable[HasImages],
+    batches: Iterable[Float[Tensor, "_ 3 _ _"]],
     device: torch.device | str = "cpu",
     images: int = 64,
     regions: int = 64,
@@ -82,7 +81,7 @@ def measure_adaptation(
 
     Args:
         tokenizer: One that is `adaptive`. It is moved to `device`, and keeps its training or evaluation mode.
-        batches: Whose `images` are `[b 3 H W]` in [-1, 1]; sizes may differ between batches.
+        batches: Of images in [-1, 1], `[b 3 H W]`; sizes may differ between batches.
         device: Where to compute.
         images: At most so many images are measured, the first ones.
         regions: At most so many regions of each, drawn at random but always the same.
@@ -123,28 +122,14 @@ def measure_adaptation(
     return Adaptation(count, len(grains), values)
 
 
-@dataclass(frozen=True, eq=False)
-class PictureCrops:
-    """Crops of a picture, on which its adaptation is measured.
+def picture_crops(picture: UInt8[Tensor, "3 H W"], divisor: int, most: int = 8) -> Float[Tensor, "b 3 _ _"]:
+    """Up to four crops of at most `most` × `most` regions of `divisor` pixels a side, spread evenly over a picture.
 
-    Attributes:
-        images: In [-1, 1].
+    They are in [-1, 1]. There is none of a picture below one region.
     """
-
-    images: Float[Tensor, "b 3 H W"]
-
-    @classmethod
-    def of(cls, picture: UInt8[Tensor, "3 H W"], divisor: int, most: int = 8) -> "PictureCrops":
-        """Up to four crops of at most `most` × `most` regions, spread evenly; none of a picture below one region.
-
-        Args:
-            picture: Its pixels.
-            divisor: The side of a region in pixels.
-            most: Regions along a side of a crop.
-        """
-        (height, tops), (width, lefts) = (_spread(size, divisor, most) for size in picture.shape[1:])
-        crops = [picture[:, top : top + height, left : left + width] for top in tops for left in lefts]
-        return cls(to_unit_range(torch.stack(crops) if crops else picture.new_empty(0, 3, divisor, divisor)))
+    (height, tops), (width, lefts) = (_spread(size, divisor, most) for size in picture.shape[1:])
+    crops = [picture[:, top : top + height, left : left + width] for top in tops for left in lefts]
+    return to_unit_range(torch.stack(crops) if crops else picture.new_empty(0, 3, divisor, divisor))
 
 
 def _spread(size: int, divisor: int, most: int) -> tuple[int, list[int]]:
@@ -154,14 +139,14 @@ def _spread(size: int, divisor: int, most: int) -> tuple[int, list[int]]:
     return side, [(size * (2 * part + 1) // parts - side) // 2 for part in range(parts)]
 
 
-def _first(batches: Iterable[HasImages], count: int) -> Iterator[Float[Tensor, "b 3 H W"]]:
+def _first(batches: Iterable[Tensor], count: int) -> Iterator[Tensor]:
     """The first images."""
     for batch in batches:
         if count <= 0:
             return
-        if len(batch.images):  # a picture that is smaller than a region has no crops
-            yield batch.images[:count]
-        count -= len(batch.images)
+        if len(batch):  # a picture that is smaller than a region has no crops
+            yield batch[:count]
+        count -= len(batch)
 
 
 def _measured(

@@ -18,12 +18,6 @@ def find_quality(codec: Codec, bits_per_pixel: float, source: ExportSource, shar
     They are coded once for each quality that is tried: those of a bisection, and some above what it finds, since a
     higher quality takes a little less now and then.
 
-    Args:
-        codec: Which.
-        bits_per_pixel: The most that it may take.
-        source: The pictures.
-        share: Which of them this process takes, and how.
-
     Raises:
         UserError: Even the lowest quality takes more, or there is no picture.
     """

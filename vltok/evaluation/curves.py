@@ -51,12 +51,7 @@ def rate_distortion(comparison: Comparison, rate: str, quality: str) -> Figure |
 
 
 def pareto_front(points: Sequence[tuple[float, float]], higher: bool) -> list[tuple[float, float]]:
-    """The points that no other beats, by rising rate.
-
-    Args:
-        points: Rate, which is better lower, and quality.
-        higher: Whether a higher quality is better.
-    """
+    """The points of rate and quality that no other beats at both, by rising rate; `higher` says which is better."""
     sign = -1 if higher else 1
     front: list[tuple[float, float]] = []
     for rate, quality in sorted(points, key=lambda point: (point[0], sign * point[1])):

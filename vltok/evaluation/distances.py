@@ -104,9 +104,6 @@ class SetDistances:
 def check_images(fewest: int) -> None:
     """See that there are enough images for distances between sets.
 
-    Args:
-        fewest: How many images the smaller set has.
-
     Raises:
         UserError: There are fewer than two.
     """
@@ -124,11 +121,6 @@ def precision_recall(
 
     A set's support is the union of balls around its features, each reaching to the k-th nearest of the set.
     Kynkäänniemi et al. 2019, https://arxiv.org/abs/1904.06991, eq. 1 and 2.
-
-    Args:
-        real: The features of the real images.
-        other: Those of the others.
-        neighbours: k.
 
     Returns:
         Precision, the share of the other images inside the real ones' support, and recall, the reverse.

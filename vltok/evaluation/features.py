@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from vltok.errors import UserError, unknown
+from vltok.errors import UserError, first_line, unknown
 
 #: How a network is named: what stands before the colon, and what each gives.
 NETWORKS = {
@@ -62,10 +62,7 @@ class FeatureNetwork(nn.Module, ABC):
 
 
 def feature_network(name: str) -> FeatureNetwork:
-    """The network of a name, with its weights.
-
-    Args:
-        name: One of `NETWORKS`.
+    """The network of a name, one of `NETWORKS`, with its weights.
 
     Raises:
         UserError: There is no such network, or its weights are not to be had: says which file is missing, and the
@@ -176,10 +173,10 @@ def _create(name: str, backbone: str, pretrained: bool) -> Any:
     try:
         return timm.create_model(backbone, pretrained=pretrained)
     except Exception as error:  # timm and the Hub raise whatever their HTTP client and loader raise
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"feature network '{name}': the weights of timm's '{backbone}' cannot be had ({type(error).__name__}: "
-            f"{line}); get them where there is a network (they are kept in $HF_HOME/hub), or name 'random:{backbone}'"
+            f"{first_line(error)}); get them where there is a network (they are kept in $HF_HOME/hub), or name "
+            f"'random:{backbone}'"
         ) from error
 
 

@@ -21,11 +21,6 @@ _Item = TypeVar("_Item")
 def joined(rank: int, world_size: int, device: torch.device | str) -> Iterator[None]:
     """The processes know each other inside the block, so that `gather` gives each what all have.
 
-    Args:
-        rank: This process.
-        world_size: How many there are; one needs no others.
-        device: Where its tensors are.
-
     Raises:
         UserError: The processes were not started by torchrun, or something that sets what it sets.
     """

@@ -112,12 +112,9 @@ def describe_codes(counts: CodeCounts, spec: CodeSpec) -> dict[str, Any]:
 
 
 def named_distances(found: Mapping[str, Value], network: str, prefix: str = "") -> dict[str, Value]:
-    """The names of distances: published ones for Inception alone, that of the network for every other.
+    """What `SetDistances.compute` gave, by published names for Inception alone, by that of the network for every other.
 
-    Args:
-        found: What `SetDistances.compute` gave.
-        network: The name of the network.
-        prefix: ``r`` for reconstructions, as in rFID.
+    The prefix is ``r`` for reconstructions, as in rFID.
     """
     published = {"frechet": f"{prefix}fid", "kernel": f"{prefix}kid", "score": f"{prefix}inception_score"}
     if network == "inception":

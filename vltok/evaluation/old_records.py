@@ -30,12 +30,7 @@ def figure_name(key: str) -> str:
 
 
 def migrated(tree: Any, folder: str) -> Any:
-    """The tree of a file as it would be written now; one that is no file of 0.1.0 comes back as it is.
-
-    Args:
-        tree: The content of the file.
-        folder: Where it lies, which names what it measured.
-    """
+    """The tree of a file in a folder as it would be written now; one that is no file of 0.1.0 comes back as it is."""
     if "kind" in tree:
         return tree
     if "tokenizer" in tree and "mean" in tree:

@@ -48,7 +48,9 @@ QUALITIES: Mapping[str, PictureFigure] = {"psnr": psnr, "ssim": ssim, "l1": l1, 
 class HasImages(Protocol):
     """A batch, as the data modules give it."""
 
-    images: Tensor
+    @property
+    def images(self) -> Tensor:
+        """In [-1, 1], `[b 3 H W]`."""
 
 
 @torch.inference_mode()

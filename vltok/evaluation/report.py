@@ -31,13 +31,7 @@ _LARGEST_ERROR = 0.2
 
 
 def report_html(record: Record, examples: Sequence[Example], spec: CodeSpec | None) -> str:
-    """The report.
-
-    Args:
-        record: The figures.
-        examples: The pictures of the viewer.
-        spec: Of their codes; None for a codec.
-    """
+    """The report, with examples for its viewer; `spec` is of their codes, None for a codec."""
     template = Environment(autoescape=True).from_string(
         (files("vltok.evaluation") / "report.html").read_text(encoding="utf-8")
     )

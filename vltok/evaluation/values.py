@@ -60,12 +60,7 @@ class Value:
 
 
 def mean_value(values: Float[np.ndarray, " n"], seed: int = 0) -> Value:
-    """The mean over images with its bootstrap confidence interval (percentiles of 1000 resamples).
-
-    Args:
-        values: One of each image.
-        seed: Sets the resamples.
-    """
+    """The mean over images with its bootstrap confidence interval (percentiles of 1000 resamples, set by a seed)."""
     from scipy.stats import bootstrap  # importing it takes long
 
     mean = float(values.mean())

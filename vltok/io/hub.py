@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vltok.errors import UserError
+from vltok.errors import UserError, first_line
 from vltok.paths import read_path
 
 _NAME = re.compile(r"(?P<repository>[\w-][\w.-]*/[\w.-]+)(?:@(?P<revision>[\w.][\w./-]*))?")
@@ -70,6 +70,10 @@ class Hub:
                 "(HF_HUB_OFFLINE, local_files_only) or does not answer: give a bundle's folder, or try again online"
             ) from error
         except Exception as error:  # the Hub's client raises its own errors and those of whatever carries them
+<<<<<<< HEAD
+=======
+            reason = first_line(error)
+>>>>>>> 592ef0c (Type the training room whole, and take out what its lines say twice)
             raise UserError(
                 f"there is no folder '{name}', and the Hugging Face Hub does not give it: {_first_line(error)}"
             ) from error
@@ -103,6 +107,11 @@ def upload(name: str, files: Mapping[str, Path | bytes], private: bool | None, t
         added = [CommitOperationAdd(place, content) for place, content in files.items()]
         return api.create_commit(repository, added, commit_message=message).commit_url
     except Exception as error:  # the Hub's client raises its own errors and those of whatever carries them
+<<<<<<< HEAD
+=======
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        reason = first_line(error)
+>>>>>>> 592ef0c (Type the training room whole, and take out what its lines say twice)
         told = {401: "it knows no token that is valid: 'hf auth login', or give one (HF_TOKEN)"}
         told[403] = "the token may not write there: it needs the role 'write', and the name must be your own"
         status = getattr(getattr(error, "response", None), "status_code", 0)

@@ -15,7 +15,7 @@ import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vltok.errors import UserError
+from vltok.errors import UserError, first_line
 from vltok.interfaces import Perceptual
 from vltok.nn.backbones import feature_network
 
@@ -120,7 +120,7 @@ class TimmPerceptual(Perceptual):
         except Exception as error:  # timm and the Hub raise whatever their HTTP client and loader raise
             raise UserError(
                 f"the features{' and weights' if self.pretrained else ''} of timm's '{self.backbone}' cannot be had "
-                f"({type(error).__name__}: {_first_line(error)}): choose another 'backbone' or 'stages', get the "
+                f"({type(error).__name__}: {first_line(error)}): choose another 'backbone' or 'stages', get the "
                 "weights where there is a network (they are kept in $HF_HOME/hub), or set 'perceptual: none'"
             ) from error
         self.network = network.requires_grad_(False).eval()
@@ -174,11 +174,11 @@ def _vgg16_features() -> nn.Sequential:
     except (OSError, http.client.HTTPException) as error:
         raise UserError(
             f"LPIPS needs the weights of VGG16: {name} is not in {folder} and cannot be downloaded "
-            f"({_first_line(error)}); put {weights.url} there, {_DO_WITHOUT}"
+            f"({first_line(error)}); put {weights.url} there, {_DO_WITHOUT}"
         ) from error
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(
-            f"{folder}/{name}, the weights of VGG16 that LPIPS needs, is damaged ({_first_line(error)}): "
+            f"{folder}/{name}, the weights of VGG16 that LPIPS needs, is damaged ({first_line(error)}): "
             f"delete it and get {weights.url} again, {_DO_WITHOUT}"
         ) from error
     # on the meta device, because the classifier, which is not needed, is nine tenths of VGG16
@@ -197,7 +197,3 @@ def _lpips_heads() -> list[nn.Parameter]:
     with path.open("rb") as file:
         state = torch.load(file, map_location="cpu", weights_only=True)
     return [nn.Parameter(state[f"lin{cut}.model.1.weight"].flatten()) for cut in range(len(VGG16_CUTS) - 1)]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

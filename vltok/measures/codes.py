@@ -23,20 +23,12 @@ def fixed_rate_bits(codes: _Count, regions: int, spec: CodeSpec) -> _Count:
 
 
 def codebook_usage(uses: Shaped[Tensor, "*k v"]) -> Float[Tensor, "*k"]:
-    """The share of the codebook that occurs, in [0, 1].
-
-    Args:
-        uses: How often each code occurs, or whether it does.
-    """
+    """The share of the codebook that occurs, in [0, 1], from how often each code does, or whether it does."""
     return (uses > 0).float().mean(dim=-1)
 
 
 def codebook_perplexity(uses: Int[Tensor, "*k v"]) -> Float[Tensor, "*k"]:
-    """exp of the entropy of the codes' frequencies, in [1, v]: so many codes, used evenly, say as much. 0 without any.
-
-    Args:
-        uses: How often each code occurs.
-    """
+    """exp of the entropy of the codes' frequencies, in [1, v]: so many codes, used evenly, say as much. 0 for none."""
     totals = uses.sum(dim=-1, keepdim=True)
     shares = uses.to(widest(uses.device)) / totals.clamp(min=1)
     return torch.where(totals[..., 0] > 0, torch.special.entr(shares).sum(dim=-1).exp(), 0.0)

@@ -13,11 +13,8 @@ from jaxtyping import Float, Int
 def gain_share(errors: Float[np.ndarray, "r k"], grains: Int[np.ndarray, " r"]) -> float | None:
     """The share of the best possible gain that a choice obtains, above the expectation of random places.
 
-    All three have the same number of regions of each granularity. None where they cannot differ.
-
-    Args:
-        errors: Of each region at each granularity, `[r k]`.
-        grains: The granularity of each region, `[r]`.
+    All three have the same number of regions of each granularity. None where they cannot differ. `errors` are those of
+    each region at each granularity.
     """
     counts = np.bincount(grains, minlength=errors.shape[1])
     random = float(errors.mean(axis=0) @ counts)

@@ -34,10 +34,7 @@ def likelihood_sums(loss: PriorLoss, codes: Codes) -> dict[str, float]:
 
 
 def likelihood_figures(sums: Mapping[str, float]) -> dict[str, float]:
-    """What was measured, by name; nothing where nothing was added.
-
-    Args:
-        sums: Those of `likelihood_sums`, over all batches and devices.
+    """What was measured, by name, from `likelihood_sums` over all batches and devices; nothing where nothing was added.
 
     Returns:
         `loss`: what training minimises; each part under its own name: nats a token. Of a likelihood also:

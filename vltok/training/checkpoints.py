@@ -18,7 +18,6 @@ from lightning.pytorch import LightningModule, Trainer
 
 from vltok.errors import UserError, of_memory
 from vltok.files import move, written_whole
-from vltok.version import __version__
 
 #: What Lightning needs to go on.
 _PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step", "epoch")
@@ -146,11 +145,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if missing:
         raise DamagedCheckpoint(f"'{path}' is no checkpoint of a training: it lacks {', '.join(missing)}")
     return content
-
-
-def describe(trainer: Trainer) -> dict[str, Any]:
-    """What a checkpoint says of itself."""
-    return {"version": __version__, "processes": trainer.world_size}
 
 
 def require_fitting(checkpoint: Mapping[str, Any], module: LightningModule, trainer: Trainer) -> None:

@@ -25,7 +25,7 @@ def own_processes() -> Iterator[None]:
     if started_by_torchrun(os.environ):  # Lightning knows it by its run alone
         for name, value in (("TORCHELASTIC_RUN_ID", "none"), ("LOCAL_RANK", "0")):
             os.environ.setdefault(name, value)
-    rank_zero_only.rank = _get_rank() or 0  # Lightning asks once, while it is imported
+    vars(rank_zero_only)["rank"] = _get_rank() or 0  # Lightning asks once, while it is imported
     try:
         yield
     finally:

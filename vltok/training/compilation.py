@@ -15,10 +15,6 @@ def compile_tokenizer(tokenizer: Tokenizer, backend: str | Callable = "inductor"
 
     The adaptive weight of the adversarial loss needs two gradients at the last layer. A compiled graph has one backward
     pass for all that it holds: were the last layer inside, each of the two would run back through the whole tokenizer.
-
-    Args:
-        tokenizer: What is compiled.
-        backend: That of `torch.compile`.
     """
     last = tokenizer.last_layer if isinstance(tokenizer, Adversarial) else None
     for module in tokenizer.modules():

@@ -11,11 +11,12 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from vltok.io.curve_files import CURVES, STEP, CurveFile
+from vltok.training.pictures import FiguresAlone
 
 _POINTS = 10
 
 
-class CurveLogger(Logger):
+class CurveLogger(Logger, FiguresAlone):
     """Writes the figures of a run folder's `metrics.csv`, in which a training that is resumed goes on.
 
     Args:

@@ -13,9 +13,9 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from vltok.errors import SaidElsewhere, UserError
-from vltok.training.checkpoints import describe
 from vltok.training.resuming import validation_follows
 from vltok.training.stopping import StopSignals
+from vltok.version import __version__
 
 _INTERVAL = timedelta(minutes=15)
 
@@ -57,8 +57,7 @@ class LastCheckpoint(Checkpoint):
     @property
     def seconds(self) -> float:
         """How long training has taken, with what it took before it was resumed."""
-        running = 0.0 if self._started_at is None else time.monotonic() - self._started_at
-        return self._seconds_before + running
+        return self._seconds_before + (0.0 if self._started_at is None else time.monotonic() - self._started_at)
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Hear signals: Lightning has set handlers of its own, which talk to other processes amid their talks."""
@@ -112,15 +111,16 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here nothing is left to save."""
-        self._end()
+        self.stop.defer(False)
+        self._seconds_before, self._started_at = self.seconds, None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """The same."""
-        self._end()
+        self.on_train_end(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Say what the checkpoint is."""
-        checkpoint["vltok"] = describe(trainer)
+        checkpoint["vltok"] = {"version": __version__, "processes": trainer.world_size}
 
     def state_dict(self) -> dict[str, Any]:
         """How long training has taken."""
@@ -129,10 +129,6 @@ class LastCheckpoint(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Count on from there."""
         self._seconds_before = state_dict["seconds"]
-
-    def _end(self) -> None:
-        self.stop.defer(False)
-        self._seconds_before, self._started_at = self.seconds, None
 
     def _stop_if_asked(self, trainer: Trainer, save: bool) -> None:
         if self._any(trainer, self.stop.asked):

@@ -19,8 +19,11 @@ from vltok.figures.grids import reconstruction_grid
 from vltok.files import written_whole
 from vltok.interfaces import Tokenizer
 from vltok.pictures.images import ImageBatch
-from vltok.training.curves import CurveLogger
 from vltok.training.objective import Objective
+
+
+class FiguresAlone:
+    """What a logger inherits that is given no pictures."""
 
 
 class PictureLogger(Callback):
@@ -68,7 +71,7 @@ class PictureLogger(Callback):
             self._log(trainer, pl_module, batch, "pictures/validation")
 
     def _log(self, trainer: Trainer, module: LightningModule, batch: ImageBatch, name: str) -> None:
-        loggers = [logger for logger in trainer.loggers if not isinstance(logger, CurveLogger)]
+        loggers = [logger for logger in trainer.loggers if not isinstance(logger, FiguresAlone)]
         tokenizer = module.trained if isinstance(module, Objective) else None
         if not loggers or not trainer.is_global_zero or not isinstance(tokenizer, Tokenizer):
             return
@@ -93,15 +96,7 @@ class _ShowsImages(Protocol):
 
 
 def log_picture(logger: Logger, name: str, picture: Image.Image, step: int, folder: Path) -> None:
-    """Give a picture to a logger.
-
-    Args:
-        logger: Which.
-        name: What the picture is called.
-        picture: The picture.
-        step: The training step that it shows.
-        folder: Where its file is written if the logger neither shows pictures nor has a folder.
-    """
+    """Give a picture to a logger; its file goes to this folder where the logger neither shows pictures nor has one."""
     if isinstance(logger, TensorBoardLogger):
         logger.experiment.add_image(name, np.asarray(picture), step, dataformats="HWC")
     elif isinstance(logger, _ShowsImages):

@@ -63,7 +63,7 @@ class PriorTraining(Objective):
             raise UserError(f"weight_decay must not be negative, but is {weight_decay}")
         self.prior = prior
         self.learning_rate = learning_rate
-        self.betas = tuple(betas)
+        self.betas = betas
         self.weight_decay = weight_decay
         self.schedule_plan = SchedulePlan(schedule, warmup_steps, warmup_epochs, learning_rate_floor)
         self.speed = Speed()
@@ -106,9 +106,12 @@ class PriorTraining(Objective):
         Raises:
             UserError: The schedule does not suit the data.
         """
-        self._random_states.start(self.trainer.fit_loop.restarted_mid_epoch)
-        go_on(self.trainer)
-        self._schedule = self.schedule_plan.resolve(self.trainer)
+        trainer = self.trainer
+        self._random_states.start(trainer.fit_loop.restarted_mid_epoch)
+        go_on(trainer)
+        self._schedule = self.schedule_plan.in_updates(
+            trainer.num_training_batches, trainer.accumulate_grad_batches, trainer.estimated_stepping_batches
+        )
 
     def on_before_batch_transfer(self, batch: Codes, dataloader_idx: int) -> Codes:
         """Look at the labels while they are on the host: on a GPU a wrong one would end the process.
@@ -138,11 +141,7 @@ class PriorTraining(Objective):
         return loss.total * (weight / mean_over_processes(weight))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """See that the gradient is finite.
-
-        Raises:
-            Diverged: It is not, on the CPU at once.
-        """
+        """See that the gradient is finite, on the CPU at once."""
         self._watch.note_gradient(self, optimizer)
 
     def on_train_batch_end(self, outputs: Any, batch: Codes, batch_idx: int) -> None:
@@ -156,11 +155,7 @@ class PriorTraining(Objective):
         self._likelihood.clear()
 
     def on_train_end(self) -> None:
-        """Let no broken weights out.
-
-        Raises:
-            Diverged: A loss or a weight is not finite.
-        """
+        """Let no broken weights out."""
         self.speed.stop()
         self._watch.require_finite()
         require_finite_weights(self.prior, self.global_step)
@@ -171,17 +166,13 @@ class PriorTraining(Objective):
 
     def on_validation_epoch_end(self) -> None:
         """Log what was measured over all devices."""
-        sums = torch.tensor(list(self._likelihood.values()), dtype=widest(self.device), device=self.device)
-        sums = dict(zip(self._likelihood, sum_over_processes(sums).tolist(), strict=True))
+        own = torch.tensor(list(self._likelihood.values()), dtype=widest(self.device), device=self.device)
+        sums = dict(zip(self._likelihood, sum_over_processes(own).tolist(), strict=True))
         for name, figure in likelihood_figures(sums).items():
             self.log(f"val_{name}", figure, prog_bar=True, sync_dist=True)  # the same on all devices
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the state of each process's random numbers.
-
-        Raises:
-            Diverged: A loss or a weight is not finite: the checkpoint is not written.
-        """
+        """Keep the state of each process's random numbers; a checkpoint that is not finite is not written."""
         self._watch.require_finite()
         require_finite_weights(self.prior, self.global_step)
         self._random_states.save(checkpoint)

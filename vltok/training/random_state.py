@@ -17,10 +17,11 @@ _KEY = "random_states"
 
 def random_state() -> dict[str, Any]:
     """The state of this process, of torch, NumPy and Python, as tensors and plain values."""
-    generator, keys, *rest = np.random.get_state()
+    numpy = np.random.get_state(legacy=False)
+    keys = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
     state = {
         "cpu": torch.get_rng_state(),
-        "numpy": [generator, torch.from_numpy(keys.astype(np.int64)), *rest],
+        "numpy": [numpy["bit_generator"], keys, numpy["state"]["pos"], numpy["has_gauss"], numpy["gauss"]],
         "python": random.getstate(),
     }
     if torch.cuda.is_available():

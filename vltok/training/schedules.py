@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from lightning.pytorch import Trainer
-
 from vltok.errors import UserError
 
 
@@ -64,16 +62,6 @@ class SchedulePlan:
             raise UserError(f"set warmup_steps ({self.warmup_steps}) or warmup_epochs ({self.warmup_epochs}), not both")
         if not 0 <= self.floor <= 1:
             raise UserError(f"learning_rate_floor must be in [0, 1], not {self.floor}")
-
-    def resolve(self, trainer: Trainer) -> LearningRateSchedule:
-        """Count everything in updates of a trainer's training, whose data is known.
-
-        Raises:
-            UserError: Epochs are asked for and their length is not known, or a cosine and its end is not.
-        """
-        return self.in_updates(
-            trainer.num_training_batches, trainer.accumulate_grad_batches, trainer.estimated_stepping_batches
-        )
 
     def in_updates(
         self, epoch_batches: int | float, step_batches: int, total_steps: int | float

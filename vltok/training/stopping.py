@@ -7,8 +7,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from types import FrameType, TracebackType
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Any
 
 #: Ctrl-C; preemption by SLURM or Kubernetes; a closed terminal; SLURM's early warning.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
@@ -36,7 +37,7 @@ class StopSignals:
         self._deferred = False
         self._held = False
         self._process = os.getpid()
-        self._before: dict[int, signal.Handlers] = {}
+        self._before: dict[int, Callable[[int, FrameType | None], Any] | int] = {}
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():  # no other may
@@ -49,9 +50,7 @@ class StopSignals:
         self.listen()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -79,10 +78,8 @@ class StopSignals:
             signal.signal(number, signal.SIG_DFL)
             return
         now = time.monotonic()
+        again = self.asked and number == signal.SIGINT and now - self._asked_at > _SECONDS_OF_ONE_REQUEST
         if not self.asked:
             self.asked, self._asked_at = True, now
-            again = False
-        else:
-            again = number == signal.SIGINT and now - self._asked_at > _SECONDS_OF_ONE_REQUEST
         if not self._held and (again or not self._deferred):
             raise KeyboardInterrupt

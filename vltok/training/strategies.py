@@ -16,9 +16,6 @@ def check_strategy(strategy: Strategy | str) -> None:
     decay would not know matrices from biases, gradients would be clipped piece by piece, and bundles hold pieces. Those
     that fork or spawn give every process the same random numbers.
 
-    Args:
-        strategy: As a recipe names it, or built.
-
     Raises:
         UserError: It is none that is allowed.
     """

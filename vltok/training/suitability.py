@@ -36,8 +36,8 @@ def check_images(tokenizer: Tokenizer, data: LightningDataModule) -> None:
     if not tokenizer.spec.gridded:
         return
     _check_length(tokenizer, (data.size // tokenizer.spec.factors[0]) ** 2)
-    targeted = isinstance(tokenizer, LengthTargeted) and tokenizer.spec.granularities > 1
-    if targeted and tokenizer.expected_length(data.size, data.size) is None:
+    chooses = tokenizer.spec.granularities > 1
+    if chooses and isinstance(tokenizer, LengthTargeted) and tokenizer.expected_length(data.size, data.size) is None:
         warnings.warn(
             "nothing holds the code length: neither the gate nor a budget says how many regions shall be fine; give "
             "model.tokenizer.budget, such as ratio",

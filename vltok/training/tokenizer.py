@@ -110,7 +110,7 @@ class TokenizerTraining(Objective):
         self.discriminator = discriminator
         self.learning_rate = learning_rate
         self.scale_learning_rate = scale_learning_rate
-        self.betas = tuple(betas)
+        self.betas = betas
         self.pixel_weight = pixel_weight
         self.perceptual_weight = perceptual_weight
         self.discriminator_weight = discriminator_weight
@@ -157,8 +157,8 @@ class TokenizerTraining(Objective):
 
     def configure_optimizers(self) -> Optimizer:
         """One Adam with a group for the tokenizer and one for the discriminator."""
-        sides = [self.tokenizer] if self.discriminator is None else [self.tokenizer, self.discriminator]
-        groups = [{"params": list(side.parameters())} for side in sides]
+        sides = (self.tokenizer, self.discriminator)
+        groups = [{"params": list(side.parameters())} for side in sides if side is not None]
         return torch.optim.Adam(groups, lr=self.learning_rate, betas=self.betas)
 
     def on_fit_start(self) -> None:
@@ -182,7 +182,9 @@ class TokenizerTraining(Objective):
         trainer = self.trainer
         self._random_states.start(trainer.fit_loop.restarted_mid_epoch)
         go_on(trainer)
-        self._schedule = self.schedule_plan.resolve(trainer)
+        self._schedule = self.schedule_plan.in_updates(
+            trainer.num_training_batches, trainer.accumulate_grad_batches, trainer.estimated_stepping_batches
+        )
         parallel = trainer.strategy.model
         late = self.discriminator is not None and self.discriminator_start > self.global_step
         if late and isinstance(parallel, DistributedDataParallel) and not parallel.find_unused_parameters:
@@ -245,11 +247,7 @@ class TokenizerTraining(Objective):
         self.log("val_codebook_usage", self.validation_usage, prog_bar=True, batch_size=len(images))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """See that the gradient is finite.
-
-        Raises:
-            Diverged: It is not, on the CPU at once.
-        """
+        """See that the gradient is finite, on the CPU at once."""
         self._watch.note_gradient(self, optimizer)
 
     def configure_gradient_clipping(
@@ -268,19 +266,14 @@ class TokenizerTraining(Objective):
                 nn.utils.clip_grad_norm_(group["params"], gradient_clip_val)
 
     def on_train_end(self) -> None:
-        """Let no broken weights out.
-
-        Raises:
-            Diverged: A loss or a weight is not finite.
-        """
+        """Let no broken weights out."""
         self._watch.require_finite()
         require_finite_weights(self.tokenizer, self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out the perceptual network, which is frozen, and keep the state of each process's random numbers.
 
-        Raises:
-            Diverged: A loss or a weight is not finite: the checkpoint is not written.
+        A checkpoint that is not finite is not written.
         """
         self._watch.require_finite()
         require_finite_weights(self, self.global_step)

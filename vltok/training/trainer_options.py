@@ -88,7 +88,7 @@ def keep_first_batches(data: LightningDataModule, limit: int | float) -> None:
     if limit < 0 or (isinstance(limit, float) and limit > 1):
         raise UserError(f"trainer.overfit_batches must be a whole number, or a share from 0 to 1, not {limit}")
     whole = data.train_dataloader
-    data.train_dataloader = lambda: FirstBatches(whole(), limit)
+    vars(data)["train_dataloader"] = lambda: FirstBatches(whole(), limit)
 
 
 class Monitors(Callback):
@@ -108,12 +108,12 @@ class Monitors(Callback):
         Raises:
             UserError: They are watched, and nothing is validated.
         """
-        for callback in _watching(trainer.callbacks):
-            if not callback.monitor.startswith("val_"):
+        for callback, figure in _watching(trainer.callbacks):
+            if not figure.startswith("val_"):
                 continue
             if trainer.limit_val_batches == 0:
                 raise UserError(
-                    f"trainer.callbacks: {type(callback).__name__} monitors {callback.monitor}, but "
+                    f"trainer.callbacks: {type(callback).__name__} monitors {figure}, but "
                     "trainer.limit_val_batches is 0, so that nothing is validated"
                 )
             if isinstance(callback, EarlyStopping):
@@ -137,16 +137,17 @@ class Monitors(Callback):
             return
         self._checked = True
         measured = self._validated | set(trainer.callback_metrics) | {"epoch", "step"}
-        for callback in _watching(trainer.callbacks):
-            unseen = callback.monitor.startswith("val_") and not self._validated  # there was no first validation
-            if callback.monitor not in measured and not unseen:
-                problem = unknown("figure", callback.monitor, sorted(measured))
+        for callback, figure in _watching(trainer.callbacks):
+            unseen = figure.startswith("val_") and not self._validated  # there was no first validation
+            if figure not in measured and not unseen:
+                problem = unknown("figure", figure, sorted(measured))
                 raise UserError(
                     f"trainer.callbacks: {type(callback).__name__} monitors what is not measured: {problem}"
                 )
 
 
-def _watching(callbacks: Sequence[Callback]) -> Iterator[EarlyStopping | ModelCheckpoint]:
+def _watching(callbacks: Sequence[Callback]) -> Iterator[tuple[EarlyStopping | ModelCheckpoint, str]]:
+    """The callbacks that watch a figure, and which."""
     for callback in callbacks:
         if isinstance(callback, EarlyStopping | ModelCheckpoint) and callback.monitor is not None:
-            yield callback
+            yield callback, callback.monitor

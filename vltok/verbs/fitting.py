@@ -111,7 +111,9 @@ def fit(
         KeyboardInterrupt: A signal stopped the training, with a checkpoint of the last step; says how to go on.
     """
     if recipe is None:
-        recipe = _own_recipe(out, resume)
+        if out is None or not resume:
+            raise UserError("give a recipe; a run alone, by out, is enough where resume goes on with it")
+        recipe = RunFolder(read_path(out)).own_recipe()
     if not isinstance(recipe, TrainingRecipe):
         recipe = TrainingRecipe.of(recipe, overrides, None if resume else start, trust)
     config = recipe.config
@@ -121,12 +123,6 @@ def fit(
     check_seed("seed_everything", config.seed_everything)
     with own_processes(), _quiet():
         return _fit(recipe, progress, bar, StopSignals(signals))
-
-
-def _own_recipe(out: str | PathLike | None, resume: bool) -> Path:
-    if out is None or not resume:
-        raise UserError("give a recipe; a run alone, by out, is enough where resume goes on with it")
-    return RunFolder(read_path(out)).own_recipe()
 
 
 def _fit(given: TrainingRecipe, progress: _Say | None, bar: bool, signals: StopSignals) -> FitResult:
@@ -210,7 +206,9 @@ def _measured(
     """Measure what was trained, and write it; the first process alone has the figures."""
     if isinstance(objective.trained, Prior):
         return report_prior(objective, training.data, trainer, recipe, folder, seconds, say, trust)
-    _part()
+    if world()[1] > 1:  # each is on its own from here: the first one sees all held-out pictures
+        distributed.barrier()
+        distributed.destroy_process_group()
     if not trainer.is_global_zero:
         return None
     record = report_tokenizer(objective, training.data, trainer, recipe, folder, seconds, say)
@@ -248,13 +246,6 @@ def _write_recipe(folder: RunFolder, text: str) -> None:
     if not folder.config.is_file() or folder.config.read_text(encoding="utf-8") != text:
         with written_whole(folder.config) as path:
             path.write_text(text, encoding="utf-8")
-
-
-def _part() -> None:
-    """Each process is on its own from here: held-out pictures are no longer split, and the first one sees them all."""
-    if world()[1] > 1:
-        distributed.barrier()
-        distributed.destroy_process_group()
 
 
 def _say_sizes(model: LightningModule, say: _Say) -> None:

@@ -17,7 +17,7 @@ from vltok.files import written_whole
 from vltok.interfaces import Prior, SamplingConfig
 from vltok.io.bundles import load_tokenizer, prior_fingerprint, save_prior
 from vltok.io.places import matching, places_of, resolve
-from vltok.sequences.source import CodeSequences, CodeSource
+from vltok.sequences.source import CodeSource
 from vltok.training.objective import Objective
 from vltok.verbs.provenance import provenance_of_fit
 from vltok.verbs.run_folder import RunFolder
@@ -58,8 +58,10 @@ def report_prior(
     prior = objective.trained
     facts = data.training.facts
     steps = trainer.global_step
+    # what tells held-out codes from others without reading them all
+    unseen = None if data.held_out is None else hashlib.sha256(data.held_out.lengths.tobytes()).hexdigest()
     protocol = {
-        "data": {"tokenizer": facts.tokenizer, "lengths": None if data.held_out is None else _hash(data.held_out)},
+        "data": {"tokenizer": facts.tokenizer, "lengths": unseen},
         "sequences": {
             "training": len(data.training),
             "unseen": 0 if data.held_out is None else len(data.held_out),
@@ -121,11 +123,6 @@ def _measure(objective: Objective, data: CodeSource, trainer: Trainer) -> dict[s
         if "content_per_code" in figures:
             figures["content_below_unigram"] = 1 - figures["content_per_code"] / figures["unigram_per_code"]
     return figures
-
-
-def _hash(sequences: CodeSequences) -> str:
-    """What tells held-out codes from others without reading them all: a hash of their lengths."""
-    return hashlib.sha256(sequences.lengths.tobytes()).hexdigest()
 
 
 def _draw(

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from vltok.errors import UserError, whole_number
-from vltok.evaluation.adaptation import Adaptation, PictureCrops, adaptive, measure_adaptation
+from vltok.evaluation.adaptation import adaptive, measure_adaptation, picture_crops
 from vltok.evaluation.pictures import PictureFigures, code_picture, picture_figures, reconstruction_record
 from vltok.evaluation.records import Record
 from vltok.figures.coding_maps import draw_picture_coding_map
@@ -116,71 +116,63 @@ def reconstruct(
     folder = None if out is None else check_folder("--out", out)
     single = isinstance(pictures, str | os.PathLike | Image.Image | np.ndarray | Tensor)
     inputs = _inputs([pictures] if single else pictures, folder)
+    kept: list[Reconstruction] = []
+    records: list[dict[str, Any]] = []
+    crops: list[Tensor] = []
+    failed: dict[str, str] = {}
+    adaptation = None
     alone = contextlib.nullcontext() if folder is None else alone_in(folder)
     with alone, open_tokenizer(tokenizer, device, trust=trust) as opened:
-        return _Batch(opened, tile, folder).run(inputs, progress)
-
-
-class _Batch:
-    """Pictures that are reconstructed together, and what is known of them so far."""
-
-    def __init__(self, opened: Opened[Tokenizer], tile: int, folder: Path | None) -> None:
-        self._opened, self._tile, self._folder = opened, tile, folder
-        self._done: list[Reconstruction] = []
-        self._records: list[dict[str, Any]] = []
-        self._failed: dict[str, str] = {}
-        self._crops: list[PictureCrops] = []
-        self._adaptation: Adaptation | None = None
-
-    def run(
-        self, inputs: dict[str, Path | UInt8[Tensor, "3 H W"]], progress: Callable[[Reconstruction], None] | None
-    ) -> Reconstructed:
+        origin = {"path": opened.name, "fingerprint": opened.fingerprint}
         try:
             for name, given in inputs.items():
-                if (done := self._one(name, given)) is not None and progress is not None:
+                source = given if isinstance(given, Path) else None
+                try:
+                    picture = to_bytes_tensor(decode(source)) if source is not None else given
+                    done = _reconstructed(name, source, picture, tile, opened)
+                except (CorruptPicture, UserError, torch.OutOfMemoryError) as error:
+                    oom = isinstance(error, torch.OutOfMemoryError)
+                    failed[str(source or name)] = "out of memory: give a smaller --tile" if oom else str(error)
+                    _LOG.warning("skipped '%s': %s", source or name, failed[str(source or name)])
+                    continue
+                if folder is None:
+                    kept.append(done)
+                else:
+                    _write(done, folder)
+                records.append(done.record())
+                if adaptive(opened.model):
+                    crops.append(picture_crops(picture, opened.model.divisor))
+                if progress is not None:
                     progress(done)
-            count = sum(len(each.images) for each in self._crops)
-            if count:
-                tokenizer, device = self._opened.model, self._opened.device
-                self._adaptation = measure_adaptation(tokenizer, self._crops, device, images=count, regions=_REGIONS)
+            if count := sum(map(len, crops)):
+                adaptation = measure_adaptation(opened.model, crops, opened.device, images=count, regions=_REGIONS)
         finally:
             # after an interrupt too: no finished picture goes without its figures
-            skipped = [{"source": source, "error": reason} for source, reason in self._failed.items()]
-            origin = {"path": self._opened.name, "fingerprint": self._opened.fingerprint}
-            record = reconstruction_record(
-                origin, self._records, self._tile, self._adaptation, skipped, self._opened.device
-            )
-            if self._folder is not None:
-                record.write(self._folder)
-        return Reconstructed(tuple(self._done), record, self._failed)
+            skipped = [{"source": source, "error": reason} for source, reason in failed.items()]
+            record = reconstruction_record(origin, records, tile, adaptation, skipped, opened.device)
+            if folder is not None:
+                record.write(folder)
+    return Reconstructed(tuple(kept), record, failed)
 
-    def _one(self, name: str, given: Path | UInt8[Tensor, "3 H W"]) -> Reconstruction | None:
-        tokenizer = self._opened.model
-        source = given if isinstance(given, Path) else None
-        try:
-            picture = to_bytes_tensor(decode(given)) if isinstance(given, Path) else given
-            coded = code_picture(tokenizer, picture, self._tile, self._opened.device)
-        except (CorruptPicture, UserError, torch.OutOfMemoryError) as error:
-            oom = isinstance(error, torch.OutOfMemoryError)
-            self._failed[str(source or name)] = "out of memory: give a smaller --tile" if oom else str(error)
-            _LOG.warning("skipped '%s': %s", source or name, self._failed[str(source or name)])
-            return None
-        coding_map = None
-        if coded.grains is not None:
-            coding_map = _pixels(draw_picture_coding_map(picture, coded.grains, tokenizer.spec))
-        figures = picture_figures(picture, coded, tokenizer.spec)
-        done = Reconstruction(name, source, figures, _pixels(coded.reconstruction), coding_map)
-        if self._folder is None:
-            self._done.append(done)
-        else:
-            for pixels, path in zip((done.pixels, coding_map), _outputs(self._folder, name), strict=True):
-                if pixels is not None:
-                    with written_whole(path) as file:
-                        Image.fromarray(pixels).save(file)
-        self._records.append(done.record())
-        if adaptive(tokenizer):
-            self._crops.append(PictureCrops.of(picture, tokenizer.divisor))
-        return done
+
+def _reconstructed(
+    name: str, source: Path | None, picture: UInt8[Tensor, "3 H W"], tile: int, opened: Opened[Tokenizer]
+) -> Reconstruction:
+    spec = opened.model.spec
+    coded = code_picture(opened.model, picture, tile, opened.device)
+    coding_map = None
+    if coded.grains is not None:
+        coding_map = _pixels(draw_picture_coding_map(picture, coded.grains, spec))
+    return Reconstruction(
+        name, source, picture_figures(picture, coded, spec), _pixels(coded.reconstruction), coding_map
+    )
+
+
+def _write(done: Reconstruction, folder: Path) -> None:
+    for pixels, path in zip((done.pixels, done.coding_map), _outputs(folder, done.name), strict=True):
+        if pixels is not None:
+            with written_whole(path) as file:
+                Image.fromarray(pixels).save(file)
 
 
 def find_pictures(given: Sequence[str | os.PathLike], out: Path | None) -> list[Path]:

@@ -14,7 +14,6 @@ runs/quickstart/
 """
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from vltok.errors import UserError
@@ -36,52 +35,31 @@ OPTIONS = {
 }
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """The places of a run."""
+    """The places of a run.
 
-    path: Path
+    Args:
+        path: The folder.
+    """
 
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def last_checkpoint(self) -> Path:
-        return self.checkpoints / "last.ckpt"
-
-    @property
-    def previous_checkpoint(self) -> Path:
-        return self.checkpoints / "last.previous.ckpt"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.curves = path / CURVES
+        self.checkpoints = path / "checkpoints"
+        self.last_checkpoint = self.checkpoints / "last.ckpt"
+        self.previous_checkpoint = self.checkpoints / "last.previous.ckpt"
+        self.bundle = path / "bundle"
+        self.metrics = path / "metrics.json"
+        self.picture = path / "reconstructions.png"
+        self.samples = path / "samples.png"
+        # where an earlier run waits until the new one has a checkpoint, and while it is moved there, or back
+        self.replaced, self.replacing = path / ".replaced", path / ".replacing"
 
     @property
     def resumable(self) -> bool:
         """Whether there is a checkpoint; a process that was killed may have left only the one before the last."""
         return self.last_checkpoint.is_file() or self.previous_checkpoint.is_file()
-
-    @property
-    def bundle(self) -> Path:
-        return self.path / "bundle"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.json"
-
-    @property
-    def curves(self) -> Path:
-        return self.path / CURVES
-
-    @property
-    def picture(self) -> Path:
-        return self.path / "reconstructions.png"
-
-    @property
-    def samples(self) -> Path:
-        return self.path / "samples.png"
 
     def check(self, resume: bool, overwrite: bool) -> None:
         """See that a run may start here, or go on; changes nothing.
@@ -95,7 +73,9 @@ class RunFolder:
             raise UserError(f"--resume: there is no {self.last_checkpoint} to go on with")
         if resume and not self.config.is_file():
             raise UserError(f"--resume: there is no {self.config}, which says what is trained")
-        if resume or not self.path.exists() or (self.path.is_dir() and self._empty()):
+        if resume or not self.path.exists():
+            return
+        if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= {LOCK, HELD}:
             return
         if not self.begun:
             raise UserError(f"--out '{self.path}' holds something else than a run; it is left as it is: name another")
@@ -107,37 +87,23 @@ class RunFolder:
             raise UserError(f"'{self.path}' holds {state}: {choices}")
 
     @property
-    def replaced(self) -> Path:
-        """Where an earlier run waits until the new one has a checkpoint."""
-        return self.path / ".replaced"
-
-    @property
-    def replacing(self) -> Path:
-        """The same while the earlier run is moved there, or back."""
-        return self.path / ".replacing"
-
-    @property
     def begun(self) -> bool:
         """Whether a run has been started here, even if it was killed while it took the place of another."""
         return self.config.is_file() or self.replaced.exists() or self.replacing.exists()
 
-    @property
-    def kept_config(self) -> Path:
-        """The `config.yaml` of the run that `settle` keeps."""
-        replaced = self.replaced if self.replaced.exists() and not self.resumable else self.replacing
-        return replaced / self.config.name if (replaced / self.config.name).is_file() else self.config
-
     def own_recipe(self) -> Path:
-        """The recipe of the run that goes on.
+        """The recipe of the run that goes on: that which `settle` keeps.
 
         Raises:
             UserError: There is none.
         """
-        if not self.kept_config.is_file():
+        replaced = self.replaced if self.replaced.exists() and not self.resumable else self.replacing
+        kept = next(filter(Path.is_file, (replaced / self.config.name, self.config)), None)
+        if kept is None:
             raise UserError(
-                f"--resume: there is no {self.kept_config}, which says what is trained: is --out the folder of a run?"
+                f"--resume: there is no {self.config}, which says what is trained: is --out the folder of a run?"
             )
-        return self.kept_config
+        return kept
 
     def set_aside(self) -> None:
         """Put away what an earlier run left."""
@@ -184,9 +150,6 @@ class RunFolder:
     def forget_replaced(self) -> None:
         """Remove the earlier run."""
         shutil.rmtree(self.replaced, ignore_errors=True)
-
-    def _empty(self) -> bool:
-        return {path.name for path in self.path.iterdir()} <= {LOCK, HELD}
 
     def _places(self) -> tuple[Path, ...]:
         logs = self.path / "logs"

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import torch
 from lightning.pytorch import Trainer
 
 from vltok.evaluation.adaptation import adaptation_line, adaptive, measure_adaptation
@@ -15,13 +14,13 @@ from vltok.evaluation.measurement import Measurement
 from vltok.evaluation.reconstruction import measure_reconstruction
 from vltok.evaluation.records import Record, environment
 from vltok.evaluation.values import Value
-from vltok.figures.grids import reconstruction_grid
 from vltok.files import written_whole
-from vltok.interfaces import LengthTargeted, Tokenizer
+from vltok.interfaces import LengthTargeted
 from vltok.io.bundles import fingerprint, save_tokenizer
 from vltok.nn.modes import evaluating
 from vltok.pictures.images import ImageBatch, ImageData
 from vltok.training.objective import Objective
+from vltok.training.pictures import draw_coded
 from vltok.verbs.provenance import provenance_of_fit
 from vltok.verbs.run_folder import RunFolder
 
@@ -72,7 +71,7 @@ def report_tokenizer(
         values["expected_length"] = Value(expected)
     if adaptive(tokenizer):
         batches = _limited(data.val_dataloader(), trainer.limit_val_batches)
-        adaptation = measure_adaptation(tokenizer, batches, device)
+        adaptation = measure_adaptation(tokenizer, (batch.images for batch in batches), device)
         values |= adaptation.values
         protocol["adaptation"] = {"images": adaptation.images, "regions": adaptation.regions}
     values |= {name: Value(figure) for name, figure in objective.figures().items()}
@@ -100,7 +99,9 @@ def report_tokenizer(
     record = Record("tokenizer", subject, values, codes, protocol, where)
     record.write(folder.path)
     _say(record, measured, of_training, say)
-    _draw(tokenizer.to(device), data, device, folder)
+    images = next(iter(data.val_dataloader())).images[:_PICTURES].to(device)
+    with written_whole(folder.picture) as path:
+        draw_coded(tokenizer.to(device), images).save(path)
     say(f"written: {folder.bundle}, {folder.metrics}, {folder.picture}")
     return record
 
@@ -118,13 +119,6 @@ def _fresh(batches: Iterable[ImageBatch], calibration: int, count: int) -> Itera
     later = itertools.islice(batches, calibration, calibration + count)
     first = next(later, None)
     return itertools.islice(batches, count) if first is None else itertools.chain([first], later)
-
-
-def _draw(tokenizer: Tokenizer, data: ImageData, device: torch.device, folder: RunFolder) -> None:
-    images = next(iter(data.val_dataloader())).images[:_PICTURES].to(device)
-    codes = tokenizer.encode(images)
-    with written_whole(folder.picture) as path:
-        reconstruction_grid(images, tokenizer.decode(codes), codes, tokenizer.spec).save(path)
 
 
 def _card(data: ImageData, unseen: Measurement, seen: Measurement, steps: int) -> str:
