@@ -113,13 +113,13 @@ def test_a_logger_by_its_short_name_writes_into_the_run(monkeypatch: pytest.Monk
     assert (written / "metrics.csv").is_file()
     assert (written / "pictures" / "validation-0000002.png").is_file()
     first = TrainingLog.read(run.folder)
-    assert first.length[0] == (0, 1) and first.validation["psnr"][0] == (1,)
+    assert first.curves["length"][0] == (0, 1) and first.curves["val_psnr"][0] == (1,)
     # in config.yaml the place goes along with the folder, and needs no logger to go on
     run.folder.rename("moved")
     vltok.fit(out="moved", resume=True, overrides={"trainer.max_steps": 4, "trainer.logger": False})
     second = TrainingLog.read(Path("moved"))
-    assert second.length[0] == (0, 1, 2, 3) and second.validation["psnr"][0] == (1, 3)
-    assert second.length[1][:2] == first.length[1]
+    assert second.curves["length"][0] == (0, 1, 2, 3) and second.curves["val_psnr"][0] == (1, 3)
+    assert second.curves["length"][1][:2] == first.curves["length"][1]
     assert vltok.compare(["moved"]).figures.keys() >= {"training_val_psnr", "training_val_length", "training_ratios"}
 
 

@@ -37,17 +37,9 @@ def report_prior(
 ) -> Record | None:
     """Measure a trained prior, say the figures, and write bundle, picture and `metrics.json`.
 
-    All processes of the training call it: each measures its part.
-
-    Args:
-        objective: Whose prior to measure.
-        data: The codes.
-        trainer: The one that has trained it.
-        config: The resolved recipe.
-        folder: Where to write.
-        seconds: How long training took.
-        say: Is told the figures, line by line.
-        trust: Whether the tokenizer's bundle may name more than registered components, and be downloaded.
+    All processes of the training call it: each measures its part. Arguments are those of
+    `vltok.verbs.tokenizer_report.report_tokenizer`, and whether the tokenizer's bundle may name more than registered
+    components, and be downloaded.
 
     Returns:
         What `metrics.json` holds; None in all processes but the first.
