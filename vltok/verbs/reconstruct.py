@@ -128,7 +128,7 @@ def reconstruct(
             for name, given in inputs.items():
                 source = given if isinstance(given, Path) else None
                 try:
-                    picture = to_bytes_tensor(decode(source)) if source is not None else given
+                    picture = to_bytes_tensor(decode(given)) if isinstance(given, Path) else given
                     done = _reconstructed(name, source, picture, tile, opened)
                 except (CorruptPicture, UserError, torch.OutOfMemoryError) as error:
                     oom = isinstance(error, torch.OutOfMemoryError)
