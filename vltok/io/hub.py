@@ -70,12 +70,8 @@ class Hub:
                 "(HF_HUB_OFFLINE, local_files_only) or does not answer: give a bundle's folder, or try again online"
             ) from error
         except Exception as error:  # the Hub's client raises its own errors and those of whatever carries them
-<<<<<<< HEAD
-=======
-            reason = first_line(error)
->>>>>>> 592ef0c (Type the training room whole, and take out what its lines say twice)
             raise UserError(
-                f"there is no folder '{name}', and the Hugging Face Hub does not give it: {_first_line(error)}"
+                f"there is no folder '{name}', and the Hugging Face Hub does not give it: {first_line(error)}"
             ) from error
         return Path(folder)
 
@@ -107,16 +103,11 @@ def upload(name: str, files: Mapping[str, Path | bytes], private: bool | None, t
         added = [CommitOperationAdd(place, content) for place, content in files.items()]
         return api.create_commit(repository, added, commit_message=message).commit_url
     except Exception as error:  # the Hub's client raises its own errors and those of whatever carries them
-<<<<<<< HEAD
-=======
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        reason = first_line(error)
->>>>>>> 592ef0c (Type the training room whole, and take out what its lines say twice)
         told = {401: "it knows no token that is valid: 'hf auth login', or give one (HF_TOKEN)"}
         told[403] = "the token may not write there: it needs the role 'write', and the name must be your own"
         status = getattr(getattr(error, "response", None), "status_code", 0)
         raise UserError(
-            f"the Hugging Face Hub does not take '{name}': {told.get(status) or _first_line(error)}"
+            f"the Hugging Face Hub does not take '{name}': {told.get(status) or first_line(error)}"
         ) from error
 
 
@@ -151,10 +142,6 @@ def find(place: str | os.PathLike, hub: Hub, files: Sequence[str]) -> Path:
             f"{_nearest(path)}; a repository on the Hugging Face Hub would be '{name}@main'"
         )
     return hub.fetch(place, files)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _parts(name: str) -> tuple[str, str | None]:
