@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from vltok.errors import UserError
 from vltok.io.recipes import translate_arguments
@@ -66,7 +67,7 @@ def _help(about: Sequence[str]) -> str:
     )
     for option, meaning in {**OPTIONS, **_SHOWN}.items():
         values = {"--config": "RECIPE", "--out": "DIR", "--seed_everything": "N"}
-        kept = {"metavar": values[option]} if option in values else {"action": "store_true"}
+        kept: dict[str, Any] = {"metavar": values[option]} if option in values else {"action": "store_true"}
         parser.add_argument(option, help=meaning, **kept)
     return parser.format_help()
 

@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> None:
     *kind, name = words or [None]
     # one word that is no component's name may be a kind's
     alone = not kind and name in kinds() and not any(each.name == name for of in kinds() for each in components(of))
-    entries = plugins(name) if alone else plugins(*kind, name=name)
+    entries = plugins(name) if alone else plugins(kind[0] if kind else None, name)
     detailed = bool(words) and not alone
     if given.json:
         shown = [asdict(entry) if detailed else _without_arguments(entry) for entry in entries]

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 class _Lenient(io.RawIOBase):
@@ -18,11 +21,11 @@ class _Lenient(io.RawIOBase):
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: ReadableBuffer, /) -> int:
         try:
             return os.write(self._descriptor, data)
         except OSError:
-            return len(data)
+            return memoryview(data).nbytes
 
     def writable(self) -> bool:
         return True

@@ -67,7 +67,8 @@ def _part(config: Namespace, keys: str) -> Namespace:
     Raises:
         UserError: There is none.
     """
-    found, place = config, []
+    found: Any = config
+    place: list[str] = []
     for key in keys.split("."):
         inner = found.get("init_args", found)
         if key not in inner:

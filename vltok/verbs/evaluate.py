@@ -29,7 +29,7 @@ from vltok.evaluation.priors import measure_prior
 from vltok.evaluation.reconstruction import QUALITIES, each_distance, measure_reconstruction
 from vltok.evaluation.records import Record, environment, package_version
 from vltok.files import alone_in, check_folder
-from vltok.interfaces import Ordered, Prior, SamplingConfig, Tokenizer
+from vltok.interfaces import Adaptive, Ordered, Prior, SamplingConfig, Tokenizer
 from vltok.launchers import find_rank
 from vltok.loading.classes import same_classes
 from vltok.losses.perceptual import LPIPS
@@ -183,7 +183,7 @@ def _tokenizer(
         opened = stack.enter_context(open_tokenizer(given, under.device, trust=under.trust))
         tokenizer = opened.model
         beside, described = None, None
-        if fixed is None and adaptive(tokenizer):
+        if fixed is None and isinstance(tokenizer, Adaptive) and adaptive(tokenizer):
             coarsest = partial(coarsest_codes, tokenizer, tokenizer.spec)
             beside, described = TokenizerCoder(tokenizer, under.device, coarsest), _COARSEST
         elif fixed is not None:

@@ -30,9 +30,11 @@ def choose_labels(
     Raises:
         UserError: There is no such class.
     """
-    if given == "none" or (given is None and classes is None):
+    if given == "none":
         return None
     if classes is None:
+        if given is None:
+            return None
         shown = given if isinstance(given, str) else ",".join(map(str, given))
         raise UserError(f"--labels is '{shown}', but this prior knows no classes: leave it out")
     if given is None or given == "all":
