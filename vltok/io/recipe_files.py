@@ -1,4 +1,4 @@
-"""Where recipes lie, and the recipe that another one names as its base.
+"""Where recipes lie, what they hold, and the recipe that another one names as its base.
 
 ```yaml
 # DQ-VAE on FFHQ: all of imagenet_dq.yaml, but for these keys
@@ -14,7 +14,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from vltok.errors import UserError, unknown
+from vltok.io import yaml_text
 from vltok.paths import read_path
 
 #: The key that names the recipe which the others change.
@@ -58,6 +61,49 @@ def find_recipe(place: str | os.PathLike) -> Path:
             raise unknown("recipe", place, shipped_recipes())
         return recipes_folder() / f"{path.stem}.yaml"
     return path
+
+
+def read(path: str | Path) -> dict:
+    """The content of a recipe. Imports none of its classes.
+
+    Raises:
+        UserError: No such file, not YAML, or not a mapping.
+    """
+    try:
+        tree = string_keys(yaml_text.load(text_of(path)))
+    except yaml.YAMLError as error:
+        raise UserError(f"recipe '{path}' is not YAML: {yaml_text.problem_of(error)}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"recipe '{path}' must hold keys and values, such as 'model: …', not {type(tree).__name__}")
+    return tree
+
+
+def text_of(path: str | Path) -> str:
+    """The text of a recipe.
+
+    Raises:
+        UserError: No such file, or no text.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+        raise UserError(f"recipe '{path}' cannot be read: {reason}") from error
+
+
+def string_keys(tree: Any) -> Any:
+    """Keys as jsonargparse wants them; it makes them integers again where the signature says so."""
+    if isinstance(tree, dict):
+        return {str(key): string_keys(value) for key, value in tree.items()}
+    return [string_keys(item) for item in tree] if isinstance(tree, list) else tree
+
+
+def integer_keys(tree: Any) -> Any:
+    """Keys as people write them."""
+    if isinstance(tree, dict):
+        whole = {key: str(key).isdecimal() and str(int(key)) == str(key) for key in tree}
+        return {int(key) if whole[key] else key: integer_keys(value) for key, value in tree.items()}
+    return [integer_keys(item) for item in tree] if isinstance(tree, list) else tree
 
 
 def with_bases(path: Path, read: Callable[[Path], Mapping[str, Any]]) -> list[Path]:

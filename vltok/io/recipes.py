@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from types import MappingProxyType, NoneType
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -18,9 +18,10 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_dumper, s
 from vltok.arguments import keep_arguments
 from vltok.errors import UserError
 from vltok.io import yaml_text
-from vltok.io.recipe_errors import explain, must_be, place_of
-from vltok.io.recipe_files import BASE, with_bases
+from vltok.io.recipe_errors import explain
+from vltok.io.recipe_files import BASE, integer_keys, read, string_keys, text_of, with_bases
 from vltok.io.recipe_names import Place, RecipeNames, types_of
+from vltok.io.recipe_texts import check_numbers, restore_texts, with_texts
 from vltok.io.spelling import check_spelling
 from vltok.paths import read_path
 
@@ -29,26 +30,9 @@ MODE = "vltok"
 #: Gives what follows from what a recipe says, besides what parts must agree on (`vltok.links`).
 Following = Callable[[RecipeNames], Iterable[tuple[Place, Any]]]
 _CONFIG = "--config"
-#: What YAML may take a text for.
-_PLAIN = (bool, int, float, NoneType, dict, list)
 #: What the texts that are being parsed mean, recipes and those that mean themselves: jsonargparse, which would read
 #: each as YAML, does not say where a text stands.
 _MEANINGS: ContextVar[Mapping[str, dict | str]] = ContextVar("meanings", default=MappingProxyType({}))
-
-
-def read(path: str | Path) -> dict:
-    """The content of a recipe. Imports none of its classes.
-
-    Raises:
-        UserError: No such file, not YAML, or not a mapping.
-    """
-    try:
-        tree = _string_keys(yaml_text.load(_text(path)))
-    except yaml.YAMLError as error:
-        raise UserError(f"recipe '{path}' is not YAML: {yaml_text.problem_of(error)}") from error
-    if not isinstance(tree, dict):
-        raise UserError(f"recipe '{path}' must hold keys and values, such as 'model: …', not {type(tree).__name__}")
-    return tree
 
 
 def translate_arguments(arguments: Sequence[str]) -> list[str]:
@@ -83,7 +67,7 @@ class RecipeParser(ArgumentParser):
 
     def dump(self, cfg: Namespace, **kwargs: Any) -> str:
         # jsonargparse reads texts once more while it writes them
-        written = _with_texts(yaml_text.load(super().dump(cfg, **kwargs)), cfg.as_dict())
+        written = with_texts(yaml_text.load(super().dump(cfg, **kwargs)), cfg.as_dict())
         return dump(with_names(written, types_of(self)))
 
 
@@ -107,7 +91,7 @@ def with_names(tree: Mapping[Any, Any], types: Mapping[str, Any]) -> dict[Any, A
 
 def dump(tree: Mapping) -> str:
     """The YAML text of a recipe."""
-    return yaml_text.dump(_integer_keys(tree))
+    return yaml_text.dump(integer_keys(tree))
 
 
 def parse(parser: ArgumentParser, arguments: Sequence[str], following: Following | None = None) -> Namespace:
@@ -170,10 +154,10 @@ def parse_tree(parser: ArgumentParser, tree: Mapping) -> Namespace:
         UserError: Anything that is wrong with it, in one line.
     """
     names = RecipeNames(types_of(parser))
-    resolved = names.completed(names.resolved(_string_keys(tree)))
-    _check_numbers(parser, names)
+    resolved = names.completed(names.resolved(string_keys(tree)))
+    check_numbers(parser, names)
     config = parse_resolved(parser, resolved, names.texts)
-    _restore_texts(parser, names, config)
+    restore_texts(parser, names, config)
     names.require_agreement()
     return config
 
@@ -189,7 +173,7 @@ def parse_resolved(parser: ArgumentParser, tree: Mapping, texts: Collection[str]
     Raises:
         UserError: Anything that is wrong with it, in one line.
     """
-    return _explained(parser, lambda: parser.parse_object(_string_keys(tree)), {text: text for text in texts})
+    return _explained(parser, lambda: parser.parse_object(string_keys(tree)), {text: text for text in texts})
 
 
 def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
@@ -227,11 +211,7 @@ def _content(layer: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
 
 
 def _written(tree: Mapping[str, Any]) -> str:
-    """A recipe as the text of a file.
-
-    Raises:
-        UserError: It holds what no file can.
-    """
+    """A recipe as the text of a file."""
     try:
         return dump(tree)
     except yaml.representer.RepresenterError as error:
@@ -267,7 +247,7 @@ def _parsed(parser: ArgumentParser, arguments: Sequence[str], following: Followi
         translated += [f"--{'.'.join(place)}={json.dumps(value)}" for place, value in found]
     except UserError as error:
         missing = error  # --help and --print_config do without
-    _check_numbers(parser, names)
+    check_numbers(parser, names)
     meanings = {text: text for text in names.texts} | meanings
     try:
         config = _explained(parser, lambda: parser.parse_args(translated), meanings)
@@ -275,72 +255,9 @@ def _parsed(parser: ArgumentParser, arguments: Sequence[str], following: Followi
         raise missing or error from error
     if missing is not None:
         raise missing
-    _restore_texts(parser, names, config)
+    restore_texts(parser, names, config)
     names.require_agreement()
     return config
-
-
-def _check_numbers(parser: ArgumentParser, names: RecipeNames) -> None:
-    """See that numbers and truth values are such: jsonargparse, which reads them by YAML 1.1's rule, takes 1:30 for 90.
-
-    Raises:
-        UserError: One is not.
-    """
-    for place, text, types in names.texts_given():
-        if types and {int, float, bool, NoneType}.issuperset(types) and _is_text(text):
-            raise UserError(must_be(place_of(".".join(place), parser), types, repr(text)))
-
-
-def _restore_texts(parser: ArgumentParser, names: RecipeNames, config: Namespace) -> None:
-    """Put back the texts of which jsonargparse has made something else, where others are taken, too.
-
-    Raises:
-        UserError: None is taken.
-    """
-    for place, text, types in names.texts_given():
-        holder, key = _holder(config, place)
-        if key is None or not isinstance(holder[key], _PLAIN):
-            continue
-        if not types or not {str, Any, object}.isdisjoint(types):
-            holder[key] = text
-        elif isinstance(holder[key], bool | int | float) and _is_text(text):
-            raise UserError(must_be(place_of(".".join(place), parser), types, repr(text)))
-
-
-def _with_texts(written: Any, config: Any) -> Any:
-    """What was written of a configuration, with its texts as they are."""
-    if isinstance(written, dict) and isinstance(config, dict):
-        own = {str(key): value for key, value in config.items()}
-        return {key: _with_texts(value, own.get(str(key))) for key, value in written.items()}
-    if isinstance(written, list) and isinstance(config, list):
-        return [_with_texts(*pair) for pair in zip(written, config, strict=True)]
-    return config if isinstance(config, str) and isinstance(written, _PLAIN) else written
-
-
-def _is_text(text: str) -> bool:
-    """Whether YAML takes no number, truth value or null for it; nor Python, whose `None` may be meant."""
-    try:
-        return isinstance(yaml_text.load(text), str) and text != "None"
-    except yaml.YAMLError:
-        return True
-
-
-def _holder(config: Any, place: Place) -> tuple[Any, Any]:
-    """What holds the value at a place, and by which key; None for the key where nothing holds it."""
-    holder, key = None, None
-    for part in place:
-        holder = config
-        if isinstance(holder, Namespace) and "init_args" in holder and part not in holder:
-            holder = holder["init_args"]
-        if isinstance(holder, list):
-            keys: Iterable[Any] = range(len(holder))
-        else:
-            keys = vars(holder) if isinstance(holder, Namespace) else holder if isinstance(holder, Mapping) else ()
-        key = next((each for each in keys if str(each) == part), None)
-        if key is None:
-            return None, None
-        config = holder[key]
-    return holder, key
 
 
 def _load(text: str) -> Any:
@@ -348,15 +265,7 @@ def _load(text: str) -> Any:
     if text in (meanings := _MEANINGS.get()):
         return meanings[text]
     # jsonargparse hands nested overrides on as Python literals, of which None alone is no YAML
-    return None if text.strip() == "None" else _string_keys(yaml_text.load(text))
-
-
-def _text(path: str | Path) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
-        raise UserError(f"recipe '{path}' cannot be read: {reason}") from error
+    return None if text.strip() == "None" else string_keys(yaml_text.load(text))
 
 
 def _value(names: RecipeNames, option: str, value: str, meanings: dict[str, dict | str], nulls: bool) -> str:
@@ -364,7 +273,7 @@ def _value(names: RecipeNames, option: str, value: str, meanings: dict[str, dict
     key = option.removeprefix("--")
     key = key if names.takes((key,)) else key.replace("-", "_")
     if option == _CONFIG:
-        text = value if "\n" in value else _text(value)
+        text = value if "\n" in value else text_of(value)
         meanings[text] = names.resolved(yaml_text.load_as_written(text))
     elif names.takes_text_alone(key):
         names.option(key, value, nulls)
@@ -382,21 +291,6 @@ def _value(names: RecipeNames, option: str, value: str, meanings: dict[str, dict
 def _options(names: RecipeNames, option: str) -> list[str]:
     """The options that say by now what an option says."""
     return [f"--{key}" for key in names.moved(option.removeprefix("--"))]
-
-
-def _string_keys(tree: Any) -> Any:
-    """Keys as jsonargparse wants them; it makes them integers again where the signature says so."""
-    if isinstance(tree, dict):
-        return {str(key): _string_keys(value) for key, value in tree.items()}
-    return [_string_keys(item) for item in tree] if isinstance(tree, list) else tree
-
-
-def _integer_keys(tree: Any) -> Any:
-    """Keys as people write them."""
-    if isinstance(tree, dict):
-        whole = {key: str(key).isdecimal() and str(int(key)) == str(key) for key in tree}
-        return {int(key) if whole[key] else key: _integer_keys(value) for key, value in tree.items()}
-    return [_integer_keys(item) for item in tree] if isinstance(tree, list) else tree
 
 
 def _explained(
