@@ -1,7 +1,5 @@
 """Places of crops, split between processes; and Lightning's view of a loader."""
 
-import random
-
 import lightning.pytorch as pl
 import pytest
 import torch
@@ -10,7 +8,6 @@ from hypothesis import strategies as st
 
 from vltok.pictures import batches
 from vltok.pictures.batches import Places
-from vltok.pictures.crops import crop_generator
 from vltok.pictures.images import ImageBatch
 from vltok.pictures.photos import Photos
 
@@ -92,10 +89,3 @@ def test_lightning_trains_on_it(tmp_path) -> None:
     first, second = module.batches[:3], module.batches[3:]
     assert not any(torch.equal(one.images, other.images) for one in first for other in second)
     assert torch.equal(module.held_out[0].images, module.held_out[2].images)
-
-
-def test_a_name_that_is_no_text_gives_a_crop_like_any_other() -> None:
-    draws = {key: crop_generator(0, "training", 1, key).random() for key in ("caf\udce9.png", "cafe.png")}
-    assert len(set(draws.values())) == 2
-    # those of text are what they always were
-    assert draws["cafe.png"] == random.Random("0/training/1/cafe.png").random()

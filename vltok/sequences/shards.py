@@ -21,7 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 import torch
@@ -92,12 +92,13 @@ def smallest_unsigned(size: int) -> np.dtype:
 
 
 class ShardFormat(ABC):
-    """How the samples of one shard stand in one file. The same samples give the same bytes."""
+    """How the samples of one shard stand in one file. The same samples give the same bytes.
 
-    @property
-    @abstractmethod
-    def suffix(self) -> str:
-        """The end of the file's name."""
+    Attributes:
+        suffix: The end of the file's name.
+    """
+
+    suffix: ClassVar[str]
 
     @abstractmethod
     def write(self, path: Path, samples: Sequence[CodeSample], codebook_size: int) -> Int64[np.ndarray, "b 2"] | None:
@@ -122,9 +123,7 @@ class ShardFormat(ABC):
 class TarShards(ShardFormat):
     """Webdataset's layout: readable with tar and numpy alone."""
 
-    @property
-    def suffix(self) -> str:
-        return ".tar"
+    suffix = ".tar"
 
     def write(self, path: Path, samples: Sequence[CodeSample], codebook_size: int) -> Int64[np.ndarray, "b 2"]:
         places = np.zeros((len(samples), 2), dtype=np.int64)
@@ -164,9 +163,7 @@ class TarShards(ShardFormat):
 class ParquetShards(ShardFormat):
     """One row a sample, for `datasets.load_dataset("parquet", data_files="DIR/*.parquet")`."""
 
-    @property
-    def suffix(self) -> str:
-        return ".parquet"
+    suffix = ".parquet"
 
     def write(self, path: Path, samples: Sequence[CodeSample], codebook_size: int) -> None:
         arrow, parquet = _pyarrow()
