@@ -11,27 +11,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from vltok.code_files import read_codes, write_codes
 from vltok.code_maps import code_granularities, code_lengths, code_positions, code_slots, top_left
 from vltok.code_spec import CodeSpec as CodeSpec
 from vltok.code_spec import Ratios as Ratios
 from vltok.errors import UserError, one_line
-from vltok.files import written_whole
 from vltok.indexing import image_numbers
 
 #: Labels are numbers of 64 bits.
 LARGEST_LABEL = torch.iinfo(torch.int64).max
-
-_FILE = {"format": "vltok codes", "version": "1"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,14 +248,7 @@ class Codes:
             UserError: They do not go together.
         """
         self._check_shapes()
-        # copies: tensors that share memory are not written
-        values = {
-            name: value.cpu().clone(memory_format=torch.contiguous_format)
-            for name, value in self._values()
-            if value is not None
-        }
-        with written_whole(Path(path)) as file:
-            save_file(values, file, _FILE)
+        write_codes(path, {name: value for name, value in self._values() if value is not None})
 
     @classmethod
     def load(cls, path: str | os.PathLike, spec: CodeSpec | None = None) -> Codes:
@@ -274,14 +262,10 @@ class Codes:
             UserError: It is no such file, or it is damaged, or its codes are none of the spec.
         """
         try:
-            with safe_open(path, "pt") as file:
-                about, found = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if about != _FILE or not {"ids", "lengths"} <= found.keys() <= {"ids", "lengths", "grains", "labels"}:
-                raise UserError("it was not written by Codes.save")
-            codes = cls(**found)
+            codes = cls(**read_codes(path))
             codes._check_shapes()
             codes._check_lengths(int(codes.lengths.min()) if len(codes) else 0, int(codes.lengths.sum()))
-        except (SafetensorError, OSError, UserError) as error:
+        except UserError as error:
             raise UserError(f"'{os.fspath(path)}' is no file of codes, or is damaged: {one_line(error)}") from error
         return codes if spec is None else codes.validate(spec)
 

@@ -12,26 +12,23 @@ bundle/
 
 import json
 import os
-import tempfile
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, load_model, save_file, save_model
-from torch import nn
+from safetensors.torch import save_model
 
 from vltok.drawing.config import SamplingOptions
 from vltok.errors import UserError
 from vltok.files import folder_written_whole, sha256_of
 from vltok.interfaces import Prior, Tokenizer
 from vltok.io.bundle_files import CARD, CONFIG, WEIGHTS, Kind, check_weights, fingerprint_of, read_bundle
+from vltok.io.bundle_weights import load_weights, not_finite
 from vltok.io.cards import model_card
 from vltok.io.descriptions import Description, summary
 from vltok.io.hub import Hub
-from vltok.io.migrations import present, tensor_names
+from vltok.io.migrations import present
 from vltok.io.recipes import dump
 from vltok.version import __version__
 
@@ -205,7 +202,7 @@ def _save(
     path = Path(path)
     if path.exists() and not (path / CONFIG).is_file() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"'{path}' exists and is no bundle; it is left as it is: choose another folder")
-    if (strange := _not_finite(model)) is not None:
+    if (strange := not_finite(model)) is not None:
         raise UserError(
             f"weight {strange} holds numbers that are not finite: training has diverged; nothing is written"
         )
@@ -214,7 +211,7 @@ def _save(
     tree = description.named
     with folder_written_whole(path) as folder:
         save_model(model, str(folder / WEIGHTS), metadata={"format": "pt"})
-        if (problem := _load_weights(again, folder / WEIGHTS)) is not None:
+        if (problem := load_weights(again, folder / WEIGHTS)) is not None:
             raise UserError(
                 f"the {kind}'s weights do not fit what it was built from ({problem}): it was changed since; a part can "
                 "be replaced by another of the same interface, whose own arguments count then"
@@ -260,44 +257,11 @@ def _load(place: str | os.PathLike, kind: Kind, device: torch.device | str, trus
         model = Description.read(content, trust).build()
     except UserError as error:
         raise UserError(f"bundle '{folder}': {error}") from error
-    if (problem := _load_weights(model, folder / WEIGHTS, content)) is not None:
+    if (problem := load_weights(model, folder / WEIGHTS, content)) is not None:
         raise UserError(
             f"the weights of bundle '{folder}' do not fit what {CONFIG} describes ({problem}): undo changes to "
             f"{CONFIG}, or copy the bundle again; it was written by vltok {content['vltok']!r}, this is {__version__}"
         )
-    if (strange := _not_finite(model)) is not None:
+    if (strange := not_finite(model)) is not None:
         raise UserError(f"'{folder / WEIGHTS}' is damaged: {strange} holds numbers that are not finite")
     return model.eval().to(device)
-
-
-def _load_weights(model: nn.Module, path: Path, content: Mapping[str, Any] | None = None) -> str | None:
-    """Fill a model with the weights of a file; why they do not fit it, or None where they do.
-
-    Args:
-        model: What to fill.
-        path: The file.
-        content: What the `config.yaml` of a bundle says that may have another format.
-
-    Raises:
-        UserError: The file is damaged.
-    """
-    try:
-        if content is None or content["format"] == present():
-            load_model(model, path, strict=True)
-            return None
-        state = load_file(path)
-        names = tensor_names(content, list(state))
-        with tempfile.TemporaryDirectory() as folder:  # what shares memory is known to load_model alone
-            save_file({names[name]: value for name, value in state.items()}, Path(folder) / WEIGHTS)
-            load_model(model, Path(folder) / WEIGHTS, strict=True)
-    except SafetensorError as error:
-        raise UserError(f"'{path}' is damaged or no safetensors file: {error}") from error
-    except RuntimeError as error:
-        # torch names every tensor in a paragraph of its own; the first ones say enough
-        return textwrap.shorten(" ".join(str(error).splitlines()[1:]) or str(error), 200, placeholder=" …")
-    return None
-
-
-def _not_finite(model: nn.Module) -> str | None:
-    """The first parameter that holds a number that is not finite, if one does."""
-    return next((name for name, value in model.named_parameters() if not value.isfinite().all()), None)
