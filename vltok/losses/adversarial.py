@@ -41,11 +41,9 @@ class PatchGAN(Discriminator):
             channels = wider
         blocks.append(nn.Conv2d(channels, 1, 4, stride=1, padding=1))
         self.main = nn.Sequential(*blocks)
-        for module in self.main:
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, 0.0, 0.02)
-            elif isinstance(module, BatchNorm):
-                nn.init.normal_(module.weight, 1.0, 0.02)
+        for name, parameter in self.main.named_parameters():
+            if name.endswith("weight"):  # of a convolution, or of a norm
+                nn.init.normal_(parameter, 0.0 if parameter.ndim > 1 else 1.0, 0.02)
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 1 _ _"]:
         """A logit for each patch: high for real ones.

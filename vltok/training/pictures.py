@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -79,6 +80,13 @@ class PictureLogger(Callback):
             picture = draw_coded(tokenizer, batch.images[: self.count])
         for logger in loggers:
             log_picture(logger, name, picture, trainer.global_step, Path(trainer.default_root_dir) / "logs")
+
+
+def default_pictures(model: LightningModule, callbacks: Sequence[Callback]) -> list[Callback]:
+    """What logs the pictures of a tokenizer's training, where none of its callbacks does."""
+    tokenizes = isinstance(model, Objective) and isinstance(model.trained, Tokenizer)
+    logged = any(isinstance(callback, PictureLogger) for callback in callbacks)
+    return [PictureLogger()] if tokenizes and not logged else []
 
 
 @torch.no_grad()

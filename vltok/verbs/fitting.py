@@ -114,15 +114,14 @@ def fit(
         if out is None or not resume:
             raise UserError("give a recipe; a run alone, by out, is enough where resume goes on with it")
         recipe = RunFolder(read_path(out)).own_recipe()
-    if not isinstance(recipe, TrainingRecipe):
-        recipe = TrainingRecipe.of(recipe, overrides, None if resume else start, trust)
-    config = recipe.config
+    given = TrainingRecipe.of(recipe, overrides, None if resume else start, trust)
+    config = given.config
     config.out = config.out if out is None else str(out)
     config.resume, config.overwrite = config.resume or resume, config.overwrite or overwrite
     config.trust = config.trust or trust
     check_seed("seed_everything", config.seed_everything)
     with own_processes(), _quiet():
-        return _fit(recipe, progress, bar, StopSignals(signals))
+        return _fit(given, progress, bar, StopSignals(signals))
 
 
 def _fit(given: TrainingRecipe, progress: _Say | None, bar: bool, signals: StopSignals) -> FitResult:

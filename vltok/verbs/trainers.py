@@ -12,13 +12,12 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from vltok.errors import UserError
-from vltok.interfaces import Tokenizer
-from vltok.training import PictureLogger, PlainProgress
+from vltok.training import PlainProgress
 from vltok.training.checkpoints import WholeCheckpoints
 from vltok.training.clusters import check_processes, forget_machines
 from vltok.training.curves import CurveLogger, CurvesOfShortRuns
 from vltok.training.last_checkpoint import LastCheckpoint
-from vltok.training.objective import Objective
+from vltok.training.pictures import default_pictures
 from vltok.training.strategies import check_strategy
 from vltok.training.trainer_options import Monitors, check_options, keep_first_batches
 from vltok.verbs.training_recipe import Training
@@ -60,9 +59,7 @@ def build_trainer(
     callbacks.append(CurvesOfShortRuns(given=options["log_every_n_steps"] is not None))
     if options["enable_checkpointing"] is not False:
         callbacks.append(last)
-    tokenizes = isinstance(training.model, Objective) and isinstance(training.model.trained, Tokenizer)
-    if tokenizes and not any(isinstance(callback, PictureLogger) for callback in callbacks):
-        callbacks.append(PictureLogger())
+    callbacks += default_pictures(training.model, callbacks)
     shown = bar or any(isinstance(callback, ProgressBar) for callback in callbacks)
     if not shown and progress is not None and options["enable_progress_bar"] is not False:
         callbacks.append(PlainProgress(say=progress))

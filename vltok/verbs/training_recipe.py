@@ -60,15 +60,15 @@ class TrainingRecipe:
     @classmethod
     def of(
         cls,
-        recipe: str | PathLike | Mapping[str, Any],
+        recipe: str | PathLike | Mapping[str, Any] | TrainingRecipe,
         overrides: Mapping[str, Any] | None = None,
         start: str | PathLike | None = None,
         trust: bool = False,
     ) -> TrainingRecipe:
-        """The recipe of a file, of the name of one that comes with vltok, or what such a file holds.
+        """The recipe of a file, of the name of one that comes with vltok, or of what such a file holds.
 
         Args:
-            recipe: Which.
+            recipe: Which; one that has been read comes back as it is.
             overrides: What is laid over it: keys with dots, as options have them, or nested, as recipes do.
             start: The bundle with whose weights to begin: what it is built from is laid over the recipe first.
             trust: Whether that bundle may name more than registered components.
@@ -76,6 +76,8 @@ class TrainingRecipe:
         Raises:
             UserError: There is none, or something in it is wrong.
         """
+        if isinstance(recipe, TrainingRecipe):
+            return recipe
         parser = fit_parser()
         first = recipe if isinstance(recipe, Mapping) else find_recipe(recipe)
         layers = [first, *([] if start is None else [_start(start, trust)]), *([overrides] if overrides else [])]
