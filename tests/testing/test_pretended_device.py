@@ -165,6 +165,13 @@ def test_its_state_goes_to_a_file_and_back(device):
     assert model.weight.device.type == device.name and model.weight.cpu().equal(state["weight"])
 
 
+def test_inference_runs_there(device):
+    layer = nn.Linear(2, 2).to(device.name)
+    with torch.inference_mode():
+        found = F.linear(torch.ones(1, 2, device=device.name), layer.weight.detach()).view(2)
+    assert found.cpu().equal(layer.weight.cpu().sum(1))
+
+
 def test_a_model_there_changes_its_precision(device):
     layer = nn.Linear(2, 2).to(device.name)
     weight = layer.weight

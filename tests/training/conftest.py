@@ -126,7 +126,7 @@ def loader() -> Callable[..., DataLoader]:
 
 @pytest.fixture
 def fit(tmp_path, loader) -> Callable[..., Trainer]:
-    """Train on the CPU, without logging unless asked for, and give the trainer back."""
+    """Train on the CPU and without logging, unless asked for, and give the trainer back."""
 
     def run(training: TokenizerTraining, batches: DataLoader | None = None, validation=None, **options) -> Trainer:
         checkpoint = options.pop("ckpt_path", None)
@@ -137,8 +137,9 @@ def fit(tmp_path, loader) -> Callable[..., Trainer]:
             "enable_model_summary": False,
             "num_sanity_val_steps": 0,
             "log_every_n_steps": 1,
+            "accelerator": "cpu",
         }
-        trainer = Trainer(accelerator="cpu", devices=1, default_root_dir=tmp_path, **{**quiet, **options})
+        trainer = Trainer(devices=1, default_root_dir=tmp_path, **{**quiet, **options})
         batches = loader() if batches is None else batches
         trainer.fit(training, batches, validation, ckpt_path=checkpoint, weights_only=True)
         return trainer

@@ -190,15 +190,16 @@ class _OnDevice(Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor) -> _OnDevice:
-        tensor = Tensor._make_wrapper_subclass(
-            cls,
-            held.size(),
-            strides=held.stride(),
-            storage_offset=held.storage_offset(),
-            dtype=held.dtype,
-            layout=held.layout,
-            device=torch.device(_NAME, 0),
-        )
+        with torch.inference_mode(False):  # a view of a tensor from elsewhere is none of inference, even there
+            tensor = Tensor._make_wrapper_subclass(
+                cls,
+                held.size(),
+                strides=held.stride(),
+                storage_offset=held.storage_offset(),
+                dtype=held.dtype,
+                layout=held.layout,
+                device=torch.device(_NAME, 0),
+            )
         tensor.held = held
         return tensor
 
