@@ -6,7 +6,7 @@ VENV ?= .venv
 INSTALLED = $(VENV)/installed
 QUICKSTART_TOKENIZE = $(VENV)/bin/vltok tokenize --tokenizer runs/quickstart/bundle --precision bfloat16 --overwrite
 
-.PHONY: quickstart test test-versions faults soak check plugins lint clean
+.PHONY: quickstart test test-versions faults soak bench gpu check plugins lint clean
 
 quickstart: $(INSTALLED)
 	$(VENV)/bin/vltok fit --config recipes/quickstart.yaml --overwrite
@@ -30,6 +30,14 @@ faults: $(INSTALLED)
 # how memory, open files and threads grow while jobs run for long
 soak: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.soak
+
+# speed against public packages, in one table
+bench: $(INSTALLED)
+	$(VENV)/bin/python -m tests.benchmarks --device cpu
+
+# the tests that need a GPU, then the table, which is written to tests/benchmarks/results; one line where there is none
+gpu: $(INSTALLED)
+	.ci/gpu $(VENV)/bin/python
 
 # our code for what invites misuse, and what it stands on for known holes; the second asks osv.dev, since PyPI's own
 # service passes what it does not know

@@ -1,0 +1,1 @@
+"""Speed, as ratios to baselines of the same run: `make bench` prints the table."""
