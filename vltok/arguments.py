@@ -9,8 +9,6 @@ import os
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, TypeVar
 
-import numpy as np
-
 from vltok.errors import UserError
 
 #: The attribute of an object that keeps its arguments.
@@ -84,6 +82,8 @@ class _Unwritable:
 
 def _kept(value: Any) -> Any:
     """A value as recipes have it. Of an object that keeps its arguments, they are asked for when they are needed."""
+    import numpy as np  # where there are components there is torch, too; a verb's --help needs neither
+
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, enum.Enum):
