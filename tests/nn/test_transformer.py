@@ -3,12 +3,13 @@ import functools
 import jaxtyping
 import pytest
 import torch
+from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torch.testing import assert_close
 
 from vltok.nn.attention import Packing
 from vltok.nn.sequence_model import SPAN, Cursors
-from vltok.nn.transformer import Transformer, initialise
+from vltok.nn.transformer import Transformer, initialise, use_attention
 
 WIDTH = 16
 
@@ -115,3 +116,30 @@ def test_compiled_blocks_are_compiled_once(monkeypatch):
         frames.append(counter.frame_count)
     assert frames[0] > 0
     assert frames[-1] == frames[1]
+
+
+def test_attention_dropout_is_that_of_branches_unless_it_says_otherwise():
+    (same,) = Transformer(16, 2, 1, dropout=0.3).blocks
+    assert (same.dropout, same.attention_dropout) == (0.3, 0.3)
+    own = Transformer(16, 2, 1, dropout=0.0, attention_dropout=0.9)
+    hidden, packing = torch.randn(4, 16), Packing(torch.tensor([4]))
+    assert not torch.equal(own(hidden, packing), own(hidden, packing))
+    assert torch.equal(own.eval()(hidden, packing), own(hidden, packing))
+
+
+def test_every_block_computes_attention_by_the_kernel_that_is_chosen():
+    model = nn.Sequential(Transformer(16, 2, 2, dropout=0.0), Transformer(16, 2, 1, dropout=0.0))
+    hidden, packing = torch.randn(4, 16), Packing(torch.tensor([1, 3]))
+    seen = []
+
+    def attend(query, key, value, packing, dropout, kernel):
+        seen.append(kernel)
+        return value
+
+    for transformer in model:
+        for block in transformer.blocks:
+            block.attend = attend
+    use_attention(model, "varlen")
+    for transformer in model:
+        hidden = transformer(hidden, packing)
+    assert seen == ["varlen"] * 3

@@ -17,6 +17,7 @@ from vltok.drawing.config import SamplingOptions
 from vltok.errors import UserError
 from vltok.interfaces import Prior, PriorLoss, SamplingConfig
 from vltok.measures.likelihood import likelihood_figures
+from vltok.nn.transformer import Block
 from vltok.priors.dq_transformer import DQTransformer
 from vltok.priors.raster_scan import RasterScan
 from vltok.training import PriorTraining
@@ -211,3 +212,9 @@ def test_a_callback_draws_in_mixed_precision_and_training_takes_no_notice(train:
 def test_numbers_out_of_range(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         PriorTraining(Counting(), **options)
+
+
+def test_attention_is_computed_by_the_kernel_that_is_asked_for() -> None:
+    fresh = PriorTraining(tiny(), attention="sdpa")
+    kernels = {module.kernel for module in fresh.prior.modules() if isinstance(module, Block)}
+    assert kernels == {"sdpa"}

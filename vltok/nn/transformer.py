@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from typing_extensions import final  # that of typing tells jsonargparse nothing before Python 3.11
 
 from vltok.errors import UserError
-from vltok.nn.attention import Packing, packed_causal_attention
+from vltok.nn.attention import Kernel, Packing, packed_causal_attention
 from vltok.nn.sequence_model import Cursors, KeyValueCache, SequenceModel
 
 
@@ -33,14 +33,20 @@ class Block(nn.Module):
     Args:
         width: Model width d, a multiple of `heads`.
         heads: Attention heads.
-        dropout: Probability with which attention weights and the outputs of both branches are dropped.
+        dropout: Probability with which the outputs of both branches are dropped.
+        attention_dropout: Probability with which attention weights are dropped.
+
+    Attributes:
+        kernel: What computes attention over packed sequences: see `vltok.nn.attention.backend`.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, attention_dropout: float) -> None:
         super().__init__()
         self.heads = heads
         self.dropout = dropout
+        self.attention_dropout = attention_dropout
         self.attend = packed_causal_attention
+        self.kernel: Kernel = "auto"
         self.attention_norm = nn.LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * width)
         self.attention_out = nn.Linear(width, width)
@@ -50,9 +56,9 @@ class Block(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "t d"], packing: Packing) -> Float[Tensor, "t d"]:
         """Every code sees itself and the earlier ones of its image."""
-        dropout = self.dropout if self.training else 0.0
+        dropout, attention_dropout = (self.dropout, self.attention_dropout) if self.training else (0.0, 0.0)
         query, key, value = self._project(hidden).unbind(1)
-        attended = self.attend(query, key, value, packing, dropout)
+        attended = self.attend(query, key, value, packing, attention_dropout, self.kernel)
         hidden = hidden + F.dropout(_linear(self.attention_out, attended.flatten(1)), dropout)
         return hidden + F.dropout(self._feedforward(hidden), dropout)
 
@@ -90,9 +96,11 @@ class Transformer(SequenceModel):
         width: Model width d, a multiple of `heads`.
         heads: Attention heads.
         layers: Number of blocks.
-        dropout: Probability with which attention weights and the outputs of branches are dropped.
+        dropout: Probability with which the outputs of branches are dropped.
         checkpointing: Recompute blocks in the backward pass: less memory, a third more time.
         compile: Compile the blocks with torch.compile: minutes once, then faster training.
+        attention_dropout: Probability with which attention weights are dropped; that of `dropout` by default. At 0,
+            faster kernels serve in half precision.
 
     Raises:
         UserError: A width that the heads do not divide.
@@ -106,15 +114,20 @@ class Transformer(SequenceModel):
         dropout: float = 0.1,
         checkpointing: bool = False,
         compile: bool = False,
+        attention_dropout: float | None = None,
     ) -> None:
         super().__init__()
+        if attention_dropout is None:
+            attention_dropout = dropout
         if width % heads:
             raise UserError(f"width must be a multiple of heads; {width} is none of {heads}")
         self.width = width
         self.heads = heads
         self.checkpointing = checkpointing
         # each a Block, which a list of modules does not say
-        self.blocks: Iterable[Any] = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
+        self.blocks: Iterable[Any] = nn.ModuleList(
+            Block(width, heads, dropout, attention_dropout) for _ in range(layers)
+        )
         if compile:
             self._compile()
 
@@ -147,6 +160,14 @@ class Transformer(SequenceModel):
         for block in self.blocks:
             block.attend = torch.compiler.disable(packed_causal_attention)
             block.compile(dynamic=True)
+
+
+def use_attention(model: nn.Module, kernel: Kernel) -> None:
+    """Let all transformers of a model compute attention over packed sequences by a kernel: see
+    `vltok.nn.attention.backend`."""
+    for module in model.modules():
+        if isinstance(module, Block):
+            module.kernel = kernel
 
 
 def initialise(model: nn.Module) -> None:

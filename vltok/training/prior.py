@@ -16,6 +16,8 @@ from vltok.devices import widest
 from vltok.errors import UserError
 from vltok.interfaces import Prior
 from vltok.measures.likelihood import likelihood_figures, likelihood_sums
+from vltok.nn.attention import Kernel
+from vltok.nn.transformer import use_attention
 from vltok.processes import mean_over_processes, sum_over_processes
 from vltok.training.finiteness import FiniteWatch, require_finite_weights
 from vltok.training.objective import Objective
@@ -43,6 +45,8 @@ class PriorTraining(Objective):
         warmup_steps: Steps over which the learning rate rises from 0.
         warmup_epochs: The same in epochs, which may be a fraction; only one of the two may be set.
         learning_rate_floor: The share of the learning rate at which a cosine stops falling.
+        attention: What computes attention: ``xformers``, ``varlen`` (PyTorch's FlashAttention), ``sdpa`` (PyTorch's
+            attention on padded images), or ``auto``, the first of these that has a kernel.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class PriorTraining(Objective):
         warmup_steps: int = 0,
         warmup_epochs: float = 0.0,
         learning_rate_floor: float = 0.0,
+        attention: Kernel = "auto",
     ) -> None:
         super().__init__()
         if learning_rate <= 0:
@@ -62,6 +67,7 @@ class PriorTraining(Objective):
         if weight_decay < 0:
             raise UserError(f"weight_decay must not be negative, but is {weight_decay}")
         self.prior = prior
+        use_attention(prior, attention)
         self.learning_rate = learning_rate
         self.betas = betas
         self.weight_decay = weight_decay
