@@ -19,10 +19,11 @@ def test_lines_tell_how_far_how_fast_and_how_long(
 ) -> None:
     clock = iter([0.0, 4.0, 11.0, 20.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    with progress.progress("tokenize", total=100, done=20) as report:
-        report(10)  # too soon for a line
-        report(34)
-        report(36)
+    with progress.shown("tokenize") as tell:
+        tell(20, 100)  # what was done before does not count for the speed
+        tell(30, 100)  # too soon for a line
+        tell(64, 100)
+        tell(100, 100)
     assert capsys.readouterr().err.splitlines() == [
         "tokenize: 64/100, 4.0 images/s, 9 s left",
         "tokenize: 100/100, 4.0 images/s, 0 s left",
@@ -33,8 +34,9 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    with progress.progress("tokenize", total=100, done=20) as report:
-        report(80)
+    with progress.shown("tokenize") as tell:
+        tell(20, 100)
+        tell(100, 100)
     assert "100/100" in terminal.getvalue() and "images/s" in terminal.getvalue()
 
 

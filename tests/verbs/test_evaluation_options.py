@@ -51,6 +51,12 @@ def test_a_prior_s_own_options_are_options_and_read_back(tmp_path: Path, monkeyp
     assert asdict(again.build()["sampling"]) == asdict(sampling)
 
 
+def test_a_recipe_that_names_no_prior_is_refused_as_such(tmp_path: Path) -> None:
+    (tmp_path / "wrong.yaml").write_text("prior: [5]")
+    with pytest.raises(UserError, match="prior must be"):
+        EvaluationOptions.of_arguments(["--config", str(tmp_path / "wrong.yaml"), "--out", str(tmp_path / "out")])
+
+
 def test_options_that_a_prior_does_not_have_are_known_to_be_refused() -> None:
     assert every_option(SamplingOptions) is SamplingConfig and every_option(EagerSampling) is EagerSampling
     every = every_option(PlainSampling)

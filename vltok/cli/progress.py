@@ -25,16 +25,15 @@ def shown(purpose: str) -> Iterator[Callable[[int, int], None]]:
         purpose: What is done to them.
     """
     with contextlib.ExitStack() as stack:
-        report: Callable[[int], None] | None = None
-        before = 0
+        show: Callable[[int], None] | None = None
 
         def tell(done: int, total: int) -> None:
-            nonlocal report, before
-            if report is None:
-                report = stack.enter_context(progress(purpose, total, done))
-            elif done > before:
-                report(done - before)
-            before = done
+            nonlocal show
+            if show is None:
+                lines = contextlib.nullcontext(_lines(purpose, total, done))
+                show = stack.enter_context(_bar(purpose, total, done) if sys.stderr.isatty() else lines)
+            else:
+                show(done)
 
         yield tell
 
@@ -46,23 +45,7 @@ def whose_part() -> str:
 
 
 @contextlib.contextmanager
-def progress(purpose: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """Yield a function that is told of every so many images that are done.
-
-    Args:
-        purpose: What is done to them.
-        total: How many there are.
-        done: How many were done before, and do not count for the speed.
-    """
-    if sys.stderr.isatty():
-        with _bar(purpose, total, done) as report:
-            yield report
-    else:
-        yield _lines(purpose, total, done)
-
-
-@contextlib.contextmanager
-def _bar(purpose: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
+def _bar(purpose: str, total: int, before: int) -> Iterator[Callable[[int], None]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -72,30 +55,26 @@ def _bar(purpose: str, total: int, done: int) -> Iterator[Callable[[int], None]]
     )
     start = time.monotonic()
     with Progress(*columns, console=Console(stderr=True), speed_estimate_period=120) as bar:
-        task = bar.add_task(purpose, total=total, completed=done, speed=0.0)
-        now = 0
+        task = bar.add_task(purpose, total=total, completed=before, speed=0.0)
 
-        def report(count: int) -> None:
-            nonlocal now
-            now += count
-            bar.update(task, advance=count, speed=now / (time.monotonic() - start))
+        def show(done: int) -> None:
+            bar.update(task, completed=done, speed=(done - before) / (time.monotonic() - start))
 
-        yield report
+        yield show
 
 
-def _lines(purpose: str, total: int, done: int) -> Callable[[int], None]:
+def _lines(purpose: str, total: int, before: int) -> Callable[[int], None]:
     start = time.monotonic()
-    printed = start
-    now = 0
+    printed, last = start, before
 
-    def report(count: int) -> None:
-        nonlocal now, printed
-        now += count
+    def show(done: int) -> None:
+        nonlocal printed, last
         seconds = time.monotonic()
-        if seconds - printed >= _SECONDS_BETWEEN_LINES or done + now == total:
+        if done > last and (seconds - printed >= _SECONDS_BETWEEN_LINES or done == total):
             printed = seconds
-            speed = now / max(seconds - start, 1e-9)
-            left = format_seconds((total - done - now) / speed)
-            print(f"{purpose}: {done + now}/{total}, {speed:.1f} images/s, {left} left", file=sys.stderr, flush=True)
+            speed = (done - before) / max(seconds - start, 1e-9)
+            left = format_seconds((total - done) / speed)
+            print(f"{purpose}: {done}/{total}, {speed:.1f} images/s, {left} left", file=sys.stderr, flush=True)
+        last = done
 
-    return report
+    return show

@@ -118,7 +118,7 @@ def sampling_options(arguments: Sequence[str]) -> type[SamplingOptions]:
         named, _ = peek.parse_known_args(arguments)
         prior = named.prior or next(filter(None, (read(path).get("prior") for path in reversed(named.config))), None)
         # help downloads nothing
-        if prior is not None and (Path(prior).is_dir() or not asks_for_help(arguments)):
+        if isinstance(prior, str) and (Path(prior).is_dir() or not asks_for_help(arguments)):
             from vltok.io.bundles import options_of_prior
 
             return options_of_prior(prior, trust=named.trust)
