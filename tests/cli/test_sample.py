@@ -16,7 +16,7 @@ from vltok.evaluation.records import Record
 from vltok.io.bundles import fingerprint
 from vltok.sequences.manifest import CodeManifest
 
-from .exports import contents, write_bundle, write_pictures
+from .exports import contents, write_bundle, write_pictures, write_prior
 
 RECIPE = """
 seed_everything: 5
@@ -149,10 +149,8 @@ def test_pictures_maps_codes_and_a_grid(project: Path, prior: str, tmp_path: Pat
 
 def test_help_shows_the_options_of_the_prior_at_hand(prior: str, tmp_path: Path, capsys, line) -> None:
     raster = tmp_path / "raster"
-    shutil.copytree(prior, raster)
-    config = yaml.safe_load((raster / "config.yaml").read_text())
-    config["prior"]["class_path"] = "fixed-raster"
-    (raster / "config.yaml").write_text(yaml.safe_dump(config))
+    sizes = {"codebook_size": 300, "factors": [4], "regions": [4, 4], "width": 16, "heads": 2, "layers": 1}
+    write_prior(raster, {"class_path": "fixed-raster", "init_args": sizes}, "0" * 64)
     shown = {}
     for place in (prior, raster, "elsewhere"):
         assert main(["sample", "--prior", str(place), "--help"]) == 0
