@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from vltok.codes import Codes
-from vltok.measures.codes import codebook_usage, mean_length
+from vltok.measures.codes import codebook_usage, mean_length, ratios
 
 
 class CodebookUsage(Metric):
@@ -51,6 +51,6 @@ def code_figures(codes: Codes, factors: Sequence[int]) -> dict[str, Float[Tensor
     """
     figures = {"code_length": mean_length(codes)}
     if factors:
-        grains = codes.require_grains()
-        figures |= {f"ratio_{factor}": (grains == k).float().mean() for k, factor in enumerate(factors)}
+        shares = ratios(codes.require_grains(), factors)
+        figures |= {f"ratio_{factor}": share.float() for factor, share in shares.items()}
     return figures
