@@ -60,14 +60,17 @@ def test_the_command_tells_what_it_took(tmp_path, capsys) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda state: state.pop("encoder.norm_out.weight"), r"1 are missing: encoder\.norm_out\.weight"),
+        (lambda state: state.pop("encoder.norm_out.weight"), r"1 tensors are missing: encoder\.norm_out\.weight"),
         (lambda state: state.update({"strange.weight": torch.ones(1)}), r"1 tensors .* such as strange\.weight"),
         (
             lambda state: state.update({"quant_conv.bias": torch.ones(3)}),
-            r"1 have another shape: quant_conv\.bias \[3\] instead of \[8\]",
+            r"1 tensors have another shape: quant_conv\.bias \[3\] instead of \[8\]",
         ),
         (lambda state: state.pop("quantize.embedding.weight"), "none of the formats .*autoencoders of diffusion"),
         (dict.clear, "holds no tensors"),
+        (lambda state: state.update({"quant_conv.bias": torch.ones(8).long()}), "1 tensors hold whole numbers"),
+        (lambda state: state.update({"quant_conv.bias": torch.ones(8, device="meta")}), "tensors without values"),
+        (lambda state: state.update({"quant_conv.bias": torch.ones(8).to_sparse()}), "or sparse ones, such as quant"),
     ],
 )
 def test_what_is_wrong_with_the_tensors_is_told_and_nothing_is_written(tmp_path, change, message) -> None:
@@ -77,6 +80,21 @@ def test_what_is_wrong_with_the_tensors_is_told_and_nothing_is_written(tmp_path,
     with pytest.raises(UserError, match=message):
         vltok.import_model(tmp_path / "vq.pt", tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("prefix", ["model.", "module.vae.", "first_stage_model."])
+def test_a_model_may_be_a_part_of_what_a_checkpoint_holds(tmp_path, prefix) -> None:
+    state = {f"{prefix}{name}": value for name, value in llamagen_state().items()}
+    torch.save({"state_dict": {**state, "unet.weight": torch.ones(2)}}, tmp_path / "whole.ckpt")
+    found = vltok.import_model(tmp_path / "whole.ckpt", tmp_path / "bundle")
+    assert found.left_out == ("unet.weight",) and f"the model is what stands below '{prefix}'" in found.assumed
+    assert vltok.load_tokenizer(tmp_path / "bundle").quantizer.codebook.equal(
+        state[f"{prefix}quantize.embedding.weight"]
+    )
+    twice = {f"{each}.{name}": value for each in "ab" for name, value in llamagen_state().items()}
+    torch.save(twice, tmp_path / "twice.ckpt")
+    with pytest.raises(UserError, match=r"of the formats llamagen below 'a\.' and llamagen below 'b\.'"):
+        vltok.import_model(tmp_path / "twice.ckpt", tmp_path / "other")
 
 
 def test_damaged_and_foreign_sources_are_refused_in_one_line(tmp_path, capsys) -> None:

@@ -29,6 +29,8 @@ _CONFIGS = (".yaml", ".yml", ".json")
 _OTHER_CONFIGS = (INDEX, "-lightning.yaml", "generation_config.json")
 #: How many names of tensors a message shows.
 _SHOWN = 5
+#: How many words may stand before the names of a model that is a part of what a checkpoint holds.
+_DEEPEST = 2
 
 
 @dataclass(frozen=True)
@@ -91,14 +93,16 @@ def import_model(
     path, beside = _files(source, Hub(revision, token))
     config = config or beside
     found = read_checkpoint(path, averages)
-    name, importer = _importer(found.tensors, format)
+    name, importer, prefix = _importer(found.tensors, format)
+    tensors = {each.removeprefix(prefix): value for each, value in found.tensors.items() if each.startswith(prefix)}
     described = {} if config is None else load_config(Path(config))
     folder = Path(config or path).resolve().parent
     try:
-        imported = importer.convert(described, found.tensors, folder)
+        imported = importer.convert(described, tensors, folder)
     # tensors of another shape and a configuration with other values than its project's
     except (LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = " ".join(str(error).split())
+        reason = f"it has no {reason}" if isinstance(error, KeyError) else f"{type(error).__name__}: {reason}"
         raise UserError(f"'{path}' is not what {name} reads, or its configuration is not: {reason}") from error
     model = _built(imported)
     provenance = {"by": "vltok import", "source": path.name, "sha256": found.sha256, "format": name}
@@ -118,8 +122,8 @@ def import_model(
         name,
         sum(each.numel() for each in model.parameters()),
         found.averaged,
-        imported.dropped,
-        imported.assumed,
+        (*imported.dropped, *(each for each in found.tensors if not each.startswith(prefix))),
+        (*imported.assumed, *([f"the model is what stands below '{prefix}'"] if prefix else [])),
         None if tokenizer is None else os.fspath(tokenizer),
     )
 
@@ -194,18 +198,40 @@ def _configuration(checkpoint: Path, files: list[Path]) -> Path | None:
     return next((each for each in beside if each.is_file()), others[0] if len(others) == 1 else None)
 
 
-def _importer(state: Mapping[str, Tensor], format: str | None) -> tuple[str, Importer]:
+def _importer(state: Mapping[str, Tensor], format: str | None) -> tuple[str, Importer, str]:
+    """The importer of a format, or the one that recognises tensors; and below which prefix of names they stand."""
     if format is not None:
-        return format, find("importer", format).load()()
-    every = {component.name: component.load()() for component in components("importer")}
-    found = [name for name, importer in every.items() if importer.recognises(state)]
-    if len(found) == 1:
-        return found[0], every[found[0]]
-    if found:
-        raise UserError(f"the checkpoint may be of the formats {' and '.join(found)}: say which with --from")
+        every = {format: find("importer", format).load()()}
+    else:
+        every = {component.name: component.load()() for component in components("importer")}
+    for depth in range(_DEEPEST + 1):
+        found = [
+            (name, importer, prefix)
+            for prefix, part in _parts(state, depth).items()
+            for name, importer in every.items()
+            if importer.recognises(part)
+        ]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            told = " and ".join(f"{name} below '{prefix}'" if prefix else name for name, _, prefix in found)
+            raise UserError(f"the checkpoint may be of the formats {told}: say which with --from")
+    if format is not None:  # it says itself what is missing
+        return format, every[format], ""
     first = ", ".join(sorted(state)[:_SHOWN])
     hint = "; it has no codebook, as autoencoders of diffusion models have none" if _is_continuous(state) else ""
     raise UserError(f"the checkpoint is of none of the formats {', '.join(every)}{hint}: it holds {first} …")
+
+
+def _parts(state: Mapping[str, Tensor], depth: int) -> dict[str, dict[str, Tensor]]:
+    """The tensors by the first words of their names, as many as the depth says; without these words."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, value in state.items():
+        words = name.split(".")
+        if len(words) > depth:
+            prefix = "".join(f"{word}." for word in words[:depth])
+            parts.setdefault(prefix, {})[name.removeprefix(prefix)] = value
+    return parts
 
 
 def _is_continuous(state: Mapping[str, Tensor]) -> bool:
@@ -231,10 +257,15 @@ def _built(imported: Imported) -> Any:
             for name, value in imported.state.items()
             if name in expected and value.shape != expected[name].shape
         ],
+        "hold whole numbers, as quantized weights do": [
+            original(name)
+            for name, value in imported.state.items()
+            if name in expected and expected[name].is_floating_point() and not value.is_floating_point()
+        ],
     }
-    told = [f"{len(names)} {problem}: {_some(names)}" for problem, names in problems.items() if names]
+    told = [f"{len(names)} tensors {problem}: {_some(names)}" for problem, names in problems.items() if names]
     if told:
-        raise UserError(f"the checkpoint does not hold what its format has; tensors that {'; '.join(told)}")
+        raise UserError(f"the checkpoint does not hold what its format has: {'; '.join(told)}")
     model = build(config)
     model.load_state_dict(imported.state)
     return model.eval()

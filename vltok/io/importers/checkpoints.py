@@ -75,6 +75,8 @@ def read_checkpoint(path: str | Path, averages: bool = True) -> Checkpoint:
     tensors, place = _placed(found, averages)
     if not tensors:
         raise UserError(f"checkpoint '{path}' holds no tensors, neither at its top nor under '{_PLACES[0]}'")
+    if strange := [name for name, value in tensors.items() if value.is_meta or value.layout != torch.strided]:
+        raise UserError(f"checkpoint '{path}' holds tensors without values or sparse ones, such as {strange[0]}")
     tensors = {name.replace(_COMPILED, ""): value for name, value in tensors.items()}
     if all(name.startswith(_WRAPPER) for name in tensors):
         tensors = {name.removeprefix(_WRAPPER): value for name, value in tensors.items()}
@@ -112,7 +114,7 @@ def _bytes(path: Path) -> bytes:
 def _content(path: Path, content: bytes) -> Any:
     """What a file holds, whatever its name ends in."""
     start = content[:200].lstrip()
-    what = None
+    what = None if content else "it is empty"
     if start.startswith(b"version https://git-lfs"):
         what = "it is a pointer of Git LFS: fetch the file that it stands for, with 'git lfs pull'"
     elif start.startswith(b"<"):
