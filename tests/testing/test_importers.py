@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.io.importers.foreign import llamagen_state, minigpt, vq_model
+from tests.io.importers.foreign import llamagen_gpt_state, llamagen_state, minigpt, vq_model
 from vltok.errors import UserError
 from vltok.io.importers.base import Imported, Importer
 from vltok.io.importers.checkpoints import entry
 from vltok.io.importers.diffusers import Diffusers
 from vltok.io.importers.dynamic_vector_quantization import DynamicVectorQuantization
 from vltok.io.importers.llamagen import LlamaGen
+from vltok.io.importers.llamagen_gpt import LlamaGenGPT
 from vltok.io.importers.net2net import Net2Net
 from vltok.io.importers.stack_gpt import StackGPT
 from vltok.io.importers.taming_transformers import TamingTransformers
@@ -101,6 +102,14 @@ class TestLlamaGen(ImporterContract):
 
     def example(self):
         return {"codebook_l2_norm": True}, llamagen_state()
+
+
+class TestLlamaGenGPT(ImporterContract):
+    def build(self):
+        return LlamaGenGPT()
+
+    def example(self):
+        return {"n_head": 4, "block_size": 4}, llamagen_gpt_state()
 
 
 class Plain(Importer):

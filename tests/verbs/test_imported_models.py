@@ -12,7 +12,7 @@ from torch import Tensor
 import vltok
 from tests.cli.exports import write_pictures
 from tests.cli.runs import RECIPE
-from tests.io.importers.foreign import llamagen_state, minigpt, stack_gpt, vq_model, vqgan_state
+from tests.io.importers.foreign import llamagen_gpt_state, llamagen_state, minigpt, stack_gpt, vq_model, vqgan_state
 from vltok.cli.main import main
 
 Parity = Callable[[str], tuple[dict[str, Tensor], dict]]
@@ -93,6 +93,12 @@ def dq_transformer(name: str) -> Callable[[Path, Parity], Path]:
     return write
 
 
+def llamagen_gpt(folder: Path, parity: Parity) -> Path:
+    torch.save({"model": llamagen_gpt_state(), "steps": 3}, folder / "c2i.pt")
+    (folder / "c2i.json").write_text(json.dumps({"n_head": 4, "block_size": 64, "downsample_size": 2}))
+    return folder / "c2i.pt"
+
+
 def run(*arguments: object) -> None:
     assert main([str(argument) for argument in arguments]) == 0, arguments
 
@@ -137,6 +143,7 @@ def test_a_tokenizer_goes_through_every_command(write, format, size, exported, p
     [
         pytest.param(net2net(None), "net2net", 16, None, id="gpt"),
         pytest.param(net2net(2), "net2net", 16, 2, id="gpt-of-classes"),
+        pytest.param(llamagen_gpt, "llamagen-gpt", 16, 3, id="llamagen-gpt"),
         pytest.param(dq_transformer("stackgpt_uncond"), "stack-gpt", 16, None, id="stack-gpt"),
         pytest.param(dq_transformer("stackgpt_class"), "stack-gpt", 16, 5, id="stack-gpt-of-classes"),
     ],
@@ -145,7 +152,11 @@ def test_a_prior_goes_through_every_command(write, format, size, classes, parity
     monkeypatch.chdir(tmp_path)
     for label in range(classes or 1):
         write_pictures(tmp_path / "pictures" / str(label), 1)
-    run("import", write(tmp_path, parity), "--out", "prior")
+    options = ()
+    if format == "llamagen-gpt":  # which carries no tokenizer along
+        run("import", llamagen(tmp_path, parity), "--out", "prior-tokenizer")
+        options = ("--tokenizer", "prior-tokenizer")
+    run("import", write(tmp_path, parity), "--out", "prior", *options)
     assert f"prior of format {format}" in capsys.readouterr().out
     run("info", "prior")
     assert "its tokenizer" not in capsys.readouterr().out

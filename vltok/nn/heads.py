@@ -5,6 +5,8 @@ Axis letters: n token, d model width, v vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -15,11 +17,12 @@ class Head(nn.Module):
     Args:
         width: Model width.
         size: Number of logits.
+        norm: Makes the norm of a width.
     """
 
-    def __init__(self, width: int, size: int) -> None:
+    def __init__(self, width: int, size: int, norm: Callable[[int], nn.Module] = nn.LayerNorm) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
+        self.norm = norm(width)
         self.linear = nn.Linear(width, size, bias=False)
 
     def forward(self, hidden: Float[Tensor, "n d"]) -> Float[Tensor, "n v"]:

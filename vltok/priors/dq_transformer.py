@@ -124,8 +124,8 @@ class DQTransformer(Prior, Ordered):
         self.step_embedding = nn.Embedding(self.ordering.longest, width) if absolute_position else None
         self.position_transformer = position_transformer
         self.content_transformer = content_transformer
-        self.position_head = Head(width, position_sizes[-1])
-        self.content_head = Head(width, content_size)
+        self.position_head = Head(width, position_sizes[-1], position_transformer.head_norm)
+        self.content_head = Head(width, content_size, content_transformer.head_norm)
         initialise(self)
 
     def forward(self, sequences: Sequences) -> Predictions:

@@ -71,7 +71,7 @@ class FixedRaster(Prior, Ordered):
         self.content_embedding = nn.Embedding(spec.content_start + self.conditioning.starts, transformer.width)
         self.step_embedding = nn.Embedding(spec.longest_length, transformer.width)
         self.transformer = transformer
-        self.content_head = Head(transformer.width, spec.codebook_size)
+        self.content_head = Head(transformer.width, spec.codebook_size, transformer.head_norm)
         initialise(self)
 
     def forward(self, codes: Codes) -> tuple[Float[Tensor, "t v"], Int[Tensor, " t"]]:

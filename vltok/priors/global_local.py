@@ -103,8 +103,8 @@ class GlobalLocal(Prior, Ordered):
         self.inside_embedding = nn.Embedding(layout.insides, width)
         self.global_transformer = global_transformer
         self.local_transformer = local_transformer
-        self.granularity_head = Head(width, granularities)
-        self.content_head = Head(width, spec.codebook_size)
+        self.granularity_head = Head(width, granularities, global_transformer.head_norm)
+        self.content_head = Head(width, spec.codebook_size, local_transformer.head_norm)
         initialise(self)
 
     def forward(self, codes: Codes) -> Predictions:

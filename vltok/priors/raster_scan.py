@@ -103,8 +103,8 @@ class RasterScan(Prior, Ordered):
         self.step_embedding = nn.Embedding(spec.longest_length, width)
         self.position_transformer = position_transformer
         self.content_transformer = content_transformer
-        self.position_head = Head(width, spec.granularities)
-        self.content_head = Head(width, spec.codebook_size)
+        self.position_head = Head(width, spec.granularities, position_transformer.head_norm)
+        self.content_head = Head(width, spec.codebook_size, content_transformer.head_norm)
         initialise(self)
 
     def forward(self, codes: Codes) -> Predictions:

@@ -170,3 +170,30 @@ def stack_gpt(
                 value = value.repeat(4, *[1] * (value.dim() - 1))[: rows[own]]
             state[f"first_stage_model.{own}"] = value
     return {"model": {"params": params}}, state
+
+
+def llamagen_gpt_state(width: int = 32, size: int = 40, classes: int = 3, layers: int = 2) -> dict[str, Tensor]:
+    """The tensors of a small class-conditional GPT of LlamaGen, by the names that its code gives them."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator) * (shape[-1] ** -0.5 if len(shape) > 1 else 0.3)
+
+    state = {
+        "cls_embedding.embedding_table.weight": 4 * random(classes + 1, width),
+        "tok_embeddings.weight": 4 * random(size, width),
+        "norm.weight": 1 + random(width),
+        "output.weight": 2 * random(size, width),
+    }
+    for layer in range(layers):
+        for norm in ("attention_norm", "ffn_norm"):
+            state[f"layers.{layer}.{norm}.weight"] = 1 + random(width)
+        for name, out, of in (
+            ("attention.wqkv", 3 * width, width),
+            ("attention.wo", width, width),
+            ("feed_forward.w1", 80, width),
+            ("feed_forward.w3", 80, width),
+            ("feed_forward.w2", width, 80),
+        ):
+            state[f"layers.{layer}.{name}.weight"] = random(out, of)
+    return state
