@@ -17,30 +17,42 @@ NO_GRID = {"codebook_size": 3, "max_length": 4}
 
 
 class TestLlamaOnAGrid(PriorContract):
+    read_backs = None  # transformers looks after every token
+
     def build(self) -> Prior:
         return CausalLM(**GRID, **LLAMA)
 
 
 class TestLlamaOnNoGrid(PriorContract):
+    read_backs = None  # transformers looks after every token
+
     def build(self) -> Prior:
         return CausalLM(**NO_GRID, **LLAMA)
 
 
 class TestGPT2OnAGrid(PriorContract):
+    read_backs = None  # transformers looks after every token
+
     def build(self) -> Prior:
         return CausalLM(**GRID, **GPT2)
 
 
 class TestGPT2OnNoGrid(PriorContract):
+    read_backs = None  # transformers looks after every token
+
     def build(self) -> Prior:
         return CausalLM(**NO_GRID, **GPT2)
 
 
 class TestLlamaWithClasses(ConditionalPriorContract):
+    read_backs = None  # transformers looks after every token
+
     def build(self, classes: int, label_dropout: float) -> Prior:
         return CausalLM(**GRID, **LLAMA, classes=classes, label_dropout=label_dropout)
 
 
 class TestGPT2WithClasses(ConditionalPriorContract):
+    read_backs = None  # transformers looks after every token
+
     def build(self, classes: int, label_dropout: float) -> Prior:
         return CausalLM(**NO_GRID, **GPT2, classes=classes, label_dropout=label_dropout)

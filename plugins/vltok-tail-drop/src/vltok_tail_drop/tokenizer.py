@@ -185,14 +185,15 @@ class TailDrop(Tokenizer, FixedSize, Adversarial, LengthTargeted):
         """The length of each image, as the policy wants it."""
         self._check_length()
         longest = self._spec.longest_length
-        return self.length_policy(len(images), longest, lambda at: self._errors(images, ids, at)).to(images.device)
+        lengths = self.length_policy(len(images), longest, lambda at: self._errors(images, ids, at))
+        return lengths.to(images.device, non_blocking=True)
 
     def _errors(
         self, images: Float[Tensor, "b 3 H W"], ids: Int[Tensor, "b n"], lengths: Int[Tensor, "b m"]
     ) -> Float[Tensor, "b m"]:
         """The errors of each image at some lengths, decoded in pieces of bounded size."""
         image = torch.arange(len(ids), device=ids.device).repeat_interleave(lengths.shape[1])
-        kept = self._kept(lengths.flatten().to(ids.device))
+        kept = self._kept(lengths.flatten().to(ids.device, non_blocking=True))
         piece = max(1, MOST_PIXELS // images[0, 0].numel())
         return torch.cat(
             [
