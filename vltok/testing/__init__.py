@@ -27,9 +27,10 @@ from vltok.testing.exporters import ExporterContract  # noqa: E402
 from vltok.testing.gates import GateContract  # noqa: E402
 from vltok.testing.importers import ImporterContract  # noqa: E402
 from vltok.testing.modules import pictures  # noqa: E402
+from vltok.testing.outcomes import random_codes  # noqa: E402
 from vltok.testing.perceptual import PerceptualContract  # noqa: E402
 from vltok.testing.pretended_device import PretendedDevice  # noqa: E402
-from vltok.testing.priors import ConditionalPriorContract, PriorContract, random_codes  # noqa: E402
+from vltok.testing.priors import ConditionalPriorContract, PriorContract  # noqa: E402
 from vltok.testing.quantizers import QuantizerContract  # noqa: E402
 from vltok.testing.recipes import BundleContract, RecipeContract  # noqa: E402
 from vltok.testing.tokenizers import TokenizerContract  # noqa: E402

@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import Tensor
 
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
-from vltok.interfaces import Prior, PriorLoss, SamplingConfig
+from vltok.interfaces import Prior, SamplingConfig
 from vltok.priors.stepwise import STEPS_BETWEEN_LOOKS
 from vltok.testing.modules import assert_state, snapshot
+from vltok.testing.outcomes import every_image, key_of, likelihoods, nats, random_codes
 from vltok.testing.pretended_device import PretendedDevice
-
-_MOST_OUTCOMES = 2000
-# The grid of codes whose spec leaves it open.
-_GRID = (1, 2)
-
-
-def random_codes(spec: CodeSpec, images: int, seed: int = 0, classes: int | None = None) -> Codes:
-    """Codes drawn at random.
-
-    Args:
-        spec: What they may be.
-        images: How many images.
-        seed: Other codes for another one.
-        classes: If given, images get labels 0, 1, …, over and over.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    grains = None
-    if spec.gridded:
-        grains = torch.randint(spec.granularities, (images, *(spec.regions or _GRID)), generator=generator)
-        lengths = torch.tensor(spec.codes_per_region)[grains].sum((1, 2))
-    else:
-        lengths = torch.randint(1, spec.longest_length + 1, (images,), generator=generator)
-    ids = torch.randint(spec.codebook_size, (int(lengths.sum()),), generator=generator)
-    return Codes(ids, lengths, grains, None if classes is None else torch.arange(images) % classes)
 
 
 class PriorContract(ABC):
@@ -81,33 +54,33 @@ class PriorContract(ABC):
     def test_images_of_a_batch_do_not_meet(self):
         prior = self.build().eval()
         codes = random_codes(prior.spec, 6)
-        together = _nats(prior.loss(codes), codes)
-        torch.testing.assert_close(together, sum(_nats(prior.loss(image), image) for image in codes))
+        together = nats(prior.loss(codes), codes)
+        torch.testing.assert_close(together, sum(nats(prior.loss(image), image) for image in codes))
 
     def test_no_code_is_seen_before_it_is_predicted(self):
         """Trained on all images that there could be, a prior that looks ahead finds each of them likely."""
         prior = self.build()
-        outcomes = _every_image(prior.spec)
+        outcomes = every_image(prior.spec)
         _train(prior, outcomes, steps=20)
-        assert _likelihoods(prior, outcomes).sum() < 1 + 1e-3
+        assert likelihoods(prior, outcomes).sum() < 1 + 1e-3
 
     def test_training_makes_images_likelier(self):
         prior = self.build().eval()
         codes = random_codes(prior.spec, 1)
-        before = _nats(prior.loss(codes), codes)
+        before = nats(prior.loss(codes), codes)
         _train(prior, codes, steps=60)
-        assert _nats(prior.loss(codes), codes) < 0.8 * before
+        assert nats(prior.loss(codes), codes) < 0.8 * before
 
     def test_images_are_drawn_as_often_as_they_are_likely(self):
         """At least: choices that lead to no image have a likelihood too, but are never drawn."""
         prior = self.build()
-        outcomes = _every_image(prior.spec)
+        outcomes = every_image(prior.spec)
         chosen = torch.randperm(len(outcomes), generator=_seeded())[:5]
         _train(prior, outcomes[chosen], steps=30)
         count = 2000
-        expected = count * _likelihoods(prior, outcomes)
-        found = Counter(map(_key, prior.sample(count, SamplingConfig(), _seeded())))
-        drawn = torch.tensor([found[_key(image)] for image in outcomes])
+        expected = count * likelihoods(prior, outcomes)
+        found = Counter(map(key_of, prior.sample(count, SamplingConfig(), _seeded())))
+        drawn = torch.tensor([found[key_of(image)] for image in outcomes])
         assert drawn.sum() == count
         assert ((expected - drawn) / (expected + 1).sqrt()).max() < 5
 
@@ -175,7 +148,7 @@ class PriorContract(ABC):
         prior = self.build()
         _train(prior, random_codes(prior.spec, 1), steps=10)  # no two tokens are as likely
         drawn = _drawn_or_refused(prior, position_top_k=1, top_k=1) or prior.sample(5, SamplingConfig(top_k=1))
-        assert {_key(image) for image in drawn} == {_key(drawn[0])}
+        assert {key_of(image) for image in drawn} == {key_of(drawn[0])}
 
     def test_a_length_that_is_asked_for_is_met_or_refused(self):
         prior = self.build()
@@ -251,7 +224,7 @@ class ConditionalPriorContract(ABC):
         other = Codes(codes.ids, codes.lengths, codes.grains, codes.labels.flip(0))
         _train(prior, codes, steps=100)
         assert prior.classes == 2
-        assert _nats(prior.loss(codes), codes) < 0.7 * _nats(prior.loss(other), other)
+        assert nats(prior.loss(codes), codes) < 0.7 * nats(prior.loss(other), other)
 
     def test_labels_are_kept(self):
         prior = self.build(3, 0.0)
@@ -322,15 +295,6 @@ def _scatter(prior: Prior, deviation: float) -> None:
         parameter.copy_(deviation * torch.randn_like(parameter))
 
 
-def _key(image: Codes) -> tuple[tuple[int, ...], ...]:
-    return () if image.grains is None else tuple(image.grains.flatten().tolist()), tuple(image.ids.tolist())
-
-
-def _nats(loss: PriorLoss, codes: Codes) -> Tensor:
-    """What all codes of a batch cost."""
-    return torch.stack([part * loss.counts.get(name, codes.ids.numel()) for name, part in loss.parts.items()]).sum()
-
-
 def _train(prior: Prior, codes: Codes, steps: int) -> None:
     optimizer = torch.optim.AdamW(prior.parameters(), lr=1e-2)
     prior.train()
@@ -339,39 +303,6 @@ def _train(prior: Prior, codes: Codes, steps: int) -> None:
         prior.loss(codes).total.backward()
         optimizer.step()
     prior.eval()
-
-
-@torch.no_grad()
-def _likelihoods(prior: Prior, codes: Codes) -> Tensor:
-    """The probability of each image."""
-    return torch.stack([(-_nats(prior.loss(image), image)).exp() for image in codes])
-
-
-def _every_image(spec: CodeSpec) -> Codes:
-    """All images that a spec allows."""
-    parts = []
-    for grains, length in _layouts(spec):
-        assert spec.codebook_size**length <= _MOST_OUTCOMES, "build a smaller prior: its codes make too many images"
-        ids = torch.tensor(list(itertools.product(range(spec.codebook_size), repeat=length)))
-        parts.append(
-            Codes(
-                ids.flatten(),
-                torch.full((len(ids),), length),
-                None if grains is None else grains.expand(len(ids), -1, -1),
-            )
-        )
-    return Codes.concatenate(parts)
-
-
-def _layouts(spec: CodeSpec) -> Iterator[tuple[Tensor | None, int]]:
-    """Every grain map with its code length, or every length."""
-    if not spec.gridded:
-        yield from ((None, length) for length in range(1, spec.longest_length + 1))
-        return
-    grid = spec.regions or _GRID
-    for granularities in itertools.product(range(spec.granularities), repeat=math.prod(grid)):
-        length = sum(spec.codes_per_region[granularity] for granularity in granularities)
-        yield torch.tensor(granularities).view(1, *grid), length
 
 
 def _drawn_or_refused(prior: Prior, **options) -> Codes | None:

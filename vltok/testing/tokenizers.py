@@ -16,7 +16,7 @@ from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
 from vltok.interfaces import Adversarial, FixedSize, LengthTargeted, RatioTargeted, Tokenizer
 from vltok.testing.modules import TrainableContract, assert_state, pictures, smallest_and_larger, snapshot
-from vltok.testing.priors import random_codes
+from vltok.testing.outcomes import random_codes
 
 
 class TokenizerContract(TrainableContract[Tokenizer]):
