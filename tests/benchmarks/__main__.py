@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -14,14 +15,14 @@ from .table import Setting, markdown
 BENCHMARKS = ("startup", "search", "codec", "tokenizing", "training", "sampling", "growth")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("only", nargs="*", default=BENCHMARKS, help=f"which, of {', '.join(BENCHMARKS)}; all")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--turns", type=int, default=5, help="how often each work is timed, at most")
     parser.add_argument("--tiny", action="store_true", help="sizes that take seconds, and tell nothing")
     parser.add_argument("--out", type=Path, help="a Markdown file to write")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if unknown := sorted(set(options.only) - set(BENCHMARKS)):
         parser.error(f"no benchmark is called {unknown[0]}; there are {', '.join(BENCHMARKS)}")
     setting = Setting(options.device, options.tiny, options.turns)

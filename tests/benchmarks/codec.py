@@ -21,12 +21,12 @@ from .table import Row, Setting, in_turns, name, precision, ratios, timed
 
 def rows(setting: Setting) -> Iterator[Row]:
     """Encode and decode, at each precision and batch size."""
-    size = 32 if setting.tiny else 256
+    size = 16 if setting.tiny else 256
     theirs = vq_model(tiny=setting.tiny).to(setting.device).eval()
     ours = imported(theirs).to(setting.device).eval()
     parameters = sum(weight.numel() for weight in ours.parameters())
     for dtype in setting.precisions:
-        for batch in (1, 2) if setting.tiny else (1, 4):
+        for batch in (1,) if setting.tiny else (1, 4):
             images = torch.rand(batch, 3, size, size, device=setting.device) * 2 - 1
             with precision(dtype, setting.device):
                 pairs = works(ours, theirs, images)
@@ -84,7 +84,7 @@ def limit(work: str, size: str, model: nn.Module, function: Callable, setting: S
 
 def peak(setting: Setting) -> float:
     """Floating-point operations a second of a large matrix product, in the precision at hand."""
-    side = 256 if setting.tiny else 4096
+    side = 64 if setting.tiny else 4096
     a, b = torch.randn(2, side, side, device=setting.device)
     a @ b  # autocast keeps what it has cast
     return 2 * side**3 / min(timed(lambda: a @ b, setting.device) for _ in range(setting.turns))

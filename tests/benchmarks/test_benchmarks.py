@@ -1,24 +1,16 @@
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-from tests.benchmarks.__main__ import BENCHMARKS
-from tests.benchmarks.table import Row, Setting, markdown
-
-ROOT = Path(__file__).parents[2]
+from .__main__ import BENCHMARKS, main
+from .table import Row, Setting, markdown
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
-def test_each_benchmark_runs_and_writes_its_rows(benchmark, tmp_path):
+def test_each_benchmark_runs_and_writes_its_rows(benchmark, tmp_path, capsys):
     out = tmp_path / "results" / "table.md"
-    command = [sys.executable, "-m", "tests.benchmarks", benchmark, "--tiny", "--turns", "1", "--device", "cpu"]
-    run = subprocess.run([*command, "--out", str(out)], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+    main([benchmark, "--tiny", "--turns", "1", "--device", "cpu", "--out", str(out)])
     table = out.read_text(encoding="utf-8")
     assert table.count("\n") > 4
-    assert run.stdout.endswith("\n" + table + "\n")
+    assert capsys.readouterr().out.endswith("\n" + table + "\n")
 
 
 def test_a_row_tells_the_ratio_of_the_middle_turn_and_whether_it_meets_its_target():
@@ -29,9 +21,8 @@ def test_a_row_tells_the_ratio_of_the_middle_turn_and_whether_it_meets_its_targe
     assert "| work | size | 1 s |" in markdown([row], Setting())
 
 
-def test_an_unknown_benchmark_is_named():
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks", "speling"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert run.returncode == 2
-    assert "no benchmark is called speling" in run.stderr
+def test_an_unknown_benchmark_is_named(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["speling"])
+    assert end.value.code == 2
+    assert "no benchmark is called speling" in capsys.readouterr().err
