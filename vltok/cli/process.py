@@ -49,8 +49,8 @@ def prepare() -> None:
     if leaked := forget_leaked(os.environ):
         shown = " and ".join(leaked)
         warnings.warn(
-            f"{shown} count for nothing: torchrun, or what sets MASTER_ADDR and MASTER_PORT too, has not started this "
-            "process, which works alone",
+            f"what {shown} tell counts for nothing: torchrun, or what sets MASTER_ADDR and MASTER_PORT too, has not "
+            "started this process, which works alone",
             stacklevel=2,
         )
     check_numbers(os.environ)  # Lightning reads them while it is imported

@@ -13,7 +13,7 @@ from vltok.errors import UserError, unknown
 
 #: The least value of what counts something; of most Lightning would say nothing, or divide by it.
 _LEAST = {"val_check_interval": 0, "check_val_every_n_epoch": 1, "accumulate_grad_batches": 1, "log_every_n_steps": 0}
-_LEAST |= {"gradient_clip_val": 0, "limit_train_batches": 0, "num_nodes": 1}
+_LEAST |= {"gradient_clip_val": 0, "limit_train_batches": 0, "num_nodes": 1, "min_steps": 0, "min_epochs": 0}
 _TIME = re.compile(r"\d+:\d{1,2}:\d{1,2}:\d{1,2}")
 
 
@@ -27,12 +27,25 @@ def check_options(options: Mapping[str, Any]) -> None:
         value = options[key]
         if isinstance(value, int | float) and value < least:
             raise UserError(f"trainer.{key} must be at least {least}, not {value}")
+    for unit in ("steps", "epochs"):
+        most, fewest = options[f"max_{unit}"], options[f"min_{unit}"]
+        if fewest is not None and most is not None and 0 <= most < fewest:
+            raise UserError(f"trainer.min_{unit} is {fewest}, but trainer.max_{unit} is {most}: give no less than that")
     for key, instead in {
         "limit_train_batches": "nothing would be trained",
+        "max_steps": "nothing would be trained",
+        "max_epochs": "nothing would be trained",
         "val_check_interval": "to validate never, set trainer.limit_val_batches to 0",
     }.items():
         if options[key] == 0 and options[key] is not False:
             raise UserError(f"trainer.{key} is 0: {instead}")
+    if options["barebones"]:
+        raise UserError("trainer.barebones is true, so that nothing would be logged or saved: leave it out")
+    if options["gradient_clip_algorithm"] is not None and not options["gradient_clip_val"]:
+        raise UserError(
+            f"trainer.gradient_clip_algorithm is {options['gradient_clip_algorithm']}, but no gradient is clipped: "
+            "give trainer.gradient_clip_val, such as 1.0"
+        )
     _check_time(options["max_time"])
     for callback in options["callbacks"]:
         if isinstance(callback, BatchSizeFinder | LearningRateFinder):

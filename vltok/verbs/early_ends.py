@@ -120,6 +120,7 @@ def _explained(error: BaseException, remedy: str) -> BaseException:
 
 
 def _of_lightning(error: Exception) -> bool:
-    """Whether Lightning itself raised it: of what the recipe or a callback of it asks for."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return frame.f_globals.get("__name__", "").startswith("lightning.")
+    """Whether Lightning itself raised it, or a callback of Lightning's: of what the recipe asks for."""
+    names = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    *_, above_torch = (name for name in names if not name.startswith("torch."))
+    return names[-1].startswith("lightning.") or above_torch.startswith("lightning.pytorch.callbacks.")

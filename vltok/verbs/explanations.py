@@ -69,6 +69,10 @@ def _of_system(error: BaseException, text: str) -> str | None:
         return f"the system lets no more processes or threads start ({text}): raise its limit, as by ulimit -u"
     if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
         return f"too many files are open ({text}): raise the limit, as by ulimit -n 4096, or lower data.workers"
+    if "No usable temporary directory" in text:
+        return "no folder for temporary files can be written: set TMPDIR to one that can"
+    if "uid not found" in text:
+        return f"the user of this process has no name on this machine ({text}): set LOGNAME to any"
     if isinstance(error, OSError):
         return f"'{path}': {error.strerror}" if path else f"the system refused to read or write: {text}"
     return None

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from vltok.errors import UserError
+from vltok.files import check_folder
 from vltok.training import PlainProgress
 from vltok.training.checkpoints import WholeCheckpoints
 from vltok.training.clusters import check_processes, forget_machines
@@ -53,8 +54,9 @@ def build_trainer(
     if overfitted := options.pop("overfit_batches"):
         keep_first_batches(training.data, overfitted)
     for callback in callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-            callback.dirpath = str(folder / "checkpoints")
+        if isinstance(callback, ModelCheckpoint):
+            given = callback.dirpath
+            callback.dirpath = str(folder / "checkpoints" if given is None else check_folder("dirpath", given))
     callbacks.append(Monitors())
     callbacks.append(CurvesOfShortRuns(given=options["log_every_n_steps"] is not None))
     if options["enable_checkpointing"] is not False:
