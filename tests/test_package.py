@@ -38,3 +38,32 @@ def test_a_folder_of_the_same_name_does_not_hide_the_package(tmp_path: Path) -> 
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert shown.stdout.split()[1] == "load_tokenizer"
+
+
+_AS_WINDOWS = """
+import importlib, os, pkgutil, signal, sys
+import filelock, huggingface_hub, jsonargparse, lightning.pytorch, matplotlib.pyplot, multiprocessing.popen_fork
+import multiprocessing.resource_tracker, subprocess, tensorboard.compat, timm, torchmetrics, torchvision, webdataset
+assert not [name for name in sys.modules if name.startswith("vltok")]
+for name in ("fcntl", "grp", "pwd", "resource", "termios"):
+    sys.modules[name] = None
+kept = {"SIGABRT", "SIGFPE", "SIGILL", "SIGINT", "SIGSEGV", "SIGTERM"}
+for name in {name for name in dir(signal) if name[:3] == "SIG" and name[3] != "_"} - kept:
+    delattr(signal, name)
+for name in ("pthread_sigmask", "setitimer", "alarm"):
+    delattr(signal, name)
+for name in ("fork", "killpg", "setsid", "geteuid", "getuid", "sched_getaffinity", "statvfs", "uname", "mkfifo"):
+    delattr(os, name)
+import vltok
+for module in pkgutil.walk_packages(vltok.__path__, "vltok."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+from vltok.cli.main import VERBS, main
+for verb in VERBS:
+    assert main([verb, "--help"]) == 0, verb
+"""
+
+
+def test_every_module_and_verb_does_without_what_windows_lacks() -> None:
+    ended = subprocess.run([sys.executable, "-c", _AS_WINDOWS], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
