@@ -25,6 +25,7 @@ def bundle(draw: random.Random, folder: Path) -> Case:
     )(draw, root)
     (folder / "canary.py").write_text(f"open({CANARY!r}, 'w')\nclass X:\n    pass\n")
     tokenizer, prior, out = "--tokenizer=runs/tokenizer/bundle", "--prior=runs/prior/bundle", "--out=out"
+    given = f"runs/{kind}/bundle"
     commands = {
         "tokenizer": (
             ("reconstruct", "pictures/cat/001.png", tokenizer, out),
@@ -37,7 +38,8 @@ def bundle(draw: random.Random, folder: Path) -> Case:
             ("evaluate", prior, "--count=2", out, *PICTURES, "--data.val_share=0.3"),
         ),
     }
-    return Case(f"{kind}: {what}", draw.choice(commands[kind]))
+    others = (("info", given), ("export", given, "out", "--to=diffusers"), ("push", given, "user/name"))
+    return Case(f"{kind}: {what}", draw.choice(commands[kind] + others))
 
 
 def _spoil_config(draw: random.Random, root: Path) -> str:

@@ -15,7 +15,7 @@ from .warm import HANGS, WarmProcess
 
 #: What a command may print besides its one line, when it fails.
 _CHATTER = re.compile(
-    r"vltok: (warning|skipped|note)|(tokenize|sample|detokenize|evaluate)(, process \d+ of \d+)?: \d+/\d+, |"
+    r"vltok: (warning|skipped|note)|(tokenize|sample|detokenize|evaluate|doctor)(, process \d+ of \d+)?: \d+/\d+, |"
     r"\d+ pictures, \d+ shards, on |going on from \d+ pictures|\[\d+/\d+\] |\s*$"
 )
 _LONGEST = 420

@@ -69,4 +69,4 @@ def _foreign(draw: random.Random, folder: Path) -> Case:
     name = draw.choice(["taming-transformers", "dynamic-vector-quantization", "stack-gpt"])
     given = draw.choice(["foreign.ckpt", "nowhere.ckpt", "foreign.yaml", "pictures", ""])
     given = draw.choice([given, "foreign.ckpt", "foreign.ckpt", "foreign.ckpt"])
-    return Case(f"{name}: {what}", ("import", name, given, "foreign.yaml"))
+    return Case(f"{name}: {what}", ("import", given, f"--from={name}", "--config=foreign.yaml", "--out=out/bundle"))

@@ -73,6 +73,11 @@ _SOUND = {
     "ablate": ("table", "--out=out", "--data.size=6.5"),
     "new": ("gate", "my-gate", "--out=out"),
     "plugins": ("gate",),
+    "doctor": ("pictures", "--workers=0"),
+    "info": ("runs/tokenizer/bundle",),
+    "import": ("foreign.pt", "--out=out/bundle"),
+    "export": ("runs/tokenizer/bundle", "out", "--to=diffusers"),
+    "push": ("runs/tokenizer/bundle", "user/name"),
 }
 #: Options that each has besides.
 _OTHERS = {
@@ -104,6 +109,11 @@ _OTHERS = {
     "ablate": "--seeds --jobs --trainer.max_steps",
     "new": "--out",
     "plugins": "--json",
+    "doctor": "--workers --picture --json",
+    "info": "--trust --json",
+    "import": "--from --config --averages --tokenizer --revision",
+    "export": "--to --trust",
+    "push": "--private --tokenizer --license --datasets --trust",
 }
 
 

@@ -39,6 +39,7 @@ def picture(draw: random.Random, folder: Path) -> Case:
         ("tokenize", tokenizer, out, *PICTURES, "--data.workers=1"),
         ("evaluate", "--codec=jpeg", "--quality=50", out, *PICTURES),
         ("fit", "--config=tokenizer.yaml", out),
+        ("doctor", "pictures", "--workers=0"),
     )
     return Case(what, draw.choice(commands))
 

@@ -33,6 +33,7 @@ def shard(draw: random.Random, folder: Path) -> Case:
         ("tokenize", tokenizer, out, "--shard-size=4", *data, "--data.val_share=0.2", "--split=train"),
         ("evaluate", "--codec=jpeg", "--quality=50", out, *data, "--data.val_share=0.5"),
         ("fit", "--config=tokenizer.yaml", out, *data, "--data.val_share=0.2"),
+        ("doctor", "shards", "--workers=0"),
     )
     return Case(f"001.tar: {what}", draw.choice(commands))
 

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import torch
+
 from ..cli.exports import write_pictures
 from ..cli.runs import dq_vae
+from ..io.importers.foreign import llamagen_state
 from .warm import WarmProcess
 
 TOKENIZER = (
@@ -47,7 +50,8 @@ PICTURES = ("--data=folder", "--data.root=pictures", "--data.size=16", "--data.w
 
 
 def make_sound(folder: Path, warm: WarmProcess) -> None:
-    """Write the project: pictures, shards, recipes, runs, bundles, codes, evaluations and a table of ablations."""
+    """Write the project: pictures, shards, recipes, runs, bundles, codes, evaluations, a table of ablations and
+    the checkpoint of another project."""
     folder.mkdir(parents=True)
     write_pictures(folder / "pictures", 14)
     (folder / "tokenizer.yaml").write_text(TOKENIZER)
@@ -55,6 +59,7 @@ def make_sound(folder: Path, warm: WarmProcess) -> None:
     (folder / "table").mkdir()
     (folder / "table" / "table.yaml").write_text(TABLE)
     (folder / "table" / "row.yaml").write_text(ROW)
+    torch.save({"model": llamagen_state()}, folder / "foreign.pt")
     tokenize = ("tokenize", "--tokenizer=runs/tokenizer/bundle", "--shard-size=4", *PICTURES, "--data.val_share=0.3")
     commands = [
         ("pack", "pictures", "shards/%03d.tar", "--count=8", "--workers=0"),

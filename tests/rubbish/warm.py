@@ -113,7 +113,7 @@ def _run(
         sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), encoding)
         sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), encoding, errors="backslashreplace")
         sys.path.insert(0, "")  # as `python -m vltok` has it
-        code = _import(*arguments[1:]) if arguments[0] == "import" else _main(arguments)
+        code = _main(arguments)
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException:
@@ -130,15 +130,6 @@ def _main(arguments: list[str]) -> int:
 
     sys.argv = ["vltok", *arguments]
     return main()  # without arguments, as the program calls it
-
-
-def _import(name: str, checkpoint: str, config: str) -> int:
-    """Reading another project's checkpoint is no verb: it is reported as one's errors are."""
-    from vltok.cli import main as command
-    from vltok.registry import find
-
-    command._run = lambda *_: find("importer", name).load()().read(checkpoint, config)
-    return command.main(["import"])
 
 
 def _wait(child: int, seconds: float) -> int:
