@@ -32,7 +32,9 @@ from vltok.testing.priors import random_codes
 class Plain(Prior):
     def __init__(self, width: int = 3): super().__init__()
 class Sized(Prior):
-    def __init__(self, codebook_size: int): super().__init__(); self.codebook_size = codebook_size
+    def __init__(self, codebook_size: int): super().__init__(); self._spec = CodeSpec(codebook_size)
+    @property
+    def spec(self): return self._spec
 for each in (Plain, Sized):
     for name in each.__abstractmethods__: setattr(each, name, None)
     each.__abstractmethods__ = frozenset()
@@ -105,4 +107,4 @@ def test_a_plugin_gets_what_it_has_an_argument_for_from_any_source(tmp_path: Pat
     with installed(tmp_path, "made", POINTS, SOURCE):
         assert not hasattr(TrainingRecipe.of(recipe("plain", "drawn")).build().model.prior, "codebook_size")
         data = {"class_path": "drawn", "init_args": {"size": 11}}
-        assert TrainingRecipe.of(recipe("sized", data)).build().model.prior.codebook_size == 11
+        assert TrainingRecipe.of(recipe("sized", data)).build().model.prior.spec.codebook_size == 11

@@ -1,5 +1,6 @@
 """The priors' contracts, over several architectures, on a grid and on none."""
 
+from vltok.codes import CodeSpec
 from vltok.interfaces import Prior
 from vltok.testing import ConditionalPriorContract, PriorContract
 from vltok_causal_lm import CausalLM
@@ -12,8 +13,8 @@ GPT2 = {
     "architecture": "gpt2",
     "options": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "embd_pdrop": 0.0},
 }
-GRID = {"codebook_size": 2, "factors": (2, 1), "regions": (1, 2)}
-NO_GRID = {"codebook_size": 3, "max_length": 4}
+GRID = {"spec": CodeSpec(2, (2, 1), (1, 2))}
+NO_GRID = {"spec": CodeSpec(3, max_length=4)}
 
 
 class TestLlamaOnAGrid(PriorContract):

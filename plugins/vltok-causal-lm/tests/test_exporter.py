@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, LogitsProcessorList
 
 import vltok
 from vltok.cli.main import main
+from vltok.codes import CodeSpec
 from vltok.errors import UserError
 from vltok.testing import ExporterContract, random_codes
 from vltok_causal_lm import CausalLM, LegalTokens, LoRA, TokenMap
@@ -20,8 +21,8 @@ LLAMA = {
     "options": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32},
 }
 GPT2 = {"architecture": "gpt2", "options": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}}
-GRID = {"codebook_size": 13, "factors": (4, 2, 1), "regions": (2, 2)}
-NO_GRID = {"codebook_size": 13, "max_length": 12}
+GRID = {"spec": CodeSpec(13, (4, 2, 1), (2, 2))}
+NO_GRID = {"spec": CodeSpec(13, max_length=12)}
 FINGERPRINT = "0123456789abcdef" * 4
 
 

@@ -7,13 +7,14 @@ import torch
 from torch.testing import assert_close
 from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, BertModel
 
+from vltok.codes import CodeSpec
 from vltok.errors import UserError
 from vltok.interfaces import SamplingConfig
 from vltok.testing import random_codes
 from vltok_causal_lm import CausalLM, LoRA
 from vltok_causal_lm.language_models import require_causal
 
-SPEC = {"codebook_size": 13, "factors": (2, 1), "regions": (2, 2)}
+SPEC = {"spec": CodeSpec(13, (2, 1), (2, 2))}
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 OPTIONS = {
     "llama": SMALL,
@@ -114,7 +115,11 @@ def test_pretrained_models_that_are_not_to_be_had_are_refused_in_one_line(folder
         assert "\n" not in str(raised.value)
 
     refused(str(tmp_path / "nowhere"), "pretrained is '.*nowhere', whose configuration is not to be had")
-    refused(str(folder), "reads up to 40 tokens, but the longest sequence of these codes has 45", regions=(3, 3))
+    refused(
+        str(folder),
+        "reads up to 40 tokens, but the longest sequence of these codes has 45",
+        spec=CodeSpec(13, (2, 1), (3, 3)),
+    )
     refused(str(folder), "no option of llama is called 'width'", options={"width": 3})
     model = AutoModelForCausalLM.from_pretrained(folder)
     model.config.save_pretrained(tmp_path / "pickle")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from vltok.codes import Codes
+from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
 from vltok.interfaces import SamplingConfig
 from vltok.testing import random_codes
@@ -18,8 +18,8 @@ LLAMA = {
     "options": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32},
 }
 GPT2 = {"architecture": "gpt2", "options": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}}
-GRID = {"codebook_size": 13, "factors": (4, 2, 1), "regions": (2, 2)}
-NO_GRID = {"codebook_size": 13, "max_length": 12}
+GRID = {"spec": CodeSpec(13, (4, 2, 1), (2, 2))}
+NO_GRID = {"spec": CodeSpec(13, max_length=12)}
 KINDS = list(itertools.product((LLAMA, GPT2), (GRID, NO_GRID)))
 
 
@@ -179,7 +179,7 @@ def test_top_k_is_of_codes_and_position_top_k_of_structure():
 
 
 def test_sixteen_images_are_learned_to_a_loss_near_zero():
-    prior = CausalLM(13, (2, 1), (2, 2), classes=16, **LLAMA).train()
+    prior = CausalLM(CodeSpec(13, (2, 1), (2, 2)), classes=16, **LLAMA).train()
     codes = random_codes(prior.spec, 16, classes=16)
     optimizer = torch.optim.AdamW(prior.parameters(), lr=1e-2)
     for _ in range(120):
@@ -211,8 +211,7 @@ def test_checkpointing_changes_nothing_but_memory():
     [
         ({"pretrained": "gpt2"}, "architecture is llama and pretrained is gpt2: give one of them"),
         ({"architecture": None}, "architecture is None and pretrained is None: give one of them"),
-        ({"regions": None}, "regions is missing"),
-        ({"factors": ()}, "regions must be"),
+        ({"spec": CodeSpec(13, (4, 2, 1))}, "regions is missing"),
         ({"label_dropout": 0.1}, "label_dropout"),
     ],
 )

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import vltok
 from vltok.cli.main import main
+from vltok.codes import CodeSpec
 from vltok_causal_lm import CausalLM
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -79,8 +80,7 @@ def test_the_quickstarts_trains_and_draws(codes, tmp_path):
 
 def test_the_quickstarts_has_two_million_parameters():
     with torch.device("meta"):
-        of_codes = {"codebook_size": 512, "factors": [4, 8], "regions": [8, 8]}
-        prior = CausalLM(**of_codes, **prior_of(RECIPES / "quickstart_causal_lm.yaml"))
+        prior = CausalLM(CodeSpec(512, (4, 8), (8, 8)), **prior_of(RECIPES / "quickstart_causal_lm.yaml"))
     assert sum(parameter.numel() for parameter in prior.parameters()) == pytest.approx(2.0e6, rel=0.05)
 
 

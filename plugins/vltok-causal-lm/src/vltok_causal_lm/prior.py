@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -60,11 +60,7 @@ class CausalLM(Prior, Standalone):
     a batch are filled up at the right, where a causal model does not look.
 
     Args:
-        codebook_size: Number of entries of the tokenizer's codebook.
-        factors: The tokenizer's downsampling factors, in any order; empty for codes that lie on no grid.
-        regions: Rows and columns of the grid of regions: image height and width over the coarsest factor. With factors
-            only.
-        max_length: The most codes of an image. Without factors only.
+        spec: The codes that it models: on a grid of regions that is known, or on none and of a length that is.
         architecture: The type of a model to train from scratch, such as ``llama`` or ``gpt2``: the `model_type` of
             transformers. Give either this or `pretrained`.
         options: Options of the model's configuration, such as ``{hidden_size: 256, num_hidden_layers: 4}``; what is
@@ -83,13 +79,13 @@ class CausalLM(Prior, Standalone):
     """
 
     sampling = VariableLengthSampling
+    former_arguments: ClassVar = {
+        key: (f"spec.{key}",) for key in ("codebook_size", "factors", "regions", "max_length")
+    }
 
     def __init__(
         self,
-        codebook_size: int,
-        factors: Sequence[int] = (),
-        regions: Sequence[int] | None = None,
-        max_length: int | None = None,
+        spec: CodeSpec,
         architecture: str | None = None,
         options: dict[str, Any] | None = None,
         pretrained: str | None = None,
@@ -104,10 +100,10 @@ class CausalLM(Prior, Standalone):
                 f"architecture is {architecture} and pretrained is {pretrained}: give one of them, as in "
                 "architecture: llama"
             )
-        self._spec = CodeSpec(codebook_size, tuple(factors), None if regions is None else tuple(regions), max_length)
-        self.serialization = serialization_of(self._spec)
+        self.spec = spec
+        self.serialization = serialization_of(spec)
         self.conditioning = Conditioning(classes, label_dropout)
-        self.first_start = codebook_size + self.serialization.structures
+        self.first_start = spec.codebook_size + self.serialization.structures
         vocabulary, longest = self.first_start + self.conditioning.starts, self.serialization.longest
         if pretrained is None:
             self.model = from_architecture(architecture, options or {}, vocabulary, longest)
@@ -118,11 +114,6 @@ class CausalLM(Prior, Standalone):
             adapt(self.model, lora)
         if checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
-
-    @property
-    def spec(self) -> CodeSpec:
-        """The codes that it models."""
-        return self._spec
 
     @property
     def standalone_arguments(self) -> Mapping[str, Any]:
