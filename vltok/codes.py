@@ -66,7 +66,8 @@ class Codes:
             raise UserError(f"a grain map {tuple(grains.shape[1:])} needs a code map {expected}, not {code_map.shape}")
         slots, lengths = code_slots(grains, spec)
         # Copies of one coarse code hold one value, so that it does not matter which of them is written last.
-        ids = code_map.new_zeros(int(lengths.sum()))
+        # of one granularity each cell has a code; of several the host must ask the device how many there are
+        ids = code_map.new_zeros(code_map.numel() if spec.granularities == 1 else int(lengths.sum()))
         ids[slots.flatten()] = top_left(code_map, grains, spec).flatten()
         return cls(ids, lengths, grains, labels)
 

@@ -77,6 +77,12 @@ class Signs(Quantizer):
         ids = bits[:, 0] + 2 * bits[:, 1] + 4 * bits[:, 2]
         if self.fault == "constant":
             ids = torch.zeros_like(ids)
+        if self.fault == "looking" and ids.max() > 7:
+            raise ValueError("no such code")
+        if self.fault == "at_home":
+            ids = ids + torch.zeros(ids.shape, dtype=torch.long)
+        if self.fault == "doubled":
+            vectors = vectors.double().float()
         if self.training or self.fault == "counting":
             self.usage += nn.functional.one_hot(ids.flatten(), 8).sum(0)
         found = self.lookup(ids)
@@ -127,6 +133,10 @@ def test_every_registered_quantizer_is_held_to_the_contract():
         ("counting", "test_evaluation_gives_the_same_again_and_changes_nothing"),
         ("wandering", "test_evaluation_gives_the_same_again_and_changes_nothing"),
         ("forgetful", "test_its_state_rebuilds_it"),
+        ("looking", "test_it_answers_the_same_on_another_device"),
+        ("looking", "test_training_on_another_device_waits_for_nothing"),
+        ("at_home", "test_it_answers_the_same_on_another_device"),
+        ("doubled", "test_training_on_another_device_waits_for_nothing"),
     ],
 )
 def test_the_contract_finds_a_quantizer_that_is(fault, test):

@@ -53,6 +53,8 @@ class TestDQVAEWithThresholds(TokenizerContract):
 
 
 class TestDQVAEOfOneGranularity(TokenizerContract):
+    read_backs = 0
+
     def build(self):
         return dq_vae(FixedGate(), VectorQuantizer(32, 8), factors=(4,))
 
