@@ -25,6 +25,7 @@ _PRIMARIES = {
     9: (0.3127, 0.3290, 0.708, 0.292, 0.170, 0.797, 0.131, 0.046),
     12: (0.3127, 0.3290, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
 }
+_HDR = {16: "PQ", 18: "HLG"}
 #: The curve of sRGB as ICC writes it: exponent, then a, b, c, d of its two parts.
 _SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 _CURVES = {4: (2.2,), 5: (2.8,), 8: (1.0,), 13: _SRGB_CURVE}
@@ -86,6 +87,22 @@ def png_profile(file: bytes) -> bytes | None:
         return _gamma_profile(struct.unpack(">I", told[b"gAMA"])[0], chromaticities)
     except (ValueError, struct.error, zlib.error, ZeroDivisionError, np.linalg.LinAlgError):
         return None
+
+
+def unfollowed(start: bytes) -> str:
+    """What the start of a file says of its colours that nothing here follows; empty for nothing.
+
+    These are the curves of HDR, and colours that HEIC and AVIF name by numbers alone (`nclx`).
+    """
+    numbers = next((content for name, content, _ in png_chunks(start) if name == b"cICP"), b"")[:2]
+    box = start.find(b"colrnclx")
+    if box >= 0 and b"colrprof" not in start and b"colrrICC" not in start:
+        numbers = start[box + 9 : box + 10] + start[box + 11 : box + 12]
+    if len(numbers) < 2:
+        return ""
+    if numbers[1] in _HDR:
+        return f"curve {_HDR[numbers[1]]}"
+    return "primaries of a wide gamut" if box >= 0 and numbers[0] in (9, 11, 12) else ""
 
 
 def info_profile(info: Mapping[str | tuple[int, int], Any]) -> bytes | None:

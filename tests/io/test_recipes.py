@@ -470,3 +470,15 @@ def test_recipes_of_any_editor(parser: ArgumentParser, tmp_path: Path, mark: byt
     path.write_bytes(mark + end.join(RECIPE.encode().split(b"\n")))
     for found in (parse(parser, ["--config", str(path)]), parse_layers(parser, [path])):
         assert isinstance(instantiate(parser, found).tokenizer.encoder, PatchEncoder)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--tokenizer.gate.granularities", "2", "--tokenizer.gate", "fixed"],
+        ["--tokenizer.gate.granularities=2", "--out=x", "--tokenizer.gate=fixed"],
+    ],
+)
+def test_a_component_may_be_named_after_its_options(parser: ArgumentParser, recipe: Path, arguments: list[str]) -> None:
+    gate = instantiate(parser, parse(parser, ["--config", str(recipe), *arguments])).tokenizer.gate
+    assert isinstance(gate, FixedGate) and gate.granularities == 2

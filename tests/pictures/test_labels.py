@@ -36,7 +36,7 @@ def test_numbers(cls: bytes | None, record: object, found: int | None) -> None:
     assert label(cls, record) == found
 
 
-@given(st.integers(-(2**60), 2**60))
+@given(st.integers(0, 2**60))
 def test_every_form_of_a_number_is_the_same_label(number: int) -> None:
     forms = [(str(number).encode(), None), (None, {"label": number}), (None, {"label": str(number)})]
     assert {label(cls, record) for cls, record in forms} == {number}
@@ -61,6 +61,8 @@ def test_names_are_labels_where_they_are_listed() -> None:
         (None, {"label": float("nan")}, "must be a whole number, not nan"),
         (b"1", {"label": 2}, "two labels: 1 in '.cls', and 2 in '.json'"),
         (str(2**64).encode(), None, "more than 64 bits"),
+        (b"-1", None, "label -1: number the classes from 0 on"),
+        (None, {"label": "-1"}, "label -1: number the classes from 0 on"),
     ],
 )
 def test_what_is_no_label_is_refused_by_name(cls: bytes | None, record: object, message: str) -> None:
@@ -84,3 +86,9 @@ def test_classes_of_several_folders_must_agree(tmp_path: Path) -> None:
     (tmp_path / "c" / "classes.json").write_text('["y", "x"]')
     with pytest.raises(UserError, match=r"data\.shards: .* number 0 is 'y' here and 'x' there"):
         class_names(shards, "data.shards")
+
+
+@given(st.integers(max_value=-1), st.none() | st.just(["ant", "bee"]))
+def test_no_label_is_below_0(number: int, classes: list[str] | None) -> None:
+    with pytest.raises(UserError, match="number the classes from 0 on"):
+        label(str(number).encode(), None, classes)

@@ -129,3 +129,54 @@ def test_samples_that_webdataset_writes_are_read_as_it_reads_them(keys: list[str
     samples, told = read(*names)
     assert not told and [sample.key for sample in samples] == keys
     assert all(split_name(name) == base_plus_ext(name) for name in names)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("0.label", "0.jpg"),
+        ("0.jpg", "0.cls.txt"),
+        ("0.jpg", "0.CLASS"),
+        ("cat/0.jpg", "cat/1.jpg", "dog/0.jpg", "dog/1.jpg"),
+        ("train/a/0.png", "train/a/0.txt", "train/a/1.png", "train/b/2.png", "train/b/3.png"),
+    ],
+)
+def test_labels_elsewhere_are_told(names: tuple[str, ...]) -> None:
+    samples, told = read(*names)
+    assert [finding.kind for finding in told] == [FindingKind.UNREAD_LABEL]
+    assert all(sample.cls is None for sample in samples)
+    assert ".cls" in told[0].text and not told[0].kind.loses
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("0.jpg", "0.label", "0.cls"),
+        ("cat/0.jpg", "cat/0.cls", "cat/1.jpg", "dog/0.jpg", "dog/1.jpg"),
+        ("a/0.jpg", "b/1.jpg", "c/2.jpg"),
+        ("a/0.jpg", "a/1.jpg", "2.jpg", "3.jpg"),
+    ],
+)
+def test_what_is_no_label_elsewhere_is_not_told(names: tuple[str, ...]) -> None:
+    assert not read(*names)[1]
+
+
+@pytest.mark.parametrize(
+    ("record", "key"),
+    [
+        (b'{"class": 3}', "class"),
+        (b'{"caption": "x", "category_id": "7"}', "category_id"),
+        (b'{"label": null, "cls": 1}', "cls"),
+        (b'{"label": 1, "cls": 1}', None),
+        (b'{"class": null}', None),
+        (b'["class"]', None),
+        (b"{", None),
+    ],
+)
+def test_keys_of_json_that_may_be_labels(record: bytes, key: str | None) -> None:
+    told: list[Finding] = []
+    members = [Member("0.jpg", lambda: b"x"), Member("0.json", lambda: record)]
+    list(samples_of("a.tar", members, told.append))
+    assert [finding.text for finding in told] == (
+        [f"'0.json' of shard 'a.tar' has '{key}', which is read for no label: call the key 'label'"] if key else []
+    )

@@ -159,7 +159,7 @@ def test_labels_in_json_and_none(write: Write) -> None:
 @pytest.mark.parametrize(
     ("member", "message"),
     [
-        ({"cls": b"-9223372036854775809"}, "more than 64 bits"),
+        ({"cls": b"9223372036854775808"}, "more than 64 bits"),
         ({"json": b'{"label": true}'}, "must be a whole number, not True"),
         ({"json": b'{"label": 2.5}'}, "must be a whole number, not 2.5"),
     ],
@@ -353,3 +353,23 @@ def test_validation_shards_must_have_the_same_classes(write: Write, tmp_path: Pa
         images(train, val_shards=str(other / "*.tar"))
     (other / "classes.json").write_text('["ant", "bee", "cat"]')
     assert images(train, val_shards=str(other / "*.tar")).classes == ["ant", "bee", "cat"]
+
+
+ELSEWHERE: dict[str, Callable[[int, dict], dict]] = {
+    ".label": lambda index, files: {"jpg": files["jpg"], "label": files["cls"]},
+    ".cls.txt": lambda index, files: {"jpg": files["jpg"], "cls.txt": files["cls"]},
+    "json": lambda index, files: {"jpg": files["jpg"], "json": b'{"class": %d}' % (index % 3)},
+}
+
+
+@pytest.mark.parametrize("kind", ELSEWHERE)
+@pytest.mark.parametrize("samples_per_epoch", [None, 8])
+def test_labels_elsewhere_are_warned_of_however_shards_are_read(
+    kind: str, samples_per_epoch: int | None, write: Write
+) -> None:
+    with pytest.warns(UserWarning, match="is read for no label: call") as told:
+        data = images(write(6, 6, change=ELSEWHERE[kind]), workers=0, samples_per_epoch=samples_per_epoch)
+        assert all(batch.labels is None for batch in data.export_dataloader())
+        if samples_per_epoch is None:
+            data.export_source("train")
+    assert sum("is read for no label" in str(each.message) for each in told) == 1

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -146,3 +147,60 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], tree: C
     found = json.loads(printed.out)
     assert (found["sound"], found["pictures"], list(found["unreadable"])) == (False, 12, ["class0/bad.jpg"])
     assert "vltok: error: a training on" in printed.err and "1 of 13 pictures cannot be read" in printed.err
+
+
+MORE_OF_FOLDERS: dict[str, tuple[dict[str, bytes], str]] = {
+    "unfinished": ({"b.jpg.tmp": b"x"}, r"1 \.tmp file left out: copies that were not finished"),
+    "a shard beside pictures": ({"b.tar": b"x"}, r"1 \.tar file left out: shards are read by themselves"),
+    "archive": ({"b.zip": b"x"}, r"1 \.zip file left out: unpack"),
+    "video": ({"b.MOV": b"x"}, r"1 \.mov file left out: videos"),
+    "labels beside pictures": ({"a.cls": b"1"}, r"1 \.cls file left out: labels beside pictures are not read"),
+}
+
+
+@pytest.mark.parametrize("kind", MORE_OF_FOLDERS)
+def test_what_lies_beside_pictures_has_its_remedy(kind: str, tmp_path: Path) -> None:
+    files, reason = MORE_OF_FOLDERS[kind]
+    found = vltok.doctor(folder(tmp_path, {"a.png": picture(), **files}), workers=0)
+    assert re.search(reason, "; ".join(found.losses))
+
+
+def test_a_class_without_a_picture(tmp_path: Path) -> None:
+    root = folder(tmp_path, {"cat/a.png": picture(), "dog/b.png": picture()})
+    assert vltok.doctor(root, workers=0).sound
+    (root / "eel").mkdir()
+    assert vltok.doctor(root, workers=0).losses == ("no picture lies in 'eel', which is no class so",)
+    (root / "a.png").write_bytes(picture())  # no folder is a class then
+    assert "eel" not in "; ".join(vltok.doctor(root, workers=0).losses)
+
+
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [
+        (
+            {"cat/a.png": picture(), "cat/b.png": picture(), "dog/c.png": picture(), "dog/d.png": picture()},
+            "no classes",
+        ),
+        ({"a.png": picture(), "a.json": b'{"class": 1}'}, "call the key 'label'"),
+        ({"a.png": picture(), "a.label": b"1"}, r"call it 'a\.cls'"),
+        ({f"{n}.{end}": picture() if end == "png" else b"cat" for n in range(7) for end in ("png", "cls")}, "7 labels"),
+        ({"a.png": picture(), "a.cls": b"-1"}, "1 labels cannot be used, first: .*label -1"),
+    ],
+)
+def test_labels_that_shards_would_lose(members: dict[str, bytes], reason: str, tmp_path: Path) -> None:
+    found = vltok.doctor(shard(tmp_path / "a.tar", members), workers=0)
+    assert re.search(reason, "; ".join(found.losses))
+
+
+def test_a_place_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere' does not exist: give a folder of pictures, or shards"):
+        vltok.doctor(tmp_path / "nowhere")
+
+
+def test_colours_that_are_not_followed_are_counted(tmp_path: Path) -> None:
+    plain = picture()
+    chunk = b"cICP" + bytes([9, 16, 0, 1])
+    hdr = plain[:33] + (4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + plain[33:]
+    found = vltok.doctor(folder(tmp_path, {"a.png": plain, "b.png": hdr}), workers=0)
+    assert found.modes == {"RGB": 1, "RGB (curve PQ)": 1}
+    assert found.notes == ("1 pictures have curve PQ, which is read as sRGB",) and found.sound

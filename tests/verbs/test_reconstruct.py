@@ -2,16 +2,20 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import skimage.data
 import torch
 from PIL import Image
+from torch.overrides import TorchFunctionMode
 
 from tests.cli.exports import write_bundle
 from vltok.errors import UserError
+from vltok.evaluation.pictures import CodedPicture, picture_figures
 from vltok.interfaces import Tokenizer
+from vltok.measures.pixels import psnr
 from vltok.verbs.reconstruct import Reconstruction, find_pictures, name_outputs, reconstruct
 
 
@@ -78,3 +82,30 @@ def test_finding_pictures(tmp_path: Path) -> None:
     assert names("**/*.webp", "b.jpg", "*.jpg") == ["sub/c.webp", "b.jpg"], "each once, in the order given"
     assert names("[1].png") == ["[1].png"], "a file's own name is no pattern"
     assert names("notes.txt") == ["notes.txt"], "what is named is tried"
+
+
+def test_what_a_pattern_leaves_out_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.jpg", "b.CR2", "c.cr2", "d.mov", "e.txt", ".f.cr2"):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_pictures([str(tmp_path / "*")], None)] == ["a.jpg"]
+    assert "2 .cr2 files left out: convert them to JPEG, PNG or TIFF; 1 .mov file left out: videos" in caplog.text
+
+
+def test_a_big_picture_takes_little_more_memory_than_its_pixels(tokenizer: Tokenizer) -> None:
+    pixels = torch.zeros(3, 1200, 1600, dtype=torch.uint8)
+    pixels[0, ::3] = 200
+    coded = CodedPicture(pixels.flip(0), 9, None)
+    seen: list[int] = []
+
+    class Sizes(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found = function(*args, **(kwargs or {}))
+            if isinstance(found, torch.Tensor):
+                seen.append(found.numel() * found.element_size())
+            return found
+
+    with Sizes():
+        figures = picture_figures(pixels, coded, tokenizer.spec)
+    exact = psnr(pixels.flip(0)[None] / 127.5 - 1, pixels[None] / 127.5 - 1)
+    assert figures.psnr == pytest.approx(exact.item(), abs=1e-4)
+    assert max(seen) < 4 * pixels.numel(), "no float or integer for each value of the whole picture"

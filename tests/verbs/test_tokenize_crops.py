@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from vltok.errors import UserError
+from vltok.pictures.decoding import CorruptPicture
 from vltok.pictures.folder import Folder
 from vltok.pictures.images import ImageData
 from vltok.pictures.photos import Photos
@@ -104,3 +105,16 @@ def test_one_corrupt_picture_is_counted_once(tree: Callable[..., Path]) -> None:
 def test_crops_that_cannot_be(options: dict[str, Any], reason: str, tokenizer: DQVAE, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=reason):
         tokenize(tokenizer, Photos(size=32), tmp_path / "out", **options)
+
+
+def test_max_corrupt_is_a_share_of_pictures_and_not_of_crops(
+    data: Callable[..., ImageData], tokenizer: DQVAE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def corrupt(*given: Any) -> None:
+        raise CorruptPicture("broken")
+
+    monkeypatch.setattr("vltok.pictures.folder.decode", corrupt)
+    monkeypatch.setattr("vltok.pictures.streams.decode", corrupt)
+    plain = data(workers=0).export_source("train").pictures
+    with pytest.raises(UserError, match=rf"or more of {plain} pictures cannot be read"):
+        tokenize(tokenizer, data(workers=0, max_corrupt=0.2), tmp_path / "out", split="train", crops=9)

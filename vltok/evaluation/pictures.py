@@ -17,9 +17,11 @@ from vltok.evaluation.records import Record, environment
 from vltok.evaluation.values import mean_value
 from vltok.interfaces import FixedSize, Tokenizer
 from vltok.measures.codes import fixed_rate_bits, ratios
-from vltok.measures.pixels import psnr, to_bytes, to_unit_range
+from vltok.measures.pixels import decibels, to_bytes, to_unit_range
 from vltok.nn.precision import computing
 from vltok.pictures.transforms import padded
+
+_BAND_PIXELS = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +113,13 @@ def code_picture(
 
 def picture_figures(picture: UInt8[Tensor, "3 H W"], coded: CodedPicture, spec: CodeSpec) -> PictureFigures:
     """The figures of a picture that `code_picture` has coded."""
-    ratio = psnr(to_unit_range(coded.reconstruction)[None], to_unit_range(picture)[None]).item()
+    # bands of rows: as floats, a picture takes many times its memory
+    rows = max(1, _BAND_PIXELS // picture.shape[2])
+    squares = sum(
+        int((one.int() - other.int()).square().sum())
+        for one, other in zip(coded.reconstruction.split(rows, 1), picture.split(rows, 1), strict=True)
+    )
+    ratio = decibels(torch.tensor(max(squares, 1) / 255**2 / picture.numel())).item()
     regions = 0 if coded.grains is None else coded.grains.numel()
     shares = {} if coded.grains is None else ratios(coded.grains, spec.factors)
     bits = fixed_rate_bits(float(coded.length), regions, spec)

@@ -12,6 +12,8 @@ from pathlib import Path
 from vltok.errors import UserError, first_line
 from vltok.paths import read_path
 
+#: Where `vltok fit` writes.
+_RUNS = "runs"
 _NAME = re.compile(r"(?P<repository>[\w-][\w.-]*/[\w.-]+)(?:@(?P<revision>[\w.][\w./-]*))?")
 
 
@@ -136,10 +138,11 @@ def find(place: str | os.PathLike, hub: Hub, files: Sequence[str]) -> Path:
         raise UserError(f"there is no bundle '{name}': it is a file")
     if not isinstance(place, str) or not is_hub_name(place):
         raise UserError(f"there is no bundle '{name}': no such folder{_nearest(path)}")
-    if "@" not in name and path.parent.is_dir():
+    if "@" not in name and (path.parent.is_dir() or path.parts[0] == _RUNS):
+        here = "that has none of this name" if path.parent.is_dir() else "that does not exist"
         raise UserError(
-            f"there is no bundle '{name}': '{path.parent}' is a folder here that has none of this name"
-            f"{_nearest(path)}; a repository on the Hugging Face Hub would be '{name}@main'"
+            f"there is no bundle '{name}': '{path.parent}' is a folder here {here}{_nearest(path)}; a repository on "
+            f"the Hugging Face Hub would be '{name}@main'"
         )
     return hub.fetch(place, files)
 

@@ -227,7 +227,7 @@ def _parsed(parser: ArgumentParser, arguments: Sequence[str], following: Followi
     translated: list[str] = []
     nulls = _CONFIG in parser._option_string_actions
     option = None
-    for argument in arguments:
+    for argument in _named_first(arguments):
         if argument.startswith("--"):
             option, equals, value = argument.partition("=")
             if not equals:
@@ -258,6 +258,19 @@ def _parsed(parser: ArgumentParser, arguments: Sequence[str], following: Followi
     restore_texts(parser, names, config)
     names.require_agreement()
     return config
+
+
+def _named_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with what names a component (`--data folder`) before its own options, but after recipes."""
+    ordered = list(arguments)
+    for place, argument in enumerate(arguments):
+        option, equals, _ = argument.partition("=")
+        options = [each.partition("=")[0] for each in ordered]
+        first = next((at for at, each in enumerate(options) if each.startswith(f"{option}.")), place)
+        if option.startswith("--") and first < place and not {option, _CONFIG}.intersection(options[first:place]):
+            end = place + (1 if equals else 2)
+            ordered[first:end] = [*ordered[place:end], *ordered[first:place]]
+    return ordered
 
 
 def _load(text: str) -> Any:

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+from vltok.colours import unfollowed
 from vltok.pictures.formats import register_plugins, remedy
 from vltok.pictures.salvage import Bare, bare
 from vltok.shown import ORIENTATION, orientation_of, shown, to_8_bits, to_rgb, upright
@@ -67,11 +68,15 @@ def decode(source: bytes | str | os.PathLike, least_side: int | None = None) -> 
 
 
 def stored_mode(source: bytes | str | os.PathLike) -> str:
-    """How Pillow names the way in which a picture is stored, such as `RGB` or `I;16`; `?` where it cannot tell."""
+    """How Pillow names the way in which a picture is stored, such as `RGB` or `I;16`; `?` where it cannot tell.
+
+    Colours that `decode` does not follow stand behind it, as in `RGB (curve PQ)`.
+    """
     with warnings.catch_warnings(), contextlib.suppress(Exception):
         warnings.simplefilter("ignore")
         with _open(source) as image:
-            return image.mode
+            colours = unfollowed(_head(source, 2**14))
+            return f"{image.mode} ({colours})" if colours else image.mode
     return "?"
 
 

@@ -48,7 +48,7 @@ class CroppedPictures(ExportSource):
     """
 
     def __init__(self, crops: Crops, skipped: SkippedPictures, described: str, views: int = 1) -> None:
-        self._crops, self._views = crops, views
+        self._crops, self.views = crops, views
         self.pictures, self.skipped, self.described = len(crops) * views, skipped, described
 
     def keys(self) -> Iterator[str]:
@@ -56,7 +56,7 @@ class CroppedPictures(ExportSource):
 
     def read(self, places: Iterable[int]) -> Iterator[Sample | Skipped]:
         for place in places:
-            picture, view = divmod(place, self._views)
+            picture, view = divmod(place, self.views)
             draw = self._crops[picture, view]
             yield draw.skipped[0] if draw.sample is None else named_by_view(draw.sample, view)
 
@@ -82,7 +82,7 @@ def export_batches(
     """
     batches = _Batches(source, parts, batch_size)
     for batch in load(worker_loader(batches, workers, batch_size=None, pin_memory=torch.cuda.is_available())):
-        source.skipped.add(batch.skipped, source.pictures)
+        source.skipped.add(batch.skipped, source.pictures // source.views)  # a file is counted once
         yield batch
 
 

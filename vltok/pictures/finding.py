@@ -24,12 +24,14 @@ class FoundPictures:
         left_out: How many files may be pictures to their owner, but cannot be read, by ending.
         repeated: Links to pictures that are among `paths` already.
         closed: Folders that cannot be looked into, and why.
+        empty: Folders right below it that hold no picture, where all pictures lie in others of them.
     """
 
     paths: tuple[str, ...]
     left_out: dict[str, int]
     repeated: tuple[str, ...]
     closed: dict[str, str]
+    empty: tuple[str, ...] = ()
 
     @property
     def remark(self) -> str:
@@ -45,6 +47,13 @@ class FoundPictures:
         said += [f"folder '{folder}' left out: {reason}" for folder, reason in list(self.closed.items())[:3]]
         return "; ".join(said)
 
+    @property
+    def missing_classes(self) -> str:
+        """What to say of folders without a picture among those of classes."""
+        more = " …" * (len(self.empty) > 3)
+        named = ", ".join(map(repr, self.empty[:3]))
+        return f"no picture lies in {named}{more}, which is no class so" if self.empty else ""
+
 
 def find_pictures(root: str | os.PathLike) -> FoundPictures:
     """Look for pictures in a folder and those below it.
@@ -56,6 +65,7 @@ def find_pictures(root: str | os.PathLike) -> FoundPictures:
     paths: list[str] = []
     others: Counter[str] = Counter()
     closed: dict[str, str] = {}
+    top: list[str] = []
     folders = [("", real_root)]
     linked_folders: list[tuple[str, str]] = []
     linked_files: list[tuple[str, str]] = []
@@ -78,6 +88,8 @@ def find_pictures(root: str | os.PathLike) -> FoundPictures:
                 continue
             if _is_folder(entry):
                 target = os.path.realpath(entry.path)
+                if not here:
+                    top.append(path)
                 if not entry.is_symlink():
                     folders.append((path, target))
                 elif not f"{real_root}{os.sep}".startswith(f"{target}{os.sep}"):
@@ -88,7 +100,7 @@ def find_pictures(root: str | os.PathLike) -> FoundPictures:
                 else:
                     seen.add(entry.path)
                     paths.append(path)
-            elif left_out(entry.name):
+            elif left_out(entry.name) or ending_of(entry.name) == ".cls":
                 others[ending_of(entry.name)] += 1
         linked_folders.sort(reverse=True)  # the first by name is the next
 
@@ -96,7 +108,10 @@ def find_pictures(root: str | os.PathLike) -> FoundPictures:
     for path, real in sorted(linked_files):
         (repeated if real in seen else paths).append(path)
         seen.add(real)
-    return FoundPictures(tuple(sorted(paths)), dict(others.most_common()), tuple(repeated), closed)
+    full = {path.partition("/")[0] for path in paths if "/" in path}
+    classes = all("/" in path for path in paths)
+    empty = sorted(set(top) - full - closed.keys()) if paths and classes else ()
+    return FoundPictures(tuple(sorted(paths)), dict(others.most_common()), tuple(repeated), closed, tuple(empty))
 
 
 def list_pictures(root: str | os.PathLike, key: str) -> list[str]:
@@ -118,7 +133,7 @@ def list_pictures(root: str | os.PathLike, key: str) -> list[str]:
         endings = " ".join(sorted(EXTENSIONS))
         why = f" ({found.remark})" if found.remark else ""
         raise UserError(f"{key} '{root}' holds no picture{why}: give a folder with files that end in one of {endings}")
-    for remark in (found.remark, splits_remark(found.paths, key, root)):
+    for remark in (found.remark, found.missing_classes, splits_remark(found.paths, key, root)):
         if remark:
             warnings.warn(f"{key} '{root}': {remark}", stacklevel=2)
     return list(found.paths)

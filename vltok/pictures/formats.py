@@ -19,9 +19,12 @@ _PLUGINS = {".heic": _HEIF, ".heif": _HEIF, ".heics": _HEIF, ".heifs": _HEIF, ".
 # what lies beside pictures: labels, texts, records, archives
 _COMPANIONS = frozenset(
     {".txt", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".xmp", ".yaml", ".yml", ".md", ".rst", ".html", ".log", ".db"}
-    | {".cls", ".caption", ".ini", ".npy", ".npz", ".pkl", ".pt", ".parquet", ".tar", ".zip", ".gz", ".py", ".sh"}
-    | {".mat", ".h5", ".lst", ".idx", ".rec", ".pdf", ".toml", ".aae", ".thm", ".lock", ".index"}
+    | {".cls", ".caption", ".ini", ".npy", ".npz", ".pkl", ".pt", ".parquet", ".gz", ".py", ".sh"}
+    | {".mat", ".h5", ".lst", ".idx", ".rec", ".pdf", ".toml", ".aae", ".thm", ".lock", ".index", ".bak", ".swp"}
 )
+_ARCHIVES = frozenset({".zip", ".rar", ".7z", ".tgz"})
+_UNFINISHED = frozenset({".tmp", ".temp", ".part", ".partial", ".crdownload", ".download", ".aria2", ".filepart"})
+_VIDEOS = frozenset({".mov", ".mp4", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp"})
 # what systems and programs put beside pictures, besides names that start with a dot
 _HIDDEN = frozenset({"__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information"})
 _HIDDEN_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
@@ -74,6 +77,17 @@ def remedy(ending: str) -> str:
         return f"pip install {name}" if broken is None else f"{name} does not load: {broken}"
     if ending in (".avif", ".avifs"):
         return "pip install --upgrade pillow"
+    if ending == ".cls":
+        return "labels beside pictures are not read: sort the pictures into a folder for each class"
+    if ending == ".tar":
+        return "shards are read by themselves, with --data webdataset"
+    for endings, way in (
+        (_ARCHIVES, "unpack them"),
+        (_UNFINISHED, "copies that were not finished: finish or remove them"),
+        (_VIDEOS, "videos: write their frames as pictures"),
+    ):
+        if ending in endings:
+            return way
     return "convert them to JPEG, PNG or TIFF" if ending else "names without an ending: add one, such as .jpg"
 
 

@@ -89,11 +89,13 @@ class ExportSource(ABC):
         pictures: How many there are, those that cannot be read included.
         skipped: Counts the pictures that cannot be read.
         described: What the crops follow from, besides the pictures.
+        views: How many of them are crops of one file, one after another.
     """
 
     pictures: int
     skipped: SkippedPictures
     described: str
+    views: int = 1
 
     @abstractmethod
     def keys(self) -> Iterable[str]:

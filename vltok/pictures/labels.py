@@ -57,7 +57,7 @@ def read_class_names(folder: Path) -> list[str] | None:
 def label_of(sample: TarSample, classes: Sequence[str] | None = None) -> int | None:
     """The class of a sample: what its `.cls` holds, or what its `.json` has under `label`; None where it has none.
 
-    It is a whole number, in quotes or not, or the name of a class.
+    It is a whole number from 0 on, in quotes or not, or the name of a class.
 
     Args:
         sample: The sample.
@@ -95,7 +95,9 @@ def _number(sample: TarSample, value: object, classes: Sequence[str] | None) -> 
         named = f", or one of the names in {CLASSES_FILE}" if classes is not None else ""
         remedy = "" if classes is not None else f"; a file {CLASSES_FILE} beside the shards may list names"
         raise _refused(sample, f"no readable label: it must be a whole number{named}, not {value!r:.80}{remedy}")
-    if abs(number) > LARGEST_LABEL:
+    if number < 0:
+        raise _refused(sample, f"label {number}: number the classes from 0 on, and leave pictures without a class out")
+    if number > LARGEST_LABEL:
         raise _refused(sample, "a label of more than 64 bits: number the classes from 0 on")
     if classes is not None and number >= len(classes):
         raise _refused(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -11,6 +13,9 @@ from vltok.errors import UserError
 from vltok.pictures.formats import ending_of, left_out, readable, remedy
 
 _LABELS = frozenset({"cls", "json"})
+#: Where others keep labels: parts of endings, and keys of JSON.
+_ELSEWHERE = frozenset({"cls", "label", "labels", "class", "classes", "category", "target"})
+_OTHER_KEYS = _ELSEWHERE - {"label"} | {"class_id", "class_name", "class_index", "label_id", "category_id"}
 #: Members that webdataset keeps for itself.
 _OWN = re.compile(r"__[^/]*__/")
 #: Folders that tools leave behind which know nothing of a Mac's attributes, or of extended headers.
@@ -27,11 +32,12 @@ class FindingKind(Enum):
     UNREADABLE = "a shard cannot be read to its end"
     SET_ASIDE = "a picture stands beside another one of its sample"
     NO_PICTURE = "a sample has no picture"
+    UNREAD_LABEL = "a label stands where none is looked for"
 
     @property
     def loses(self) -> bool:
         """Whether it is an error."""
-        return self not in (FindingKind.SET_ASIDE, FindingKind.NO_PICTURE)
+        return self not in (FindingKind.SET_ASIDE, FindingKind.NO_PICTURE, FindingKind.UNREAD_LABEL)
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,7 @@ def samples_of(
       is the one whose name has a single dot (`a.jpg` beside `a.seg.png`), which is told; else `picture` says which.
     * The label is in the `.cls` or `.json` that is named as the picture is (`a.v2.cls` beside `a.v2.jpg`), else in the
       one that is named by the key (`a.cls`), else in the only `.cls`.
+    * What looks like a label elsewhere is told: `a.label`, `a.cls.txt`, other keys of JSON, folders like classes.
     * What would lose a picture or a label is told as such: two pictures of which neither comes first, two members of
       one name, a member apart from the others of its sample, a picture that is but a link.
 
@@ -125,6 +132,7 @@ def samples_of(
         picture: The ending of the pictures (`jpg`, `left.png`), where samples hold several. None: as above.
     """
     ended: set[str] = set()
+    folders = _Folders()
     key, group = None, _Group(shard, "")
     for member in members:
         split = split_name(member.name)
@@ -133,7 +141,7 @@ def samples_of(
         of, ending = split
         if of != key:
             if key is not None:
-                yield from group.sample(tell, picture)
+                yield from folders.seen(group.sample(tell, picture))
                 if group.counts:
                     ended.add(key)
             key, group = of, _Group(shard, of)
@@ -155,7 +163,9 @@ def samples_of(
                 )
         group.add(member, ending, tell)
     if key is not None:
-        yield from group.sample(tell, picture)
+        yield from folders.seen(group.sample(tell, picture))
+    if (text := folders.like_classes()) is not None:
+        tell(_finding(FindingKind.UNREAD_LABEL, shard, folders.first, text))
 
 
 def split_name(name: str) -> tuple[str, str] | None:
@@ -202,7 +212,22 @@ class _Group:
             return
         before = chosen.rpartition(".")[0]
         cls, record = self._label(tell, before, "cls"), self._label(tell, before, "json")
+        if cls is None:
+            self._tell_of_other_labels(tell, record)
         yield TarSample(self._shard, self._key, self._names[chosen], self._contents[chosen], cls, record)
+
+    def _tell_of_other_labels(self, tell: Callable[[Finding], None], record: bytes | None) -> None:
+        """Tell of what may be a label to its owner; `record` is the JSON in which one is looked for."""
+        for name in self.others:
+            if not _ELSEWHERE.isdisjoint(name.rpartition("/")[2].lower().split(".")[1:]):
+                text = f"is read for no label: call it '{self._key}.cls', with a whole number or the name of a class"
+                self._tell(tell, FindingKind.UNREAD_LABEL, name, text)
+                return
+        keys = _keys(record)
+        if keys and "label" not in keys and (others := sorted(_OTHER_KEYS.intersection(keys))):
+            name = next(self._names[ending] for ending in self._names if self._contents[ending] == record)
+            text = f"has '{others[0]}', which is read for no label: call the key 'label'"
+            self._tell(tell, FindingKind.UNREAD_LABEL, name, text)
 
     def _picture(self, tell: Callable[[Finding], None], wanted: str | None) -> str | None:
         pictures = [ending for ending in self._names if readable(ending_of(self._names[ending]))]
@@ -240,6 +265,42 @@ class _Group:
 
     def _tell(self, tell: Callable[[Finding], None], kind: FindingKind, member: str, text: str) -> None:
         tell(_finding(kind, self._shard, member, text))
+
+
+class _Folders:
+    """The folders of the samples of a shard, as long as none has a label."""
+
+    def __init__(self) -> None:
+        self.first = ""
+        self._samples: Counter[str] = Counter()
+        self._labelled = False
+
+    def seen(self, samples: Iterable[TarSample]) -> Iterator[TarSample]:
+        """The same samples."""
+        for sample in samples:
+            self.first = self.first or sample.name
+            self._labelled = self._labelled or sample.cls is not None or "label" in _keys(sample.json)
+            self._samples[sample.key.rpartition("/")[0]] += 1
+            yield sample
+
+    def like_classes(self) -> str | None:
+        """What to say of folders that look like classes: there are several, with pictures that have no label."""
+        names = [folder.rpartition("/")[2] for folder in self._samples]
+        if self._labelled or "" in names or len(names) < 2 or self._samples.total() < 2 * len(names):
+            return None
+        return (
+            f"and the others have no label: the folders in a shard ({', '.join(names[:3])}{' …' * (len(names) > 3)}) "
+            "are no classes; labels stand in .cls or .json members, as 'vltok pack' writes them of a folder of folders"
+        )
+
+
+def _keys(record: bytes | None) -> Collection[str]:
+    """The keys of a JSON object; none of anything else, which whoever reads the label refuses."""
+    try:
+        found = json.loads(record or b"null")
+    except (ValueError, RecursionError):
+        return ()
+    return [key for key, value in found.items() if value is not None] if isinstance(found, dict) else ()
 
 
 def _finding(kind: FindingKind, shard: str, member: str, text: str) -> Finding:

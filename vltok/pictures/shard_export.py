@@ -34,7 +34,7 @@ class TarPictures(ExportSource):
         described: str,
         views: int = 1,
     ) -> None:
-        self._decoder, self._part, self._index, self._views = decoder, part, index, views
+        self._decoder, self._part, self._index, self.views = decoder, part, index, views
         self._ends = list(itertools.accumulate(part.pictures or ()))
         self.pictures, self.skipped = self._ends[-1] * views, skipped
         self.described = f"{described} {part.above} {part.up_to}"
@@ -47,15 +47,15 @@ class TarPictures(ExportSource):
         wanted = iter(places)
         place = next(wanted, None)
         for shard, start, end in zip(self._part.shards, [0, *self._ends], self._ends, strict=False):
-            if place is None or place >= end * self._views:
+            if place is None or place >= end * self.views:
                 continue
             for here, sample in enumerate(self._part.samples((shard,)), start):
-                while place is not None and place // self._views == here:
-                    view = place % self._views
+                while place is not None and place // self.views == here:
+                    view = place % self.views
                     draw = self._decoder(sample, view)
                     yield draw.skipped[0] if draw.sample is None else named_by_view(draw.sample, view)
                     place = next(wanted, None)
-                if place is None or place >= end * self._views:
+                if place is None or place >= end * self.views:
                     break
         if place is not None:
             raise UserError(f"data.shards hold fewer pictures than when they were counted ({self.pictures})")

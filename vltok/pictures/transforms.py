@@ -85,6 +85,8 @@ def to_bytes_tensor(image: Image.Image) -> UInt8[Tensor, "3 H W"]:
 
 def padded(pixels: Shaped[Tensor, "3 H W"], height: int, width: int) -> Shaped[Tensor, "3 _ _"]:
     """A picture continued on the right and below by its own reflection, to multiples of a height and of a width."""
+    if pixels.shape[1] % height == 0 and pixels.shape[2] % width == 0:
+        return pixels  # a big picture need not be copied
     rows, columns = _reflected(pixels.shape[1], height), _reflected(pixels.shape[2], width)
     return pixels[:, rows.to(pixels.device)][:, :, columns.to(pixels.device)]
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from vltok.errors import UserError, whole_number
 from vltok.loading.checks import default_workers
 from vltok.loading.pools import in_processes
+from vltok.paths import read_path
 from vltok.pictures.decoding import CorruptPicture, decode, stored_mode
 from vltok.pictures.finding import find_pictures, splits_remark
 from vltok.pictures.folder import class_of, classes_of
 from vltok.pictures.formats import is_picture, left_out
 from vltok.pictures.labels import class_names, label_of
 from vltok.pictures.samples import Finding, FindingKind
-from vltok.pictures.tars import UnreadableShard, list_shards, read_samples
+from vltok.pictures.tars import UnreadableShard, is_address, list_shards, read_samples
 from vltok.verbs.counting import Progress, counted
 
 #: The names of shards in a folder; the first that is there counts.
@@ -95,6 +96,7 @@ class _Shard:
 
     looks: tuple[_Look, ...]
     losses: tuple[str, ...]
+    wrong_labels: tuple[str, ...]
     findings: tuple[Finding, ...]
 
 
@@ -121,8 +123,9 @@ def doctor(
     """
     given = os.fspath(pictures)
     workers = whole_number("--workers", default_workers() if workers is None else workers, 0)
-    folder = Path(given)
+    folder = read_path(given)
     if folder.is_dir():
+        given = str(folder)
         found = find_pictures(folder)
         shards = next((pattern for pattern in _SHARDS if any(folder.glob(pattern))), None)
         if found.paths or shards is None:
@@ -130,6 +133,8 @@ def doctor(
         given = str(folder / shards)
     elif folder.is_file() and is_picture(folder.name):
         raise UserError(f"PICTURES '{given}' is a picture: give the folder that holds it, or shards")
+    elif not read_path(given).exists() and not is_address(given) and not re.search(r"[{*?\[]", given):
+        raise UserError(f"PICTURES '{given}' does not exist: give a folder of pictures, or shards such as 'a/*.tar'")
     return _of_shards(given, picture, workers, progress)
 
 
@@ -147,6 +152,8 @@ def _of_folder(root: str, workers: int, progress: Progress | None) -> Diagnosis:
         report(1)
     notes: list[str] = []
     losses = [loss for loss in (splits_remark(found.paths, "data.root", root),) if loss]  # the classes below them
+    if found.missing_classes:
+        losses.append(found.missing_classes)
     if found.left_out or found.closed:
         losses.append(found.remark)
     elif found.remark:
@@ -165,6 +172,7 @@ def _of_shards(pattern: str, picture: str | None, workers: int, progress: Progre
     except UserError as error:
         classes, losses = None, [str(error)]
     report = counted(progress, len(shards))
+    wrong: list[str] = []
     looks: list[_Look] = []
     keys: Counter[str] = Counter()
     findings: dict[FindingKind, list[Finding]] = {}
@@ -173,13 +181,20 @@ def _of_shards(pattern: str, picture: str | None, workers: int, progress: Progre
         looks += (replace(look, key=f"{look.key} of {shard}") for look in seen.looks)
         keys.update(list(dict.fromkeys(look.key for look in seen.looks)))
         losses += seen.losses
+        wrong += seen.wrong_labels
         for finding in seen.findings:
             findings.setdefault(finding.kind, []).append(finding)
         report(1)
+    if wrong:
+        losses.append(f"{len(wrong)} labels cannot be used, first: {wrong[0]}")
     notes: list[str] = []
     for some in findings.values():
         text = f"{some[0].kind.value}: {len(some)} times, first {some[0].text}"
-        lost = some[0].kind.loses or any(left_out(finding.member) for finding in some)
+        lost = (
+            some[0].kind.loses
+            or some[0].kind is FindingKind.UNREAD_LABEL
+            or any(left_out(finding.member) for finding in some)
+        )
         (losses if lost else notes).append(text)
     repeated = [key for key, count in keys.items() if count > 1]
     if repeated:
@@ -205,6 +220,8 @@ def _diagnosis(
     if unreadable:
         named = "; ".join(f"{key}: {reason}" for key, reason in list(unreadable.items())[:3])
         losses = [*losses, f"{len(unreadable)} of {len(looks)} pictures cannot be read ({named})"]
+    strange = Counter(look.said.partition(" (")[2].rstrip(")") for look in whole if " (" in look.said)
+    notes = [*notes, *(f"{count} pictures have {how}, which is read as sRGB" for how, count in strange.items())]
     if not looks:
         losses = [*losses, "there is no picture"]
     sizes = sorted((look.size for look in whole if look.size), key=lambda size: size[0] * size[1])
@@ -227,6 +244,7 @@ def _look_at_shard(picture: str | None, classes: list[str] | None, shard: str) -
     looks: list[_Look] = []
     findings: list[Finding] = []
     losses: list[str] = []
+    wrong: list[str] = []
     names = dict(enumerate(classes or ()))
     try:
         for sample in read_samples(shard, findings.append, picture):
@@ -234,12 +252,12 @@ def _look_at_shard(picture: str | None, classes: list[str] | None, shard: str) -
             try:
                 label = label_of(sample, classes)
             except UserError as error:
-                losses.append(str(error))
+                wrong.append(str(error))
             name = None if label is None else names.get(label, str(label))
             looks.append(replace(_look(sample.picture), key=sample.key, label=name))
     except UnreadableShard as error:
         losses.append(str(error))
-    return _Shard(tuple(looks), tuple(losses[:3]), tuple(findings))
+    return _Shard(tuple(looks), tuple(losses), tuple(wrong), tuple(findings))
 
 
 def _look(source: bytes | str) -> _Look:

@@ -138,7 +138,7 @@ def with_bundle_path(arguments: Sequence[str], options: Sequence[str] = ("--toke
 
 
 def with_default_data(arguments: Sequence[str]) -> list[str]:
-    """The arguments with `--data` before its own options, and with the embedded photographs where no data is named.
+    """The arguments with the embedded photographs where no data is named.
 
     As a default of the parser, jsonargparse would carry their arguments over to every class that takes their place.
 
@@ -146,12 +146,7 @@ def with_default_data(arguments: Sequence[str]) -> list[str]:
         UserError: They have an option of a source that they do not name.
     """
     options = [argument.partition("=")[0] for argument in arguments]
-    if "--data" in options:
-        place = options.index("--data")
-        first = next((at for at, option in enumerate(options[:place]) if option.startswith("--data.")), place)
-        end = place + (1 if "=" in arguments[place] else 2)
-        return [*arguments[:first], *arguments[place:end], *arguments[first:place], *arguments[end:]]
-    if not {"--data.class_path", "--config"}.isdisjoint(options):
+    if not {"--data", "--data.class_path", "--config"}.isdisjoint(options):
         return list(arguments)
     keys = [option.removeprefix("--data.").split(".")[0] for option in options if option.startswith("--data.")]
     if keys and not asks_for_help(arguments):

@@ -31,7 +31,7 @@ from vltok.measures.pixels import to_bytes, to_picture
 from vltok.paths import find_files
 from vltok.pictures import finding
 from vltok.pictures.decoding import CorruptPicture, decode
-from vltok.pictures.formats import is_picture
+from vltok.pictures.formats import ending_of, is_picture, left_out
 from vltok.pictures.transforms import to_bytes_tensor
 from vltok.verbs.inputs import Opened, open_tokenizer
 
@@ -190,6 +190,9 @@ def find_pictures(given: Sequence[str | os.PathLike], out: Path | None) -> list[
         files = [place for place in places if not place.is_dir()]
         # a wildcard takes in what lies beside pictures, too
         matches = files if len(places) == 1 else [file for file in files if is_picture(file.name)] or files
+        others = Counter(ending_of(file.name) for file in files if file not in matches and left_out(file.name))
+        if others:
+            _LOG.warning("'%s': %s", text, finding.FoundPictures((), dict(others.most_common()), (), {}).remark)
         for folder in places:
             if folder.is_dir():
                 below = finding.find_pictures(folder)
