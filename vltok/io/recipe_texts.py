@@ -39,6 +39,8 @@ def restore_texts(parser: ArgumentParser, names: RecipeNames, config: Namespace)
         holder, key = _holder(config, place)
         if key is None or not isinstance(holder[key], _PLAIN):
             continue
+        if isinstance(holder[key], list) and text in holder[key]:  # of an option that takes several
+            continue
         if not types or not {str, Any, object}.isdisjoint(types):
             holder[key] = text
         elif isinstance(holder[key], bool | int | float) and _is_text(text):
