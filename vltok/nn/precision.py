@@ -50,8 +50,8 @@ def _repeatable() -> Iterator[None]:
         cudnn.benchmark, cudnn.deterministic = before
 
 
-#: What each switch is set to. The older ones come first: setting them resets the newer ones, which PyTorch has from
-#: 2.9 on and which are needed too, for `torch.backends.fp32_precision` overrules the older ones.
+#: What each switch is set to. The older ones come first: setting them resets the newer ones, which are needed too, for
+#: `torch.backends.fp32_precision` overrules the older ones.
 _FULL: dict[str, Any] = {
     "cudnn.allow_tf32": False,
     "matmul": "highest",
@@ -72,9 +72,8 @@ def _switches() -> dict[str, Any]:
         found["cudnn.allow_tf32"] = torch.backends.cudnn.allow_tf32
     with contextlib.suppress(RuntimeError):
         found["matmul"] = torch.get_float32_matmul_precision()
-    if hasattr(torch.backends, "fp32_precision"):
-        found |= {name: _operation(name).fp32_precision for name in _FULL if name not in ("cudnn.allow_tf32", "matmul")}
-    return found
+    newer = [name for name in _FULL if name not in ("cudnn.allow_tf32", "matmul")]
+    return found | {name: _operation(name).fp32_precision for name in newer}
 
 
 def _switch(values: dict[str, Any]) -> None:

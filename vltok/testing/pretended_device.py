@@ -60,7 +60,7 @@ class PretendedDevice(TorchDispatchMode):
             that lie on the host, and `to(…)` without ``non_blocking``.
 
     Raises:
-        UserError: Another one is in use, PyTorch is older than 2.9, or has a device of this kind already.
+        UserError: Another one is in use, or PyTorch has a device of this kind already.
     """
 
     name = _NAME
