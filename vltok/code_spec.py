@@ -71,13 +71,13 @@ class CodeSpec:
 
     def positions(self, granularity: int) -> int:
         """The number of places of a granularity's position map, h·w·(f_K / f_k)²."""
-        return math.prod(self._regions()) * self.codes_per_region[granularity]
+        return math.prod(self.grid) * self.codes_per_region[granularity]
 
     @property
     def longest_length(self) -> int:
         """The most codes that one image can have."""
         if self.gridded:
-            return math.prod(self._regions()) * self.codes_per_region[-1]
+            return math.prod(self.grid) * self.codes_per_region[-1]
         if self.max_length is None:
             raise UserError("this spec names no max_length, so that the longest length of its codes is not known")
         return self.max_length
@@ -103,7 +103,13 @@ class CodeSpec:
         """The id of ⟨sos⟩ in the position track of a granularity."""
         return self.positions(granularity) + 2
 
-    def _regions(self) -> tuple[int, int]:
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The rows and columns of regions.
+
+        Raises:
+            UserError: They are not known.
+        """
         if self.regions is None:
             raise UserError("this spec has no grid of regions yet: set it with dataclasses.replace(spec, regions=…)")
         return self.regions

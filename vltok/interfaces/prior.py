@@ -86,7 +86,7 @@ class Prior(Bundled):
         """
 
     @abstractmethod
-    def drawing(self, sampling: SamplingOptions) -> Drawing:
+    def drawing(self, sampling: Any) -> Drawing:
         """How images are drawn: a whole batch at once (`BatchDrawing`), or a step of all of them after the other
         (`vltok.priors.stepwise.StepwiseDrawing`).
 

@@ -27,8 +27,12 @@ from vltok.errors import UserError
 from vltok.nn.attention import Packing, packed_causal_attention
 from vltok.nn.sequence_model import Cursors, KeyValueCache, SequenceModel
 
-#: Llama's, as LlamaGen has it.
-RMSNorm = functools.partial(nn.RMSNorm, eps=1e-5)
+
+class RMSNorm(nn.RMSNorm):
+    """Llama's norm of a width, as LlamaGen has it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, eps=1e-5)
 
 
 class SwiGLU(nn.Module):

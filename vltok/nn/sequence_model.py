@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -89,11 +88,11 @@ class SequenceModel(KeepsArguments, nn.Module, ABC):
 
     Attributes:
         width: Width of what it reads and gives, d.
-        head_norm: Makes the norm of a width, of the kind that those heads have which read what it gives.
+        head_norm: The norm, made of a width, of the kind that those heads have which read what it gives.
     """
 
     width: int
-    head_norm: ClassVar[Callable[[int], nn.Module]] = nn.LayerNorm
+    head_norm: ClassVar[type[nn.Module]] = nn.LayerNorm
 
     @abstractmethod
     def forward(self, hidden: Float[Tensor, "t d"], packing: Packing) -> Float[Tensor, "t d"]:

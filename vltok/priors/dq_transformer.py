@@ -81,6 +81,9 @@ class DQTransformer(Prior, Ordered):
     links = links_between(position_transformer=6, content_transformer=18)
     former_arguments = moved_to(position_transformer="position_layers", content_transformer="content_layers")
 
+    content_offsets: Tensor
+    position_offsets: Tensor
+
     def __init__(
         self,
         spec: CodeSpec,

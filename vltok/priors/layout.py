@@ -89,12 +89,12 @@ class Layout(nn.Module):
         grains = laid.new_zeros(len(laid), self.regions).scatter_reduce(
             1, self.region.expand_as(taken), self.granularity * taken, "amax"
         )
-        return Codes(laid[taken], taken.sum(1), grains.unflatten(1, self.spec.regions))
+        return Codes(laid[taken], taken.sum(1), grains.unflatten(1, self.spec.grid))
 
 
 def _regions_of_places(spec: CodeSpec, granularity: int) -> Int[Tensor, " n"]:
     """The region in which each place of a position map lies."""
-    height, width = spec.regions
+    height, width = spec.grid
     side = spec.sides[granularity]
     rows = torch.arange(height * side) // side
     columns = torch.arange(width * side) // side

@@ -11,8 +11,8 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Generic, Literal, TypeVar
+from dataclasses import Field, dataclass, fields, replace
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -27,8 +27,16 @@ from vltok.nn.sequence_model import Cursors, KeyValueCache
 # The most steps between looks at which images are finished: the only times that the host waits for the device.
 STEPS_BETWEEN_LOOKS = 16
 
+
+@runtime_checkable
+class DataClass(Protocol):
+    """Any data class."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
 #: A frozen dataclass of tensors `[b …]`: what a prior knows of images under way.
-State = TypeVar("State")
+State = TypeVar("State", bound=DataClass)
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -133,7 +141,8 @@ class StepwiseDrawing(Drawing, Generic[State]):
             ended = [row for row, image in enumerate(rows) if image is not None and done[row]]
             if not ended:
                 continue
-            yield [rows[row] for row in ended], steps.codes(_chosen(state, torch.tensor(ended, device=device)))
+            numbers = [image for row in ended if (image := rows[row]) is not None]
+            yield numbers, steps.codes(_chosen(state, torch.tensor(ended, device=device)))
             # the next images take the places of finished ones
             fresh = min(len(ended), count - begun)
             for offset, row in enumerate(ended):
