@@ -20,12 +20,6 @@ def test_photographs_are_the_default_and_leave_no_trace_in_other_data() -> None:
         assert with_default_data(named) == named
 
 
-@pytest.mark.parametrize("named", [["--data", "folder"], ["--data=folder"]])
-def test_the_source_comes_before_its_options_wherever_it_stands(named: list[str]) -> None:
-    size, out = ["--data.size", "32"], ["--out", "codes"]
-    assert with_default_data([*out, *size, *named, *out]) == [*out, *named, *size, *out]
-
-
 def test_an_option_of_other_data_alone_asks_for_its_name(capsys: pytest.CaptureFixture) -> None:
     assert main(["tokenize", "--tokenizer", "a/b", "--out", "codes", "--data.root", "pictures"]) == 1
     said = capsys.readouterr().err
