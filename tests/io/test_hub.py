@@ -153,6 +153,6 @@ def test_the_users_word_is_asked_for(prior: Path, cache: Path, monkeypatch: pyte
 
 def test_a_run_that_is_not_there_is_not_asked_for(asked: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"'runs' is a folder here that does not exist; .* would be 'runs/nope@main'"):
+    with pytest.raises(UserError, match=r"there is no folder 'runs' here; .* would be 'runs/nope@main'"):
         load_tokenizer("runs/nope")
     assert not asked

@@ -139,10 +139,14 @@ def find(place: str | os.PathLike, hub: Hub, files: Sequence[str]) -> Path:
     if not isinstance(place, str) or not is_hub_name(place):
         raise UserError(f"there is no bundle '{name}': no such folder{_nearest(path)}")
     if "@" not in name and (path.parent.is_dir() or path.parts[0] == _RUNS):
-        here = "that has none of this name" if path.parent.is_dir() else "that does not exist"
+        here = (
+            f"'{path.parent}' is a folder here that has none of this name"
+            if path.parent.is_dir()
+            else (f"there is no folder '{_RUNS}' here")
+        )
         raise UserError(
-            f"there is no bundle '{name}': '{path.parent}' is a folder here {here}{_nearest(path)}; a repository on "
-            f"the Hugging Face Hub would be '{name}@main'"
+            f"there is no bundle '{name}': {here}{_nearest(path)}; a repository on the Hugging Face Hub would be "
+            f"'{name}@main'"
         )
     return hub.fetch(place, files)
 
