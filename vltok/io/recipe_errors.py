@@ -15,7 +15,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from vltok.errors import unknown
-from vltok.io.recipe_names import kind_among, members, parameters_of, types_of
+from vltok.io.argument_types import kind_among, members, parameters_of, types_of
 from vltok.io.trust import distrusted
 from vltok.registry import components, kinds
 

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import importlib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser
 
 from vltok.errors import UserError
 from vltok.io import yaml_text
+from vltok.io.argument_types import is_component, items_of, kind_among, members, parameters_of
 from vltok.io.yaml_text import Written
 from vltok.links import Default
-from vltok.registry import components, kind_of, path_of, registrations
+from vltok.registry import components, path_of, registrations
 
 #: The keys under which something stands, without `init_args`, which recipes may leave out.
 Place = tuple[str, ...]
@@ -239,7 +238,7 @@ class RecipeNames:
         return next((each for each in self._types(place) if getattr(each, "__final__", False)), None)
 
     def _takes_component(self, place: Place) -> bool:
-        return any(map(_is_component, self._types(place)))
+        return any(map(is_component, self._types(place)))
 
     def _resolved(self, value: Any, place: Place) -> Any:
         if isinstance(value, Written):
@@ -317,36 +316,7 @@ class RecipeNames:
         if not place:
             return []
         containers = [each for each in self._types(place[:-1]) if typing.get_origin(each) is not None]
-        return [member for each in containers for inner in _items(each, place[-1]) for member in members(inner)]
-
-
-def types_of(parser: ArgumentParser) -> dict[str, Any]:
-    """The type of each argument of a parser, by key."""
-    return {action.dest: action._typehint for action in parser._actions if hasattr(action, "_typehint")}
-
-
-@functools.cache
-def parameters_of(component: Callable | None) -> Mapping[str, Any]:
-    """The type of each argument of a class or function, by name; none where its signature cannot be read."""
-    if component is None:
-        return {}
-    parser = ArgumentParser(exit_on_error=False)
-    add = parser.add_class_arguments if inspect.isclass(component) else parser.add_function_arguments
-    try:
-        add(component, "component", fail_untyped=False)
-    except Exception:  # the parser that reads the recipe says why
-        return {}
-    return {key.partition(".")[2]: each for key, each in types_of(parser).items()}
-
-
-def kind_among(hints: Iterable[Any]) -> str | None:
-    """The kind of component that one of some types is; None where none is one."""
-    return next(filter(None, map(kind_of, filter(_is_component, hints))), None)
-
-
-def _is_component(hint: Any) -> bool:
-    """Whether a type is a class of parts, and not one of values."""
-    return inspect.isclass(hint) and hint.__module__ not in ("builtins", "pathlib", "datetime", "typing")
+        return [member for each in containers for inner in items_of(each, place[-1]) for member in members(inner)]
 
 
 def _arguments_at(tree: dict[Any, Any], place: Iterable[str]) -> dict[Any, Any]:
@@ -362,23 +332,6 @@ def _arguments_at(tree: dict[Any, Any], place: Iterable[str]) -> dict[Any, Any]:
 
 def _place(key: Any, above: Place = ()) -> Place:
     return (*above, *(part for part in str(key).split(".") if part != "init_args"))
-
-
-def members(hint: Any) -> Iterator[Any]:
-    """The types of a union; any other type alone."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        for each in typing.get_args(hint):
-            yield from members(each)
-    else:
-        yield hint
-
-
-def _items(container: Any, key: str) -> Sequence[Any]:
-    """The types that the item of a container takes, by its key or number."""
-    origin, items = typing.get_origin(container), typing.get_args(container)
-    if inspect.isclass(origin) and issubclass(origin, Mapping):
-        return items[-1:]
-    return items[int(key) :][:1] if origin is tuple and Ellipsis not in items and key.isdecimal() else items
 
 
 def _imported(path: str) -> Callable | None:

@@ -18,9 +18,10 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_dumper, s
 from vltok.arguments import keep_arguments
 from vltok.errors import UserError
 from vltok.io import yaml_text
+from vltok.io.argument_types import types_of
 from vltok.io.recipe_errors import explain
 from vltok.io.recipe_files import BASE, integer_keys, read, string_keys, text_of, with_bases
-from vltok.io.recipe_names import Place, RecipeNames, types_of
+from vltok.io.recipe_names import Place, RecipeNames
 from vltok.io.recipe_texts import check_numbers, restore_texts, with_texts
 from vltok.io.spelling import check_spelling
 from vltok.paths import read_path
