@@ -93,7 +93,7 @@ def test_a_model_may_be_a_part_of_what_a_checkpoint_holds(tmp_path, prefix) -> N
     )
     twice = {f"{each}.{name}": value for each in "ab" for name, value in llamagen_state().items()}
     torch.save(twice, tmp_path / "twice.ckpt")
-    with pytest.raises(UserError, match=r"of the formats llamagen below 'a\.' and llamagen below 'b\.'"):
+    with pytest.raises(UserError, match=r"several models, llamagen below 'a\.' and llamagen below 'b\.'"):
         vltok.import_model(tmp_path / "twice.ckpt", tmp_path / "other")
 
 
@@ -153,6 +153,14 @@ def test_one_file_of_a_repository_is_fetched_alone(tmp_path, monkeypatch) -> Non
     assert name == "user/models@main" and "vq.pt" in files and "*.pt" not in files
     with pytest.raises(UserError, match=r"repository 'user/models' has no file 'deep/none\.pt'"):
         vltok.import_model("user/models/deep/none.pt", tmp_path / "other")
+
+
+def test_a_missing_file_of_a_folder_that_is_here_is_not_asked_for(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Hub, "fetch", lambda *_: pytest.fail("the Hub was asked"))
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UserError, match=r"there is no checkpoint 'checkpoints/vq/last\.ckpt': no file and no folder"):
+        vltok.import_model("checkpoints/vq/last.ckpt", tmp_path / "bundle")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

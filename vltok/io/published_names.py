@@ -11,11 +11,12 @@ from typing import Any
 from vltok.io.hub import is_hub_name
 
 #: Paths that start at a root, a drive, a home or the present folder.
-_ROOTED = re.compile(r"(file:|pipe:|~|\.{1,2}[/\\]|[A-Za-z]:[/\\]|[/\\])")
+_ROOTED = re.compile(r"(file:|pipe:|~[^/\\\s]*[/\\]|\.{1,2}[/\\]|[A-Za-z]:[/\\]|[/\\])")
 #: A user's name and password in an address.
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
-#: Paths in the JSON of a card.
-_QUOTED = re.compile(r'"((?:/|~/|\.{1,2}/|[A-Za-z]:\\)[^"\n]*)"')
+#: The JSON of a card, and the texts in it.
+_JSON = re.compile(r"^```json\n.*?^```", re.MULTILINE | re.DOTALL)
+_TEXT = re.compile(r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"')
 
 
 def without_places(provenance: Mapping[str, Any], card: str) -> tuple[dict[str, Any], str]:
@@ -26,8 +27,15 @@ def without_places(provenance: Mapping[str, Any], card: str) -> tuple[dict[str, 
     names: dict[str, str] = {}
     shortened = _shortened(dict(provenance), names)
     for path, name in sorted(names.items(), key=lambda pair: -len(pair[0])):
-        card = card.replace(json.dumps(path)[1:-1], name).replace(path, name)
-    return shortened, _QUOTED.sub(lambda found: json.dumps(_name(json.loads(found[0]))), card)
+        for written in (json.dumps(path)[1:-1], path):
+            # a path may be as short as "./", which stands in addresses too
+            card = re.sub(rf"(?<![\w./\\-]){re.escape(written)}(?!\.?[\w/\\-])", lambda _, name=name: name, card)
+    return shortened, _JSON.sub(lambda block: _TEXT.sub(_shorter, block[0]), card)
+
+
+def _shorter(found: re.Match[str]) -> str:
+    text = json.loads(found[0])
+    return json.dumps(_name(text), ensure_ascii=False) if _ROOTED.match(text) else found[0]
 
 
 def _shortened(tree: Any, names: dict[str, str]) -> Any:

@@ -158,7 +158,9 @@ def _files(source: str | os.PathLike, hub: Hub) -> tuple[Path, Path | None]:
         return path, _configuration(path, [])
     if not path.is_dir():
         repository, file = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:])
-        if not is_hub_name(repository) or (file and not file.endswith(_CHECKPOINTS)):
+        # a file that is missing is not asked for elsewhere
+        here = bool(file) and "@" not in repository and path.parents[-2].is_dir()
+        if here or not is_hub_name(repository) or (file and not file.endswith(_CHECKPOINTS)):
             raise UserError(f"there is no checkpoint '{name}': no file and no folder")
         wanted = [file] if file else [f"*{ending}" for ending in _CHECKPOINTS]
         path = hub.fetch(repository, [*wanted, *(f"*{ending}" for ending in _CONFIGS)])
@@ -215,6 +217,8 @@ def _importer(state: Mapping[str, Tensor], format: str | None) -> tuple[str, Imp
             return found[0]
         if found:
             told = " and ".join(f"{name} below '{prefix}'" if prefix else name for name, _, prefix in found)
+            if len({name for name, _, _ in found}) == 1:
+                raise UserError(f"the checkpoint holds several models, {told}: write one of them to a file of its own")
             raise UserError(f"the checkpoint may be of the formats {told}: say which with --from")
     if format is not None:  # it says itself what is missing
         return format, every[format], ""

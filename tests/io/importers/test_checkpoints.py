@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import nn
 
 from vltok.errors import UserError
@@ -240,6 +240,14 @@ def test_a_checkpoint_is_read_once_and_its_hash_is_of_what_was_read(tmp_path, mo
 def test_a_name_may_end_in_anything(tmp_path, name) -> None:
     save_file({"a": torch.ones(2)}, tmp_path / name)
     assert load_tensors(tmp_path / name)["a"].equal(torch.ones(2))
+
+
+def test_a_header_of_any_length_is_no_web_page(tmp_path) -> None:
+    content, length = save({"a": torch.ones(2)}), 0x3C20  # written " <"
+    header = content[8 : 8 + int.from_bytes(content[:8], "little")]
+    whole = length.to_bytes(8, "little") + header.ljust(length) + content[8 + len(header) :]
+    (tmp_path / "a.safetensors").write_bytes(whole)
+    assert load_tensors(tmp_path / "a.safetensors")["a"].equal(torch.ones(2))
 
 
 @pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])

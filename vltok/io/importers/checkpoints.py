@@ -15,7 +15,7 @@ import yaml
 from safetensors.torch import load
 from torch import Tensor
 
-from vltok.errors import UserError
+from vltok.errors import UserError, first_line
 from vltok.io import yaml_text
 from vltok.io.importers.tensors_only import load_tensors_only
 
@@ -113,19 +113,19 @@ def _bytes(path: Path) -> bytes:
 
 def _content(path: Path, content: bytes) -> Any:
     """What a file holds, whatever its name ends in."""
-    start = content[:200].lstrip()
+    start, safe = content[:200].lstrip(), content[8:9] == b"{"
     what = None if content else "it is empty"
     if start.startswith(b"version https://git-lfs"):
         what = "it is a pointer of Git LFS: fetch the file that it stands for, with 'git lfs pull'"
-    elif start.startswith(b"<"):
+    elif start.startswith(b"<") and not safe:  # there stands the length of safetensors' header, which may be any byte
         what = "it is a web page: download the file that the page offers"
-    elif path.suffix != ".safetensors" and content[8:9] != b"{" and content[:2] != b"PK" and content[:1] != b"\x80":
+    elif path.suffix != ".safetensors" and not safe and content[:2] != b"PK" and content[:1] != b"\x80":
         what = "it is neither what torch.save writes nor a .safetensors file"
     if what is not None:
         raise UserError(f"'{path}' is no checkpoint: {what}")
     # what pickle makes of damaged bytes can be an error of any kind
     try:
-        if path.suffix == ".safetensors" or content[8:9] == b"{":
+        if path.suffix == ".safetensors" or safe:
             return load(content)
         if _is_program(content):
             raise UserError(f"'{path}' is a TorchScript program, which runs when it is read: give its state dict")
@@ -138,8 +138,7 @@ def _content(path: Path, content: bytes) -> Any:
     except UserError:
         raise
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UserError(f"checkpoint '{path}' is damaged or no checkpoint: {reason}") from error
+        raise UserError(f"checkpoint '{path}' is damaged or no checkpoint: {first_line(error)}") from error
 
 
 def _is_program(content: bytes) -> bool:
