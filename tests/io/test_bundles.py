@@ -313,6 +313,7 @@ def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
     ("key", "value", "message"),
     [
         ("format", 7, "has format 7, but vltok .* reads format 1"),
+        ("format", 1.0, "has format 1.0, but vltok .* reads format 1"),
         ("kind", "prior", "holds a prior, not a tokenizer"),
         (
             "requires",

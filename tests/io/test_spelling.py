@@ -13,6 +13,8 @@ from vltok.io.spelling import check_spelling
         {"model": {"init_args": {"encoder": "vqgn"}}},
         {"trainer": {"callbacks": [{"class_path": "EarlyStopping"}]}},
         {"model": {"init_args": {"encoder": {"class_path": "ResNet"}}}},
+        # a discriminator, where a parameter that is called as an encoder takes one: no misspelt 'patch'
+        {"model": {"init_args": {"encoder": {"class_path": "patchgan"}}}},
     ],
 )
 def test_what_may_be_right_is_left_to_the_types(tree: dict) -> None:

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vltok.errors import UserError
-from vltok.pictures.shard_split import ShardSplit
 from vltok.pictures.splits import held_out_below, key_bytes, unit_hash
 
 
@@ -56,11 +55,3 @@ def test_hash_does_not_depend_on_the_normal_form_of_a_name(key: str) -> None:
 @given(st.binary(min_size=1))
 def test_names_of_any_bytes_have_a_hash(name: bytes) -> None:
     assert 0 <= unit_hash(name.decode("utf-8", "surrogateescape")) < 1
-
-
-def test_keys_of_shards_fall_on_one_side_in_every_normal_form() -> None:
-    parts = [ShardSplit((), up_to=share / 10) for share in range(11)]
-    for name in ("é/ü.0", "각", "Å"):
-        forms = {unicodedata.normalize(form, name) for form in ("NFC", "NFD")}
-        for part in parts:
-            assert len({part.above < unit_hash(form) <= part.up_to for form in forms}) == 1

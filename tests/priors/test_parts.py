@@ -119,6 +119,13 @@ def test_arguments_of_before_go_on_working(
     assert {(getattr(narrower, each).width, getattr(narrower, each).heads) for each in transformers} == {(8, 1)}
 
 
+def test_a_prior_may_be_named_after_its_arguments_of_before(parser, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    arguments = {f"prior.{key}": value for key, value in {**SPEC, **BEFORE}.items()}
+    recipe.write_text(yaml.safe_dump({**arguments, "prior": "raster-scan"}, sort_keys=False))
+    assert shapes(parse(parser, ["--config", str(recipe)]).prior.init_args, *DQ) == [(8, 2, 1, 0.1), (8, 2, 2, 0.1)]
+
+
 def test_what_is_said_of_a_part_counts_beside_an_argument_of_before(parser) -> None:
     arguments = {**SPEC, **BEFORE, "content_transformer": {"heads": 4}}
     given = [

@@ -169,7 +169,7 @@ def test_a_class_without_a_picture(tmp_path: Path) -> None:
     root = folder(tmp_path, {"cat/a.png": picture(), "dog/b.png": picture()})
     assert vltok.doctor(root, workers=0).sound
     (root / "eel").mkdir()
-    assert vltok.doctor(root, workers=0).losses == ("no picture lies in 'eel', which is no class so",)
+    assert vltok.doctor(root, workers=0).losses == ("no picture lies in 'eel': no class is made of it",)
     (root / "a.png").write_bytes(picture())  # no folder is a class then
     assert "eel" not in "; ".join(vltok.doctor(root, workers=0).losses)
 

@@ -124,7 +124,7 @@ def test_a_prior_finds_its_tokenizer_there(tmp_path: Path) -> None:
     write_prior(tmp_path / "prior", PRIOR, fingerprint(tmp_path / "tokenizer"))
     vltok.push(tmp_path / "tokenizer", "user/vq")
     prior = vltok.Prior.from_pretrained(tmp_path / "prior")
-    prior.push_to_hub("user/gpt", tmp_path / "tokenizer")
+    prior.push_to_hub("user/gpt", tokenizer=tmp_path / "tokenizer")
     assert yaml.safe_load(REPOSITORIES["user/gpt"]["config.yaml"])["tokenizer"]["places"] == []
     vltok.push(tmp_path / "prior", "user/gpt", tokenizer="user/vq")
     assert yaml.safe_load(REPOSITORIES["user/gpt"]["config.yaml"])["tokenizer"]["places"] == ["user/vq"]

@@ -57,7 +57,7 @@ class Bundled(KeepsArguments, nn.Module, ABC):
         """Write a bundle."""
 
     @final
-    def push_to_hub(self, repository: str, *tokenizer: str | os.PathLike, **options: Any) -> str:
+    def push_to_hub(self, repository: str, tokenizer: str | os.PathLike | None = None, **options: Any) -> str:
         """Write a bundle into a repository `user/name` of the Hugging Face Hub; the options are `vltok.push`'s.
 
         Args:
@@ -74,7 +74,7 @@ class Bundled(KeepsArguments, nn.Module, ABC):
         """
         with tempfile.TemporaryDirectory() as folder:
             bundle = Path(folder) / repository.rpartition("/")[2]
-            self.save_pretrained(bundle, *tokenizer)
+            self.save_pretrained(bundle, *([] if tokenizer is None else [tokenizer]))
             return package().push(bundle, repository, **options)
 
 

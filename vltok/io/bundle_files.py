@@ -57,7 +57,7 @@ def read_bundle(place: str | os.PathLike, kind: Kind | None, hub: Hub | None = N
             f"'{path}' is not the configuration of a bundle: it names no format, or no kind of {' and '.join(kinds)}"
             f"{hint}"
         )
-    if content["format"] not in range(1, present() + 1):
+    if type(content["format"]) is not int or not 1 <= content["format"] <= present():
         raise UserError(
             f"bundle '{folder}' has format {content['format']!r}, but vltok {__version__} reads format {present()}; "
             f"install the vltok that wrote it ({content.get('vltok', 'its version is not said')}) or a newer one"

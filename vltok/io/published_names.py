@@ -29,7 +29,7 @@ def without_places(provenance: Mapping[str, Any], card: str) -> tuple[dict[str, 
     for path, name in sorted(names.items(), key=lambda pair: -len(pair[0])):
         for written in (json.dumps(path)[1:-1], path):
             # a path may be as short as "./", which stands in addresses too
-            card = re.sub(rf"(?<![\w./\\-]){re.escape(written)}(?!\.?[\w/\\-])", lambda _, name=name: name, card)
+            card = name.join(re.split(rf"(?<![\w./\\-]){re.escape(written)}(?!\.?[\w/\\-])", card))
     return shortened, _JSON.sub(lambda block: _TEXT.sub(_shorter, block[0]), card)
 
 

@@ -66,8 +66,8 @@ class RecipeNames:
         """
         values: dict[Any, Any] = {}
         former: dict[str, list[str]] = {}
-        # what a component is says what its other keys are
-        for key in sorted(tree, key=lambda key: str(key).rpartition(".")[2] != "class_path"):
+        # what a component is says what its other keys are, and those with dots below it
+        for key in sorted(tree, key=lambda key: (str(key).rpartition(".")[2] != "class_path", str(key).count("."))):
             if (now := self.moved(str(key), above)) != [str(key)]:
                 former[key] = now
             else:

@@ -42,5 +42,7 @@ def _check_name(name: Any, kind: str) -> None:
     if not isinstance(name, str) or "." in name or "/" in name or kind not in kinds():
         return
     names = sorted({component.name for component in components(kind)})
-    if name not in names and difflib.get_close_matches(name, names, n=1):
+    # a parameter may be called as one kind is, and take another
+    registered = any(component.name == name for each in kinds() for component in components(each))
+    if not registered and difflib.get_close_matches(name, names, n=1):
         raise unknown(kind, name, names)

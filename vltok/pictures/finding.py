@@ -52,7 +52,7 @@ class FoundPictures:
         """What to say of folders without a picture among those of classes."""
         more = " …" * (len(self.empty) > 3)
         named = ", ".join(map(repr, self.empty[:3]))
-        return f"no picture lies in {named}{more}, which is no class so" if self.empty else ""
+        return f"no picture lies in {named}{more}: no class is made of it" if self.empty else ""
 
 
 def find_pictures(root: str | os.PathLike) -> FoundPictures:

@@ -143,9 +143,8 @@ def _fit(given: TrainingRecipe, progress: _Say | None, bar: bool, signals: StopS
             begin_with(model, config.start, config.trust, say if leads else _silence)
         if isinstance(model, Objective):
             model.check_data(data)
-            Description.of(
-                model.trained, "prior" if isinstance(model.trained, Prior) else "tokenizer"
-            )  # else a wasted run
+            # a model that no bundle can describe would be trained for nothing
+            Description.of(model.trained, "prior" if isinstance(model.trained, Prior) else "tokenizer")
 
         def saved() -> None:
             folder.forget_replaced()
