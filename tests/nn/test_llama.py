@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vltok.errors import UserError
-from vltok.nn.attention import Packing
+from vltok.nn.attention import Packing, use_attention
 from vltok.nn.llama import GridRotation, Llama, RMSNorm, StepRotation, SwiGLU, turned
 from vltok.nn.sequence_model import Cursors
 
@@ -51,6 +51,20 @@ def test_steps_equal_whole_sequences(columns) -> None:
     for step in range(7):
         found = model.step(hidden[:, step], cache, Cursors.at(torch.tensor([step, step]), step, 7))
         torch.testing.assert_close(found, whole[:, step], rtol=1e-4, atol=1e-5)
+
+
+def test_attention_is_computed_by_the_kernel_that_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def attend(query, key, value, packing, kernel):
+        seen.append(kernel)
+        return value
+
+    monkeypatch.setattr("vltok.nn.llama.packed_causal_attention", attend)
+    model = Llama(3, **SMALL)
+    use_attention(model, "sdpa")
+    model(torch.randn(5, 32), Packing(torch.tensor([2, 3])))
+    assert seen == ["sdpa"] * 2
 
 
 def test_gradients_with_checkpointing_are_the_same() -> None:

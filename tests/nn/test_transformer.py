@@ -7,9 +7,9 @@ from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torch.testing import assert_close
 
-from vltok.nn.attention import Packing
+from vltok.nn.attention import Packing, use_attention
 from vltok.nn.sequence_model import SPAN, Cursors
-from vltok.nn.transformer import Transformer, initialise, use_attention
+from vltok.nn.transformer import Transformer, initialise
 
 WIDTH = 16
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 _logger = logging.getLogger(__name__)
 
@@ -57,6 +57,23 @@ class Packing:
 
 Kernel = Literal["auto", "xformers", "varlen", "sdpa"]
 Backend = Callable[[Tensor, Tensor, Tensor, Packing, float], Tensor]
+
+
+class Attending(nn.Module):
+    """A module that computes attention over packed sequences by a kernel that is chosen from outside.
+
+    Attributes:
+        kernel: See `backend`.
+    """
+
+    kernel: Kernel = "auto"
+
+
+def use_attention(model: nn.Module, kernel: Kernel) -> None:
+    """Let all of a model that attends do so by a kernel: see `backend`."""
+    for module in model.modules():
+        if isinstance(module, Attending):
+            module.kernel = kernel
 
 
 def packed_causal_attention(

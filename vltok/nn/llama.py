@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vltok.errors import UserError
-from vltok.nn.attention import Packing, packed_causal_attention
+from vltok.nn.attention import Attending, Packing, packed_causal_attention
 from vltok.nn.sequence_model import Cursors, KeyValueCache, SequenceModel
 
 
@@ -116,7 +116,7 @@ def _angles(places: Int[Tensor, " n"], width: int, base: float) -> Float[Tensor,
     return places[:, None] * base**-exponents
 
 
-class LlamaBlock(nn.Module):
+class LlamaBlock(Attending):
     """A block of attention and SwiGLU.
 
     Args:
@@ -140,7 +140,7 @@ class LlamaBlock(nn.Module):
         """Every code sees itself and the earlier ones of its image."""
         dropout = self.dropout if self.training else 0.0
         query, key, value = self._project(hidden, turns)
-        attended = packed_causal_attention(query, key, value, packing)
+        attended = packed_causal_attention(query, key, value, packing, kernel=self.kernel)
         hidden = hidden + F.dropout(self._attention_out(attended), dropout)
         return hidden + F.dropout(self.feedforward(self.feedforward_norm(hidden)), dropout)
 

@@ -23,11 +23,11 @@ from torch.utils.checkpoint import checkpoint
 from typing_extensions import final  # that of typing tells jsonargparse nothing before Python 3.11
 
 from vltok.errors import UserError
-from vltok.nn.attention import Kernel, Packing, packed_causal_attention
+from vltok.nn.attention import Attending, Packing, packed_causal_attention
 from vltok.nn.sequence_model import Cursors, KeyValueCache, SequenceModel
 
 
-class Block(nn.Module):
+class Block(Attending):
     """A pre-LN transformer block.
 
     Args:
@@ -35,9 +35,6 @@ class Block(nn.Module):
         heads: Attention heads.
         dropout: Probability with which the outputs of both branches are dropped.
         attention_dropout: Probability with which attention weights are dropped.
-
-    Attributes:
-        kernel: What computes attention over packed sequences: see `vltok.nn.attention.backend`.
     """
 
     def __init__(self, width: int, heads: int, dropout: float, attention_dropout: float) -> None:
@@ -46,7 +43,6 @@ class Block(nn.Module):
         self.dropout = dropout
         self.attention_dropout = attention_dropout
         self.attend = packed_causal_attention
-        self.kernel: Kernel = "auto"
         self.attention_norm = nn.LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * width)
         self.attention_out = nn.Linear(width, width)
@@ -160,14 +156,6 @@ class Transformer(SequenceModel):
         for block in self.blocks:
             block.attend = torch.compiler.disable(packed_causal_attention)
             block.compile(dynamic=True)
-
-
-def use_attention(model: nn.Module, kernel: Kernel) -> None:
-    """Let all transformers of a model compute attention over packed sequences by a kernel: see
-    `vltok.nn.attention.backend`."""
-    for module in model.modules():
-        if isinstance(module, Block):
-            module.kernel = kernel
 
 
 def initialise(model: nn.Module) -> None:

@@ -16,8 +16,7 @@ from vltok.devices import widest
 from vltok.errors import UserError
 from vltok.interfaces import Prior
 from vltok.measures.likelihood import likelihood_figures, likelihood_sums
-from vltok.nn.attention import Kernel
-from vltok.nn.transformer import use_attention
+from vltok.nn.attention import Kernel, use_attention
 from vltok.processes import mean_over_processes, sum_over_processes
 from vltok.training.finiteness import FiniteWatch, require_finite_weights
 from vltok.training.objective import Objective
