@@ -111,7 +111,7 @@ class CodeSpec:
             UserError: They are not known.
         """
         if self.regions is None:
-            raise UserError("this spec has no grid of regions yet: set it with dataclasses.replace(spec, regions=…)")
+            raise UserError("this spec has no grid of regions yet: give its regions, as in regions: [16, 16]")
         return self.regions
 
 

@@ -77,6 +77,7 @@ def test_gradients_with_checkpointing_are_the_same() -> None:
     torch.testing.assert_close(*gradients)
 
 
-def test_a_width_that_heads_do_not_divide_is_refused() -> None:
-    with pytest.raises(UserError, match=r"width must be a multiple of four times heads; 20 is none of 4 · 2"):
-        Llama(width=20, heads=2)
+@pytest.mark.parametrize("heads", [0, 2])
+def test_a_width_that_heads_do_not_divide_is_refused(heads: int) -> None:
+    with pytest.raises(UserError, match=rf"width must be a multiple of four times heads; 20 is none of 4 · {heads}"):
+        Llama(width=20, heads=heads)

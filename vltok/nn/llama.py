@@ -203,7 +203,7 @@ class Llama(SequenceModel):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        if width % (4 * heads):
+        if heads < 1 or width % (4 * heads):
             raise UserError(f"width must be a multiple of four times heads; {width} is none of 4 · {heads}")
         inner = -(-(8 * width // 3) // 256) * 256 if feedforward is None else feedforward
         self.width = width

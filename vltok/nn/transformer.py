@@ -115,7 +115,7 @@ class Transformer(SequenceModel):
         super().__init__()
         if attention_dropout is None:
             attention_dropout = dropout
-        if width % heads:
+        if heads < 1 or width % heads:
             raise UserError(f"width must be a multiple of heads; {width} is none of {heads}")
         self.width = width
         self.heads = heads

@@ -193,10 +193,15 @@ def _planned(table: AblationTable, seeds: Sequence[int], overrides: Sequence[str
 
 
 def _check_same(folder: RunFolder, wanted: dict) -> None:
+    from vltok.verbs.training_recipe import TrainingRecipe
+
     if not folder.config.is_file():
         return
     found = yaml_text.load(folder.config.read_text(encoding="utf-8"))
     different = differences({**found, "out": None}, {**wanted, "out": None})
+    if different:  # an earlier version had fewer arguments, or other names for them
+        found = yaml_text.load(TrainingRecipe.of(folder.config).text(folder))
+        different = differences({**found, "out": None}, {**wanted, "out": None})
     if different:
         key, (there, here) = next(iter(different.items()))
         raise UserError(
