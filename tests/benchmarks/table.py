@@ -35,7 +35,7 @@ class Setting:
     @property
     def precisions(self) -> tuple[torch.dtype, ...]:
         """The types in which models are compared."""
-        return (torch.float32, torch.bfloat16)
+        return (torch.bfloat16,) if self.tiny else (torch.float32, torch.bfloat16)
 
 
 @dataclass(frozen=True)
