@@ -139,11 +139,9 @@ def find(place: str | os.PathLike, hub: Hub, files: Sequence[str]) -> Path:
     if not isinstance(place, str) or not is_hub_name(place):
         raise UserError(f"there is no bundle '{name}': no such folder{_nearest(path)}")
     if "@" not in name and (path.parent.is_dir() or path.parts[0] == _RUNS):
-        here = (
-            f"'{path.parent}' is a folder here that has none of this name"
-            if path.parent.is_dir()
-            else (f"there is no folder '{_RUNS}' here")
-        )
+        here = f"there is no folder '{_RUNS}' here"
+        if path.parent.is_dir():
+            here = f"'{path.parent}' is a folder here that has none of this name"
         raise UserError(
             f"there is no bundle '{name}': {here}{_nearest(path)}; a repository on the Hugging Face Hub would be "
             f"'{name}@main'"
