@@ -477,6 +477,12 @@ def test_recipes_of_any_editor(parser: ArgumentParser, tmp_path: Path, mark: byt
     [
         ["--tokenizer.gate.granularities", "2", "--tokenizer.gate", "fixed"],
         ["--tokenizer.gate.granularities=2", "--out=x", "--tokenizer.gate=fixed"],
+        [
+            "--tokenizer.gate=random",
+            "--tokenizer.gate.seed=3",
+            "--tokenizer.gate=fixed",
+            "--tokenizer.gate.granularities=2",
+        ],
     ],
 )
 def test_a_component_may_be_named_after_its_options(parser: ArgumentParser, recipe: Path, arguments: list[str]) -> None:

@@ -268,7 +268,8 @@ def _named_first(arguments: Sequence[str]) -> list[str]:
         option, equals, _ = argument.partition("=")
         options = [each.partition("=")[0] for each in ordered]
         first = next((at for at, each in enumerate(options) if each.startswith(f"{option}.")), place)
-        if option.startswith("--") and first < place and not {option, _CONFIG}.intersection(options[first:place]):
+        named = option in options[:place] or _CONFIG in options[first:place]
+        if option.startswith("--") and first < place and not named:
             end = place + (1 if equals else 2)
             ordered[first:end] = [*ordered[place:end], *ordered[first:place]]
     return ordered
