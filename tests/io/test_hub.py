@@ -93,7 +93,7 @@ def test_offline_is_one_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> No
             RepositoryNotFoundError("x", response=REFUSED),
             "no such repository on the Hugging Face Hub; where it is priv",
         ),
-        (LocalEntryNotFoundError("x"), "does not answer: give a bundle's folder, or try again online"),
+        (LocalEntryNotFoundError("x"), "does not answer: give a folder that is here, or try again online"),
         (ConnectionError("no route\nto host"), "the Hugging Face Hub does not give it: no route$"),
     ],
 )

@@ -157,10 +157,20 @@ def test_one_file_of_a_repository_is_fetched_alone(tmp_path, monkeypatch) -> Non
 
 def test_a_missing_file_of_a_folder_that_is_here_is_not_asked_for(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Hub, "fetch", lambda *_: pytest.fail("the Hub was asked"))
+    asked = []
+
+    def fetch(hub: Hub, name: str, files: list[str]) -> None:
+        asked.append(name)
+        raise UserError("the Hub has none")
+
+    monkeypatch.setattr(Hub, "fetch", fetch)
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(UserError, match=r"there is no checkpoint 'checkpoints/vq/last\.ckpt': no file and no folder"):
         vltok.import_model("checkpoints/vq/last.ckpt", tmp_path / "bundle")
+    assert not asked
+    with pytest.raises(UserError, match=r"no checkpoint 'user/vq/last\.ckpt' here; as a repository: the Hub has none"):
+        vltok.import_model("user/vq/last.ckpt", tmp_path / "bundle")
+    assert asked == ["user/vq"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

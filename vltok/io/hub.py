@@ -69,7 +69,7 @@ class Hub:
         except LocalEntryNotFoundError as error:
             raise UserError(
                 f"there is no folder '{name}', it was not downloaded before, and the Hugging Face Hub is not asked "
-                "(HF_HUB_OFFLINE, local_files_only) or does not answer: give a bundle's folder, or try again online"
+                "(HF_HUB_OFFLINE, local_files_only) or does not answer: give a folder that is here, or try again online"
             ) from error
         except Exception as error:  # the Hub's client raises its own errors and those of whatever carries them
             raise UserError(

@@ -163,7 +163,10 @@ def _files(source: str | os.PathLike, hub: Hub) -> tuple[Path, Path | None]:
         if here or not is_hub_name(repository) or (file and not file.endswith(_CHECKPOINTS)):
             raise UserError(f"there is no checkpoint '{name}': no file and no folder")
         wanted = [file] if file else [f"*{ending}" for ending in _CHECKPOINTS]
-        path = hub.fetch(repository, [*wanted, *(f"*{ending}" for ending in _CONFIGS)])
+        try:
+            path = hub.fetch(repository, [*wanted, *(f"*{ending}" for ending in _CONFIGS)])
+        except UserError as error:
+            raise UserError(f"there is no checkpoint '{name}' here; as a repository: {error}") from error
         if file and not (path / file).is_file():
             raise UserError(f"repository '{repository}' has no file '{file}'")
         if file:
