@@ -1,6 +1,7 @@
 """Paths as users write them."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,12 @@ def test_what_exists_is_taken_literally(here: Path, given: str) -> None:
         assert read_path(path) == new_path("--out", path) == Path(path)
     assert find_files("--data", f"{given}/n*") == [f"{given}/new"]
     assert find_files("--data", f"{given}/n{{ew,ew}}") == [f"{given}/new"] * 2
+
+
+def test_an_empty_path_is_not_the_folder_where_one_stands(here: Path) -> None:
+    for read in (read_path, partial(new_path, "--out"), partial(find_files, "--data")):
+        with pytest.raises(UserError, match=r"a path is empty: write '\.' for the folder where you are"):
+            read("")
 
 
 def test_patterns(here: Path) -> None:

@@ -16,7 +16,13 @@ _VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)\}?")
 
 
 def read_path(given: str | os.PathLike) -> Path:
-    """What a path means: `~` and `$VAR` are replaced where no file or folder has a name with them."""
+    """What a path means: `~` and `$VAR` are replaced where no file or folder has a name with them.
+
+    Raises:
+        UserError: It is empty.
+    """
+    if os.fspath(given) == "":
+        raise UserError("a path is empty: write '.' for the folder where you are, or set the variable that is meant")
     head, rest = _split(os.fspath(given))
     return Path(head, os.path.expandvars(rest if head else os.path.expanduser(rest)))
 
@@ -29,7 +35,7 @@ def new_path(option: str, given: str | os.PathLike) -> Path:
         given: The path.
 
     Raises:
-        UserError: It names a variable that is not set, or a user that is not known.
+        UserError: It is empty, or names a variable that is not set, or a user that is not known.
     """
     path = read_path(given)
     head, rest = _split(os.fspath(path))
@@ -51,7 +57,7 @@ def find_files(option: str, given: str | os.PathLike, hint: str = "") -> list[st
         hint: What is added where nothing is there.
 
     Raises:
-        UserError: Nothing is there: says what was looked for.
+        UserError: It is empty, or nothing is there: says what was looked for.
     """
     path = os.fspath(read_path(given))
     if os.path.lexists(path):

@@ -12,7 +12,7 @@ from vltok.colours import info_profile, png_profile, to_srgb
 from vltok.errors import UserError
 
 # The largest values that samples of some depth take: a picture is scaled by the smallest that holds its values.
-_INTEGER_CEILINGS = (2.0**16 - 1, 2.0**31 - 1)
+_INTEGER_CEILINGS = (2.0**16 - 1, 2.0**31 - 1, 2.0**32 - 1)
 _FLOAT_CEILINGS = (1.0, 2.0**8 - 1, 2.0**16 - 1)
 #: The tag of EXIF that says how a picture is turned.
 ORIENTATION = 0x0112
@@ -101,8 +101,12 @@ def to_8_bits(array: np.ndarray) -> np.ndarray:
     if array.dtype == np.uint8:
         return array
     ceilings = _FLOAT_CEILINGS if array.dtype.kind == "f" else _INTEGER_CEILINGS
-    array = np.nan_to_num(array.astype(np.float64))
-    low, high = array.min(), array.max()
+    array = array.astype(np.float64)
+    array[np.isnan(array)] = 0
+    finite = np.isfinite(array)
+    low, high = array.min(where=finite, initial=np.inf), array.max(where=finite, initial=-np.inf)
+    low, high = (low, high) if low <= high else (0.0, 0.0)
+    np.clip(array, low, high, out=array)
     ceiling = next((ceiling for ceiling in ceilings if high <= ceiling), None)
     if low < 0 or ceiling is None:  # no depth has such values: show their whole range
         array, ceiling = array - low, max(high - low, 1e-12)

@@ -89,6 +89,7 @@ GREY: dict[str, tuple[Callable[[Image.Image], bytes], float]] = {
     "TIFF of 16 bits": (lambda image: tiff(wide(image)), 0),
     "TIFF of 16 bits, big-endian": (lambda image: tiff(wide(image), byteorder=">"), 0),
     "TIFF of 32 bits": (lambda image: tiff(wide(image).astype(np.int32) * 32768), 0.5),
+    "TIFF of 32 bits, unsigned": (lambda image: tiff(wide(image).astype(np.uint32) * 65537), 0.5),
     "TIFF of floats in [0, 1]": (lambda image: tiff(np.asarray(image, np.float32) / 255), 0),
     "TIFF of floats in [0, 255]": (lambda image: tiff(np.asarray(image, np.float32)), 0),
     "TIFF of doubles": (lambda image: tiff(np.asarray(image, np.float64) / 255), 0),
@@ -173,6 +174,19 @@ def test_negative_floats_show_their_range() -> None:
     decoded = np.asarray(decode(tiff(ramp)))[..., 0].ravel()
     assert (decoded[0], decoded[-1]) == (0, 255)
     assert (np.diff(decoded.astype(int)) >= 0).all()
+
+
+def test_signed_bytes_show_their_range() -> None:
+    ramp = np.arange(-128, 128, dtype=np.int8).reshape(4, 64)
+    assert (np.asarray(decode(tiff(ramp)))[..., 0] == ramp.astype(int) + 128).all()
+
+
+def test_infinite_samples_leave_the_others_as_they_are(astronaut: Image.Image) -> None:
+    array = np.asarray(astronaut.convert("L"), np.float32) / 255
+    expected = np.rint(array * 255)
+    array[0], array[1], array[2] = np.inf, -np.inf, np.nan
+    expected[0], expected[1], expected[2] = expected[3:].max(), 0, 0
+    assert np.abs(np.asarray(decode(tiff(array)))[..., 0] - expected).max() <= 1
 
 
 def test_large_jpegs_are_decoded_small_but_never_too_small(astronaut: Image.Image) -> None:

@@ -58,6 +58,7 @@ def test_links_are_followed_once_and_their_cycles_end(tmp_path: Path) -> None:
     found = find_pictures(root)
     assert found.paths == ("b.jpg", "other.jpg", "y/c.jpg", "z/a.jpg")
     assert found.repeated == ("copy.jpg",)
+    assert found.closed == {"z/self": "the link leads nowhere"} and not found.left_out
     assert "links to pictures that are there already left out: 1 (copy.jpg …)" in found.remark
 
 
@@ -94,7 +95,7 @@ def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path: Path, monkeypatc
         return look(folder)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.warns(UserWarning, match=r"folder 'closed' left out: Permission denied"):
+    with pytest.warns(UserWarning, match=r"'closed' left out: Permission denied"):
         assert list_pictures(root, "data.root") == ["a.jpg"]
 
 

@@ -169,7 +169,7 @@ def test_what_is_no_label_elsewhere_is_not_told(names: tuple[str, ...]) -> None:
         (b'{"label": null, "cls": 1}', "cls"),
         (b'{"label": 1, "cls": 1}', None),
         (b'{"class": null}', None),
-        (b'["class"]', None),
+        (b'[{"class": 1}]', None),
         (b"{", None),
     ],
 )
@@ -180,3 +180,21 @@ def test_keys_of_json_that_may_be_labels(record: bytes, key: str | None) -> None
     assert [finding.text for finding in told] == (
         [f"'0.json' of shard 'a.tar' has '{key}', which is read for no label: call the key 'label'"] if key else []
     )
+
+
+@pytest.mark.parametrize("record", [b"3", b'"cat"', b"[1]", b'["cat", "dog"]'])
+def test_json_that_is_no_object_but_may_be_a_label(record: bytes) -> None:
+    told: list[Finding] = []
+    members = [Member("0.jpg", lambda: b"x"), Member("0.json", lambda: record)]
+    list(samples_of("a.tar", members, told.append))
+    assert [finding.kind for finding in told] == [FindingKind.UNREAD_LABEL]
+    assert told[0].text.startswith(
+        "'0.json' of shard 'a.tar' is read for no label: write an object, such as {\"label\""
+    )
+
+
+def test_a_member_without_an_ending_may_be_a_picture() -> None:
+    samples, told = read("a/0", "a/1.jpg")
+    assert [sample.name for sample in samples] == ["a/1.jpg"]
+    assert [(finding.kind, finding.member) for finding in told] == [(FindingKind.NO_PICTURE, "a/0")]
+    assert "names without an ending: add one, such as .jpg" in told[0].text

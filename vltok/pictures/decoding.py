@@ -82,7 +82,7 @@ def stored_mode(source: bytes | str | os.PathLike) -> str:
 
 def _decode(source: bytes | str | os.PathLike, least_side: int | None, beside: Bare | None = None) -> Image.Image:
     with _open(source) as image:
-        if _is_deep_and_planar(image):
+        if _is_misread(image):
             return _decode_tiff(source)
         if least_side is not None:
             image.draft(None, (least_side, least_side))
@@ -148,15 +148,22 @@ def _orientation_of(exif: bytes) -> int:
     return orientation_of(image)
 
 
-def _is_deep_and_planar(image: Image.Image) -> bool:
-    # Pillow reads 16-bit channels that are stored plane by plane as if they were 8-bit ones
-    bits_per_sample, planar_configuration = 258, 284
-    tags = getattr(image, "tag_v2", {})  # of a TIFF
-    return tags.get(planar_configuration, 1) == 2 and int(np.max(tags.get(bits_per_sample, 8))) > 8
+def _is_misread(image: Image.Image) -> bool:
+    """Whether Pillow takes the samples of a TIFF for others.
+
+    It reads 16-bit channels that are stored plane by plane as 8-bit ones, signed bytes as unsigned ones, and unsigned
+    samples of 32 bits as signed ones.
+    """
+    bits_per_sample, planar_configuration, sample_format = 258, 284, 339
+    tags = getattr(image, "tag_v2", {})
+    bits, kind = (int(np.max(tags.get(tag, default))) for tag, default in ((bits_per_sample, 1), (sample_format, 1)))
+    unsigned, signed = 1, 2
+    planes = tags.get(planar_configuration, 1) == 2
+    return (planes and bits > 8) or (kind, bits) in ((signed, 8), (unsigned, 32))
 
 
 def _decode_tiff(source: bytes | str | os.PathLike) -> Image.Image:
-    """A TIFF of a kind that Pillow does not read: channels of floats, of 64 bits, or deep ones stored as planes."""
+    """A TIFF of a kind that Pillow does not read: channels of floats, of 64 bits, or what it misreads."""
     import tifffile  # of the extra [data], while pictures that Pillow reads need it not
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it says of metadata is no news

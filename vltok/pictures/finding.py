@@ -23,7 +23,7 @@ class FoundPictures:
         paths: The relative paths of its pictures, with forward slashes, sorted.
         left_out: How many files may be pictures to their owner, but cannot be read, by ending.
         repeated: Links to pictures that are among `paths` already.
-        closed: Folders that cannot be looked into, and why.
+        closed: Folders that cannot be looked into, and links to none, and why.
         empty: Folders right below it that hold no picture, where all pictures lie in others of them.
     """
 
@@ -44,7 +44,7 @@ class FoundPictures:
             said.append(
                 f"links to pictures that are there already left out: {len(self.repeated)} ({self.repeated[0]} …)"
             )
-        said += [f"folder '{folder}' left out: {reason}" for folder, reason in list(self.closed.items())[:3]]
+        said += [f"'{folder}' left out: {reason}" for folder, reason in list(self.closed.items())[:3]]
         return "; ".join(said)
 
     @property
@@ -100,6 +100,8 @@ def find_pictures(root: str | os.PathLike) -> FoundPictures:
                 else:
                     seen.add(entry.path)
                     paths.append(path)
+            elif entry.is_symlink() and not os.path.exists(entry.path):
+                closed[path] = "the link leads nowhere"
             elif left_out(entry.name) or ending_of(entry.name) == ".cls":
                 others[ending_of(entry.name)] += 1
         linked_folders.sort(reverse=True)  # the first by name is the next

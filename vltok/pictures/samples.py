@@ -171,9 +171,9 @@ def samples_of(
 def split_name(name: str) -> tuple[str, str] | None:
     """The key of a member and its ending in small letters; None for one that does not exist to vltok."""
     *folders, base = name.split("/")
-    stem, dot, ending = base.partition(".")
+    stem, _, ending = base.partition(".")
     hidden = any(folder.startswith(".") and folder not in (".", "..") for folder in folders)
-    if not stem or not dot or hidden or any(map(_LEFT_BEHIND.fullmatch, folders)) or _OWN.match(name):
+    if not stem or hidden or any(map(_LEFT_BEHIND.fullmatch, folders)) or _OWN.match(name):
         return None
     return "/".join([*folders, stem]), ending.lower()
 
@@ -223,11 +223,10 @@ class _Group:
                 text = f"is read for no label: call it '{self._key}.cls', with a whole number or the name of a class"
                 self._tell(tell, FindingKind.UNREAD_LABEL, name, text)
                 return
-        keys = _keys(record)
-        if keys and "label" not in keys and (others := sorted(_OTHER_KEYS.intersection(keys))):
+        elsewhere = _label_elsewhere(_parsed(record))
+        if elsewhere is not None:
             name = next(self._names[ending] for ending in self._names if self._contents[ending] == record)
-            text = f"has '{others[0]}', which is read for no label: call the key 'label'"
-            self._tell(tell, FindingKind.UNREAD_LABEL, name, text)
+            self._tell(tell, FindingKind.UNREAD_LABEL, name, elsewhere)
 
     def _picture(self, tell: Callable[[Finding], None], wanted: str | None) -> str | None:
         pictures = [ending for ending in self._names if readable(ending_of(self._names[ending]))]
@@ -279,7 +278,7 @@ class _Folders:
         """The same samples."""
         for sample in samples:
             self.first = self.first or sample.name
-            self._labelled = self._labelled or sample.cls is not None or "label" in _keys(sample.json)
+            self._labelled = self._labelled or sample.cls is not None or "label" in _keys(_parsed(sample.json))
             self._samples[sample.key.rpartition("/")[0]] += 1
             yield sample
 
@@ -294,13 +293,27 @@ class _Folders:
         )
 
 
-def _keys(record: bytes | None) -> Collection[str]:
-    """The keys of a JSON object; none of anything else, which whoever reads the label refuses."""
+def _parsed(record: bytes | None) -> object:
+    """What a JSON holds; None where it holds nothing or is broken, which whoever reads the label refuses."""
     try:
-        found = json.loads(record or b"null")
+        return json.loads(record or b"null")
     except (ValueError, RecursionError):
-        return ()
+        return None
+
+
+def _keys(found: object) -> Collection[str]:
     return [key for key, value in found.items() if value is not None] if isinstance(found, dict) else ()
+
+
+def _label_elsewhere(found: object) -> str | None:
+    """What to say of a JSON that may hold a label to its owner, but not where one is looked for."""
+    keys = _keys(found)
+    if "label" not in keys and (others := sorted(_OTHER_KEYS.intersection(keys))):
+        return f"has '{others[0]}', which is read for no label: call the key 'label'"
+    values = found if isinstance(found, list) else [found]
+    if values and all(isinstance(value, int | float | str) for value in values):
+        return 'is read for no label: write an object, such as {"label": 3}'
+    return None
 
 
 def _finding(kind: FindingKind, shard: str, member: str, text: str) -> Finding:
