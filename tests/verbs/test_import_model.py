@@ -144,6 +144,16 @@ def test_what_is_meant_in_a_folder(tmp_path, files, checkpoint, config) -> None:
     assert found.name == checkpoint and (beside and beside.name) == config
 
 
+def test_a_misspelt_path_is_not_asked_for(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/link.pt").symlink_to("nowhere.pt")
+    monkeypatch.delattr(Hub, "fetch")
+    for name in ("weights/vq.pt", "weights/link.pt", "weights/vq"):
+        with pytest.raises(UserError, match=f"there is no checkpoint '{name}': no file and no folder"):
+            vltok.import_model(name, tmp_path / "bundle")
+
+
 def test_one_file_of_a_repository_is_fetched_alone(tmp_path, monkeypatch) -> None:
     asked = []
     monkeypatch.setattr(Hub, "fetch", lambda _, name, files: asked.append((name, files)) or tmp_path)

@@ -158,8 +158,8 @@ def _files(source: str | os.PathLike, hub: Hub) -> tuple[Path, Path | None]:
         return path, _configuration(path, [])
     if not path.is_dir():
         repository, file = "/".join(name.split("/")[:2]), "/".join(name.split("/")[2:])
-        # a file that is missing is not asked for elsewhere
-        here = bool(file) and "@" not in repository and path.parents[-2].is_dir()
+        # what is missing below a folder of this machine is not asked for elsewhere
+        here = os.path.lexists(path) or ("@" not in name and Path(*path.parts[:1]).is_dir())
         if here or not is_hub_name(repository) or (file and not file.endswith(_CHECKPOINTS)):
             raise UserError(f"there is no checkpoint '{name}': no file and no folder")
         wanted = [file] if file else [f"*{ending}" for ending in _CHECKPOINTS]

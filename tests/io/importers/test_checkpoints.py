@@ -140,6 +140,32 @@ def test_tensors_beyond_their_storage_are_damage(tmp_path) -> None:
         load_tensors(tmp_path / "a.ckpt")
 
 
+def test_more_than_the_file_holds_is_damage(tmp_path) -> None:
+    """A value of a few bytes that is said to fill terabytes, and a member that unpacks to a thousand times its size."""
+    torch.save({"a": torch.ones(1).expand(1 << 20, 1 << 20)}, tmp_path / "a.ckpt")
+    with pytest.raises(UserError, match=r"bytes cannot hold such tensors as a \[1048576, 1048576\]"):
+        load_tensors(tmp_path / "a.ckpt")
+    with zipfile.ZipFile(tmp_path / "b.ckpt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}." + bytes(1 << 20))
+    with pytest.raises(UserError, match="it is compressed"):
+        load_tensors(tmp_path / "b.ckpt")
+
+
+def test_a_changed_byte_is_damage_where_there_are_checksums(tmp_path) -> None:
+    torch.save({"a": torch.full((100,), 3.0)}, tmp_path / "a.ckpt")
+    content = bytearray((tmp_path / "a.ckpt").read_bytes())
+    content[content.index(torch.full((9,), 3.0).numpy().tobytes())] ^= 1
+    (tmp_path / "a.ckpt").write_bytes(content)
+    with pytest.raises(UserError, match="is damaged: a part of it is missing or changed"):
+        load_tensors(tmp_path / "a.ckpt")
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"a": torch.ones(2)}, tmp_path / "b.ckpt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert load_tensors(tmp_path / "b.ckpt")["a"].equal(torch.ones(2))
+
+
 def test_a_torchscript_program_is_not_run(tmp_path) -> None:
     torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "a.pt")
     with pytest.raises(UserError, match="is a TorchScript program"):
@@ -257,7 +283,7 @@ def test_a_header_of_any_length_is_no_web_page(tmp_path) -> None:
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "a pointer of Git LFS"),
         (b"\n<!doctype html><html><body>Sign in</body></html>", "it is a web page"),
         (b"", "a.(pt|safetensors)' is"),
-        (b"PK\x05\x06" + 18 * b"\0", "is damaged or no checkpoint"),
+        (b"PK\x05\x06" + 18 * b"\0", "is a ZIP archive that torch.save did not write"),
         (b"\xff\xff\xff\xff\xff\xff\xff\x7f{}", "is damaged or no checkpoint"),
         (b"\x02\0\0\0\0\0\0\0{]", "is damaged or no checkpoint"),
     ],

@@ -26,6 +26,8 @@ _AVERAGES = ("ema", "ema_state_dict", "model_ema", "generator_ema")
 _EMA_PREFIX = "model_ema."
 #: What wrappers of the training add to names: before all of them, or before those of a part that was compiled.
 _WRAPPER, _COMPILED = "module.", "_orig_mod."
+#: How many times the bytes of a file its tensors may take: honest ones share memory, hostile ones repeat a value.
+_MOST_TIMES = 4
 #: The end of the name of a file that says which of several files holds a tensor.
 INDEX = ".index.json"
 
@@ -63,9 +65,10 @@ def read_checkpoint(path: str | Path, averages: bool = True) -> Checkpoint:
     """
     path = Path(path)
     files = _files_of(path) if path.name.endswith(INDEX) else [path]
-    found, sha256 = {}, hashlib.sha256()
+    found, size, sha256 = {}, 0, hashlib.sha256()
     for file in files:
         content = _bytes(file)
+        size += len(content)
         sha256.update(content)
         if len(files) == 1:
             found = _content(file, content)
@@ -77,6 +80,12 @@ def read_checkpoint(path: str | Path, averages: bool = True) -> Checkpoint:
         raise UserError(f"checkpoint '{path}' holds no tensors, neither at its top nor under '{_PLACES[0]}'")
     if strange := [name for name, value in tensors.items() if value.is_meta or value.layout != torch.strided]:
         raise UserError(f"checkpoint '{path}' holds tensors without values or sparse ones, such as {strange[0]}")
+    if sum(value.nbytes for value in tensors.values()) > _MOST_TIMES * size:
+        largest = max(tensors, key=lambda name: tensors[name].nbytes)
+        raise UserError(
+            f"checkpoint '{path}' is damaged: its {size} bytes cannot hold such tensors as "
+            f"{largest} {list(tensors[largest].shape)}"
+        )
     tensors = {name.replace(_COMPILED, ""): value for name, value in tensors.items()}
     if all(name.startswith(_WRAPPER) for name in tensors):
         tensors = {name.removeprefix(_WRAPPER): value for name, value in tensors.items()}
@@ -125,10 +134,10 @@ def _content(path: Path, content: bytes) -> Any:
         raise UserError(f"'{path}' is no checkpoint: {what}")
     # what pickle makes of damaged bytes can be an error of any kind
     try:
-        if path.suffix == ".safetensors" or safe:
+        if not safe and content[:2] == b"PK":
+            _check_archive(path, content)
+        elif safe or path.suffix == ".safetensors":
             return load(content)
-        if _is_program(content):
-            raise UserError(f"'{path}' is a TorchScript program, which runs when it is read: give its state dict")
         with warnings.catch_warnings():  # of protocols that torch does not write itself
             warnings.simplefilter("ignore")
             try:
@@ -141,12 +150,22 @@ def _content(path: Path, content: bytes) -> Any:
         raise UserError(f"checkpoint '{path}' is damaged or no checkpoint: {first_line(error)}") from error
 
 
-def _is_program(content: bytes) -> bool:
-    file = io.BytesIO(content)
-    if not zipfile.is_zipfile(file):
-        return False
-    with zipfile.ZipFile(file) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+def _check_archive(path: Path, content: bytes) -> None:
+    """See that a ZIP archive is whole and one that `torch.save` wrote; torch compares no checksum, and unpacks all."""
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(content))
+        names = archive.namelist()
+        if not any(name.endswith("/data.pkl") for name in names):
+            raise UserError(f"'{path}' is no checkpoint: it is a ZIP archive that torch.save did not write")
+        if any(name.endswith("/constants.pkl") for name in names):
+            raise UserError(f"'{path}' is a TorchScript program, which runs when it is read: give its state dict")
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise UserError(f"'{path}' is no checkpoint: it is compressed, as torch.save writes none")
+        for member in archive.infolist():
+            if member.CRC:  # torch can be told to compute none, and then writes 0
+                archive.read(member)
+    except zipfile.BadZipFile as error:
+        raise UserError(f"checkpoint '{path}' is damaged: a part of it is missing or changed ({error})") from error
 
 
 def _placed(content: Any, averages: bool) -> tuple[dict[str, Tensor], str | None]:
