@@ -81,3 +81,8 @@ def test_gradients_with_checkpointing_are_the_same() -> None:
 def test_a_width_that_heads_do_not_divide_is_refused(heads: int) -> None:
     with pytest.raises(UserError, match=rf"width must be a multiple of four times heads; 20 is none of 4 · {heads}"):
         Llama(width=20, heads=heads)
+
+
+def test_a_grid_has_columns() -> None:
+    with pytest.raises(UserError, match="columns must be at least 1, not 0"):
+        Llama(0, **SMALL)

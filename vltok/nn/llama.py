@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vltok.errors import UserError
+from vltok.errors import UserError, whole_number
 from vltok.nn.attention import Attending, Packing, packed_causal_attention
 from vltok.nn.sequence_model import Cursors, KeyValueCache, SequenceModel
 
@@ -186,7 +186,7 @@ class Llama(SequenceModel):
         checkpointing: Recompute blocks in the backward pass: less memory, a third more time.
 
     Raises:
-        UserError: A width that is no such multiple.
+        UserError: A width that is no such multiple, or a grid without columns.
     """
 
     head_norm = RMSNorm
@@ -205,6 +205,8 @@ class Llama(SequenceModel):
         super().__init__()
         if heads < 1 or width % (4 * heads):
             raise UserError(f"width must be a multiple of four times heads; {width} is none of 4 · {heads}")
+        if columns is not None:
+            whole_number("columns", columns, 1)
         inner = -(-(8 * width // 3) // 256) * 256 if feedforward is None else feedforward
         self.width = width
         self.heads = heads

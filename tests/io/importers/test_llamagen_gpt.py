@@ -104,6 +104,8 @@ def test_what_is_assumed_is_told_and_what_has_no_counterpart_named() -> None:
         LlamaGenGPT().convert({}, texts, None)
     with pytest.raises(UserError, match="num_classes is 9, but the checkpoint has 4 embeddings of classes"):
         LlamaGenGPT().convert({"num_classes": 9}, state, None)
+    with pytest.raises(UserError, match="block_size is 40, but must be a square"):
+        LlamaGenGPT().convert({"block_size": 40}, state, None)
     shared = {**state, "layers.0.attention.wqkv.weight": torch.ones(96, 64)}
     with pytest.raises(UserError, match="heads share keys and values"):
         LlamaGenGPT().convert({}, shared, None)

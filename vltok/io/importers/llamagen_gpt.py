@@ -54,6 +54,8 @@ class LlamaGenGPT(Importer):
         assumed = tuple(f"{key} is {value}" for key, value in told.items() if key not in config)
         told |= {key: int(config[key]) for key in told if key in config}
         side, classes = round(told["block_size"] ** 0.5), told["num_classes"]
+        if side**2 != told["block_size"]:
+            raise UserError(f"block_size is {told['block_size']}, but must be a square: the codes of an image")
         if not 0 <= rows - classes <= 1:
             raise UserError(f"num_classes is {classes}, but the checkpoint has {rows} embeddings of classes")
         if shape(state, "layers.0.attention.wqkv.weight")[0] != 3 * width:
