@@ -152,6 +152,8 @@ def test_a_misspelt_path_is_not_asked_for(tmp_path, monkeypatch) -> None:
     for name in ("weights/vq.pt", "weights/link.pt", "weights/vq"):
         with pytest.raises(UserError, match=f"there is no checkpoint '{name}': no file and no folder"):
             vltok.import_model(name, tmp_path / "bundle")
+    with pytest.raises(UserError, match="a path is empty"):
+        vltok.import_model("", tmp_path / "bundle")
 
 
 def test_one_file_of_a_repository_is_fetched_alone(tmp_path, monkeypatch) -> None:

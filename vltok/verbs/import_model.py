@@ -19,6 +19,7 @@ from vltok.io.hub import Hub, is_hub_name
 from vltok.io.importers.base import Imported, Importer
 from vltok.io.importers.checkpoints import INDEX, load_config, read_checkpoint
 from vltok.io.places import places_of
+from vltok.paths import read_path
 from vltok.registry import components, find
 from vltok.verbs.build import build
 from vltok.verbs.info import info
@@ -153,7 +154,7 @@ def _check_codes(spec: CodeSpec, tokenizer: str | os.PathLike) -> None:
 
 def _files(source: str | os.PathLike, hub: Hub) -> tuple[Path, Path | None]:
     """The checkpoint that is meant, and a configuration that lies with it."""
-    path, name = Path(source), os.fspath(source)
+    path, name = read_path(source), os.fspath(source)
     if path.is_file():
         return path, _configuration(path, [])
     if not path.is_dir():
