@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from unicodedata import normalize
 
 import numpy as np
@@ -114,8 +114,7 @@ def reconstruct(
     """
     whole_number("--tile", tile, 1)
     folder = None if out is None else check_folder("--out", out)
-    single = isinstance(pictures, str | os.PathLike | Image.Image | np.ndarray | Tensor)
-    inputs = _inputs(cast(Sequence[Picture], [pictures] if single else pictures), folder)
+    inputs = _inputs([pictures] if isinstance(pictures, Picture) else pictures, folder)
     kept: list[Reconstruction] = []
     records: list[dict[str, Any]] = []
     crops: list[Tensor] = []
