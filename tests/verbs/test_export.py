@@ -24,6 +24,7 @@ from vltok.cli.main import main
             "up_block_types": ("UpDecoderBlock2D",) * 2 + ("AttnUpDecoderBlock2D",),
             "layers_per_block": 2,
         },
+        {"mid_block_add_attention": False, "norm_num_groups": 8},
     ],
 )
 def test_diffusers_loads_it_with_equal_codes_and_pictures(tmp_path: Path, changes: dict) -> None:

@@ -35,14 +35,14 @@ class GroupNorm(nn.Module):
         return self.activation(torch.group_norm(features, self.groups, self.weight, self.bias, EPSILON))
 
 
-def group_norm(channels: int) -> GroupNorm:
-    """Group norm with 32 groups, or with as many as divide both 32 and the width."""
-    return GroupNorm(math.gcd(channels, GROUPS), channels, nn.Identity())
+def group_norm(channels: int, groups: int = GROUPS) -> GroupNorm:
+    """Group norm with as many groups as asked for, or with as many as divide both this number and the width."""
+    return GroupNorm(math.gcd(channels, groups), channels, nn.Identity())
 
 
-def group_norm_silu(channels: int) -> GroupNorm:
+def group_norm_silu(channels: int, groups: int = GROUPS) -> GroupNorm:
     """The same, followed by SiLU."""
-    return GroupNorm(math.gcd(channels, GROUPS), channels, nn.SiLU())
+    return GroupNorm(math.gcd(channels, groups), channels, nn.SiLU())
 
 
 class BatchNorm(nn.Module):

@@ -5,7 +5,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vltok.nn.norms import group_norm
+from vltok.nn.norms import GROUPS, group_norm
 
 
 class SpatialAttention(nn.Module):
@@ -13,11 +13,12 @@ class SpatialAttention(nn.Module):
 
     Args:
         channels: Width of input and output, and of the one head.
+        groups: Groups of the norm, or as many as divide both this number and the width.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, groups: int = GROUPS) -> None:
         super().__init__()
-        self.norm = group_norm(channels)
+        self.norm = group_norm(channels, groups)
         self.query = nn.Conv2d(channels, channels, 1)
         self.key = nn.Conv2d(channels, channels, 1)
         self.value = nn.Conv2d(channels, channels, 1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vltok.errors import UserError
 from vltok.interfaces import Decoder
 from vltok.nn.levels import plan_levels
-from vltok.nn.norms import group_norm_silu
+from vltok.nn.norms import GROUPS, group_norm_silu
 from vltok.nn.resampling import Upsample
 from vltok.nn.residual import AttentiveResidual, ResidualStage
 
@@ -35,6 +35,8 @@ class VQGANDecoder(Decoder):
         attention_factors: The factors of the levels that have attention after each block.
         channels: Width of the vectors.
         dropout: Probability of dropout in the residual blocks.
+        middle_attention: Whether the middle has attention.
+        norm_groups: Groups of each norm, or as many as divide both this number and the width.
 
     Raises:
         UserError: The factor is no power of two, or `multipliers` or `attention_factors` do not fit it.
@@ -49,6 +51,8 @@ class VQGANDecoder(Decoder):
         attention_factors: Sequence[int] = (8,),
         channels: int = 256,
         dropout: float = 0.0,
+        middle_attention: bool = True,
+        norm_groups: int = GROUPS,
     ) -> None:
         super().__init__()
         self._factor = factor
@@ -56,13 +60,13 @@ class VQGANDecoder(Decoder):
         levels = plan_levels(factor, width, multipliers, attention_factors)[::-1]
         before = [levels[0].channels] + [level.channels for level in levels[:-1]]
         self.stem = nn.Conv2d(channels, levels[0].channels, 3, padding=1)
-        self.middle = AttentiveResidual(levels[0].channels, dropout)
+        self.middle = AttentiveResidual(levels[0].channels, dropout, middle_attention, norm_groups)
         self.levels = nn.ModuleList(
-            ResidualStage(in_channels, level.channels, blocks + 1, level.attention, dropout)
+            ResidualStage(in_channels, level.channels, blocks + 1, level.attention, dropout, norm_groups)
             for in_channels, level in zip(before, levels, strict=True)
         )
         self.upsamples = nn.ModuleList(Upsample(level.channels) for level in levels[:-1])
-        self.norm = group_norm_silu(levels[-1].channels)
+        self.norm = group_norm_silu(levels[-1].channels, norm_groups)
         self.out = nn.Conv2d(levels[-1].channels, 3, 3, padding=1)
 
     @property

@@ -16,7 +16,7 @@ from vltok.errors import UserError
 from vltok.interfaces import Encoder
 from vltok.nn.backbones import feature_network
 from vltok.nn.levels import plan_levels
-from vltok.nn.norms import group_norm, group_norm_silu
+from vltok.nn.norms import GROUPS, group_norm, group_norm_silu
 from vltok.nn.resampling import Downsample
 from vltok.nn.residual import AttentiveResidual, ResidualStage
 
@@ -45,6 +45,8 @@ class VQGANEncoder(Encoder):
         attention_factors: The factors of the levels that have attention after each block.
         channels: Width of the feature maps.
         dropout: Probability of dropout in the residual blocks.
+        middle_attention: Whether the middle of a head has attention.
+        norm_groups: Groups of each norm, or as many as divide both this number and the width.
 
     Raises:
         UserError: A factor is no power of two, or `multipliers` or `attention_factors` do not fit the factors.
@@ -59,6 +61,8 @@ class VQGANEncoder(Encoder):
         attention_factors: Sequence[int] = (16,),
         channels: int = 256,
         dropout: float = 0.0,
+        middle_attention: bool = True,
+        norm_groups: int = GROUPS,
     ) -> None:
         super().__init__()
         self._factors = _coarse_to_fine(factors)
@@ -70,15 +74,15 @@ class VQGANEncoder(Encoder):
         before = [width] + [level.channels for level in levels[:-1]]
         self.stem = nn.Conv2d(3, width, 3, padding=1)
         self.levels = nn.ModuleList(
-            ResidualStage(in_channels, level.channels, blocks, level.attention, dropout)
+            ResidualStage(in_channels, level.channels, blocks, level.attention, dropout, norm_groups)
             for in_channels, level in zip(before, levels, strict=True)
         )
         self.downsamples = nn.ModuleList(Downsample(level.channels) for level in levels[:-1])
         self.heads = nn.ModuleList(
             nn.Sequential(
                 OrderedDict(
-                    middle=AttentiveResidual(level.channels, dropout),
-                    norm=group_norm_silu(level.channels),
+                    middle=AttentiveResidual(level.channels, dropout, middle_attention, norm_groups),
+                    norm=group_norm_silu(level.channels, norm_groups),
                     out=nn.Conv2d(level.channels, channels, 3, padding=1),
                 )
             )

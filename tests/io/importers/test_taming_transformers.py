@@ -4,6 +4,8 @@ import yaml
 
 from vltok.io.importers.taming_transformers import TamingTransformers
 
+from .foreign import vqgan_state
+
 
 def model(config) -> dict:
     keys = {"ddconfig": config["ddconfig"], "n_embed": config["n_embed"], "embed_dim": config["embed_dim"]}
@@ -42,6 +44,13 @@ def test_no_configuration_is_needed(official, tmp_path) -> None:
     importer = TamingTransformers()
     assert importer.recognises(state)
     assert importer.convert({}, state, tmp_path).config == importer.convert(config, state, tmp_path).config
+
+
+def test_a_trunk_without_attention_is_one(build, tmp_path) -> None:
+    """As latent-diffusion's `attn_type: none` makes them."""
+    state = {name: value for name, value in vqgan_state().items() if "attn" not in name}
+    imported = TamingTransformers().convert({}, state, tmp_path)
+    build(imported.config).load_state_dict(imported.state)
 
 
 def test_gumbel_vqgan_scores_its_codes(parity, build, tmp_path) -> None:

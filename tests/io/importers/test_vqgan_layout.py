@@ -22,7 +22,7 @@ def trunks(**changes) -> dict[str, torch.Tensor]:
 
 
 def test_sizes_follow_from_shapes() -> None:
-    common = {"width": 32, "multipliers": [1, 1, 2], "blocks": 1, "channels": 4}
+    common = {"width": 32, "multipliers": [1, 1, 2], "blocks": 1, "channels": 4, "middle_attention": False}
     assert encoder_arguments(trunks()) == {**common, "attention_factors": [1, 4]}
     assert decoder_arguments(trunks()) == {**common, "attention_factors": [], "factor": 4}
 

@@ -16,7 +16,6 @@ from vltok.errors import UserError
 from vltok.io.descriptions import Description
 from vltok.io.exporters.base import Exporter
 from vltok.io.importers.vqgan_layout import decoder_modules, encoder_modules
-from vltok.nn.norms import GROUPS
 
 #: The parts that diffusers has counterparts of, by their registered names.
 _PARTS = {"encoder": "vqgan", "gate": "fixed", "quantizer": "vq", "decoder": "vqgan"}
@@ -81,7 +80,7 @@ def _described(config: Mapping[str, Any]) -> dict[str, Any]:
     encoder, decoder = parts["encoder"]["init_args"], parts["decoder"]["init_args"]
     if len(encoder["factors"]) != 1:
         raise UserError(f"diffusers knows codes of one factor only, and this tokenizer has {encoder['factors']}")
-    for what in ("blocks", "channels", "dropout"):
+    for what in ("blocks", "channels", "dropout", "middle_attention", "norm_groups"):
         if encoder[what] != decoder[what] or (what == "dropout" and encoder[what]):
             raise UserError(
                 f"diffusers knows no {what} of {encoder[what]} in the encoder and {decoder[what]} in the decoder"
@@ -89,7 +88,7 @@ def _described(config: Mapping[str, Any]) -> dict[str, Any]:
     widths, others = ([each["width"] * by for by in each["multipliers"]] for each in (encoder, decoder))
     if widths != others or encoder["width"] != widths[0]:
         raise UserError(f"diffusers knows equal widths of encoder and decoder only, not {widths} and {others}")
-    groups = {math.gcd(width, GROUPS) for width in widths}
+    groups = {math.gcd(width, encoder["norm_groups"]) for width in widths}
     if len(groups) != 1:
         raise UserError(f"diffusers knows one number of norm groups, and widths {widths} have {sorted(groups)}")
     attended = [[2**level in each["attention_factors"] for level in range(len(widths))] for each in (encoder, decoder)]
@@ -102,6 +101,7 @@ def _described(config: Mapping[str, Any]) -> dict[str, Any]:
         "in_channels": 3,
         "latent_channels": encoder["channels"],
         "layers_per_block": encoder["blocks"],
+        "mid_block_add_attention": encoder["middle_attention"],
         "norm_num_groups": groups.pop(),
         "norm_type": "group",
         "num_vq_embeddings": quantizer["size"],

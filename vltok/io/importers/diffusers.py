@@ -1,6 +1,5 @@
 """Models of diffusers: VQModel."""
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -32,7 +31,7 @@ _NAMES = [
     (r"(?:to_out\.0|proj_attn)\.", "proj_out."),
 ]
 #: What a VQModel must be built with, where its configuration says so.
-_ONLY = {"act_fn": "silu", "norm_type": "group", "mid_block_add_attention": True, "in_channels": 3, "out_channels": 3}
+_ONLY = {"act_fn": "silu", "norm_type": "group", "in_channels": 3, "out_channels": 3}
 
 
 class Diffusers(Importer):
@@ -55,11 +54,12 @@ class Diffusers(Importer):
         levels = count(state, "decoder.up_blocks.")
         originals = {_taming_name(name, levels): name for name in state}
         renamed = {ours: _as_convolution(ours, state[theirs]) for ours, theirs in originals.items()}
-        imported = vqgan(renamed, quantizer, {_CODEBOOK: "quantizer.codebook"})
         widths = {len(value) for name, value in renamed.items() if "norm" in name}
         groups = config.get("norm_num_groups", GROUPS)
-        if odd := sorted(width for width in widths if math.gcd(width, GROUPS) != groups):
-            raise UserError(f"norm_num_groups is {groups} at a width of {odd[0]}; vltok knows {GROUPS} groups only")
+        if odd := sorted(width for width in widths if width % groups):
+            raise UserError(f"norm_num_groups is {groups}, which does not divide a width of {odd[0]}")
+        trunk = {} if groups == GROUPS else {"norm_groups": groups}
+        imported = vqgan(renamed, quantizer, {_CODEBOOK: "quantizer.codebook"}, **trunk)
         return replace(imported, dropped=tuple(originals[name] for name in imported.dropped))
 
 

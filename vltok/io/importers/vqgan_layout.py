@@ -55,6 +55,7 @@ def encoder_arguments(state: Mapping[str, Tensor], heads: Iterable[str] = ("",))
         shape(state, f"encoder.down.{level}.downsample.conv.weight")  # the original can halve by averages too
     outputs = {shape(state, f"encoder.conv_out{head}.weight")[0] for head in heads}
     return {
+        **_middle_attention(state, "encoder.mid"),
         "width": width,
         "multipliers": [each // width for each in channels],
         "blocks": blocks,
@@ -77,6 +78,7 @@ def decoder_arguments(state: Mapping[str, Tensor]) -> dict[str, Any]:
         shape(state, f"decoder.up.{level}.upsample.conv.weight")
     width = math.gcd(*channels)
     return {
+        **_middle_attention(state, "decoder.mid"),
         "factor": 2 ** (levels - 1),
         "width": width,
         "multipliers": [each // width for each in channels],
@@ -199,6 +201,12 @@ def rename(
 
 def _attention(state: Mapping[str, Tensor], levels_at: str, levels: int) -> list[int]:
     return [2**level for level in range(levels) if f"{levels_at}.{level}.attn.0.norm.weight" in state]
+
+
+def _middle_attention(state: Mapping[str, Tensor], middles_at: str) -> dict[str, bool]:
+    """What a trunk without attention in its middle is built with; latent-diffusion and diffusers have such."""
+    found = any(name.startswith(middles_at) and ".attn_1." in name for name in state)
+    return {} if found else {"middle_attention": False}
 
 
 def _level(old: str, new: str, blocks: int) -> dict[str, str]:
