@@ -24,7 +24,8 @@ def test_a_folder_of_diffusers_becomes_a_tokenizer(tmp_path) -> None:
     assert sum(value.numel() for value in tokenizer.parameters()) == found.parameters
     images = torch.rand(1, 3, 16, 16) * 2 - 1
     assert tokenizer.decode(tokenizer.encode(images)).shape == images.shape
-    assert "format `diffusers`" in (tmp_path / "bundle" / "README.md").read_text()
+    card = (tmp_path / "bundle" / "README.md").read_text()
+    assert "format `diffusers`" in card and "A fixed-length image" in card and "variable-length" not in card
 
 
 def test_a_prior_brings_its_tokenizer(parity, tmp_path, capsys) -> None:

@@ -107,6 +107,7 @@ def test_a_tokenizer_goes_and_comes_back(tmp_path: Path, capsys: pytest.CaptureF
     card = REPOSITORIES["user/vq"]["README.md"].decode()
     front = yaml.safe_load(card.split("---\n")[1])
     assert (front["license"], front["datasets"], front["library_name"]) == ("apache-2.0", ["imagenet-1k"], "vltok")
+    assert "\n# vq\n" in card and "# bundle" not in card
     assert 'vltok.load_tokenizer("user/vq")' in card and "](reconstructions.png)" in card
     assert REPOSITORIES["user/vq"]["reconstructions.png"] == b"png"
     again = vltok.Tokenizer.from_pretrained("user/vq", cache_dir=tmp_path / "cache")

@@ -230,9 +230,9 @@ def _save(
         }
         content = json.loads(json.dumps(content))  # figures may be numbers of numpy
         (folder / CONFIG).write_text(dump(content), encoding="utf-8")
-        (folder / CARD).write_text(
-            model_card(path.name, kind, tree, card, metrics or {}, (provenance or {}).get("protocol")), encoding="utf-8"
-        )
+        length = "fixed-length" if len(model.spec.factors) == 1 else "variable-length"
+        text = model_card(path.name, kind, tree, card, metrics or {}, (provenance or {}).get("protocol"), length)
+        (folder / CARD).write_text(text, encoding="utf-8")
 
 
 def options_of_prior(place: str | os.PathLike, *, trust: bool = False) -> type[SamplingOptions]:

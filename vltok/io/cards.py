@@ -13,13 +13,13 @@ from vltok.version import __version__
 _KINDS = {
     "tokenizer": (
         ["image-tokenizer"],
-        "A variable-length image tokenizer.",
+        "A {length} image tokenizer.",
         'tokenizer = vltok.load_tokenizer("path/or/hub-id")\n'
         "codes = tokenizer.encode(images)  # [b 3 H W] in [-1, 1]\nimages = tokenizer.decode(codes)",
     ),
     "prior": (
         ["image-generation", "autoregressive"],
-        "A prior over the codes of a variable-length image tokenizer: it draws codes, the tokenizer makes images of "
+        "A prior over the codes of a {length} image tokenizer: it draws codes, the tokenizer makes images of "
         "them. `vltok sample --prior path/or/hub-id --out samples` does both.",
         'prior = vltok.load_prior("path/or/hub-id")\n'
         'tokenizer = vltok.load_tokenizer(vltok.find_tokenizer("path/or/hub-id"))\n'
@@ -35,6 +35,7 @@ def model_card(
     text: str,
     metrics: Mapping[str, Any],
     protocol: Mapping[str, Any] | None = None,
+    length: str = "variable-length",
 ) -> str:
     """The Markdown of a bundle's card.
 
@@ -45,13 +46,14 @@ def model_card(
         text: How it was trained, on what.
         metrics: Measured figures by name; numbers and nested mappings.
         protocol: What the figures depend on.
+        length: What the codes of images are: ``variable-length`` or ``fixed-length``.
     """
     tags, purpose, use = _KINDS[kind]
-    front = {"library_name": "vltok", "tags": ["vltok", *tags, "variable-length", config["class_path"]]}
+    front = {"library_name": "vltok", "tags": ["vltok", *tags, length, config["class_path"]]}
     sections = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {escaped(name)}",
-        purpose,
+        purpose.format(length=length),
         text.strip(),
         f"## Use\n\n```python\nimport vltok\n\n{use}\n```",
         "" if not metrics else "## Measured figures\n\n" + _table(metrics),
@@ -63,12 +65,13 @@ def model_card(
 
 
 def published(
-    card: str, repository: str, license: str | None, datasets: Sequence[str], picture: str | None = None
+    card: str, name: str, repository: str, license: str | None, datasets: Sequence[str], picture: str | None = None
 ) -> str:
-    """A bundle's card for a repository on the Hub: it names the repository in the lines that load it.
+    """A bundle's card for a repository on the Hub: it names the repository in its title and the lines that load it.
 
     Args:
         card: The card, with or without front matter.
+        name: The title that it was given; another one stays.
         repository: ``user/name``.
         license: Its identifier on the Hub, such as ``apache-2.0``; None leaves what the card says.
         datasets: What it was trained on, as the Hub names data sets; none leaves what the card says.
@@ -82,6 +85,8 @@ def published(
     front |= {"license": license} if license else {}
     front |= {"datasets": list(datasets)} if datasets else {}
     text = text.strip().replace("path/or/hub-id", repository)
+    if text.startswith(title := f"# {escaped(name)}\n"):
+        text = f"# {escaped(repository.partition('/')[2])}\n{text.removeprefix(title)}"
     shown = f"\n\n## Pictures\n\n![Pictures and their coding maps]({picture})" if picture else ""
     return f"---\n{yaml_text.dump(front)}---\n\n{text}{shown}\n"
 

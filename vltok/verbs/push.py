@@ -65,7 +65,9 @@ def push(
         raise UserError(f"tokenizer is for priors: bundle '{folder}' is a tokenizer's")
     card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else ""
     content["provenance"], card = without_places(content.get("provenance", {}), card)
-    card = published(card, repository, license, datasets, None if picture is None else picture.name)
+    card = published(
+        card, folder.resolve().name, repository, license, datasets, None if picture is None else picture.name
+    )
     files: dict[str, Path | bytes] = {
         CONFIG: yaml_text.dump(content).encode(),
         WEIGHTS: folder / WEIGHTS,
