@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -355,6 +355,31 @@ def test_a_number_of_another_type_is_refused_with_the_remedy(written: str, messa
     with pytest.raises(UserError) as raised:
         parse(_of_texts(), [f"--place={Place.__module__}.Place", "--place.root=x", f"--place.size={written}"])
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("text", ["rate: .nan", "anything: .NaN", "shares: {4: .nan}"])
+def test_nan_is_refused_by_name(text: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(f"{text}\n")
+    with pytest.raises(UserError, match=r"^(rate|anything|shares\.4) is NaN, which is no number: give one$"):
+        parse(_scalars(), ["--config", str(tmp_path / "recipe.yaml")])
+
+
+def test_nan_is_refused_by_the_key_that_is_written(parser: ArgumentParser, recipe: Path) -> None:
+    with pytest.raises(UserError, match=r"^tokenizer\.quantizer\.decay is NaN"):
+        parse(parser, ["--config", str(recipe), "--tokenizer.quantizer.decay", ".nan"])
+
+
+def test_a_list_is_no_text_in_quotes(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("out: [a, b]\n")
+    with pytest.raises(UserError, match=r"""^out must be str, not "\['a', 'b'\]"$"""):
+        parse(_of_texts(), ["--config", str(tmp_path / "recipe.yaml")])
+
+
+def test_choices_are_listed() -> None:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--split", type=Literal["all", "train"] | None)
+    with pytest.raises(ArgumentError, match=r"split must be one of 'all', 'train' or null, not 'test'$"):
+        parse_options(parser, ["--split", "test"])
 
 
 def test_an_option_is_written_in_full(parser: ArgumentParser, recipe: Path) -> None:

@@ -244,6 +244,8 @@ def _loaded(path: str) -> Any:
 
 
 def _type_name(text: str) -> str:
+    if (choices := text.removeprefix("typing.")).startswith("Literal["):
+        return f"one of {choices[8:-1]}"
     return re.sub(r"<class '(?:[\w.]+\.)?(\w+)'>", r"\1", text).replace("typing.", "").replace("NoneType", "null")
 
 
@@ -254,7 +256,7 @@ def _remedy(types: Sequence[str], given: str) -> str:
             return f": write {int(float(given))}" if float(given).is_integer() else ": write a whole number"
     if "bool" in types and given.lower() in _TRUTHS:
         return f": write {_TRUTHS[given.lower()]}"
-    return f": write '{given}' in quotes" if "str" in types else ""
+    return f": write '{given}' in quotes" if "str" in types and given.strip('"')[:1] not in ("[", "{") else ""
 
 
 def _short(value: str) -> str:

@@ -1,7 +1,8 @@
-"""Texts as they were written: jsonargparse reads them once more, by YAML 1.1's rule, and makes others of some."""
+"""Texts as they were written, which jsonargparse reads once more by YAML 1.1's rule, and numbers that are such."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from types import NoneType
 from typing import Any
@@ -27,6 +28,19 @@ def check_numbers(parser: ArgumentParser, names: RecipeNames) -> None:
     for place, text, types in names.texts_given():
         if types and {int, float, bool, NoneType}.issuperset(types) and _is_text(text):
             raise UserError(must_be(place_of(".".join(place), parser), types, repr(text)))
+
+
+def refuse_nan(parser: ArgumentParser, found: Any, place: tuple[str, ...] = ()) -> None:
+    """See that no number is NaN, which a check of a range lets pass.
+
+    Raises:
+        UserError: One is.
+    """
+    if isinstance(found, float) and math.isnan(found):
+        raise UserError(f"{place_of('.'.join(place), parser)} is NaN, which is no number: give one")
+    inner = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
+    for key, value in inner:
+        refuse_nan(parser, value, place if isinstance(found, list) or key == "init_args" else (*place, str(key)))
 
 
 def restore_texts(parser: ArgumentParser, names: RecipeNames, config: Namespace) -> None:

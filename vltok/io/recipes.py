@@ -22,7 +22,7 @@ from vltok.io.argument_types import types_of
 from vltok.io.recipe_errors import explain
 from vltok.io.recipe_files import BASE, integer_keys, read, string_keys, text_of, with_bases
 from vltok.io.recipe_names import Place, RecipeNames
-from vltok.io.recipe_texts import check_numbers, restore_texts, with_texts
+from vltok.io.recipe_texts import check_numbers, refuse_nan, restore_texts, with_texts
 from vltok.io.spelling import check_spelling
 from vltok.paths import read_path
 
@@ -159,6 +159,7 @@ def parse_tree(parser: ArgumentParser, tree: Mapping) -> Namespace:
     check_numbers(parser, names)
     config = parse_resolved(parser, resolved, names.texts)
     restore_texts(parser, names, config)
+    refuse_nan(parser, config.as_dict())
     names.require_agreement()
     return config
 
@@ -257,6 +258,7 @@ def _parsed(parser: ArgumentParser, arguments: Sequence[str], following: Followi
     if missing is not None:
         raise missing
     restore_texts(parser, names, config)
+    refuse_nan(parser, config.as_dict())
     names.require_agreement()
     return config
 

@@ -107,7 +107,7 @@ class TrainingRecipe:
         Raises:
             UserError: There is neither.
         """
-        if self.config.out:
+        if self.config.out is not None:
             return RunFolder(new_path("--out", self.config.out))
         files = [path for path in self.config.config or () if path is not None and "\n" not in str(path)]
         if not files:
