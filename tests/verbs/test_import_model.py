@@ -117,6 +117,10 @@ def test_damaged_and_foreign_sources_are_refused_in_one_line(tmp_path, capsys) -
         assert main(["import", str(tmp_path / name), "--out", str(tmp_path / "out")]) == 1
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1 and "unexpected" not in error
+    (tmp_path / "hostile.yaml").write_text("model: !!python/object/apply:os.system ['true']")
+    given = ["--config", str(tmp_path / "hostile.yaml")]
+    assert main(["import", str(tmp_path / "whole.pt"), "--out", str(tmp_path / "out"), *given]) == 1
+    assert "hostile.yaml' is not YAML: line 1, column 8" in capsys.readouterr().err
     assert main(["import", str(tmp_path / "whole.pt"), "--out", str(tmp_path / "out"), "--from", "lamagen"]) == 1
     assert "did you mean 'llamagen'?" in capsys.readouterr().err
 

@@ -143,7 +143,7 @@ def parse_options(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace
         ArgumentError: Anything that is wrong with it, in one line.
     """
     try:
-        return _parsed(parser, arguments)
+        return _parsed(parser, arguments, recipes=False)
     except UserError as error:
         raise ArgumentError(None, str(error)) from error
 
@@ -222,12 +222,14 @@ def _written(tree: Mapping[str, Any]) -> str:
         ) from error
 
 
-def _parsed(parser: ArgumentParser, arguments: Sequence[str], following: Following | None = None) -> Namespace:
+def _parsed(
+    parser: ArgumentParser, arguments: Sequence[str], following: Following | None = None, recipes: bool = True
+) -> Namespace:
     """What arguments say; a recipe among them is a path, or what a file would hold."""
+    recipes = recipes and _CONFIG in parser._option_string_actions
     names = RecipeNames(types_of(parser))
     meanings: dict[str, Any] = {}
     translated: list[str] = []
-    nulls = _CONFIG in parser._option_string_actions
     option = None
     for argument in _named_first(arguments):
         if argument.startswith("--"):
@@ -235,13 +237,13 @@ def _parsed(parser: ArgumentParser, arguments: Sequence[str], following: Followi
             if not equals:
                 translated.append(option)
                 continue
-            translated += [f"{now}={_value(names, now, value, meanings, nulls)}" for now in _options(names, option)]
+            translated += [f"{now}={_value(names, now, value, meanings, recipes)}" for now in _options(names, option)]
         elif option is None:
             translated.append(argument)
         elif (now := _options(names, option)) == [option]:
-            translated.append(_value(names, option, argument, meanings, nulls))
+            translated.append(_value(names, option, argument, meanings, recipes))
         else:
-            translated[-1:] = [f"{each}={_value(names, each, argument, meanings, nulls)}" for each in now]
+            translated[-1:] = [f"{each}={_value(names, each, argument, meanings, recipes)}" for each in now]
         option = None
     missing: UserError | None = None
     try:
@@ -285,15 +287,15 @@ def _load(text: str) -> Any:
     return None if text.strip() == "None" else string_keys(yaml_text.load(text))
 
 
-def _value(names: RecipeNames, option: str, value: str, meanings: dict[str, dict | str], nulls: bool) -> str:
+def _value(names: RecipeNames, option: str, value: str, meanings: dict[str, dict | str], recipes: bool) -> str:
     """The value of an option, with names replaced by dotted paths; a recipe's content is put into `meanings`."""
     key = option.removeprefix("--")
     key = key if names.takes((key,)) else key.replace("-", "_")
-    if option == _CONFIG:
+    if option == _CONFIG and recipes:
         text = value if "\n" in value else text_of(value)
         meanings[text] = names.resolved(yaml_text.load_as_written(text))
     elif names.takes_text_alone(key):
-        names.option(key, value, nulls)
+        names.option(key, value, recipes)
     elif value.startswith(("{", "[")):
         try:
             return json.dumps(names.resolved({key: yaml_text.load_as_written(value)})[key])
@@ -301,7 +303,7 @@ def _value(names: RecipeNames, option: str, value: str, meanings: dict[str, dict
             if not names.takes_text(key):  # which may begin so
                 raise UserError(f"{key}: '{value}' is not YAML: {yaml_text.problem_of(error)}") from error
     else:
-        return names.option(key, value, nulls)
+        return names.option(key, value, recipes)
     return value
 
 

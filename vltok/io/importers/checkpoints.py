@@ -197,7 +197,7 @@ def load_config(path: str | Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"configuration '{path}' cannot be read: {error}") from error
     except yaml.YAMLError as error:
-        raise UserError(f"configuration '{path}' is not YAML") from error
+        raise UserError(f"configuration '{path}' is not YAML: {yaml_text.problem_of(error)}") from error
     if not isinstance(config, dict):
         raise UserError(f"configuration '{path}' must hold keys and values, not {type(config).__name__}")
     return config
