@@ -49,6 +49,9 @@ def test_names_are_labels_where_they_are_listed() -> None:
     assert label(b"3", None, classes) == 3  # a number is a number
     with pytest.raises(UserError, match=r"sample 0 of shard 'a\.tar' .*one of the names in classes\.json, not 'dog'"):
         label(None, {"label": "dog"}, classes)
+    with pytest.raises(UserError, match=r"has label 'crane', which classes\.json lists twice: give its number"):
+        label(b"crane", None, ["crane", "ant", "crane"])
+    assert label(b"2", None, ["crane", "ant", "crane"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def read_class_names(folder: Path) -> list[str] | None:
     """The names that a folder's `classes.json` lists; None where there is no such file.
 
     Raises:
-        UserError: It is no list of names, or lists one twice.
+        UserError: It is no list of names.
     """
     path = folder / CLASSES_FILE
     if not path.is_file():
@@ -89,6 +89,8 @@ def _number(sample: TarSample, value: object, classes: Sequence[str] | None) -> 
             number = int(value)
         if number is None and classes is not None and value in classes:
             number = classes.index(value)
+            if value in classes[number + 1 :]:
+                raise _refused(sample, f"label {value!r}, which {CLASSES_FILE} lists twice: give its number")
     elif type(value) is int or (isinstance(value, float) and value.is_integer()):
         number = int(value)
     if number is None:
