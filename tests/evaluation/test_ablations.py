@@ -144,7 +144,7 @@ def test_the_table_in_three_forms(folder: Path, tmp_path: Path) -> None:
 
 
 def a_codebook(names: RecipeNames) -> list[tuple[Place, int]]:
-    place = ("model", "prior", "codebook_size")
+    place = ("model", "prior", "spec", "codebook_size")
     return [(place, 512)] if names.lacks(place) else []
 
 

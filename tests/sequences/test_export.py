@@ -117,7 +117,7 @@ def test_another_process_may_finish_and_clean_up_meanwhile(tmp_path: Path, monke
     def gone(path: Path) -> None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
-    monkeypatch.setattr("vltok.sequences.export.filelock.FileLock", gone)
+    monkeypatch.setattr("vltok.files.filelock.FileLock", gone)
     assert exports[1].finish() == whole
 
 
