@@ -80,12 +80,7 @@ class Net2Net(Importer):
             "dropout": dropout,
             "classes": classes,
         }
-        own_or_carried = (_PREFIX, _FIRST_STAGE)
-        dropped = [
-            name
-            for name in state
-            if name.endswith(".attn.mask") or ".loss." in name or not name.startswith(own_or_carried)
-        ]
+        dropped = [name for name in state if name.endswith(".attn.mask") or not name.startswith(_PREFIX)]
         config = {"class_path": "fixed-raster", "init_args": arguments}
         return Imported(config, converted, tuple(dropped), "prior", assumed=assumed, tokenizer=lambda: tokenizer)
 

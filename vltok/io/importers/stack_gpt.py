@@ -59,12 +59,7 @@ class StackGPT(Importer):
         # the finest granularity's places, with ⟨sos⟩ and ⟨eos⟩ of both granularities
         longest = entry(params, "permuter_config", "params", "fine_hw") ** 2 + 4
         converted = prior_state(own, longest)
-        own_or_carried = (_PREFIX, _FIRST_STAGE)
-        dropped = [
-            name
-            for name in state
-            if name.endswith(".attn.mask") or ".loss." in name or not name.startswith(own_or_carried)
-        ]
+        dropped = [name for name in state if name.endswith(".attn.mask") or not name.startswith(_PREFIX)]
         carried = {name.removeprefix(_FIRST_STAGE): state[name] for name in state if name.startswith(_FIRST_STAGE)}
         tokenizer = None
         if DynamicVectorQuantization().recognises(carried):
