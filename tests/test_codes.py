@@ -281,7 +281,7 @@ def test_codes_without_a_grid() -> None:
         codes.to_code_map(CodeSpec(8, (2, 4)))
     with pytest.raises(UserError, match="max_length"):
         _ = CodeSpec(8).longest_length
-    with pytest.raises(UserError, match="replace"):
+    with pytest.raises(UserError, match="regions"):
         _ = CodeSpec(8, (2, 4)).longest_length
 
 

@@ -138,7 +138,7 @@ def test_a_prior_finds_its_tokenizer_there(tmp_path: Path) -> None:
 
 
 def test_names_of_files_are_published_and_not_where_they_lie(tmp_path: Path) -> None:
-    photos = str(tmp_path / "my photos")
+    photos = str(tmp_path / "a folder of a name so long that no line holds it" / "más photos of mine" / "my photos")
     tokenizer = write_bundle(tmp_path / "bundle")
     recipe = {
         "start": str(tmp_path / "first"),

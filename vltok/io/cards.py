@@ -1,6 +1,7 @@
 """Model cards: the README of a bundle, with the front matter that the Hugging Face Hub reads."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -51,14 +52,14 @@ def model_card(
     tags, purpose, use = _KINDS[kind]
     front = {"library_name": "vltok", "tags": ["vltok", *tags, length, config["class_path"]]}
     sections = [
-        f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
+        f"---\n{_written(front)}---",
         f"# {escaped(name)}",
         purpose.format(length=length),
         text.strip(),
         f"## Use\n\n```python\nimport vltok\n\n{use}\n```",
         "" if not metrics else "## Measured figures\n\n" + _table(metrics),
-        "" if not protocol else f"Their protocol:\n\n{fenced(yaml.safe_dump(dict(protocol), sort_keys=False), 'yaml')}",
-        f"## Configuration\n\n{fenced(yaml.safe_dump(dict(config), sort_keys=False), 'yaml')}",
+        "" if not protocol else f"Their protocol:\n\n{fenced(_written(protocol), 'yaml')}",
+        f"## Configuration\n\n{fenced(_written(config), 'yaml')}",
         f"Written by vltok {__version__}.",
     ]
     return "\n\n".join(filter(None, sections)) + "\n"
@@ -102,3 +103,8 @@ def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key}: {_shown(item)}" for key, item in value.items())
     return str(value) if isinstance(value, str | int) else json.dumps(value)
+
+
+def _written(tree: Mapping[str, Any]) -> str:
+    """As YAML, each text in one line and in its own letters, so that a path in it can be found again."""
+    return yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True, width=math.inf)
