@@ -125,6 +125,14 @@ def test_a_folder_of_compressed_shards(name: str, tmp_path: Path) -> None:
     assert vltok.doctor(tmp_path, workers=0).pictures == 2
 
 
+def test_a_folder_of_plain_and_compressed_shards_is_read_whole(tmp_path: Path) -> None:
+    plain = shard(tmp_path / "a.tar", {"a.png": picture(), "b.png": picture()})
+    (tmp_path / "a.tar.idx").write_text("an index is no shard")
+    (tmp_path / "b.tar.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    found = vltok.doctor(tmp_path, workers=0)
+    assert (found.pictures, found.losses) == (4, ())
+
+
 def test_a_picture_alone_is_no_shard(tmp_path: Path) -> None:
     folder(tmp_path, {"a.png": picture()})
     with pytest.raises(UserError, match=r"a\.png' is a picture: give the folder"):

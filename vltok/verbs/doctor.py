@@ -24,7 +24,7 @@ from vltok.pictures.tars import UnreadableShard, is_address, list_shards, read_s
 from vltok.verbs.counting import Progress, counted
 
 #: The names of shards in a folder; the first that is there counts.
-_SHARDS = ("*.tar", "*.tar.*", "*.tgz")
+_SHARDS = ("*.tar", "*.tar.gz", "*.tar.bz2", "*.tar.xz", "*.tar.zst", "*.tgz")
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,10 @@ def doctor(
     if folder.is_dir():
         given = str(folder)
         found = find_pictures(folder)
-        shards = next((pattern for pattern in _SHARDS if any(folder.glob(pattern))), None)
-        if found.paths or shards is None:
+        shards = [pattern for pattern in _SHARDS if any(folder.glob(pattern))]
+        if found.paths or not shards:
             return _of_folder(given, workers, progress)
-        given = str(folder / shards)
+        given = str(folder / (shards[0] if len(shards) == 1 else f"{{{','.join(shards)}}}"))
     elif folder.is_file() and is_picture(folder.name):
         raise UserError(f"PICTURES '{given}' is a picture: give the folder that holds it, or shards")
     elif not read_path(given).exists() and not is_address(given) and not re.search(r"[{*?\[]", given):
