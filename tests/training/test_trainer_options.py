@@ -41,6 +41,7 @@ def callback(name: str, **arguments: Any) -> dict[str, Any]:
         ({"limit_train_batches": 0}, "limit_train_batches is 0: nothing would be trained"),
         ({"max_steps": 0}, "max_steps is 0: nothing would be trained"),
         ({"max_epochs": 0}, "max_epochs is 0: nothing would be trained"),
+        ({"log_every_n_steps": 0}, "log_every_n_steps is 0: no figure would be logged"),
         ({"min_steps": 9, "max_steps": 8}, "min_steps is 9, but trainer.max_steps is 8: give no less than that"),
         ({"barebones": True}, "barebones is true, so that nothing would be logged or saved: leave it out"),
         ({"min_epochs": -1}, "min_epochs must be at least 0, not -1"),

@@ -34,6 +34,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     for key, instead in {
         "limit_train_batches": "nothing would be trained",
         "max_steps": "nothing would be trained",
+        "log_every_n_steps": "no figure would be logged, metrics.csv would be empty; give 1 or more",
         "max_epochs": "nothing would be trained",
         "val_check_interval": "to validate never, set trainer.limit_val_batches to 0",
     }.items():
