@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vltok.arguments import KeepsArguments
 from vltok.nn.attention import Packing
@@ -108,3 +110,47 @@ class SequenceModel(KeepsArguments, nn.Module, ABC):
 
         An image that stands at step 0 begins anew, whatever the cache still holds of another one in its row.
         """
+
+
+def through_blocks(
+    blocks: Iterable[nn.Module], hidden: Float[Tensor, "t d"], *given: Any, recompute: bool
+) -> Float[Tensor, "t d"]:
+    """The hidden states after one block after another.
+
+    Args:
+        blocks: The blocks of a transformer.
+        hidden: What the first one reads.
+        given: What all of them are given besides.
+        recompute: Whether the backward pass computes each block again instead of keeping its activations.
+    """
+    for block in blocks:
+        hidden = checkpoint(block, hidden, *given, use_reentrant=False) if recompute else block(hidden, *given)
+    return hidden
+
+
+def empty_cache(blocks: Iterable[Any], batch: int, longest: int) -> KeyValueCache:
+    """An empty cache for so many images of at most so many steps, in the numbers of the blocks' matrices."""
+    layers = []
+    for block in blocks:
+        weight = block.query_key_value.weight
+        layers.append(weight.new_zeros(batch, 2 * block.heads, longest, weight.shape[1] // block.heads))
+    return KeyValueCache(layers)
+
+
+def step_through_blocks(
+    blocks: Iterable[Any], hidden: Float[Tensor, "b d"], cache: KeyValueCache, cursors: Cursors, *given: Any
+) -> Float[Tensor, "b d"]:
+    """The hidden states of one code of each image after one block after another; the code joins the cache.
+
+    Args:
+        blocks: The blocks of a transformer.
+        hidden: What the first one reads.
+        cache: What is kept of the codes before.
+        cursors: Where the images stand.
+        given: What all blocks are given besides.
+    """
+    views = cache.views(cursors.span)
+    mask = cache.layers[0].new_zeros(()).where(cursors.visible, -torch.inf)
+    for block, layer, (keys, values) in zip(blocks, cache.layers, views, strict=True):
+        hidden = block.step(hidden, layer, keys, values, cursors, mask, *given)
+    return hidden

@@ -19,12 +19,18 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from typing_extensions import final  # that of typing tells jsonargparse nothing before Python 3.11
 
 from vltok.errors import UserError
 from vltok.nn.attention import Attending, Packing, packed_causal_attention
-from vltok.nn.sequence_model import Cursors, KeyValueCache, SequenceModel
+from vltok.nn.sequence_model import (
+    Cursors,
+    KeyValueCache,
+    SequenceModel,
+    empty_cache,
+    step_through_blocks,
+    through_blocks,
+)
 
 
 class Block(Attending):
@@ -129,26 +135,16 @@ class Transformer(SequenceModel):
 
     def forward(self, hidden: Float[Tensor, "t d"], packing: Packing) -> Float[Tensor, "t d"]:
         """The hidden states of packed sequences."""
-        for block in self.blocks:
-            if self.checkpointing and self.training:
-                hidden = checkpoint(block, hidden, packing, use_reentrant=False)
-            else:
-                hidden = block(hidden, packing)
-        return hidden
+        return through_blocks(self.blocks, hidden, packing, recompute=self.checkpointing and self.training)
 
     def cache(self, batch: int, longest: int) -> KeyValueCache:
         """An empty cache for so many images of at most so many steps."""
-        shape = (batch, 2 * self.heads, longest, self.width // self.heads)
-        return KeyValueCache([block.query_key_value.weight.new_zeros(shape) for block in self.blocks])
+        return empty_cache(self.blocks, batch, longest)
 
     @torch.no_grad()
     def step(self, hidden: Float[Tensor, "b d"], cache: KeyValueCache, cursors: Cursors) -> Float[Tensor, "b d"]:
         """The hidden states of one code of each image, which joins the cache. No gradient flows."""
-        views = cache.views(cursors.span)
-        mask = cache.layers[0].new_zeros(()).where(cursors.visible, -torch.inf)
-        for block, layer, (keys, values) in zip(self.blocks, cache.layers, views, strict=True):
-            hidden = block.step(hidden, layer, keys, values, cursors, mask)
-        return hidden
+        return step_through_blocks(self.blocks, hidden, cache, cursors)
 
     def _compile(self) -> None:
         # all but attention: that has kernels of its own, and a packing is another one in every batch, for which
