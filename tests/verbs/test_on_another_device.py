@@ -7,20 +7,10 @@ import numpy as np
 import pytest
 
 import vltok
-from tests.cli.exports import PRIOR, write_bundle, write_prior
 from vltok.interfaces import SamplingConfig
-from vltok.io.bundles import fingerprint
 from vltok.pictures.photos import Photos
 from vltok.sequences.stored import stored_sequences
 from vltok.testing import PretendedDevice
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundles")
-    write_bundle(folder / "tokenizer")
-    write_prior(folder / "prior", PRIOR, fingerprint(folder / "tokenizer"))
-    return folder
 
 
 @pytest.fixture

@@ -7,20 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.cli.exports import PRIOR, write_bundle, write_prior
+from tests.cli.exports import PRIOR, write_prior
 from vltok.errors import UserError
 from vltok.interfaces import SamplingConfig
 from vltok.io.bundles import fingerprint, load_prior, load_tokenizer
 from vltok.verbs.labels import choose_labels
 from vltok.verbs.sample import sample
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundles")
-    write_bundle(folder / "tokenizer")
-    write_prior(folder / "prior", PRIOR, fingerprint(folder / "tokenizer"))
-    return folder
 
 
 def test_codes_and_pictures_come_back(bundles: Path) -> None:
