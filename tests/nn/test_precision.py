@@ -18,18 +18,15 @@ def settings() -> list[object]:
             found.append(read())
         except RuntimeError:
             found.append(None)
-    if hasattr(BACKENDS, "fp32_precision"):
-        parts = (BACKENDS.cuda.matmul, BACKENDS.cudnn.conv, BACKENDS.cudnn.rnn, BACKENDS.mkldnn.matmul)
-        found += [part.fp32_precision for part in (BACKENDS, *parts)]
-    return found
+    parts = (BACKENDS.cuda.matmul, BACKENDS.cudnn.conv, BACKENDS.cudnn.rnn, BACKENDS.mkldnn.matmul)
+    return found + [part.fp32_precision for part in (BACKENDS, *parts)]
 
 
 def assert_full() -> None:
     assert not BACKENDS.cudnn.allow_tf32 and not BACKENDS.cuda.matmul.allow_tf32
     assert torch.get_float32_matmul_precision() == "highest"
-    if hasattr(BACKENDS, "fp32_precision"):
-        parts = (BACKENDS.cuda.matmul, BACKENDS.cudnn.conv, BACKENDS.cudnn.rnn, BACKENDS.mkldnn.matmul)
-        assert {part.fp32_precision for part in parts} == {"ieee"}
+    parts = (BACKENDS.cuda.matmul, BACKENDS.cudnn.conv, BACKENDS.cudnn.rnn, BACKENDS.mkldnn.matmul)
+    assert {part.fp32_precision for part in parts} == {"ieee"}
 
 
 @contextlib.contextmanager
@@ -60,7 +57,6 @@ def test_float32_is_full_inside_and_as_before_outside(before: tuple[bool, str]) 
         assert settings() == outside
 
 
-@pytest.mark.skipif(not hasattr(BACKENDS, "fp32_precision"), reason="this PyTorch has the older switches alone")
 def test_the_newer_switch_for_all_backends_does_not_overrule_it() -> None:
     parts = (BACKENDS.cuda.matmul, BACKENDS.cudnn.conv, BACKENDS.cudnn.rnn)
     before = BACKENDS.fp32_precision, [part.fp32_precision for part in parts]
