@@ -180,13 +180,6 @@ def test_a_model_there_changes_its_precision(device):
     assert layer.weight is weight and layer.cpu().weight.device.type == "cpu"
 
 
-def test_other_precisions_around_it_change_nothing(device):
-    layer = nn.Linear(2, 2).to(device.name)
-    for enabled in (True, False):
-        with torch.autocast(device.name, torch.bfloat16, enabled=enabled):
-            assert layer(torch.ones(1, 2, device=device.name)).dtype == torch.float32
-
-
 def test_it_is_there_in_its_block_alone():
     before = torch.accelerator.is_available()
     for _ in range(2):
@@ -199,3 +192,19 @@ def test_it_is_there_in_its_block_alone():
         assert kept.tolist() == [1, 1, 1] and not device.read_backs[1:]
     with pytest.raises((RuntimeError, IndexError)):
         torch.zeros(3, device=PretendedDevice.name)
+
+
+def test_mixed_precision_follows_cudas_rules(device):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.SiLU()).to(device.name)
+    images = torch.randn(2, 3, 8, 8, device=device.name)
+    with torch.autocast(device.name, torch.bfloat16):
+        convolved = model[0](images)
+        normed = model(images)
+        assert (convolved.dtype, normed.dtype) == (torch.bfloat16, torch.float32)
+        assert (convolved * 2).dtype == torch.bfloat16 and convolved.softmax(1).dtype == torch.float32
+        assert torch.addcmul(convolved, normed, normed).dtype == torch.float32
+        with torch.autocast(device.name, enabled=False):
+            assert model[0](images).dtype == torch.float32
+    normed.square().mean().backward()
+    assert model[0].weight.grad.dtype == torch.float32 and model[0].weight.grad.cpu().any()
+    assert model[0](images).dtype == torch.float32

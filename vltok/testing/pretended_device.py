@@ -26,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from vltok.errors import UserError
+from vltok.testing import pretended_precision
 
 _aten = torch.ops.aten
 _NAME = "pretended"
@@ -47,7 +48,7 @@ class PretendedDevice(TorchDispatchMode):
     """A device for PyTorch, such as ``cuda``, that computes on the CPU. It exists inside a ``with`` block.
 
     As on CUDA, an operation on tensors of two devices raises `RuntimeError`, unless one of them is a number without
-    axes, and NumPy does not take its tensors. Automatic mixed precision has no effect there.
+    axes, and NumPy does not take its tensors. Automatic mixed precision follows CUDA's rules.
 
     Args:
         double_precision: Whether it has float64; without, as on Apple's ``mps``, tensors of it raise `TypeError`.
@@ -272,9 +273,9 @@ def _register() -> tuple[torch.library.Library, ...]:
     # of what PyTorch makes of numbers, no dispatch mode hears
     kernels.impl("empty_strided", _empty, "PrivateUse1")
     kernels.impl("_copy_from", _copy, "PrivateUse1")
-    precisions = torch.library.Library("_", "IMPL")
-    precisions.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
-    return kernels, precisions
+    others = torch.library.Library("_", "IMPL")
+    others.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+    return kernels, others, pretended_precision.register()
 
 
 def _empty(size: Sequence[int], stride: Sequence[int], dtype: torch.dtype | None = None, **_: Any) -> Tensor:
