@@ -177,7 +177,7 @@ def test_an_interrupt_loses_no_finished_work(
             raise KeyboardInterrupt
         return decode(path)
 
-    monkeypatch.setattr("vltok.verbs.reconstruct.decode", interrupted)
+    monkeypatch.setattr("vltok.verbs.given_pictures.decode", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run([str(tmp_path), "--tokenizer", bundle, "--out", str(tmp_path / "out")])
     assert [record["name"] for record in metrics_of(tmp_path / "out")["images"]] == ["a"]
@@ -210,7 +210,7 @@ def test_two_pictures_of_one_name_are_both_written(bundle: str, photograph: Imag
 def test_a_picture_that_is_read_is_never_overwritten(bundle: str, photograph: Image.Image, tmp_path: Path) -> None:
     photograph.save(tmp_path / "a.png")
     before = (tmp_path / "a.png").read_bytes()
-    with pytest.raises(UserError, match="would overwrite the picture"):
+    with pytest.raises(UserError, match="would overwrite the input"):
         run([str(tmp_path / "a.png"), "--tokenizer", bundle, "--out", str(tmp_path)])
     assert (tmp_path / "a.png").read_bytes() == before
 

@@ -9,7 +9,7 @@ import pytest
 
 from vltok.errors import UserError
 from vltok.pictures.finding import find_pictures, list_pictures
-from vltok.verbs import reconstruct
+from vltok.verbs import given_pictures
 
 
 def put(root: Path, *paths: str) -> Path:
@@ -27,7 +27,7 @@ def test_hidden_files_and_folders_do_not_exist(tmp_path: Path) -> None:
     found = find_pictures(root)
     assert found.paths == kept
     assert not found.remark
-    assert [path.relative_to(root).as_posix() for path in reconstruct.find_pictures([root], None)] == list(kept)
+    assert [path.relative_to(root).as_posix() for path in given_pictures.find_pictures([root], None)] == list(kept)
 
 
 def test_what_is_left_out_is_counted_by_ending_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,5 +117,5 @@ def test_a_class_that_is_called_train_needs_no_remark(tmp_path: Path) -> None:
 
 def test_of_a_pattern_the_pictures_are_taken(tmp_path: Path) -> None:
     root = put(tmp_path, "a.jpg", "notes.txt", "b.dat")
-    assert reconstruct.find_pictures([f"{root}/*"], None) == [root / "a.jpg"]
-    assert reconstruct.find_pictures([f"{root}/*.dat"], None) == [root / "b.dat"]
+    assert given_pictures.find_pictures([f"{root}/*"], None) == [root / "a.jpg"]
+    assert given_pictures.find_pictures([f"{root}/*.dat"], None) == [root / "b.dat"]

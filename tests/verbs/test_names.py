@@ -3,21 +3,15 @@
 import csv
 import os
 from pathlib import Path
-from unicodedata import normalize
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 import vltok
 from tests.cli.exports import write_bundle
-from vltok.errors import one_line
-from vltok.files import is_device
 from vltok.pictures.folder import Folder
 from vltok.pictures.shards import WebDataset
 from vltok.verbs.pack import pack
-from vltok.verbs.reconstruct import name_outputs
 
 NAMES = [
     *(b"caf\xe9", "cafe\u0301".encode(), "水".encode() * 83, b"x" * 251, b"a\nb\x1b[1m", b"con", b"[1]{2,3}*"),
@@ -60,17 +54,3 @@ def test_evaluate(root: Path, tmp_path: Path) -> None:
     vltok.evaluate(root / "tokenizer", pictures, split="all", device="cpu", out=tmp_path)
     with (tmp_path / "images.csv").open(encoding="utf-8", newline="") as file:
         assert len(list(csv.DictReader(file))) == len(NAMES)
-
-
-@given(st.lists(st.binary(min_size=1, max_size=6), max_size=8))
-def test_results_never_meet_whatever_the_names_and_the_file_system(names: list[bytes]) -> None:
-    paths = [Path(os.fsdecode(name.replace(b"/", b"").replace(b"\0", b"") + b".png")) for name in names]
-    results = name_outputs(paths, Path("somewhere"))
-    assert len({normalize("NFC", name).casefold() for name in results}) == len(names)
-    for name in results:
-        assert not is_device(name) and len(name.encode()) < 200 and one_line(name)
-
-
-def test_many_pictures_of_one_name_are_named_at_once() -> None:
-    names = name_outputs([Path(f"{number}/image.png") for number in range(2000)], Path("somewhere"))
-    assert len(set(names)) == 2000 and names[1999] == "image-2000"

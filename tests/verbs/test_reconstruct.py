@@ -16,7 +16,7 @@ from vltok.errors import UserError
 from vltok.evaluation.pictures import CodedPicture, picture_figures
 from vltok.interfaces import Tokenizer
 from vltok.measures.pixels import psnr
-from vltok.verbs.reconstruct import Reconstruction, find_pictures, name_outputs, reconstruct
+from vltok.verbs.reconstruct import Reconstruction, reconstruct
 
 
 @pytest.fixture(scope="module")
@@ -59,36 +59,6 @@ def test_a_picture_that_cannot_be_read_is_named(tokenizer: Tokenizer, tmp_path: 
 def test_other_pixels_are_refused_in_a_line(tokenizer: Tokenizer) -> None:
     with pytest.raises(UserError, match=r"images must be .* not of the shape \[8, 8\]"):
         reconstruct(tokenizer, torch.zeros(8, 8))
-
-
-def test_names_never_meet(tmp_path: Path) -> None:
-    names = ("one/cat.jpg", "two/cat.png", "two/CAT.jpg", "cat-2.jpg", "cat.coding.jpg", "dog.png")
-    pictures = [tmp_path / name for name in names]
-    assert name_outputs(pictures, tmp_path / "out") == ["cat", "cat-2", "CAT-3", "cat-2-2", "cat.coding-2", "dog"]
-
-
-def test_finding_pictures(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    for name in ("b.jpg", "a.PNG", "sub/c.webp", "out/a.png", "[1].png", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-
-    def names(*given: str) -> list[str]:
-        return [
-            str(path.relative_to(tmp_path)) for path in find_pictures([str(tmp_path / text) for text in given], out)
-        ]
-
-    assert names(".") == ["[1].png", "a.PNG", "b.jpg", "sub/c.webp"], "not the results of an earlier run"
-    assert names("**/*.webp", "b.jpg", "*.jpg") == ["sub/c.webp", "b.jpg"], "each once, in the order given"
-    assert names("[1].png") == ["[1].png"], "a file's own name is no pattern"
-    assert names("notes.txt") == ["notes.txt"], "what is named is tried"
-
-
-def test_what_a_pattern_leaves_out_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for name in ("a.jpg", "b.CR2", "c.cr2", "d.mov", "e.txt", ".f.cr2"):
-        (tmp_path / name).touch()
-    assert [path.name for path in find_pictures([str(tmp_path / "*")], None)] == ["a.jpg"]
-    assert "2 .cr2 files left out: convert them to JPEG, PNG or TIFF; 1 .mov file left out: videos" in caplog.text
 
 
 def test_a_big_picture_takes_little_more_memory_than_its_pixels(tokenizer: Tokenizer) -> None:

@@ -1,6 +1,5 @@
 """One picture of any size through a tokenizer: padded, coded in tiles where it is big, and cropped back."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +14,11 @@ from vltok.errors import UserError
 from vltok.evaluation.adaptation import Adaptation
 from vltok.evaluation.records import Record, environment
 from vltok.evaluation.values import mean_value
-from vltok.interfaces import FixedSize, Tokenizer
+from vltok.interfaces import Tokenizer
 from vltok.measures.codes import fixed_rate_bits, ratios
 from vltok.measures.pixels import decibels, to_bytes, to_unit_range
 from vltok.nn.precision import computing
+from vltok.pictures.tiles import Tiling
 from vltok.pictures.transforms import padded
 
 _BAND_PIXELS = 2**20
@@ -82,18 +82,14 @@ def code_picture(
         UserError: The tokenizer does not take pictures of this size, or gives no numbers.
     """
     height, width = picture.shape[1:]
-    fixed = tokenizer.image_size if isinstance(tokenizer, FixedSize) else None
-    units = fixed or (tokenizer.divisor, tokenizer.divisor)
-    whole = padded(picture, *units)
+    tiling = Tiling.of(tokenizer, height, width, tile)
+    whole = padded(picture, *tiling.unit)
     reconstruction = torch.empty(whole.shape, dtype=torch.uint8)
     length = 0
     grains: list[list[Tensor]] = []
-    rows, columns = (
-        _tiles(side, unit if fixed else tile, unit) for side, unit in zip(whole.shape[1:], units, strict=True)
-    )
-    for down in rows:
+    for down in tiling.rows:
         grains.append([])
-        for across in columns:
+        for across in tiling.columns:
             pixels = whole[:, down, across]
             with computing(device):
                 codes = tokenizer.encode(to_unit_range(pixels)[None].to(device))
@@ -161,10 +157,3 @@ def reconstruction_record(
         values |= adaptation.values
         protocol["adaptation"] = {"images": adaptation.images, "regions": adaptation.regions}
     return Record("tokenizer", tokenizer, values, {}, protocol, {**environment(device), "skipped": skipped}, images)
-
-
-def _tiles(size: int, tile: int, unit: int) -> list[slice]:
-    """Divide a padded side into as few tiles as can be, of about equal size, each a multiple of the unit."""
-    units, most = size // unit, math.ceil(tile / unit)
-    step = math.ceil(units / math.ceil(units / most)) * unit
-    return [slice(start, min(start + step, size)) for start in range(0, size, step)]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -24,22 +21,18 @@ from vltok.evaluation.adaptation import adaptive, measure_adaptation, picture_cr
 from vltok.evaluation.pictures import PictureFigures, code_picture, picture_figures, reconstruction_record
 from vltok.evaluation.records import Record
 from vltok.figures.coding_maps import draw_picture_coding_map
-from vltok.files import alone_in, check_folder, safe_name, written_whole
-from vltok.images import image_batch
+from vltok.files import alone_in, check_folder, written_whole
 from vltok.interfaces import Tokenizer
-from vltok.measures.pixels import to_bytes, to_picture
-from vltok.paths import find_files
-from vltok.pictures import finding
-from vltok.pictures.decoding import CorruptPicture, decode
-from vltok.pictures.formats import ending_of, is_picture, left_out
-from vltok.pictures.transforms import to_bytes_tensor
+from vltok.measures.pixels import to_picture
+from vltok.pictures.decoding import CorruptPicture
+from vltok.verbs.given_pictures import Picture, pictures_by_name, pixels_of
 from vltok.verbs.inputs import Opened, open_tokenizer
 
 _LOG = logging.getLogger(__name__)
 #: Regions of each crop on which adaptation is measured; there are up to four crops of a picture.
 _REGIONS = 16
-#: A path, a folder of pictures, a pattern; or what `vltok.images.image_batch` takes.
-Picture = str | os.PathLike | Image.Image | np.ndarray | Tensor
+#: What follows a picture's name in those of its results.
+_ENDINGS = (".png", ".coding.png")
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +107,7 @@ def reconstruct(
     """
     whole_number("--tile", tile, 1)
     folder = None if out is None else check_folder("--out", out)
-    inputs = _inputs([pictures] if isinstance(pictures, Picture) else pictures, folder)
+    inputs = pictures_by_name(pictures, folder, _ENDINGS)
     kept: list[Reconstruction] = []
     records: list[dict[str, Any]] = []
     crops: list[Tensor] = []
@@ -127,7 +120,7 @@ def reconstruct(
             for name, given in inputs.items():
                 source = given if isinstance(given, Path) else None
                 try:
-                    picture = to_bytes_tensor(decode(given)) if isinstance(given, Path) else given
+                    picture = pixels_of(given)
                     done = _reconstructed(name, source, picture, tile, opened)
                 except (CorruptPicture, UserError, torch.OutOfMemoryError) as error:
                     oom = isinstance(error, torch.OutOfMemoryError)
@@ -168,81 +161,10 @@ def _reconstructed(
 
 
 def _write(done: Reconstruction, folder: Path) -> None:
-    for pixels, path in zip((done.pixels, done.coding_map), _outputs(folder, done.name), strict=True):
+    for pixels, ending in zip((done.pixels, done.coding_map), _ENDINGS, strict=True):
         if pixels is not None:
-            with written_whole(path) as file:
+            with written_whole(folder / f"{done.name}{ending}") as file:
                 Image.fromarray(pixels).save(file)
-
-
-def find_pictures(given: Sequence[str | os.PathLike], out: Path | None) -> list[Path]:
-    """The pictures that are meant: files, those in folders and their sub-folders, and those that a pattern matches.
-
-    Earlier results in `out`, where it lies in one of the folders, are not among them.
-
-    Raises:
-        UserError: A path or pattern leads to no picture.
-    """
-    results = None if out is None else out.resolve()
-    found: list[Path] = []
-    for text in given:
-        places = [Path(place) for place in find_files("PICTURES", text)]
-        files = [place for place in places if not place.is_dir()]
-        # a wildcard takes in what lies beside pictures, too
-        matches = files if len(places) == 1 else [file for file in files if is_picture(file.name)] or files
-        others = Counter(ending_of(file.name) for file in files if file not in matches and left_out(file.name))
-        if others:
-            _LOG.warning("'%s': %s", text, finding.FoundPictures((), dict(others.most_common()), (), {}).remark)
-        for folder in places:
-            if folder.is_dir():
-                below = finding.find_pictures(folder)
-                matches += [file for file in map(folder.joinpath, below.paths) if results not in file.resolve().parents]
-                if below.remark:
-                    _LOG.warning("'%s': %s", text, below.remark)
-        if not matches:
-            raise UserError(f"PICTURES '{text}': this folder holds no picture")
-        found += matches
-    return list({path.resolve(): path for path in found}.values())
-
-
-def name_outputs(pictures: Sequence[Path], out: Path) -> list[str]:
-    """A name for each picture's results, such that none overwrites another, nor a picture that is read.
-
-    Raises:
-        UserError: A result would overwrite a picture that is read.
-    """
-    sources = {path.resolve() for path in pictures}
-    taken: set[str] = set()
-    names: list[str] = []
-    tried: Counter[str] = Counter()
-    for path in pictures:
-        stem = safe_name(path.stem) or "picture"
-        for number in itertools.count(tried[stem] + 1):
-            tried[stem] = number
-            name = stem if number == 1 else f"{stem}-{number}"
-            # some file systems tell neither capital letters from small ones nor the forms of accented ones apart
-            files = {normalize("NFC", file.name).casefold() for file in _outputs(out, name)}
-            if taken.isdisjoint(files):
-                break
-        taken |= files
-        names.append(name)
-        for file in _outputs(out, name):
-            if file.resolve() in sources:
-                raise UserError(f"--out '{out}': the result would overwrite the picture '{file}'; name another folder")
-    return names
-
-
-def _inputs(given: Sequence[Picture], out: Path | None) -> dict[str, Path | UInt8[Tensor, "3 H W"]]:
-    """Paths and pixels by the name of their results."""
-    paths = find_pictures([each for each in given if isinstance(each, str | os.PathLike)], out)
-    images = [to_bytes(image_batch(each, None).cpu()) for each in given if not isinstance(each, str | os.PathLike)]
-    pixels = [each for batch in images for each in batch]
-    named = [*paths, *(Path(f"picture-{number}") for number in range(len(pixels)))]
-    names = name_outputs(named, out or Path(os.devnull))
-    return dict(zip(names, [*paths, *pixels], strict=True))
-
-
-def _outputs(out: Path, name: str) -> tuple[Path, Path]:
-    return out / f"{name}.png", out / f"{name}.coding.png"
 
 
 def _pixels(picture: UInt8[Tensor, "3 H W"]) -> UInt8[np.ndarray, "H W 3"]:
