@@ -5,7 +5,20 @@ import torch
 from torch.nn import functional as F
 
 from vltok.errors import UserError
-from vltok.losses.adversarial import PatchGAN, adaptive_weight, hinge_discriminator_loss, hinge_generator_loss
+from vltok.losses.adversarial import (
+    PatchGAN,
+    adaptive_weight,
+    gradient_at,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
+    with_gradient,
+)
+
+
+def balance(reconstruction, distance, adversarial, last_layer, *options, **limits):
+    """The adaptive weight of two losses."""
+    gradients = (gradient_at(reconstruction, loss) for loss in (distance, adversarial))
+    return adaptive_weight(reconstruction, *gradients, last_layer, *options, **limits)
 
 
 def build(tensors: dict, config: dict) -> PatchGAN:
@@ -44,7 +57,7 @@ def test_hinge_losses_agree_with_the_original(parity, cap, weight):
     reconstruction = F.conv2d(tensors["in.feat"], last_layer, tensors["last_layer.bias"], padding=1)
     pixel = (real - reconstruction).abs().mean()
     adversarial = hinge_generator_loss(discriminator(reconstruction))
-    balanced = adaptive_weight(pixel, adversarial, last_layer, weight, cap)
+    balanced = balance(reconstruction, pixel, adversarial, last_layer, weight, cap)
     total = pixel + balanced * adversarial + config["codebook_loss"] + expected["budget_loss"]
     discriminator_loss = hinge_discriminator_loss(discriminator(real), discriminator(reconstruction.detach()))
     for name, value in {
@@ -58,13 +71,14 @@ def test_hinge_losses_agree_with_the_original(parity, cap, weight):
 
 
 def test_the_weight_is_clamped_and_carries_no_gradient():
-    last_layer = torch.tensor([1.0, 2.0], requires_grad=True)
-    strong, weak = last_layer.sum() * 1e3, last_layer.sum() * 1e-9
-    assert adaptive_weight(strong, weak, last_layer, maximum=0.75).item() == 0.75
-    assert adaptive_weight(strong, weak, last_layer, maximum=None).item() == 1e4
-    assert adaptive_weight(weak, strong, last_layer).item() == pytest.approx(1e-12, rel=1e-3)
-    equal = adaptive_weight(last_layer.sum(), last_layer.sum(), last_layer, weight=0.5, maximum=None)
-    assert equal.item() == pytest.approx(0.5 * 2**0.5 / (2**0.5 + 1e-4), rel=1e-5)
+    last_layer = torch.tensor([1.0, 2.0, 2.0], requires_grad=True)
+    pixels = last_layer.view(1, 3, 1, 1) * 1.0
+    strong, weak = pixels.sum() * 1e3, pixels.sum() * 1e-9
+    assert balance(pixels, strong, weak, last_layer, maximum=0.75).item() == 0.75
+    assert balance(pixels, strong, weak, last_layer, maximum=None).item() == 1e4
+    assert balance(pixels, weak, strong, last_layer).item() == pytest.approx(1e-12, rel=1e-3)
+    equal = balance(pixels, pixels.sum(), pixels.sum(), last_layer, weight=0.5, maximum=None)
+    assert equal.item() == pytest.approx(0.5 * 3**0.5 / (3**0.5 + 1e-4), rel=1e-5)
     assert not equal.requires_grad
     assert last_layer.grad is None
 
@@ -72,10 +86,21 @@ def test_the_weight_is_clamped_and_carries_no_gradient():
 def test_the_weight_survives_half_precision():
     """Gradients of single pixels of a large batch underflow in half precision unless they are scaled."""
     last_layer = torch.ones(1, requires_grad=True)
-    reconstruction = (last_layer * torch.ones(6_000_000)).half()
+    reconstruction = (last_layer * torch.ones(1, 3, 1000, 2000)).half()
     pixel = reconstruction.float().mean()
-    balanced = adaptive_weight(pixel, pixel * 2, last_layer, maximum=None)
+    balanced = balance(reconstruction, pixel, pixel * 2, last_layer, maximum=None)
     assert balanced.item() == pytest.approx(0.5, rel=0.05)
+
+
+def test_a_loss_with_a_gradient_that_is_known_equals_the_loss():
+    features = torch.randn(2, 3, 4, 4, requires_grad=True)
+    loss = (features.tanh() ** 2).mean()
+    expected = torch.autograd.grad(loss, features)[0]
+    pixels = features.tanh()
+    copied = pixels.detach().requires_grad_()
+    known = with_gradient((copied**2).mean(), pixels, gradient_at(copied, (copied**2).mean()))
+    assert known.item() == loss.item()
+    torch.testing.assert_close(torch.autograd.grad(known, features)[0], expected)
 
 
 def test_the_hinges():

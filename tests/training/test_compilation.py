@@ -4,7 +4,7 @@ import copy
 
 import torch
 
-from vltok.losses.adversarial import adaptive_weight
+from vltok.losses.adversarial import adaptive_weight, gradient_at
 from vltok.training.compilation import compile_tokenizer
 
 
@@ -16,7 +16,8 @@ def test_a_compiled_tokenizer_gives_the_same_losses_and_gradients(tokenizer, ima
     for each in (tokenizer, compiled):
         output = each(images)
         distance = (output.reconstruction - images).abs().mean()
-        weight = adaptive_weight(distance, output.reconstruction.mean(), each.last_layer, maximum=None)
+        pulls = [gradient_at(output.reconstruction, loss) for loss in (distance, output.reconstruction.mean())]
+        weight = adaptive_weight(output.reconstruction, *pulls, each.last_layer, maximum=None)
         (distance + weight * output.reconstruction.mean() + output.losses["quantization"]).backward()
         gradients.append({name: parameter.grad for name, parameter in each.named_parameters()})
         weights.append(weight)

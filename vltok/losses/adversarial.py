@@ -69,9 +69,22 @@ def hinge_discriminator_loss(real: Float[Tensor, "b 1 h w"], fake: Float[Tensor,
     return (F.relu(1 - real.float()).mean() + F.relu(1 + fake.float()).mean()) / 2
 
 
+def gradient_at(pixels: Float[Tensor, "b 3 H W"], loss: Float[Tensor, ""]) -> Float[Tensor, "b 3 H W"]:
+    """The gradient of a loss at the pixels from which it was computed, in single precision; its graph stays.
+
+    Args:
+        pixels: Reconstructions, which need a gradient.
+        loss: A mean over them.
+    """
+    # A power of two, which changes no digit, keeps the gradients of single pixels in the range of half precision.
+    scale = 2.0**12
+    return torch.autograd.grad(loss * scale, pixels, retain_graph=True)[0].float() / scale
+
+
 def adaptive_weight(
-    reconstruction_loss: Float[Tensor, ""],
-    adversarial_loss: Float[Tensor, ""],
+    reconstruction: Float[Tensor, "b 3 H W"],
+    reconstruction_gradient: Float[Tensor, "b 3 H W"],
+    adversarial_gradient: Float[Tensor, "b 3 H W"],
     last_layer: Tensor,
     weight: float = 1.0,
     maximum: float | None = 0.75,
@@ -83,18 +96,34 @@ def adaptive_weight(
     those of their losses' mean.
 
     Args:
-        reconstruction_loss: The pixel and perceptual losses, weighted.
-        adversarial_loss: The generator's side of the adversarial loss.
+        reconstruction: What the last layer gave.
+        reconstruction_gradient: The gradient at it of the pixel and perceptual losses, weighted.
+        adversarial_gradient: The gradient at it of the generator's side of the adversarial loss.
         last_layer: The weight of the layer that gives the pixels.
         weight: Multiplies the ratio.
         maximum: The most that the result may be, or None.
     """
-    # A power of two, which changes no digit, keeps the gradients of single pixels in the range of half precision.
-    scale = 2.0**12
+    scale = 2.0**12  # see `gradient_at`
     gradients = [
-        torch.autograd.grad(loss * scale, last_layer, retain_graph=True)[0].float()
-        for loss in (reconstruction_loss, adversarial_loss)
+        torch.autograd.grad(reconstruction, last_layer, (gradient * scale).to(reconstruction.dtype), retain_graph=True)[
+            0
+        ].float()
+        for gradient in (reconstruction_gradient, adversarial_gradient)
     ]
     norms = mean_over_processes(torch.stack(gradients)).flatten(1).norm(dim=1) / scale
     balanced = (norms[0] / (norms[1] + 1e-4)).clamp(0, 1e4).detach() * weight
     return balanced if maximum is None else balanced.clamp(max=maximum)
+
+
+def with_gradient(
+    value: Float[Tensor, ""], pixels: Float[Tensor, "b 3 H W"], gradient: Float[Tensor, "b 3 H W"]
+) -> Float[Tensor, ""]:
+    """A loss whose gradient at the pixels is known already, so that nothing is run backwards for it again.
+
+    Args:
+        value: What it comes to.
+        pixels: Reconstructions.
+        gradient: Its gradient at them.
+    """
+    product = (pixels.float() * gradient).sum()
+    return value.detach() + (product - product.detach())

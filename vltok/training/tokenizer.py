@@ -9,13 +9,18 @@ import torch
 from jaxtyping import Float
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from vltok.errors import UserError
 from vltok.interfaces import Adversarial, Discriminator, Perceptual, Tokenizer, TokenizerOutput
-from vltok.losses.adversarial import adaptive_weight, hinge_discriminator_loss, hinge_generator_loss
+from vltok.losses.adversarial import (
+    adaptive_weight,
+    gradient_at,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
+    with_gradient,
+)
 from vltok.losses.perceptual import NoPerceptual
 from vltok.measures.pixels import psnr
 from vltok.pictures.images import ImageBatch, ImageData
@@ -208,25 +213,35 @@ class TokenizerTraining(Objective):
         # of several processes each has its share of the whole batch's losses
         count = output.reconstruction.new_full((), len(images), dtype=torch.float32)
         share = count / mean_over_processes(count)
-        distances, distance = self._distances(output.reconstruction, images)
+        adversary = self.discriminator if self.global_step >= self.discriminator_start else None
+        # An adaptive weight is known only when both sides' gradients at the last layer are. Losses that look at copies
+        # of the pixels are run backwards once, for the weight and for the step.
+        pixels = output.reconstruction
+        if adversary is not None:
+            # of a leaf itself, PyTorch's hooks that count operations and memory cannot tell what a loss gives it
+            pixels = pixels.detach().requires_grad_().view_as(pixels)
+        distances, distance = self._distances(pixels, images)
         distance = share * distance
-        total = distance + _sum(output.losses)
+        own = _sum(output.losses)
+        total = distance + own
         losses = {**distances, **output.losses}
         objective = total
-        adversary = self.discriminator if self.global_step >= self.discriminator_start else None
         if adversary is not None and isinstance(self.tokenizer, Adversarial):
-            sides = self._adversarial(adversary, output.reconstruction, images)
-            adversarial, against = (share * side for side in sides)
+            fake = adversary(pixels)
+            adversarial = share * hinge_generator_loss(fake)
+            against = share * hinge_discriminator_loss(adversary(images), fake)
+            gradients = gradient_at(pixels, distance), gradient_at(pixels, adversarial)
             weight = adaptive_weight(
-                distance,
-                adversarial,
+                output.reconstruction,
+                *gradients,
                 self.tokenizer.last_layer,
                 self.discriminator_weight,
                 self.discriminator_weight_max,
             )
             losses |= {"adversarial": adversarial, "adversarial_weight": weight, "discriminator": against}
             total = total + weight * adversarial
-            objective = total + against
+            pull = gradients[0] + weight * gradients[1]
+            objective = with_gradient(distance + weight * adversarial, output.reconstruction, pull) + own + against
         self._watch.note(self.global_step, {**losses, "loss": total})
         self._watch.look(self)
         self._log_training(output, images, {name: loss.detach() for name, loss in losses.items()}, total.detach())
@@ -293,16 +308,6 @@ class TokenizerTraining(Objective):
             "perceptual": self.perceptual(reconstruction, images),
         }
         return distances, self.pixel_weight * distances["pixel"] + self.perceptual_weight * distances["perceptual"]
-
-    def _adversarial(
-        self, discriminator: Discriminator, reconstruction: Tensor, images: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The tokenizer's side of the adversarial loss, and the discriminator's."""
-        # of the tokenizer's side the discriminator learns nothing
-        frozen = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
-        fooled = hinge_generator_loss(functional_call(discriminator, frozen, (reconstruction,)))
-        against = hinge_discriminator_loss(discriminator(images), discriminator(reconstruction.detach()))
-        return fooled, against
 
     @torch.no_grad()
     def _figures(self, output: TokenizerOutput, images: Tensor) -> dict[str, Tensor]:
