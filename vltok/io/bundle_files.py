@@ -20,7 +20,10 @@ from vltok.io.hub import Hub, find
 from vltok.io.migrations import present
 from vltok.version import __version__
 
-CONFIG, WEIGHTS, CARD = FILES = ("config.yaml", "model.safetensors", "README.md")
+CONFIG, WEIGHTS, CARD = "config.yaml", "model.safetensors", "README.md"
+#: How often a tokenizer's codes occur: `vltok.compression.tables`. A bundle may have none.
+TABLES = "code_tables.safetensors"
+FILES = (CONFIG, WEIGHTS, CARD, TABLES)
 
 Kind = Literal["tokenizer", "prior"]
 

@@ -7,6 +7,7 @@ bundle/
                       ask of it (`vltok info`): its size and codes, figures, and what made it
   model.safetensors   the weights
   README.md           a model card, as the Hugging Face Hub shows it
+  code_tables.safetensors   where `vltok rate` has measured them: how often a tokenizer's codes occur
 ```
 """
 

@@ -17,6 +17,7 @@ _SETTINGS = {
     "ablate": "data.batch_size (of codes, data.batch_size or data.token_budget), or --jobs",
     "evaluate": "--batch-size or data.workers",
     "reconstruct": "--tile",
+    "compress": "--tile",
     "tokenize": "--batch-size or data.workers",
     "detokenize": "--batch-size",
     "sample": "--batch-size",

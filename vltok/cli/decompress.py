@@ -1,0 +1,34 @@
+"""`vltok decompress`: the pictures of compressed files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vltok.errors import UserError, one_line
+from vltok.io.recipes import parse_options
+from vltok.verbs.options import keywords, verb_parser
+
+if TYPE_CHECKING:
+    from vltok.verbs.decompress import DecompressedPicture
+
+
+def run(arguments: list[str]) -> None:
+    """Run `vltok decompress` with what follows the verb.
+
+    Raises:
+        UserError: An argument is wrong, or some files could not be read; the pictures of the others then are there.
+    """
+    options = parse_options(verb_parser("decompress", "files", required=["out"]), arguments)
+    from vltok.verbs.decompress import decompress
+
+    found = decompress(**keywords(options), progress=_print)
+    count = len(found.pictures)
+    if found.failed:
+        paths = ", ".join(f"'{path}'" for path in found.failed)
+        raise UserError(f"{len(found.failed)} of {len(found.failed) + count} files could not be decompressed: {paths}")
+    print(f"{count} pictures written to {options.out}")
+
+
+def _print(done: DecompressedPicture) -> None:
+    held = "" if done.sections == done.of else f" of {done.sections} of {done.of} granularities"
+    print(f"{one_line(done.name)}.png{held}")

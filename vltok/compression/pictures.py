@@ -1,0 +1,145 @@
+"""One picture of any size as the bytes of a file, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from vltok.codes import Codes, CodeSpec
+from vltok.compression.coders import Coder, DecodedTile
+from vltok.compression.file_format import NAME_BYTES, Header, VltFile, pack
+from vltok.errors import UserError
+from vltok.interfaces import FixedSize, Tokenizer
+from vltok.measures.pixels import to_bytes, to_unit_range
+from vltok.nn.precision import computing
+from vltok.pictures.decoding import MOST_PIXELS
+from vltok.pictures.tiles import Tiling
+from vltok.pictures.transforms import padded
+
+_PART = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class PictureCoder:
+    """Turns pictures into files, and files into pictures, in float32.
+
+    Attributes:
+        tokenizer: In evaluation mode, on `device`.
+        fingerprint: The tokenizer's, in hexadecimal digits.
+        device: Where it computes.
+        size: The height and width in pixels of every tile, where what models the codes knows one size alone.
+    """
+
+    tokenizer: Tokenizer
+    fingerprint: str
+    device: torch.device | str
+    size: tuple[int, int] | None = None
+
+    @torch.inference_mode()
+    def compress(self, picture: UInt8[Tensor, "3 H W"], coder: Coder, tile: int) -> tuple[bytes, int]:
+        """The bytes of a picture's file, and how many codes it has.
+
+        Args:
+            picture: Its pixels.
+            coder: Of its codes.
+            tile: The longest side, in pixels, that is coded at once; see `Tiling`.
+
+        Raises:
+            UserError: The tokenizer does not take pictures of this size, or gives no codes that fit its `spec`.
+        """
+        height, width = picture.shape[1:]
+        tiling = self._tiling(height, width, tile)
+        whole = padded(picture, *tiling.unit)
+        tiles = []
+        for down, across in tiling:
+            with computing(self.device):
+                codes = self.tokenizer.encode(to_unit_range(whole[:, down, across])[None].to(self.device)).to("cpu")
+            tiles.append(codes.validate(self.tokenizer.spec))
+        header = Header(
+            bytes.fromhex(self.fingerprint)[:NAME_BYTES],
+            coder.kind,
+            bytes.fromhex(coder.name)[:NAME_BYTES],
+            height,
+            width,
+            tiling.most if len(tiles) > 1 else 0,
+            codes=coder.check(tiles),
+        )
+        return pack(header, coder.encode(tiles)), sum(int(codes.lengths.sum()) for codes in tiles)
+
+    def decode(self, file: VltFile, coder: Coder, sections: int) -> list[DecodedTile]:
+        """The codes of a file's tiles.
+
+        Args:
+            file: It, or the beginning of it.
+            coder: Of its codes.
+            sections: How many of its sections to read, at least 1.
+
+        Raises:
+            UserError: It is of another size than the tokenizer takes, or its codes are damaged.
+        """
+        spec = self.tokenizer.spec
+        tiling = self._tiling_of(file)
+        sides = [(down.stop - down.start, across.stop - across.start) for down, across in tiling]
+        grids = [(high // spec.factors[0], wide // spec.factors[0]) if spec.gridded else None for high, wide in sides]
+        tiles = coder.decode(file.sections[:sections], grids)
+        if sections == len(file.ends) and coder.check([tile.codes for tile in tiles]) != file.header.codes:
+            raise UserError(
+                "the prior gives other probabilities here than where it was compressed: use the versions of PyTorch "
+                "and vltok, and a kind of processor, with which it was made"
+            )
+        return tiles
+
+    @torch.inference_mode()
+    def picture(self, file: VltFile, tiles: Sequence[DecodedTile]) -> UInt8[Tensor, "3 H W"]:
+        """The pixels of a file's tiles; regions that are not known look like the nearest one that is.
+
+        Raises:
+            UserError: The tokenizer gives no numbers, or takes no such codes.
+        """
+        tiling = self._tiling_of(file)
+        pixels = torch.empty(3, tiling.rows[-1].stop, tiling.columns[-1].stop, dtype=torch.uint8)
+        for (down, across), tile in zip(tiling, tiles, strict=True):
+            with computing(self.device):
+                decoded = self.tokenizer.decode(filled(tile, self.tokenizer.spec).to(self.device))[0]
+            if not decoded.isfinite().all():
+                raise UserError("the tokenizer gives NaN or infinite pixels for these codes")
+            pixels[:, down, across] = to_bytes(decoded).cpu()
+        return pixels[:, : tiling.height, : tiling.width].contiguous()
+
+    def _tiling(self, height: int, width: int, tile: int) -> Tiling:
+        if height * width > MOST_PIXELS:
+            raise UserError(f"it has {width} × {height} pixels, more than {MOST_PIXELS}")
+        if self.size is None:
+            return Tiling.of(self.tokenizer, height, width, tile)
+        divisor = self.tokenizer.divisor
+        if any(side % divisor for side in self.size) or (
+            isinstance(self.tokenizer, FixedSize) and self.tokenizer.image_size != self.size
+        ):
+            raise UserError(f"the prior models pictures of {self.size} pixels, which the tokenizer does not take")
+        return Tiling(height, width, self.size, 1)
+
+    def _tiling_of(self, file: VltFile) -> Tiling:
+        header = file.header
+        tiling = self._tiling(header.height, header.width, 1)
+        return replace(tiling, most=header.tile or max(header.height, header.width))
+
+
+def filled(tile: DecodedTile, spec: CodeSpec) -> Codes:
+    """The codes of a tile, where a region that is not known has the first code of the nearest one that is."""
+    if tile.known is None or tile.known.all() or not tile.known.any():
+        return tile.codes
+    grains = tile.codes.require_grains()
+    side = spec.sides[-1]
+    firsts = tile.codes.to_code_map(spec)[0, ::side, ::side]
+    missing, there = (~tile.known).nonzero().float(), tile.known.nonzero().float()
+    # in parts: all distances of a big tile would take gigabytes
+    nearest = torch.cat([torch.cdist(part, there).argmin(1) for part in missing.split(_PART)])
+    firsts[~tile.known] = firsts[tile.known][nearest]
+    ids = tile.codes.ids.clone()
+    coarsest = grains[0] == 0
+    ids[: int(coarsest.sum())] = firsts[coarsest]
+    return replace(tile.codes, ids=ids)

@@ -1,0 +1,119 @@
+"""Codes under tables: a section for each granularity, the grain map at the beginning of the first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vltok.codes import Codes, CodeSpec
+from vltok.compression.coders import Coder, DecodedTile, Grid
+from vltok.compression.coding import Alphabet, Decoder, Encoder
+from vltok.compression.file_format import EQUAL, NAME_BYTES, TABLES, Header, file_size
+from vltok.compression.tables import CodeTables, neighbourhoods
+
+
+class TableCoder(Coder):
+    """Codes under the frequencies of tables.
+
+    Args:
+        tables: Which ones; None for equal frequencies of all that codes may be.
+        spec: What the codes may be.
+    """
+
+    def __init__(self, tables: CodeTables | None, spec: CodeSpec) -> None:
+        self.kind = EQUAL if tables is None else TABLES
+        self.name = "" if tables is None else tables.name
+        tables = CodeTables.measure([], spec) if tables is None else tables
+        self.spec = spec
+        self.ids = [Alphabet(row) for row in tables.ids]
+        self.grains = [Alphabet(row) for row in ([] if tables.grains is None else tables.grains)]
+        self.lengths = None if tables.lengths is None else Alphabet(tables.lengths)
+
+    def encode(self, tiles: Sequence[Codes]) -> list[bytes]:
+        """The sections of tiles. See `Coder.encode`."""
+        encoders = [Encoder() for _ in self.ids]
+        for tile in tiles:
+            ids = tile.ids.numpy()
+            if self.lengths is not None:
+                encoders[0].add(tile.lengths.numpy(), self.lengths)
+                parts = [ids]
+            else:
+                grains = tile.require_grains().numpy()
+                for grain, place in zip(grains.ravel(), self._neighbourhoods(grains), strict=True):
+                    encoders[0].add(grain[None], self.grains[place])
+                regions = np.bincount(grains.ravel(), minlength=self.spec.granularities)
+                parts = np.split(ids, (regions * self.spec.codes_per_region).cumsum()[:-1])
+            for encoder, part, alphabet in zip(encoders, parts, self.ids, strict=True):
+                encoder.add(part, alphabet)
+        return [encoder.finish() for encoder in encoders]
+
+    def decode(self, sections: Sequence[bytes], grids: Sequence[Grid]) -> list[DecodedTile]:
+        """The tiles of sections. See `Coder.decode`."""
+        decoders = [Decoder(section) for section in sections]
+        return [self._tile(decoders, grid) for grid in grids]
+
+    def check(self, tiles: Sequence[Codes]) -> bytes:
+        """Nothing: tables are the same everywhere."""
+        return b""
+
+    def _tile(self, decoders: Sequence[Decoder], grid: Grid) -> DecodedTile:
+        if self.lengths is not None:
+            length = decoders[0].take(1, self.lengths)
+            found = decoders[0].take(int(length[0]), self.ids[0])
+            return DecodedTile(Codes(torch.from_numpy(found), torch.from_numpy(length)))
+        assert grid is not None
+        grains = torch.from_numpy(self._grains(decoders[0], grid))
+        regions = torch.bincount(grains.flatten(), minlength=self.spec.granularities).tolist()
+        counts = [count * codes for count, codes in zip(regions, self.spec.codes_per_region, strict=True)]
+        # the last sections may be missing
+        parts = [
+            torch.from_numpy(decoder.take(count, alphabet))
+            for decoder, count, alphabet in zip(decoders, counts, self.ids, strict=False)
+        ]
+        known = grains < len(decoders)
+        if not known.all():
+            # a region whose codes are missing gets one, which stands among those of the coarsest granularity
+            coarse = torch.zeros(grains.shape, dtype=torch.long)
+            coarse[grains == 0] = parts[0]
+            grains = grains.where(known, 0)
+            parts[0] = coarse[grains == 0]
+        ids = torch.cat(parts)
+        return DecodedTile(Codes(ids, torch.tensor([len(ids)]), grains[None]), None if known.all() else known)
+
+    def _neighbourhoods(self, grains: Int[np.ndarray, "1 h w"]) -> Int[np.ndarray, " r"]:
+        return neighbourhoods(grains, self.spec.granularities).ravel()
+
+    def _grains(self, decoder: Decoder, grid: tuple[int, int]) -> Int[np.ndarray, "h w"]:
+        """A grain map: each region after those that it depends on."""
+        beyond = self.spec.granularities
+        around = np.full((grid[0] + 1, grid[1] + 2), beyond)
+        for row in range(1, grid[0] + 1):
+            for column in range(1, grid[1] + 1):
+                left, above, right = around[row, column - 1], around[row - 1, column], around[row - 1, column + 1]
+                place = (left * (beyond + 1) + above) * (beyond + 1) + right
+                around[row, column] = decoder.take(1, self.grains[place])[0]
+        return np.ascontiguousarray(around[1:, 1:-1])
+
+
+def measured_bits(codes: Codes, tables: CodeTables) -> Float[Tensor, " b"]:
+    """The bits of the files of images, headers included, each of which is one tile under tables.
+
+    Args:
+        codes: Of images whose sides are multiples of the coarsest factor.
+        tables: Of the same tokenizer.
+
+    Raises:
+        UserError: The coder is not installed.
+    """
+    coder = TableCoder(tables, tables.spec)
+    sizes = []
+    for image in codes.on_host:
+        height, width = (1, 1) if image.grains is None else image.grains.shape[1:]
+        factor = tables.spec.factors[0] if tables.spec.gridded else 1
+        header = Header(bytes(NAME_BYTES), coder.kind, bytes(NAME_BYTES), height * factor, width * factor)
+        sizes.append(file_size(header, coder.encode([image])))
+    return torch.tensor(sizes, dtype=torch.float64) * 8

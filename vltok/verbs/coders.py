@@ -1,0 +1,97 @@
+"""What compresses pictures and what reads them again: a tokenizer, and a model of its codes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vltok.compression.coders import Coder
+from vltok.compression.file_format import EQUAL, NAME_BYTES, PRIOR, Header
+from vltok.compression.pictures import PictureCoder
+from vltok.compression.table_coder import TableCoder
+from vltok.compression.tables import CodeTables
+from vltok.errors import UserError
+from vltok.interfaces import Tokenizer
+from vltok.verbs.inputs import Opened, open_tokenizer
+
+_LOG = logging.getLogger(__name__)
+#: How the names of compressed pictures end.
+ENDING = ".vlt"
+
+
+@dataclass(frozen=True, eq=False)
+class Coders:
+    """A tokenizer, and what can model its codes.
+
+    Attributes:
+        opened: The tokenizer.
+        tables: How often its codes occur: all that were measured, the last ones of which are used.
+    """
+
+    opened: Opened[Tokenizer]
+    tables: list[CodeTables]
+
+    def to_compress(self) -> Coder:
+        """The one to compress with."""
+        if not self.tables:
+            _LOG.warning(
+                "'%s' does not say how often its codes occur, so that all count as equally frequent: measure it with "
+                "'vltok rate' for smaller files",
+                self.opened.name,
+            )
+        return TableCoder(self.tables[-1] if self.tables else None, self.opened.model.spec)
+
+    def to_decompress(self, header: Header) -> Coder:
+        """The one with which a file was compressed.
+
+        Raises:
+            UserError: It is of another tokenizer, or needs a model that is not here.
+        """
+        if header.tokenizer != (here := named(self.opened.fingerprint)):
+            raise UserError(
+                f"it is of another tokenizer ({header.tokenizer.hex()}…) than '{self.opened.name}' ({here.hex()}…): "
+                "give the one with which it was compressed"
+            )
+        if header.kind == EQUAL:
+            return TableCoder(None, self.opened.model.spec)
+        if header.kind == PRIOR:
+            raise UserError(f"a prior models its codes ({header.model.hex()}…): give it as --prior")
+        for tables in self.tables:
+            if named(tables.name) == header.model:
+                return TableCoder(tables, self.opened.model.spec)
+        raise UserError(
+            f"it was compressed with tables ({header.model.hex()}…) that '{self.opened.name}' does not have: give the "
+            "bundle as it was then"
+        )
+
+    def pictures(self) -> PictureCoder:
+        """What goes from pictures to files and back."""
+        return PictureCoder(self.opened.model, self.opened.fingerprint, self.opened.device)
+
+
+def named(fingerprint: str) -> bytes:
+    """How a file names what has a fingerprint."""
+    return bytes.fromhex(fingerprint)[:NAME_BYTES]
+
+
+@contextlib.contextmanager
+def open_coders(
+    tokenizer: Tokenizer | str | os.PathLike, tables: CodeTables | None, device: str | None, trust: bool
+) -> Iterator[Coders]:
+    """Load what compresses pictures.
+
+    Args:
+        tokenizer: Or its bundle's place.
+        tables: Used besides those of the bundle, and before them.
+        device: Where the tokenizer computes.
+        trust: See `vltok.load_tokenizer`.
+
+    Raises:
+        UserError: There is no such device, or something cannot be loaded.
+    """
+    with open_tokenizer(tokenizer, device, trust=trust) as opened:
+        stored = [] if isinstance(tokenizer, Tokenizer) else CodeTables.stored(tokenizer, opened.model.spec)
+        yield Coders(opened, [*stored, *([] if tables is None else [tables])])
