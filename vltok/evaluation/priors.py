@@ -87,14 +87,13 @@ def measure_prior(
     kept: list[Example] = []
     times: list[tuple[float, int]] = []
     mine = share.of(count)
+    sampler = prior.sampler(sampling)
     for start in range(mine.start, mine.stop, share.batch_size):
         wanted = min(share.batch_size, mine.stop - start)
         each = torch.arange(start, start + wanted, device=device)
         began = time.perf_counter()
         generator = torch.Generator().manual_seed(seed)
-        codes = prior.sample(
-            wanted if prior.classes is None else each % prior.classes, sampling, generator, first_image=start
-        )
+        codes = sampler(wanted if prior.classes is None else each % prior.classes, generator, first_image=start)
         pixels = to_bytes(tokenizer.decode(codes)).cpu()
         times.append((time.perf_counter() - began, wanted))
         codes = codes.to("cpu").validate(spec)

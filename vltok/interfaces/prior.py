@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
 import torch
@@ -13,11 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vltok.codes import Codes, CodeSpec
-from vltok.drawing.batches import Drawing, WantedImages
+from vltok.drawing.batches import Drawing
 from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import SamplingOptions, options_for
-from vltok.drawing.sampling import seed_of, streams
-from vltok.errors import whole_number
+from vltok.drawing.sampler import Sampler
 from vltok.interfaces.bundled import Bundled, package
 
 
@@ -98,7 +97,22 @@ class Prior(Bundled):
         """
 
     @final
-    @torch.no_grad()
+    def sampler(self, sampling: SamplingOptions) -> Sampler:
+        """What draws images with some options, call after call: as `sample`, which makes one for each call.
+
+        It keeps what drawing needs besides the prior, such as a copy of its matrices in another precision, and so does
+        not follow weights that change.
+
+        Args:
+            sampling: How tokens are drawn: the prior's own options, as in ``prior.sampling(top_k=5)``, or others'.
+
+        Raises:
+            UserError: An option that the prior does not have, or a length that no image can have.
+        """
+        sampling = options_for(self.sampling, type(self).__name__, sampling)
+        return Sampler(self.drawing(sampling), self.conditioning, sampling.guidance, next(self.parameters()).device)
+
+    @final
     def sample(
         self,
         labels_or_count: Int[Tensor, " b"] | int,
@@ -125,25 +139,7 @@ class Prior(Bundled):
             UserError: Labels where the prior knows no classes, labels that it does not know, an option that it does
                 not have, or a length that no image can have.
         """
-        sampling = options_for(self.sampling, type(self).__name__, sampling)
-        drawing = self.drawing(sampling)
-        if batch_size is not None:
-            batch_size = whole_number("batch_size", batch_size, 1)
-        first_image = whole_number("first_image", first_image)
-        device = next(self.parameters()).device
-        labels = self.conditioning.to_draw(labels_or_count, sampling.guidance, device)
-        count = len(labels)
-        numbers = torch.arange(count, device=device) + first_image
-        images = WantedImages(numbers, streams(seed_of(generator), numbers), labels)
-        order: list[int] = []
-        parts: list[Codes] = []
-        for places, codes in drawing.finished(images, min(batch_size or count, count)):
-            order += places
-            parts.append(codes)
-            if progress is not None:
-                progress(len(places))
-        codes = Codes.concatenate(parts)[torch.tensor(order).argsort()]
-        return replace(codes, labels=labels) if isinstance(labels_or_count, Tensor) else codes
+        return self.sampler(sampling)(labels_or_count, generator, batch_size, first_image, progress)
 
 
 class Ordered(ABC):

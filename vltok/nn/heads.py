@@ -10,6 +10,8 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vltok.nn.linear import Linear
+
 
 class Head(nn.Module):
     """Hidden states → logits: a norm and a matrix without bias.
@@ -23,8 +25,8 @@ class Head(nn.Module):
     def __init__(self, width: int, size: int, norm: Callable[[int], nn.Module] = nn.LayerNorm) -> None:
         super().__init__()
         self.norm = norm(width)
-        self.linear = nn.Linear(width, size, bias=False)
+        self.linear = Linear(width, size, bias=False)
 
     def forward(self, hidden: Float[Tensor, "n d"]) -> Float[Tensor, "n v"]:
         """The logits."""
-        return self.linear(self.norm(hidden).to(self.linear.weight.dtype))
+        return self.linear(self.norm(hidden))

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from vltok.errors import UserError, whole_number
 from vltok.nn.attention import Attending, Packing, packed_causal_attention
+from vltok.nn.linear import Linear
 from vltok.nn.sequence_model import (
     Cursors,
     KeyValueCache,
@@ -51,13 +52,12 @@ class SwiGLU(nn.Module):
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
-        self.gate = nn.Linear(width, inner, bias=False)
-        self.value = nn.Linear(width, inner, bias=False)
-        self.out = nn.Linear(inner, width, bias=False)
+        self.gate = Linear(width, inner, bias=False)
+        self.value = Linear(width, inner, bias=False)
+        self.out = Linear(inner, width, bias=False)
 
     def forward(self, hidden: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """What passes."""
-        hidden = hidden.to(self.gate.weight.dtype)
         return self.out(F.silu(self.gate(hidden)) * self.value(hidden))
 
 
@@ -137,8 +137,8 @@ class LlamaBlock(Attending):
         self.heads = heads
         self.dropout = dropout
         self.attention_norm = RMSNorm(width)
-        self.query_key_value = nn.Linear(width, 3 * width, bias=False)
-        self.attention_out = nn.Linear(width, width, bias=False)
+        self.query_key_value = Linear(width, 3 * width, bias=False)
+        self.attention_out = Linear(width, width, bias=False)
         self.feedforward_norm = RMSNorm(width)
         self.feedforward = SwiGLU(width, feedforward)
 
@@ -147,7 +147,7 @@ class LlamaBlock(Attending):
         dropout = self.dropout if self.training else 0.0
         query, key, value = self._project(hidden, turns)
         attended = packed_causal_attention(query, key, value, packing, kernel=self.kernel)
-        hidden = hidden + F.dropout(self._attention_out(attended), dropout)
+        hidden = hidden + F.dropout(self.attention_out(attended.flatten(1)), dropout)
         return hidden + F.dropout(self.feedforward(self.feedforward_norm(hidden)), dropout)
 
     def step(
@@ -164,18 +164,15 @@ class LlamaBlock(Attending):
         query, key, value = self._project(hidden, turns)
         cache[cursors.images, :, cursors.steps] = torch.cat([key, value], dim=1)
         attended = F.scaled_dot_product_attention(query[:, :, None], keys, values, attn_mask=mask)
-        hidden = hidden + self._attention_out(attended)
+        hidden = hidden + self.attention_out(attended.flatten(1))
         return hidden + self.feedforward(self.feedforward_norm(hidden))
 
     def _project(
         self, hidden: Float[Tensor, "n d"], turns: Turns
     ) -> tuple[Float[Tensor, "n heads _"], Float[Tensor, "n heads _"], Float[Tensor, "n heads _"]]:
-        normed = self.attention_norm(hidden).to(self.query_key_value.weight.dtype)
-        query, key, value = self.query_key_value(normed).unflatten(1, (3, self.heads, -1)).unbind(1)
+        projected = self.query_key_value(self.attention_norm(hidden))
+        query, key, value = projected.unflatten(1, (3, self.heads, -1)).unbind(1)
         return turned(query, turns), turned(key, turns), value
-
-    def _attention_out(self, attended: Tensor) -> Float[Tensor, "n d"]:
-        return self.attention_out(attended.flatten(1).to(self.attention_out.weight.dtype))
 
 
 class Llama(SequenceModel):

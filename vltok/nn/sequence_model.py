@@ -133,7 +133,8 @@ def empty_cache(blocks: Iterable[Any], batch: int, longest: int) -> KeyValueCach
     layers = []
     for block in blocks:
         weight = block.query_key_value.weight
-        layers.append(weight.new_zeros(batch, 2 * block.heads, longest, weight.shape[1] // block.heads))
+        shape = batch, 2 * block.heads, longest, weight.shape[1] // block.heads
+        layers.append(torch.zeros(shape, dtype=weight.dtype, device=weight.device))
     return KeyValueCache(layers)
 
 

@@ -23,6 +23,7 @@ from typing_extensions import final  # that of typing tells jsonargparse nothing
 
 from vltok.errors import UserError
 from vltok.nn.attention import Attending, Packing, packed_causal_attention
+from vltok.nn.linear import Linear
 from vltok.nn.sequence_model import (
     Cursors,
     KeyValueCache,
@@ -50,18 +51,18 @@ class Block(Attending):
         self.attention_dropout = attention_dropout
         self.attend = packed_causal_attention
         self.attention_norm = nn.LayerNorm(width)
-        self.query_key_value = nn.Linear(width, 3 * width)
-        self.attention_out = nn.Linear(width, width)
+        self.query_key_value = Linear(width, 3 * width)
+        self.attention_out = Linear(width, width)
         self.feedforward_norm = nn.LayerNorm(width)
-        self.feedforward_in = nn.Linear(width, 4 * width)
-        self.feedforward_out = nn.Linear(4 * width, width)
+        self.feedforward_in = Linear(width, 4 * width)
+        self.feedforward_out = Linear(4 * width, width)
 
     def forward(self, hidden: Float[Tensor, "t d"], packing: Packing) -> Float[Tensor, "t d"]:
         """Every code sees itself and the earlier ones of its image."""
         dropout, attention_dropout = (self.dropout, self.attention_dropout) if self.training else (0.0, 0.0)
         query, key, value = self._project(hidden).unbind(1)
         attended = self.attend(query, key, value, packing, attention_dropout, self.kernel)
-        hidden = hidden + F.dropout(_linear(self.attention_out, attended.flatten(1)), dropout)
+        hidden = hidden + F.dropout(self.attention_out(attended.flatten(1)), dropout)
         return hidden + F.dropout(self._feedforward(hidden), dropout)
 
     def step(
@@ -74,20 +75,20 @@ class Block(Attending):
         mask: Float[Tensor, "b 1 1 s"],
     ) -> Float[Tensor, "b d"]:
         """One code of each image, which sees itself and what the cache holds; it is added to the cache. No dropout."""
-        projected = _linear(self.query_key_value, self.attention_norm(hidden)).unflatten(1, (3 * self.heads, -1))
+        projected = self.query_key_value(self.attention_norm(hidden)).unflatten(1, (3 * self.heads, -1))
         query, key_value = projected.split((self.heads, 2 * self.heads), dim=1)
         cache[cursors.images, :, cursors.steps] = key_value
         attended = F.scaled_dot_product_attention(query[:, :, None], keys, values, attn_mask=mask)
-        hidden = hidden + _linear(self.attention_out, attended.flatten(1))
+        hidden = hidden + self.attention_out(attended.flatten(1))
         return hidden + self._feedforward(hidden)
 
     def _project(self, hidden: Tensor) -> Float[Tensor, "n 3 heads _"]:
-        projected = _linear(self.query_key_value, self.attention_norm(hidden))
+        projected = self.query_key_value(self.attention_norm(hidden))
         return projected.unflatten(1, (3, self.heads, -1))
 
     def _feedforward(self, hidden: Tensor) -> Tensor:
-        inner = F.gelu(_linear(self.feedforward_in, self.feedforward_norm(hidden)))
-        return _linear(self.feedforward_out, inner)
+        inner = F.gelu(self.feedforward_in(self.feedforward_norm(hidden)))
+        return self.feedforward_out(inner)
 
 
 @final
@@ -177,8 +178,3 @@ def _initialised(model: nn.Module) -> Iterator[nn.Module]:
     for child in model.children():
         if isinstance(child, Transformer) or not isinstance(child, SequenceModel):
             yield from _initialised(child)
-
-
-def _linear(layer: nn.Linear, hidden: Tensor) -> Tensor:
-    # Matrices may be of lower precision than the residual stream, as when sampling in bfloat16.
-    return layer(hidden.to(layer.weight.dtype))

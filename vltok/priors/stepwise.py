@@ -22,6 +22,7 @@ from vltok.codes import Codes
 from vltok.drawing.batches import Drawing, WantedImages
 from vltok.drawing.sampling import Guidance, uniforms
 from vltok.interfaces import Prior
+from vltok.nn.linear import Linear, PackedLinear, packs
 from vltok.nn.sequence_model import Cursors, KeyValueCache
 
 # The most steps between looks at which images are finished: the only times that the host waits for the device.
@@ -165,19 +166,22 @@ class StepwiseDrawing(Drawing, Generic[State]):
 
 
 def in_precision(prior: Module, precision: Literal["float32", "bfloat16"]) -> Module:
-    """The prior with its matrices in a precision; norms, embeddings and the residual stream keep theirs, or get
-    float32 where theirs is lower, as after training with bfloat16 weights."""
+    """The prior with its matrices in a precision, on the CPU as its kernels read them. Norms, embeddings and the
+    residual stream keep theirs, or get float32 where theirs is lower, as after training with bfloat16 weights.
+
+    What stays as it is belongs to both; where nothing changes, it is the prior itself.
+    """
     dtype = getattr(torch, precision)
-    matrices = [module for module in prior.modules() if isinstance(module, nn.Linear)]
-    if all(matrix.weight.dtype == dtype for matrix in matrices):
-        return prior
-    prior = copy.deepcopy(prior)
-    if any(parameter.dtype in (torch.bfloat16, torch.float16) for parameter in prior.parameters()):
-        prior.float()
+    parts: dict[int, Any] = {}  # of the prior that is given back, by the identities of those that they stand for
     for module in prior.modules():
-        if isinstance(module, nn.Linear):
-            module.to(dtype)
-    return prior
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            lower = tensor.dtype in (torch.bfloat16, torch.float16)
+            wanted = dtype if isinstance(module, nn.Linear) else torch.float32 if lower else tensor.dtype
+            parts[id(tensor)] = tensor if tensor.dtype == wanted else nn.Parameter(tensor.to(wanted))
+        if isinstance(module, Linear) and module.weight.device.type == "cpu" and packs(dtype):
+            parts[id(module)] = PackedLinear(module, dtype)
+    unchanged = all(id(part) == identity for identity, part in parts.items())
+    return prior if unchanged else copy.deepcopy(prior, parts)
 
 
 def _chosen(state: State, rows: Int[Tensor, " m"]) -> State:

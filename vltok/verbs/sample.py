@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vltok.codes import Codes
 from vltok.drawing.config import SamplingConfig, SamplingOptions, options_for
+from vltok.drawing.sampler import Sampler
 from vltok.errors import UserError, check_seed, whole_number
 from vltok.figures.coding_maps import draw_coding_map, magnified
 from vltok.figures.grids import sample_grid
@@ -121,7 +122,7 @@ def sample(
         kind = drawer.model.sampling
         sampling = kind() if sampling is None else options_for(kind, type(drawer.model).__name__, sampling)
         classes = choose_labels(labels, drawer.model.classes, count, drawer.class_names)
-        drawing = _Drawing(drawer, decoder, sampling, seed, classes, batch_size)
+        drawing = _Drawing(drawer.model.sampler(sampling), decoder, seed, classes, batch_size)
         if folder is None:
             codes = drawing.codes(range(count), counted(progress, count))
             parts = [drawing.pictures(codes[start : start + batch_size]) for start in range(0, count, batch_size)]
@@ -184,9 +185,8 @@ def sample(
 class _Drawing:
     """What pictures follow from."""
 
-    prior: Opened[Prior]
+    sampler: Sampler
     tokenizer: Opened[Tokenizer]
-    sampling: SamplingOptions
     seed: int
     labels: Int[Tensor, " b"] | None
     batch_size: int
@@ -194,9 +194,8 @@ class _Drawing:
     def codes(self, images: range, report: Callable[[int], None]) -> Codes:
         """The codes of some of the pictures, on the CPU."""
         labels = self.labels
-        return self.prior.model.sample(
-            len(images) if labels is None else labels[images.start : images.stop].to(self.prior.device),
-            self.sampling,
+        return self.sampler(
+            len(images) if labels is None else labels[images.start : images.stop],
             torch.Generator().manual_seed(self.seed),
             self.batch_size,
             images.start,

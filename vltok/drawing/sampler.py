@@ -1,0 +1,69 @@
+"""Drawing images again and again with the same options.
+
+Axis letters: b image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from vltok.codes import Codes
+from vltok.drawing.batches import Drawing, WantedImages
+from vltok.drawing.conditioning import Conditioning
+from vltok.drawing.sampling import seed_of, streams
+from vltok.errors import whole_number
+
+
+@dataclass(frozen=True, eq=False)
+class Sampler:
+    """Draws images from a prior with options that stay the same.
+
+    What they need besides the prior, such as its matrices in another precision, is made once.
+
+    Attributes:
+        drawing: How images are drawn.
+        conditioning: The classes whose images can be drawn.
+        guidance: The scale of classifier-free guidance; 1 is none.
+        device: Where the prior is.
+    """
+
+    drawing: Drawing
+    conditioning: Conditioning
+    guidance: float
+    device: torch.device
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        labels_or_count: Int[Tensor, " b"] | int,
+        generator: torch.Generator | None = None,
+        batch_size: int | None = None,
+        first_image: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> Codes:
+        """Draw the codes of images, in the order asked for: see `Prior.sample`.
+
+        Raises:
+            UserError: Labels where the prior knows no classes, or labels that it does not know.
+        """
+        if batch_size is not None:
+            batch_size = whole_number("batch_size", batch_size, 1)
+        first_image = whole_number("first_image", first_image)
+        labels = self.conditioning.to_draw(labels_or_count, self.guidance, self.device)
+        count = len(labels)
+        numbers = torch.arange(count, device=self.device) + first_image
+        images = WantedImages(numbers, streams(seed_of(generator), numbers), labels)
+        order: list[int] = []
+        parts: list[Codes] = []
+        for places, codes in self.drawing.finished(images, min(batch_size or count, count)):
+            order += places
+            parts.append(codes)
+            if progress is not None:
+                progress(len(places))
+        codes = Codes.concatenate(parts)[torch.tensor(order).argsort()]
+        return replace(codes, labels=labels) if isinstance(labels_or_count, Tensor) else codes
