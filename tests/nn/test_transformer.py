@@ -8,7 +8,7 @@ from torch._dynamo.testing import CompileCounter
 from torch.testing import assert_close
 
 from vltok.nn.attention import Packing, use_attention
-from vltok.nn.sequence_model import SPAN, Cursors
+from vltok.nn.sequence_model import SPAN, SPAN_OF_CPU, Cursors, span_of
 from vltok.nn.transformer import Transformer, initialise
 
 WIDTH = 16
@@ -36,21 +36,26 @@ def test_steps_with_a_cache_equal_the_whole_sequence():
             assert_close(output, expected[position])
 
 
-def test_cursors_read_no_more_of_the_cache_than_needed():
-    assert Cursors.at(torch.tensor([3]), 3, 1000).span == SPAN
-    assert Cursors.at(torch.tensor([SPAN]), SPAN, 1000).span == 2 * SPAN
-    assert Cursors.at(torch.tensor([3]), 3, 10).span == 10
+@pytest.mark.parametrize(("device", "span"), [("cpu", SPAN_OF_CPU), ("cuda", SPAN)])
+def test_no_more_of_the_cache_is_read_than_needed(device, span):
+    device = torch.device(device)
+    assert span_of(3, 1000, device) == span_of(span - 1, 1000, device) == span
+    assert span_of(span, 1000, device) == 2 * span
+    assert span_of(3, 10, device) == 10
 
 
 def test_a_cache_keeps_some_images():
-    model = transformer()
-    cache = model.cache(3, 4)
+    cache = transformer().cache(3, 4)
+    shapes = [(layer.shape[1:], layer.stride()) for layer in cache.layers]
     for number, layer in enumerate(cache.layers):
         layer[:] = torch.arange(3)[:, None, None, None] + 10 * number
-    assert cache.views(2)[1][0][:, 0, 0, 0].tolist() == [10, 11, 12]
+    query = torch.randn(3, 2, WIDTH // 2)
+    attended = [attend(query) for attend in cache.attending(Cursors.at(torch.tensor([0, 1, 2]), 2, 4))]
+    assert [layer[:, 0, 0].round().tolist() for layer in attended] == [[0, 1, 2], [10, 11, 12]]
     cache.keep(torch.tensor([2, 0]))
-    assert [keys[:, 0, 0, 0].tolist() for keys, _ in cache.views(2)] == [[2, 0], [12, 10]]
-    assert [values.shape for _, values in cache.views(3)] == [(2, 2, 3, WIDTH // 2)] * 2
+    attended = [attend(query[:2]) for attend in cache.attending(Cursors.at(torch.tensor([3, 3]), 3, 4))]
+    assert [layer[:, 0, 0].round().tolist() for layer in attended] == [[2, 0], [12, 10]]
+    assert [(layer.shape[1:], layer.stride()) for layer in cache.layers] == shapes
 
 
 def test_images_do_not_see_each_other():

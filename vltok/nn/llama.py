@@ -13,7 +13,7 @@ Axis letters: b image, t code (packed over the batch), s step of a sequence, d m
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,17 +154,14 @@ class LlamaBlock(Attending):
         self,
         hidden: Float[Tensor, "b d"],
         cache: Float[Tensor, "b _ longest _"],
-        keys: Float[Tensor, "b heads s _"],
-        values: Float[Tensor, "b heads s _"],
+        attend: Callable[[Tensor], Tensor],
         cursors: Cursors,
-        mask: Float[Tensor, "b 1 1 s"],
         turns: Turns,
     ) -> Float[Tensor, "b d"]:
         """One code of each image, which sees itself and what the cache holds; it is added to the cache. No dropout."""
         query, key, value = self._project(hidden, turns)
         cache[cursors.images, :, cursors.steps] = torch.cat([key, value], dim=1)
-        attended = F.scaled_dot_product_attention(query[:, :, None], keys, values, attn_mask=mask)
-        hidden = hidden + self.attention_out(attended.flatten(1))
+        hidden = hidden + self.attention_out(attend(query).flatten(1))
         return hidden + self.feedforward(self.feedforward_norm(hidden))
 
     def _project(

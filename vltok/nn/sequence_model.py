@@ -6,22 +6,25 @@ Axis letters: b image, t code (packed over the batch), s step of a sequence, d w
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vltok.arguments import KeepsArguments
 from vltok.nn.attention import Packing
+from vltok.nn.cached_attention import flash_decodes, flash_decoding, masked_attention
 
-# Attention over a cache reads whole spans of this many steps, so that few different shapes occur.
+# Attention over a cache reads whole spans of this many steps.
 SPAN = 64
+SPAN_OF_CPU = 16
 
 
 class KeyValueCache:
@@ -29,11 +32,14 @@ class KeyValueCache:
 
     Args:
         layers: What each layer keeps, `[b 2·heads s d]`: the keys of all heads, then their values. A model without
-            attention keeps tensors of its own, `[b …]`, and needs no `views`.
+            attention keeps tensors of its own, `[b …]`, and needs no `attending`.
+        repeatable: Whether all that a step does to it is to write what follows from the step's inputs into places of
+            these tensors, so that a step may be taken again. On CUDA such steps are captured as graphs.
     """
 
-    def __init__(self, layers: list[Float[Tensor, "b ..."]]) -> None:
+    def __init__(self, layers: list[Float[Tensor, "b ..."]], repeatable: bool = False) -> None:
         self.layers = layers
+        self.repeatable = repeatable
         self._span = 0
         self._views: list[tuple[Tensor, Tensor]] = []
 
@@ -41,9 +47,31 @@ class KeyValueCache:
         """Keep some images alone, layer by layer, so that never two whole caches exist."""
         self._views.clear()
         for index, layer in enumerate(self.layers):
-            self.layers[index] = layer[rows]
+            kept = torch.empty_like(layer[: len(rows)])  # laid out in memory as before
+            self.layers[index] = kept.copy_(layer[rows])
 
-    def views(self, span: int) -> list[tuple[Float[Tensor, "b heads _ d"], Float[Tensor, "b heads _ d"]]]:
+    def attending(self, cursors: Cursors) -> list[Callable[[Float[Tensor, "b heads d"]], Float[Tensor, "b heads d"]]]:
+        """What computes each layer's attention in a step, given its queries, after the step's keys and values have been
+        written."""
+        first = self.layers[0]
+        if flash_decodes(first.device.type, first.dtype, first.shape[-1]):
+            used = (cursors.steps + 1).clamp(max=cursors.span).int()
+            views = self._of_span(first.shape[2])
+            packed = [
+                (keys.transpose(1, 2).flatten(0, 1), values.transpose(1, 2).flatten(0, 1)) for keys, values in views
+            ]
+            return [
+                functools.partial(flash_decoding, keys=keys, values=values, used=used, span=cursors.span)
+                for keys, values in packed
+            ]
+        visible = torch.arange(cursors.span, device=first.device) <= cursors.steps[:, None]
+        mask = first.new_zeros(()).where(visible, -torch.inf)[:, None, None]
+        return [
+            functools.partial(masked_attention, keys=keys, values=values, mask=mask)
+            for keys, values in self._of_span(cursors.span)
+        ]
+
+    def _of_span(self, span: int) -> list[tuple[Float[Tensor, "b heads _ d"], Float[Tensor, "b heads _ d"]]]:
         """The keys and the values of each layer's first steps.
 
         They stay the same for many steps, and are made once: while weights stream through the processor's caches, a
@@ -65,21 +93,24 @@ class Cursors:
     Attributes:
         steps: The step that each image takes now, `[b]`.
         images: 0 to b - 1, `[b]`.
-        visible: The steps that it may look back to, itself included, `[b 1 1 s]`.
         span: How many steps of the cache are read.
     """
 
     steps: Int[Tensor, " b"]
     images: Int[Tensor, " b"]
-    visible: Bool[Tensor, "b 1 1 s"]
     span: int
 
     @classmethod
     def at(cls, steps: Int[Tensor, " b"], furthest: int, longest: int) -> Cursors:
         """Cursors at some steps, none beyond `furthest`, which is known without asking the device."""
-        span = min(longest, math.ceil((furthest + 1) / SPAN) * SPAN)
-        visible = torch.arange(span, device=steps.device) <= steps[:, None]
-        return cls(steps, torch.arange(len(steps), device=steps.device), visible[:, None, None], span)
+        return cls(steps, torch.arange(len(steps), device=steps.device), span_of(furthest, longest, steps.device))
+
+
+def span_of(furthest: int, longest: int, device: torch.device) -> int:
+    """How many steps of a cache are read where no image stands beyond `furthest`: of different ones there are few on
+    GPUs, where every shape is prepared anew."""
+    span = SPAN_OF_CPU if device.type == "cpu" else SPAN
+    return min(longest, math.ceil((furthest + 1) / span) * span)
 
 
 class SequenceModel(KeepsArguments, nn.Module, ABC):
@@ -132,10 +163,14 @@ def empty_cache(blocks: Iterable[Any], batch: int, longest: int) -> KeyValueCach
     """An empty cache for so many images of at most so many steps, in the numbers of the blocks' matrices."""
     layers = []
     for block in blocks:
-        weight = block.query_key_value.weight
-        shape = batch, 2 * block.heads, longest, weight.shape[1] // block.heads
-        layers.append(torch.zeros(shape, dtype=weight.dtype, device=weight.device))
-    return KeyValueCache(layers)
+        weight, heads = block.query_key_value.weight, 2 * block.heads
+        width = 2 * weight.shape[1] // heads
+        if flash_decodes(weight.device.type, weight.dtype, width):  # which reads packed sequences
+            layer = torch.zeros(batch, longest, heads, width, dtype=weight.dtype, device=weight.device).transpose(1, 2)
+        else:
+            layer = torch.zeros(batch, heads, longest, width, dtype=weight.dtype, device=weight.device)
+        layers.append(layer)
+    return KeyValueCache(layers, repeatable=True)
 
 
 def step_through_blocks(
@@ -150,8 +185,6 @@ def step_through_blocks(
         cursors: Where the images stand.
         given: What all blocks are given besides.
     """
-    views = cache.views(cursors.span)
-    mask = cache.layers[0].new_zeros(()).where(cursors.visible, -torch.inf)
-    for block, layer, (keys, values) in zip(blocks, cache.layers, views, strict=True):
-        hidden = block.step(hidden, layer, keys, values, cursors, mask, *given)
+    for block, layer, attend in zip(blocks, cache.layers, cache.attending(cursors), strict=True):
+        hidden = block.step(hidden, layer, attend, cursors, *given)
     return hidden

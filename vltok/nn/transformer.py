@@ -12,7 +12,7 @@ Axis letters: b image, t code (packed over the batch), s step of a sequence, d m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -69,17 +69,14 @@ class Block(Attending):
         self,
         hidden: Float[Tensor, "b d"],
         cache: Float[Tensor, "b _ longest _"],
-        keys: Float[Tensor, "b heads s _"],
-        values: Float[Tensor, "b heads s _"],
+        attend: Callable[[Tensor], Tensor],
         cursors: Cursors,
-        mask: Float[Tensor, "b 1 1 s"],
     ) -> Float[Tensor, "b d"]:
         """One code of each image, which sees itself and what the cache holds; it is added to the cache. No dropout."""
         projected = self.query_key_value(self.attention_norm(hidden)).unflatten(1, (3 * self.heads, -1))
         query, key_value = projected.split((self.heads, 2 * self.heads), dim=1)
         cache[cursors.images, :, cursors.steps] = key_value
-        attended = F.scaled_dot_product_attention(query[:, :, None], keys, values, attn_mask=mask)
-        hidden = hidden + self.attention_out(attended.flatten(1))
+        hidden = hidden + self.attention_out(attend(query).flatten(1))
         return hidden + self._feedforward(hidden)
 
     def _project(self, hidden: Tensor) -> Float[Tensor, "n 3 heads _"]:
