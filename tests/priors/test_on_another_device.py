@@ -15,23 +15,26 @@ from vltok.testing import PretendedDevice
 AT_AN_END = 2
 
 
-@pytest.mark.parametrize("options", [{}, {"guidance": 2.0}, {"codes": 41}, {"precision": "bfloat16"}], ids=str)
+@pytest.mark.usefixtures("unchecked")  # the checks of shapes would take most of the time
+@pytest.mark.parametrize("options", [{}, {"guidance": 2.0, "codes": 34, "precision": "bfloat16"}], ids=["plain", "all"])
 @pytest.mark.parametrize("kind", TRANSFORMERS, ids=lambda kind: kind.__name__)
 def test_sampling_waits_once_in_sixteen_steps(kind: type[Prior], options: dict[str, Any]) -> None:
-    if kind is FixedRaster and "codes" in options:
-        options = {}  # which knows one length alone
+    if kind is FixedRaster:  # which has one length alone
+        options = {name: value for name, value in options.items() if name != "codes"}
     factors = (1,) if kind is FixedRaster else (2, 1)
-    prior = tiny_prior(kind, 8, factors, (4, 5), width=8, classes=3, label_dropout=0.1)
+    prior = tiny_prior(kind, 8, factors, (4, 4), width=8, classes=3, label_dropout=0.1)
     labels = torch.tensor([0, 2])
     with PretendedDevice(double_precision=False) as device:
         prior.to(device.name)
         sampler = prior.sampler(SamplingConfig(**options))
         device.forget()
         steps, images = 0, 0
+        waits: list[list[str]] = []
 
         def count(*_: Any) -> None:
             nonlocal steps
             steps += 1
+            waits.append([*device.read_backs, *device.uploads])
 
         def ended(_: int) -> None:
             nonlocal images
@@ -41,4 +44,6 @@ def test_sampling_waits_once_in_sixteen_steps(kind: type[Prior], options: dict[s
         sampler(labels, torch.Generator().manual_seed(0), progress=ended)
     looks = steps // STEPS_BETWEEN_LOOKS
     assert looks and steps % STEPS_BETWEEN_LOOKS == 0
+    # within a stretch of steps nothing waits: it can be captured as a graph
+    assert all(waits[step] == waits[step + 1] for step in range(steps - 1) if (step + 1) % STEPS_BETWEEN_LOOKS)
     assert len(device.read_backs) <= looks + AT_AN_END * images, device.read_backs

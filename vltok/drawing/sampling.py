@@ -51,7 +51,8 @@ class LogitWatch:
     def finite(self, logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """The logits; infinite ones become the ends of their type, and NaN, which is noted, 0."""
         broken = logits.isnan().any()[None]
-        self._broken = broken if self._broken is None else self._broken | broken
+        # in place, so that captured steps add to it too
+        self._broken = broken if self._broken is None else self._broken.logical_or_(broken)
         return logits.nan_to_num()
 
     def require_numbers(self) -> None:

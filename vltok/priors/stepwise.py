@@ -23,7 +23,8 @@ from vltok.drawing.batches import Drawing, WantedImages
 from vltok.drawing.sampling import Guidance, uniforms
 from vltok.interfaces import Prior
 from vltok.nn.linear import Linear, PackedLinear, packs
-from vltok.nn.sequence_model import Cursors, KeyValueCache
+from vltok.nn.sequence_model import Cursors, KeyValueCache, span_of
+from vltok.priors.captured import CapturedSteps, Step
 
 # The most steps between looks at which images are finished: the only times that the host waits for the device.
 STEPS_BETWEEN_LOOKS = 16
@@ -94,6 +95,43 @@ class Steps(ABC, Generic[State]):
         """The codes of images that are all finished."""
 
 
+@dataclass(frozen=True, eq=False)
+class Batch(Generic[State]):
+    """Images under way.
+
+    Attributes:
+        wanted: The images that the rows hold.
+        taken: How many steps each has taken, `[b]`.
+        state: What the prior knows of them.
+    """
+
+    wanted: WantedImages
+    taken: Int[Tensor, " b"]
+    state: State
+
+    def tensors(self) -> list[Tensor]:
+        """All that it consists of, each of a row an image."""
+        return [getattr(part, field.name) for part in (self.wanted, self.state) for field in fields(part)] + [
+            self.taken
+        ]
+
+    def of(self, tensors: Sequence[Tensor]) -> Batch[State]:
+        """Another batch that consists of other tensors, in the same order."""
+        given = iter(tensors)
+        wanted = replace(self.wanted, **{field.name: next(given) for field in fields(self.wanted)})
+        state = replace(self.state, **{field.name: next(given) for field in fields(self.state)})
+        return Batch(wanted, next(given), state)
+
+    def chosen(self, rows: Int[Tensor, " m"]) -> Batch[State]:
+        """Some images."""
+        return self.of([tensor[rows] for tensor in self.tensors()])
+
+    def placed(self, rows: Int[Tensor, " m"], others: Batch[State]) -> Batch[State]:
+        """Other images in some rows."""
+        pairs = zip(self.tensors(), others.tensors(), strict=True)
+        return self.of([tensor.index_copy(0, rows, other) for tensor, other in pairs])
+
+
 class StepwiseDrawing(Drawing, Generic[State]):
     """Draws step by step.
 
@@ -108,14 +146,14 @@ class StepwiseDrawing(Drawing, Generic[State]):
 
     def finished(self, images: WantedImages, batch_size: int) -> Iterator[tuple[Sequence[int], Codes]]:
         """Images as they are finished: each makes room for the next."""
-        steps, guidance, classes, count = self.steps, self.steps.guidance, self.steps.prior.classes, len(images)
+        steps, guidance, count = self.steps, self.steps.guidance, len(images)
         device = images.numbers.device
-        draws = torch.arange(steps.draws, device=device)
-        stride = min(STEPS_BETWEEN_LOOKS, steps.longest)
+        # the CPU is asked for nothing, and its steps take as long as they have rows
+        stride, fullest = (1, 0.75) if device.type == "cpu" else (min(STEPS_BETWEEN_LOOKS, steps.longest), 0.5)
         size = min(batch_size, count)
-        # the images that the rows of the batch hold, how many steps each has taken, and the prior's state of them
-        wanted, taken, state = images[:size], torch.zeros_like(images.numbers[:size]), steps.start(size)
-        caches = steps.caches(len(guidance.rows(wanted.labels)))
+        batch = self._begun(images[:size])
+        caches = steps.caches(len(guidance.rows(batch.taken)))
+        take = self._taking(batch, caches)
         # What the host knows: of each row its image, None once that is finished, and the steps that it has taken; how
         # many images have been started.
         rows: list[int | None] = list(range(size))
@@ -126,24 +164,16 @@ class StepwiseDrawing(Drawing, Generic[State]):
             # the precision that was asked for decides, not one around the call
             with torch.autocast(device.type, enabled=False):
                 for further in range(stride):
-                    at = taken.clamp(max=steps.longest - 1)
-                    inputs = StepInputs(
-                        guidance.labels(wanted.labels, classes),
-                        Cursors.at(guidance.rows(at), oldest + further, steps.longest),
-                        uniforms(wanted.streams[:, None].expand(-1, steps.draws), steps.draws * at[:, None] + draws),
-                        caches,
-                    )
-                    state = steps.step(state, inputs)
-                    taken = taken + 1
+                    batch = batch.of(take(batch.tensors(), min(oldest + further, steps.longest - 1)))
                     if self.observe is not None:
-                        self.observe(wanted.numbers, state)
+                        self.observe(batch.wanted.numbers, batch.state)
             ages = [age + stride for age in ages]
-            done = guidance.watch.read(steps.finished(state))
+            done = guidance.watch.read(steps.finished(batch.state))
             ended = [row for row, image in enumerate(rows) if image is not None and done[row]]
             if not ended:
                 continue
             numbers = [image for row in ended if (image := rows[row]) is not None]
-            yield numbers, steps.codes(_chosen(state, torch.tensor(ended, device=device)))
+            yield numbers, steps.codes(batch.chosen(torch.tensor(ended, device=device)).state)
             # the next images take the places of finished ones
             fresh = min(len(ended), count - begun)
             for offset, row in enumerate(ended):
@@ -151,18 +181,41 @@ class StepwiseDrawing(Drawing, Generic[State]):
                 ages[row] = 0
             if fresh:
                 places = torch.tensor(ended[:fresh], device=device)
-                wanted = _placed(wanted, places, images[begun : begun + fresh])
-                taken = taken.index_fill(0, places, 0)
-                state = _placed(state, places, steps.start(fresh))
+                batch = batch.placed(places, self._begun(images[begun : begun + fresh]))
                 begun += fresh
-            # when there are none, and half of the batch is idle, it shrinks
+            # when there are none, and much of the batch is idle, it shrinks
             busy = [row for row, image in enumerate(rows) if image is not None]
-            if busy and 2 * len(busy) <= len(rows):
+            if busy and len(busy) <= fullest * len(rows):
                 kept = torch.tensor(busy, device=device)
                 for cache in caches:
                     cache.keep(guidance.kept(kept, len(rows)))
-                wanted, taken, state = _chosen(wanted, kept), taken[kept], _chosen(state, kept)
+                batch = batch.chosen(kept)
                 rows, ages = [rows[row] for row in busy], [ages[row] for row in busy]
+
+    def _begun(self, images: WantedImages) -> Batch[State]:
+        """Images of which nothing has been drawn."""
+        return Batch(images, torch.zeros_like(images.numbers), self.steps.start(len(images)))
+
+    def _taking(self, batch: Batch[State], caches: Sequence[KeyValueCache]) -> Step:
+        """What takes a step of all images, of which none stands beyond a number."""
+        steps, guidance, classes, device = self.steps, self.steps.guidance, self.steps.prior.classes, batch.taken.device
+        draws = torch.arange(steps.draws, device=device)
+
+        def take(tensors: Sequence[Tensor], furthest: int) -> list[Tensor]:
+            before = batch.of(tensors)
+            at = before.taken.clamp(max=steps.longest - 1)
+            streams = before.wanted.streams[:, None].expand(-1, steps.draws)
+            inputs = StepInputs(
+                guidance.labels(before.wanted.labels, classes),
+                Cursors.at(guidance.rows(at), furthest, steps.longest),
+                uniforms(streams, steps.draws * at[:, None] + draws),
+                caches,
+            )
+            return Batch(before.wanted, before.taken + 1, steps.step(before.state, inputs)).tensors()
+
+        if device.type != "cuda" or self.observe is not None or not all(cache.repeatable for cache in caches):
+            return take
+        return CapturedSteps(take, lambda furthest: span_of(furthest, steps.longest, device))
 
 
 def in_precision(prior: Module, precision: Literal["float32", "bfloat16"]) -> Module:
@@ -182,17 +235,3 @@ def in_precision(prior: Module, precision: Literal["float32", "bfloat16"]) -> Mo
             parts[id(module)] = PackedLinear(module, dtype)
     unchanged = all(id(part) == identity for identity, part in parts.items())
     return prior if unchanged else copy.deepcopy(prior, parts)
-
-
-def _chosen(state: State, rows: Int[Tensor, " m"]) -> State:
-    """Some images."""
-    return replace(state, **{field.name: getattr(state, field.name)[rows] for field in fields(state)})
-
-
-def _placed(state: State, rows: Int[Tensor, " m"], others: State) -> State:
-    """Other images in some rows."""
-    changed = {
-        field.name: getattr(state, field.name).index_copy(0, rows, getattr(others, field.name))
-        for field in fields(state)
-    }
-    return replace(state, **changed)

@@ -1,0 +1,75 @@
+import contextlib
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tests.tiny_priors import TRANSFORMERS, tiny_prior
+from vltok.interfaces import SamplingConfig
+from vltok.priors.captured import CapturedSteps
+from vltok.priors.dq_transformer import DQTransformer
+from vltok.priors.fixed_raster import FixedRaster
+
+
+class Replays:
+    """Stands in for CUDA's graphs: what is done while one is captured is done again when it is replayed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.captured: list[str] = []
+        nothing = contextlib.nullcontext
+        stream = SimpleNamespace(wait_stream=lambda _: None)
+        for name, function in {
+            "current_stream": lambda: stream,
+            "Stream": lambda: stream,
+            "stream": lambda _: nothing(),
+            "device": lambda _: nothing(),
+            "graph": lambda graph, **_: nothing(),
+            "CUDAGraph": self.graph,
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, function)
+
+    def graph(self) -> SimpleNamespace:
+        self.captured.append("graph")
+        return SimpleNamespace(replay=lambda: None)
+
+
+def test_one_graph_serves_as_many_images_that_see_as_much(monkeypatch):
+    replays = Replays(monkeypatch)
+    seen = []
+
+    def step(tensors, furthest):
+        seen.append((len(tensors[0]), furthest))
+        return [tensor + 1 for tensor in tensors]
+
+    take = CapturedSteps(step, lambda furthest: furthest // 4)
+    for images, furthest in ((3, 0), (3, 3), (3, 4), (3, 1), (2, 1), (2, 2)):
+        tensors = [torch.zeros(images), torch.ones(images, 2)]
+        found = take(tensors, furthest)
+        assert [tensor.shape for tensor in found] == [tensor.shape for tensor in tensors]
+        assert not tensors[0].any(), "what was given has been changed"
+    # twice to warm up, and once to capture
+    assert seen == [(3, 0)] * 3 + [(3, 4)] * 3 + [(2, 1)] * 3
+    assert len(replays.captured) == 3
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+@pytest.mark.parametrize("kind", TRANSFORMERS, ids=lambda kind: kind.__name__)
+def test_captured_steps_draw_what_steps_draw_one_by_one(kind, guidance, precision):
+    factors = (1,) if kind is FixedRaster else (2, 1)
+    prior = tiny_prior(kind, 8, factors, (6, 6), width=64, classes=3, label_dropout=0.1).cuda()
+    labels = torch.arange(7) % 3
+    sampler = prior.sampler(SamplingConfig(guidance=guidance, precision=precision))
+    captured = [sampler(labels, torch.Generator().manual_seed(seed), batch_size=3) for seed in range(2)]
+    sampler.drawing.observe = lambda *_: None  # nobody could look at the steps of a graph
+    for seed, codes in enumerate(captured):
+        assert codes.equal(sampler(labels, torch.Generator().manual_seed(seed), batch_size=3))
+
+
+@pytest.mark.cuda
+def test_broken_logits_of_captured_steps_are_told_of():
+    prior = tiny_prior(DQTransformer, 8, (2, 1), (4, 4)).cuda()
+    torch.nn.init.constant_(prior.content_head.linear.weight, torch.nan)
+    with pytest.raises(Exception, match="no numbers"):
+        prior.sample(2, SamplingConfig())
