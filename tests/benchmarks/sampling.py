@@ -6,8 +6,9 @@ a code that comes after its image's end does not count.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Int
@@ -22,7 +23,9 @@ from vltok.priors.dq_transformer import DQTransformer
 from vltok.priors.stepwise import StepInputs, StepwiseDrawing, in_precision
 
 from .base_prior import codes_of_images, dq_transformer, gpt2, told
-from .table import Row, Setting, in_turns, name, ratios
+from .table import Row, Setting, name, ratios, timed
+
+Work = Callable[[list[int], int], None]
 
 
 def rows(setting: Setting) -> Iterator[Row]:
@@ -33,11 +36,14 @@ def rows(setting: Setting) -> Iterator[Row]:
         ours, theirs = in_precision(prior, name(dtype)), model.to(dtype)
         for batch in (1, 2) if setting.tiny else (1, 16, 64):
             lengths = codes_of_images(prior.spec, 1 if batch == 1 else 2 * batch).lengths.tolist()
-            seconds, baseline = in_turns(
-                lambda lengths=lengths, batch=batch, ours=ours: draw(ours, lengths, batch),
-                lambda lengths=lengths, batch=batch, theirs=theirs: generate(theirs, lengths, batch),
-                replace(setting, turns=min(setting.turns, 3 if batch == 1 else 1)),
-            )
+            works: tuple[Work, Work] = partial(draw, ours), partial(generate, theirs)
+            for work in works:  # few images warm up as well as many, which take minutes
+                work(lengths[:4], min(batch, 4))
+            times: tuple[list[float], list[float]] = ([], [])
+            for _ in range(min(setting.turns, 3 if batch == 1 else 1)):
+                for work, taken in zip(works, times, strict=True):
+                    taken.append(timed(partial(work, lengths, batch), setting.device))
+            seconds, baseline = times
             yield Row(
                 "sampling",
                 f"batch {batch}, {len(lengths)} images of {min(lengths)}–{max(lengths)} codes, {name(dtype)}, "
