@@ -14,7 +14,7 @@ from vltok.pictures.samples import TarSample
 
 def label(cls: bytes | None = None, record: object = None, classes: list[str] | None = None) -> int | None:
     encoded = None if record is None else json.dumps(record).encode()
-    return label_of(TarSample("a.tar", "0", "0.jpg", b"", cls, encoded), classes)
+    return label_of(TarSample("a.tar", "0", "0.jpg", bytes, cls, encoded), classes)
 
 
 @pytest.mark.parametrize(

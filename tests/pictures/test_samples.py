@@ -37,7 +37,7 @@ def pictures(*names: str, picture: str | None = None) -> list[str]:
 def test_picture_and_label(names: tuple[str, ...], key: str, label: str | None) -> None:
     samples, told = read(*names)
     assert not told and [(sample.key, sample.cls) for sample in samples] == [(key, label and label.encode())]
-    assert samples[0].picture == samples[0].name.encode() and samples[0].json is None
+    assert samples[0].read() == samples[0].name.encode() and samples[0].json is None
 
 
 def test_json_of_a_picture() -> None:

@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from vltok.errors import UserError
+from vltok.pictures import exporting, streams, tars
 from vltok.pictures import shards as shards_module
+from vltok.pictures.exporting import export_batches
 from vltok.pictures.shards import WebDataset
 
 Write = Callable[..., str]
@@ -47,6 +49,37 @@ def test_no_order_depends_on_the_workers(write: Write, workers: int) -> None:
     for name in ("val_dataloader", "training_crops_dataloader", "export_dataloader"):
         pairs = zip(getattr(alone, name)(), getattr(helped, name)(), strict=True)
         assert all(torch.equal(one.images, other.images) and one.keys == other.keys for one, other in pairs)
+
+
+def test_a_worker_reads_no_picture_of_another(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = images(write(7, 9, 2, 6), val_share=0.5, batch_size=2)
+    opened: list[str] = []
+    content = tars._content
+    monkeypatch.setattr(tars, "_content", lambda shard, tar, at: opened.append(at.name) or content(shard, tar, at))
+    ways = [
+        (streams, lambda: data.val_dataloader()),
+        (exporting, lambda: export_batches(data.export_source("all"), [range(24)], 2, workers=0)),
+    ]
+    for module, batches in ways:
+        every: list[str] = []
+        for worker in range(3):
+            monkeypatch.setattr(module, "this_worker", lambda worker=worker: (worker, 3))
+            loaded = batches()
+            opened.clear()
+            keys = [key for batch in loaded for key in (batch if module is streams else batch.images).keys]
+            assert [name for name in opened if name.endswith(".jpg")] == [f"{key}.jpg" for key in keys]
+            every += keys
+        assert len(every) == len(set(every)) == (8 if module is streams else 24)
+
+
+def test_shards_behind_addresses_are_dealt_to_the_workers(write: Write, tmp_path: Path) -> None:
+    write(3, 5, 2, name="val")
+    read = tmp_path / "read"
+    address = f"pipe:cat {tmp_path}/val-{{000..002}}.tar && echo >> {read}"
+    data = images(write(4), val_shards=address, workers=2)
+    keys = keys_of(data.val_dataloader())
+    assert sorted(map(number, keys)) == list(range(10))
+    assert read.read_text().count("\n") == 3
 
 
 @pytest.mark.parametrize("pattern", ["train-{000..002}.tar", "train-*.tar", "train-{000,001,002}.tar", "tr*-00?.tar"])

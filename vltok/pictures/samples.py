@@ -6,8 +6,9 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 
 from vltok.errors import UserError
 from vltok.pictures.formats import ending_of, left_out, readable, remedy
@@ -63,13 +64,15 @@ class Member:
 
     Attributes:
         name: Its path.
-        read: Reads its content, which must be done before the next member is asked for.
+        read: Reads its content.
         link: Whether it is a link to another member or file, rather than a file.
+        stays: Whether it can be read at any time, and not only before the next member is asked for.
     """
 
     name: str
     read: Callable[[], bytes] = bytes
     link: bool = False
+    stays: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class TarSample:
         shard: The shard.
         key: What the names of its members have in common.
         name: The name of the picture's member.
-        picture: The encoded picture; empty where headers alone are read.
+        read: Reads the encoded picture.
         cls: What its `.cls` holds, or None where there is none.
         json: What its `.json` holds, or None.
         unique: What no picture of another shard is called; empty where that was not asked.
@@ -89,10 +92,14 @@ class TarSample:
     shard: str
     key: str
     name: str
-    picture: bytes = field(repr=False)
+    read: Callable[[], bytes] = field(repr=False)
     cls: bytes | None = None
     json: bytes | None = field(default=None, repr=False)
     unique: str = ""
+
+    def kept(self) -> TarSample:
+        """The same with its picture in memory."""
+        return replace(self, read=partial(bytes, self.read()))
 
 
 def refuse_losses(finding: Finding) -> None:
@@ -127,7 +134,7 @@ def samples_of(
 
     Args:
         shard: What the shard is called.
-        members: Its members, in order; headers alone do, where only the keys are of interest.
+        members: Its members, in order.
         tell: Is told what is odd. It raises what shall end the reading; where it does not, the first of several counts.
         picture: The ending of the pictures (`jpg`, `left.png`), where samples hold several. None: as above.
     """
@@ -188,7 +195,7 @@ class _Group:
         #: Members that are neither.
         self.others: list[str] = []
         self._names: dict[str, str] = {}
-        self._contents: dict[str, bytes] = {}
+        self._contents: dict[str, Callable[[], bytes]] = {}
 
     def add(self, member: Member, ending: str, tell: Callable[[Finding], None]) -> None:
         if ending in self._names:
@@ -200,7 +207,7 @@ class _Group:
             self._tell(tell, FindingKind.LINK, member.name, text)
         else:
             self._names[ending] = member.name
-            self._contents[ending] = member.read()
+            self._contents[ending] = member.read if member.stays else partial(bytes, member.read())
 
     def sample(self, tell: Callable[[Finding], None], picture: str | None) -> Iterator[TarSample]:
         chosen = self._picture(tell, None if picture is None else picture.removeprefix(".").lower())
@@ -225,7 +232,7 @@ class _Group:
                 return
         elsewhere = _label_elsewhere(_parsed(record))
         if elsewhere is not None:
-            name = next(self._names[ending] for ending in self._names if self._contents[ending] == record)
+            name = next(self._names[ending] for ending in self._names if self._contents[ending]() == record)
             self._tell(tell, FindingKind.UNREAD_LABEL, name, elsewhere)
 
     def _picture(self, tell: Callable[[Finding], None], wanted: str | None) -> str | None:
@@ -260,7 +267,7 @@ class _Group:
             if len(there) > 1:
                 text = f"and '{self._names[there[0]]}' are labels of one picture: name one as the picture"
                 self._tell(tell, FindingKind.SEVERAL, self._names[there[1]], text)
-        return self._contents[named[0]] if named else None
+        return self._contents[named[0]]() if named else None
 
     def _tell(self, tell: Callable[[Finding], None], kind: FindingKind, member: str, text: str) -> None:
         tell(_finding(kind, self._shard, member, text))

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from vltok.pictures.samples import Finding, FindingKind, TarSample, refuse_losses
 from vltok.pictures.splits import unit_hash
-from vltok.pictures.tars import UnreadableShard, is_address, read_headers, read_samples
+from vltok.pictures.tars import UnreadableShard, is_address, read_samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class ShardIndex:
 
         found = {}
         for shard, name in names_of(shards).items():
-            keys = [sample.key for sample in read_headers(shard, tell, picture)]
+            keys = [sample.key for sample in read_samples(shard, tell, picture)]
             pairs = [(unit_hash(key), unit_hash(f"{name}/{key}")) for key in keys]
             found[shard] = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
         for kind, finding in first.items():

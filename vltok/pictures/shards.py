@@ -46,8 +46,8 @@ class WebDataset(ImageData):
         size: Side of a crop in pixels: the shorter side is resized to it.
         batch_size: Images of a batch.
         workers: Processes that read and decode in the background; 0 does so in the main one. None: as
-            many as there are cores, up to eight. Only the order of the training crops depends on it: elsewhere each
-            worker reads all the shards, and decodes its part.
+            many as there are cores, up to eight. The order of the training crops depends on it, and that of all
+            pictures behind addresses, of which each worker reads its own shards.
         samples_per_epoch: Training pictures of an epoch. None counts those in the shards, which must then be local.
         shuffle_buffer: Encoded pictures that each worker keeps to draw from, so that neighbours in a shard part.
         flip: Mirror half of the training crops left to right.

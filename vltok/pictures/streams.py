@@ -21,6 +21,7 @@ from vltok.pictures.images import Sample
 from vltok.pictures.labels import label_of
 from vltok.pictures.samples import Finding, FindingKind, TarSample, refuse_losses
 from vltok.pictures.shard_split import ShardSplit
+from vltok.pictures.tars import is_address
 from vltok.pictures.transforms import Crop, to_bytes_tensor
 
 
@@ -44,7 +45,7 @@ class SampleDecoder:
 
     def __call__(self, sample: TarSample, epoch: int) -> FilledPlace:
         try:
-            image = decode(sample.picture, self.least_side)
+            image = decode(sample.read(), self.least_side)
         except CorruptPicture as error:
             return FilledPlace(None, (Skipped(sample.unique, str(error)),))
         pixels = to_bytes_tensor(self.crop(image, crop_generator(self.seed, self.purpose, epoch, sample.key)))
@@ -207,7 +208,9 @@ class _Ahead:
 
 @dataclass(eq=False)
 class OrderedStream(Stream):
-    """One pass, in the same order with any number of workers: these take the batches in turn.
+    """One pass, in the same order with any number of workers: these take the batches in turn, and leap over the others'.
+
+    Of shards behind addresses, each worker reads its own, so that their order depends on how many workers there are.
 
     Attributes:
         decoder: Makes the crops.
@@ -236,7 +239,10 @@ class OrderedStream(Stream):
         worker, workers = this_worker()
         findings = _Findings()
         try:
-            samples = self.part.samples(self.part.shards, findings.tell)
+            shards = self.part.shards
+            if any(map(is_address, shards)):  # what cannot be leapt over is read by one worker alone
+                shards, worker, workers = shards[worker::workers], 0, 1
+            samples = self.part.samples(shards, findings.tell)
             samples = _shuffled(samples, self.buffer, str(self.decoder.seed))
             for index, sample in enumerate(self._share(samples)):
                 if index // self.batch_size % workers == worker:
@@ -255,4 +261,5 @@ class OrderedStream(Stream):
 def _shuffled(samples: Iterable[TarSample], buffer: int, seed: str) -> Iterator[TarSample]:
     if buffer <= 1:
         return iter(samples)
-    return iter(webdataset.shuffle(buffer, initial=buffer, rng=random.Random(seed))(iter(samples)))
+    kept = (sample.kept() for sample in samples)
+    return iter(webdataset.shuffle(buffer, initial=buffer, rng=random.Random(seed))(kept))

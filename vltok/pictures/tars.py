@@ -75,6 +75,8 @@ def read_samples(
 ) -> Iterator[TarSample]:
     """The samples of a shard, in order; one behind an address is asked for again a few times where reading it fails.
 
+    Pictures that lie on a disk, uncompressed, are leapt over unless somebody reads them.
+
     Args:
         shard: A path or an address.
         tell: Is told what is odd: see `samples_of`.
@@ -97,49 +99,41 @@ def read_samples(
             time.sleep(wait)
 
 
-def read_headers(
-    shard: str, tell: Callable[[Finding], None] = refuse_losses, picture: str | None = None
-) -> Iterator[TarSample]:
-    """The samples of a local shard without their contents but for `.json`, which takes a fraction of the time.
-
-    Raises:
-        UnreadableShard: It is no tar file, or only part of one.
-        UserError: What `tell` raises.
-    """
-    return samples_of(shard, members_of(shard, headers=True), tell, picture)
-
-
-def members_of(shard: str, headers: bool = False) -> Iterator[Member]:
+def members_of(shard: str) -> Iterator[Member]:
     """The members of a shard, from its start to its end, whether or not it is compressed.
 
     Args:
         shard: A path or an address.
-        headers: Whether no content is needed but that of `.json`.
 
     Raises:
         UnreadableShard: It is no tar file, or only part of one, or its address does not answer.
     """
     with _explained(shard), _opened(shard) as file:
         # what lies on a disk can be leapt over
-        seeks = headers and isinstance(file, io.BufferedReader) and file.seekable()
+        seeks = isinstance(file, io.BufferedReader) and file.seekable()
         tail = _Tail(file)
         with tarfile.open(fileobj=file, mode="r:") if seeks else tarfile.open(fileobj=tail, mode="r|") as tar:
             for header in tar:
                 link = header.issym() or header.islnk()
                 if header.isreg() or link:
-                    # whether a record holds a label, its name does not tell
-                    named = headers and not header.name.lower().endswith(".json")
-                    yield Member(header.name, bytes if named else partial(_content, shard, tar, header), link)
+                    apart = seeks and not header.issparse()
+                    yield Member(header.name, partial(_content, shard, None if apart else tar, header), link, apart)
                 vars(tar)["members"] = []  # or it keeps every header
             if seeks:
                 file.seek(tar.offset)
             _check_end(tail.rest(0 if seeks else tar.offset))
 
 
-def _content(shard: str, tar: tarfile.TarFile, header: tarfile.TarInfo) -> bytes:
+def _content(shard: str, tar: tarfile.TarFile | None, header: tarfile.TarInfo) -> bytes:
+    """What a member holds: read from where the tar file stands, or, without one, from its place on the disk."""
     with _explained(shard):
-        file = tar.extractfile(header)
-        content = b"" if file is None else file.read()
+        if tar is None:
+            with open(shard, "rb") as file:
+                file.seek(header.offset_data)
+                content = file.read(header.size)
+        else:
+            member = tar.extractfile(header)
+            content = b"" if member is None else member.read()
         if len(content) != header.size:
             raise EOFError(_CUT)
     return content

@@ -254,7 +254,7 @@ def _look_at_shard(picture: str | None, classes: list[str] | None, shard: str) -
             except UserError as error:
                 wrong.append(str(error))
             name = None if label is None else names.get(label, str(label))
-            looks.append(replace(_look(sample.picture), key=sample.key, label=name))
+            looks.append(replace(_look(sample.read()), key=sample.key, label=name))
     except UnreadableShard as error:
         losses.append(str(error))
     return _Shard(tuple(looks), tuple(losses), tuple(wrong), tuple(findings))
