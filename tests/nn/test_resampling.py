@@ -22,9 +22,12 @@ def test_downsampling_pads_at_the_right_and_at_the_bottom_only() -> None:
     assert torch.equal(layer(x)[0, 0], expected)
 
 
-def test_upsampling_repeats_before_its_convolution() -> None:
-    layer = Upsample(1)
-    torch.nn.init.dirac_(layer.conv.weight)
-    torch.nn.init.zeros_(layer.conv.bias)
-    x = torch.randn(1, 1, 2, 3)
-    assert torch.equal(layer(x), x.repeat_interleave(2, 2).repeat_interleave(2, 3))
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [(1, 1, 2, 3), (2, 5, 3, 4), (1, 9, 2, 3)])
+def test_upsampling_repeats_before_its_convolution(shape: tuple[int, ...], layout: torch.memory_format) -> None:
+    layer = Upsample(shape[1]).double()
+    x = torch.randn(shape, dtype=torch.double).contiguous(memory_format=layout).requires_grad_()
+    found, expected = layer(x), layer.conv(x.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    torch.testing.assert_close(found, expected)
+    inputs = (x, *layer.parameters())
+    torch.testing.assert_close(*(torch.autograd.grad(each.square().sum(), inputs) for each in (found, expected)))

@@ -42,7 +42,7 @@ def group_norm(channels: int, groups: int = GROUPS) -> GroupNorm:
 
 def group_norm_silu(channels: int, groups: int = GROUPS) -> GroupNorm:
     """The same, followed by SiLU."""
-    return GroupNorm(math.gcd(channels, groups), channels, nn.SiLU())
+    return GroupNorm(math.gcd(channels, groups), channels, nn.SiLU(inplace=True))
 
 
 class BatchNorm(nn.Module):

@@ -31,6 +31,7 @@ from vltok.interfaces import (
 )
 from vltok.links import Link
 from vltok.measures.regions import region_errors
+from vltok.nn.layout import fastest_layout
 from vltok.nn.modes import evaluating
 from vltok.nn.precision import full_float32
 from vltok.tokenizers.straight_through import straight_through
@@ -132,7 +133,7 @@ class DQVAE(Tokenizer, Adaptive, Adversarial, LengthTargeted, RatioTargeted):
         """
         self._check_size(*images.shape[2:])
         with evaluating(self):
-            features = self.encoder(images)
+            features = self.encoder(fastest_layout(images))
             decision = self.gate(features, images)
             ids = self._quantized(features, decision).ids
             return Codes.from_code_map(ids, decision.grains, self._spec)
@@ -143,7 +144,7 @@ class DQVAE(Tokenizer, Adaptive, Adversarial, LengthTargeted, RatioTargeted):
         """The images of codes, of any mix of lengths, without gradient."""
         with evaluating(self):
             vectors = self.quantizer.lookup(codes.to_code_map(self._spec))
-            return self.decoder(self.project_out(vectors))
+            return self._painted(vectors)
 
     @torch.no_grad()
     def alternatives(self, images: Float[Tensor, "b 3 H W"]) -> Alternatives:
@@ -154,7 +155,7 @@ class DQVAE(Tokenizer, Adaptive, Adversarial, LengthTargeted, RatioTargeted):
         """
         self._check_size(*images.shape[2:])
         with evaluating(self):
-            features = self.encoder(images)
+            features = self.encoder(fastest_layout(images))
             return Alternatives(self.gate(features, images), self._code_maps(features))
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> TokenizerOutput:
@@ -163,7 +164,7 @@ class DQVAE(Tokenizer, Adaptive, Adversarial, LengthTargeted, RatioTargeted):
         Losses: ``quantization``; ``budget`` where there is one; in training ``gate``, where the gate is `Taught`.
         """
         self._check_size(*images.shape[2:])
-        features = self.encoder(images)
+        features = self.encoder(fastest_layout(images))
         decision = self.gate(features, images)
         quantized = self._quantized(features, decision)
         codes = Codes.from_code_map(quantized.ids, decision.grains, self._spec)
@@ -175,11 +176,15 @@ class DQVAE(Tokenizer, Adaptive, Adversarial, LengthTargeted, RatioTargeted):
         losses = {"quantization": quantized.loss}
         if self.budget is not None:
             losses["budget"] = self.budget(decision.assignment)
-        reconstruction = self.decoder(self.project_out(found))
+        reconstruction = self._painted(found)
         # after the reconstruction: autocast keeps the weights that it has cast, of which no_grad has none to learn by
         if self.training and isinstance(self.gate, Taught):
             losses["gate"] = self._teach(self.gate, features, decision, images)
         return TokenizerOutput(reconstruction, codes, losses)
+
+    def _painted(self, vectors: Float[Tensor, "b c H W"]) -> Float[Tensor, "b 3 _ _"]:
+        """The images of codes' vectors on the finest grid."""
+        return self.decoder(self.project_out(fastest_layout(vectors)))
 
     def _quantized(self, features: Sequence[Float[Tensor, "b c _ _"]], decision: GateDecision) -> Quantized:
         """Each region's features at the granularity that was decided, quantized, on the finest grid."""
@@ -214,7 +219,7 @@ class DQVAE(Tokenizer, Adaptive, Adversarial, LengthTargeted, RatioTargeted):
         with torch.no_grad(), evaluating(self):
             alternatives = Alternatives(decision, self._code_maps(features))
             ids = torch.cat([alternatives.mixture(grains) for grains in lessons])
-            decoded = self.decoder(self.project_out(self.quantizer.lookup(ids)))
+            decoded = self._painted(self.quantizer.lookup(ids))
             errors = region_errors(decoded, images.repeat(len(lessons), 1, 1, 1), self.divisor)
         return gate.teach(features, lessons, errors.view(lessons.shape))
 
