@@ -208,7 +208,7 @@ class _Ahead:
 
 @dataclass(eq=False)
 class OrderedStream(Stream):
-    """One pass, in the same order with any number of workers: these take the batches in turn, and leap over the others'.
+    """One pass, in the same order with any number of workers: each takes a batch in turn, and leaps over the others.
 
     Of shards behind addresses, each worker reads its own, so that their order depends on how many workers there are.
 
