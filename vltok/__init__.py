@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.io.recipe_files import recipe_text as recipe_text
     from vltok.io.recipe_files import shipped_recipes as shipped_recipes
     from vltok.pictures.single import load_image as load_image
+    from vltok.rates import Rate as Rate
+    from vltok.tokenizers.rate import RateEncoder as RateEncoder
     from vltok.verbs.ablating import ablate as ablate
     from vltok.verbs.build import build as build
     from vltok.verbs.compare import compare as compare
@@ -52,6 +54,8 @@ _NAMES = {
     "vltok.io.places": ["find_tokenizer", "places_of"],
     "vltok.io.recipe_files": ["recipe_text", "shipped_recipes"],
     "vltok.pictures.single": ["load_image"],
+    "vltok.rates": ["Rate"],
+    "vltok.tokenizers.rate": ["RateEncoder"],
     "vltok.verbs.ablating": ["ablate"],
     "vltok.verbs.build": ["build"],
     "vltok.verbs.compare": ["compare"],

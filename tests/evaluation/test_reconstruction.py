@@ -13,10 +13,10 @@ from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
 from vltok.evaluation.coders import TokenizerCoder
 from vltok.evaluation.measurement import Measurement
-from vltok.evaluation.reconstruction import each_distance, measure_reconstruction, pooled_psnr
+from vltok.evaluation.reconstruction import measure_reconstruction, pooled_psnr
 from vltok.evaluation.values import Value
 from vltok.interfaces import Tokenizer, TokenizerOutput
-from vltok.losses.perceptual import LPIPS
+from vltok.losses.perceptual import LPIPS, each_distance
 from vltok.measures.regions import local_contrast
 
 

@@ -29,7 +29,6 @@ from vltok.evaluation.measurement import (
 from vltok.evaluation.region_correlations import RegionCorrelation
 from vltok.evaluation.values import Value, mean_value
 from vltok.figures.examples import Example
-from vltok.interfaces import Perceptual
 from vltok.measures.feature_distance import feature_distance
 from vltok.measures.pixels import decibels, l1, mse, psnr, to_bytes, to_unit_range
 from vltok.measures.regions import local_contrast, region_l1
@@ -152,11 +151,6 @@ def measure_reconstruction(
         values |= named_distances(distances.compute(seed), network.name, "r")
     values["seconds_per_image"] = seconds_each(times)
     return Measurement(len(keys), joint_hash(digests), values, described, keys, per_image, kept)
-
-
-def each_distance(perceptual: Perceptual) -> PictureFigure:
-    """The perceptual distance of each picture, of a network whose loss is a mean over its batch."""
-    return torch.vmap(lambda decoded, original: perceptual(decoded[None], original[None]))
 
 
 def pooled_psnr(error: Value) -> Value:

@@ -15,6 +15,7 @@ from vltok.interfaces.gate import Calibrated, Constant, Gate, GateDecision, Taug
 from vltok.interfaces.losses import Discriminator, Perceptual
 from vltok.interfaces.parts import Budget, Decoder, Encoder, Quantized, Quantizer
 from vltok.interfaces.prior import Ordered, Prior, PriorLoss
+from vltok.interfaces.steering import Candidates, Proportioned, Steerable
 from vltok.interfaces.tokenizer import (
     Adaptive,
     Adversarial,
@@ -33,6 +34,7 @@ __all__ = [
     "Budget",
     "Bundled",
     "Calibrated",
+    "Candidates",
     "Constant",
     "Decoder",
     "Discriminator",
@@ -45,11 +47,13 @@ __all__ = [
     "Perceptual",
     "Prior",
     "PriorLoss",
+    "Proportioned",
     "Quantized",
     "Quantizer",
     "RatioTargeted",
     "SamplingConfig",
     "Standalone",
+    "Steerable",
     "Taught",
     "Tokenizer",
     "TokenizerOutput",

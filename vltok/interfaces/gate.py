@@ -25,21 +25,28 @@ class GateDecision:
         weights: One-hot in value, `[b k h w]`; multiplies the features of each granularity before they are added, so
             that its gradient says what the reconstruction teaches the gate.
         logits: The scores that were compared, `[b k h w]`, or None where there are none.
+        step_scores: For each step to the next finer granularity, what it gains for a code, comparable between regions
+            and images; None to take the logits for it, or where regions are not ranked.
     """
 
     grains: Int[Tensor, "b h w"]
     assignment: Float[Tensor, "b k h w"]
     weights: Float[Tensor, "b k h w"]
     logits: Float[Tensor, "b k h w"] | None = None
+    step_scores: Float[Tensor, "b n h w"] | None = None
 
     @classmethod
     def hard(
-        cls, grains: Int[Tensor, "b h w"], granularities: int, logits: Float[Tensor, "b k h w"] | None = None
+        cls,
+        grains: Int[Tensor, "b h w"],
+        granularities: int,
+        logits: Float[Tensor, "b k h w"] | None = None,
+        step_scores: Float[Tensor, "b n h w"] | None = None,
     ) -> GateDecision:
         """A decision without a gradient, from the grain map."""
         every = torch.arange(granularities, device=grains.device)[:, None, None]
         one_hot = (grains[:, None] == every).float()
-        return cls(grains, one_hot, one_hot, logits)
+        return cls(grains, one_hot, one_hot, logits, step_scores)
 
 
 class Gate(KeepsArguments, nn.Module, ABC):

@@ -18,6 +18,7 @@ from vltok.codes import Codes, CodeSpec, Ratios
 from vltok.images import image_batch
 from vltok.interfaces.bundled import Bundled, package
 from vltok.interfaces.gate import GateDecision
+from vltok.rates import Rate, RateCalibration
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,8 @@ class Tokenizer(Bundled):
     """Turns images into codes, and codes back into images."""
 
     _load = "load_tokenizer"
+    #: Which thresholds give which mean code lengths, where `vltok rate` has measured it; its bundle keeps it.
+    calibration: RateCalibration | None = None
 
     @property
     @abstractmethod
@@ -62,18 +65,21 @@ class Tokenizer(Bundled):
         package().save_tokenizer(self, folder, **options)
 
     @final
-    def encode(self, images: Tensor | np.ndarray | Image.Image) -> Codes:
+    def encode(self, images: Tensor | np.ndarray | Image.Image, rate: Rate | str | None = None) -> Codes:
         """The codes of one image or a batch, on the tokenizer's device.
 
         Args:
             images: Floats in [-1, 1] or uint8, `[b 3 H W]` or `[3 H W]`, or a Pillow image: see
                 `vltok.images.image_batch`.
+            rate: How many codes they get, such as ``codes=400`` or ``psnr=30`` (`vltok.rates.Rate`); by default what
+                the tokenizer itself chooses.
 
         Raises:
-            UserError: They are no images, or of a size that the tokenizer does not take.
+            UserError: They are no images, or of a size that the tokenizer does not take; or there is no such rate.
         """
         mine = next(itertools.chain(self.parameters(), self.buffers()), None)
-        return self.encode_batch(image_batch(images, None if mine is None else mine.device))
+        batch = image_batch(images, None if mine is None else mine.device)
+        return self.encode_batch(batch) if rate is None else package().RateEncoder(self, Rate.of(rate))(batch)
 
     @abstractmethod
     def encode_batch(self, images: Float[Tensor, "b 3 H W"]) -> Codes:

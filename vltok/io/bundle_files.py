@@ -21,9 +21,10 @@ from vltok.io.migrations import present
 from vltok.version import __version__
 
 CONFIG, WEIGHTS, CARD = "config.yaml", "model.safetensors", "README.md"
-#: How often a tokenizer's codes occur: `vltok.compression.tables`. A bundle may have none.
-TABLES = "code_tables.safetensors"
-FILES = (CONFIG, WEIGHTS, CARD, TABLES)
+#: What `vltok rate` adds to a tokenizer's bundle; the fingerprint does not depend on it. See `vltok.rates`, and
+#: `vltok.compression.tables` for how often its codes occur.
+MEASURED = CALIBRATION, TABLES = "rate.json", "code_tables.safetensors"
+FILES = (CONFIG, WEIGHTS, CARD, *MEASURED)
 
 Kind = Literal["tokenizer", "prior"]
 

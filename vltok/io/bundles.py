@@ -7,7 +7,8 @@ bundle/
                       ask of it (`vltok info`): its size and codes, figures, and what made it
   model.safetensors   the weights
   README.md           a model card, as the Hugging Face Hub shows it
-  code_tables.safetensors   where `vltok rate` has measured them: how often a tokenizer's codes occur
+  rate.json                 of a tokenizer, once `vltok rate` has measured it: which threshold gives which code length
+  code_tables.safetensors   and how often its codes occur
 ```
 """
 
@@ -24,13 +25,14 @@ from vltok.drawing.config import SamplingOptions
 from vltok.errors import UserError
 from vltok.files import folder_written_whole, sha256_of
 from vltok.interfaces import Prior, Tokenizer
-from vltok.io.bundle_files import CARD, CONFIG, WEIGHTS, Kind, check_weights, fingerprint_of, read_bundle
+from vltok.io.bundle_files import CALIBRATION, CARD, CONFIG, WEIGHTS, Kind, check_weights, fingerprint_of, read_bundle
 from vltok.io.bundle_weights import load_weights, not_finite
 from vltok.io.cards import model_card
 from vltok.io.descriptions import Description, summary
 from vltok.io.hub import Hub
 from vltok.io.migrations import present
 from vltok.io.recipes import dump
+from vltok.rates import RateCalibration
 from vltok.version import __version__
 
 
@@ -234,6 +236,8 @@ def _save(
         length = "fixed-length" if len(model.spec.factors) == 1 else "variable-length"
         text = model_card(path.name, kind, tree, card, metrics or {}, (provenance or {}).get("protocol"), length)
         (folder / CARD).write_text(text, encoding="utf-8")
+        if isinstance(model, Tokenizer) and model.calibration is not None:
+            (folder / CALIBRATION).write_text(model.calibration.text(), encoding="utf-8")
 
 
 def options_of_prior(place: str | os.PathLike, *, trust: bool = False) -> type[SamplingOptions]:
@@ -265,4 +269,9 @@ def _load(place: str | os.PathLike, kind: Kind, device: torch.device | str, trus
         )
     if (strange := not_finite(model)) is not None:
         raise UserError(f"'{folder / WEIGHTS}' is damaged: {strange} holds numbers that are not finite")
+    if isinstance(model, Tokenizer) and (folder / CALIBRATION).is_file():
+        try:
+            model.calibration = RateCalibration.read((folder / CALIBRATION).read_text(encoding="utf-8"))
+        except (OSError, ValueError, UserError) as error:
+            raise UserError(f"'{folder / CALIBRATION}' is damaged ({error}): measure it again, or delete it") from error
     return model.eval().to(device)

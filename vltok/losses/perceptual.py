@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -156,6 +156,13 @@ class NoPerceptual(Perceptual):
     def forward(self, reconstructions: Float[Tensor, "b 3 H W"], images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, ""]:
         """Zero."""
         return reconstructions.new_zeros((), dtype=torch.float32)
+
+
+def each_distance(
+    perceptual: Perceptual,
+) -> Callable[[Float[Tensor, "b 3 H W"], Float[Tensor, "b 3 H W"]], Float[Tensor, " b"]]:
+    """The distance of each image, of a network whose loss is a mean over its batch."""
+    return torch.vmap(lambda decoded, original: perceptual(decoded[None], original[None]))
 
 
 def _unit(features: Tensor, axis: int = 1) -> Tensor:

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
-from vltok.interfaces import Adversarial, FixedSize, LengthTargeted, RatioTargeted, Tokenizer
+from vltok.interfaces import Adversarial, FixedSize, LengthTargeted, RatioTargeted, Steerable, Tokenizer
+from vltok.measures.pixels import psnr
+from vltok.rates import Rate
 from vltok.testing.modules import TrainableContract, assert_state, pictures, smallest_and_larger, snapshot
 from vltok.testing.outcomes import random_codes
 
@@ -174,6 +176,41 @@ class TokenizerContract(TrainableContract[Tokenizer]):
         if isinstance(tokenizer, RatioTargeted):
             ratios = tokenizer.target_ratios
             assert ratios is None or ratios.factors == spec.factors
+
+    def test_it_can_be_steered_to_any_rate(self):
+        tokenizer = self.build().train()
+        images = self._images(tokenizer)
+        if not isinstance(tokenizer, Steerable):
+            with pytest.raises(UserError, match="cannot be steered"):
+                tokenizer.encode(images, "codes=1")
+            return
+        try:
+            found = tokenizer.candidates(images)
+        except UserError:  # such as a gate that ranks nothing
+            with pytest.raises(UserError):
+                tokenizer.encode(images, "codes=1")
+            return
+        before = snapshot(tokenizer)
+        lengths, scores = found.lengths, found.scores
+        assert (lengths.diff(dim=1) > 0).all() and (scores.diff(dim=1) <= 0).all()
+        assert scores.shape[1] == lengths.shape[1] - 1
+        assert found.own.lengths.equal(tokenizer.encode(images).lengths)
+        for share in (0.0, 0.5, 1.0):
+            steps = torch.full_like(lengths[:, 0], int(share * scores.shape[1]))
+            codes = found.after(steps).validate(tokenizer.spec)
+            assert codes.lengths.equal(lengths.gather(1, steps[:, None])[:, 0])
+            assert found.within(codes.lengths).lengths.equal(codes.lengths)
+            count = int(codes.lengths[0])
+            assert (tokenizer.encode(images, Rate("codes", count)).lengths == count).all()
+            assert tokenizer.encode(images, Rate("max-codes", count)).lengths.max() <= count
+            mean = lengths.gather(1, steps[:, None]).float().mean().item()
+            off = tokenizer.encode(images, Rate("mean-codes", mean)).lengths.float().mean() - mean
+            assert off.abs() <= lengths.diff(dim=1).amax() / len(images) if scores.numel() else off == 0
+        finest = psnr(tokenizer.decode(found.after(steps)), images)
+        floor = finest.median().item() - 0.01
+        met = psnr(tokenizer.decode(tokenizer.encode(images, Rate("psnr", floor))), images) >= floor - 1e-3
+        assert met[finest >= floor].all()
+        assert_state(tokenizer, before)
 
     def test_the_last_layer_gives_the_pixels(self):
         tokenizer = self.build().train()

@@ -25,6 +25,7 @@ from vltok.interfaces import (
     Quantized,
     Quantizer,
     RatioTargeted,
+    Steerable,
     Taught,
     Tokenizer,
     TokenizerOutput,
@@ -34,10 +35,11 @@ from vltok.measures.regions import region_errors
 from vltok.nn.layout import fastest_layout
 from vltok.nn.modes import evaluating
 from vltok.nn.precision import full_float32
+from vltok.tokenizers.grain_steps import GrainSteps
 from vltok.tokenizers.straight_through import straight_through
 
 
-class DQVAE(Tokenizer, Adaptive, Adversarial, LengthTargeted, RatioTargeted):
+class DQVAE(Tokenizer, Adaptive, Adversarial, LengthTargeted, RatioTargeted, Steerable):
     """Dynamic-Quantization VAE: features of several granularities, of which a gate picks one for each region.
 
     ```
@@ -157,6 +159,15 @@ class DQVAE(Tokenizer, Adaptive, Adversarial, LengthTargeted, RatioTargeted):
         with evaluating(self):
             features = self.encoder(fastest_layout(images))
             return Alternatives(self.gate(features, images), self._code_maps(features))
+
+    @full_float32()
+    def candidates(self, images: Float[Tensor, "b 3 H W"]) -> GrainSteps:
+        """What images could be encoded to, by the gate's scores of its steps to finer granularities.
+
+        Raises:
+            UserError: A side of the images is no multiple of `divisor`, or the gate ranks no regions.
+        """
+        return GrainSteps(self.alternatives(images), self._spec)
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> TokenizerOutput:
         """Encode and decode with gradients.

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vltok.codes import Ratios
+from vltok.codes import CodeSpec, Ratios
 from vltok.errors import UserError
 from vltok.interfaces import Gate, GateDecision, Taught
 from vltok.processes import rows_of_all, sum_over_processes, world
@@ -50,6 +50,7 @@ class GainGate(Gate, Taught):
 
     prices: Tensor
     mean_gain: Tensor
+    _costs: Tensor
     steps: Tensor
 
     def __init__(
@@ -81,6 +82,8 @@ class GainGate(Gate, Taught):
         self.predict = nn.Sequential(
             nn.Linear(2 * self.granularities * channels, hidden), nn.SiLU(), nn.Linear(hidden, count)
         )
+        codes = CodeSpec(1, self._ratios.factors).codes_per_region
+        self.register_buffer("_costs", torch.tensor(codes).diff(), persistent=False)
         self.register_buffer("prices", torch.zeros(count))
         self.register_buffer("mean_gain", torch.ones(()))
         self.register_buffer("steps", torch.zeros(()))
@@ -102,7 +105,8 @@ class GainGate(Gate, Taught):
             worths = self._worths(features)
             prices = self._batch_prices(worths) if self.training else self.prices
             values = worths - F.pad(prices, (1, 0))[:, None, None]
-        return GateDecision.hard(values.argmax(dim=1), self.granularities, values)
+            gains = worths.diff(dim=1) * self.mean_gain / self._costs[:, None, None]
+        return GateDecision.hard(values.argmax(dim=1), self.granularities, values, gains)
 
     def lessons(self, grains: Int[Tensor, "b h w"]) -> Int[Tensor, "n b h w"]:
         """The choice itself, and two maps that each give half of the regions, drawn anew, another granularity."""

@@ -178,10 +178,9 @@ class RandomGate(Gate):
             order = torch.randperm(height * width, generator=torch.Generator().manual_seed(self.seed))
             order = order.to(images.device, non_blocking=True).expand(batch, -1)
         # the first places of the order get the coarsest granularity, the next ones the next
-        grains = torch.zeros_like(order)
-        for share in itertools.accumulate(self._ratios.shares[:-1]):
-            grains += order >= math.floor(share * height * width + 0.5)
-        return GateDecision.hard(grains.view(batch, height, width), self.granularities)
+        bounds = [math.floor(share * height * width + 0.5) for share in itertools.accumulate(self._ratios.shares[:-1])]
+        above = order.reshape(batch, 1, height, width) - order.new_tensor(bounds)[:, None, None]
+        return GateDecision.hard((above >= 0).sum(dim=1), self.granularities, step_scores=above + 0.5)
 
 
 class FixedGate(Gate, Constant):
@@ -289,8 +288,9 @@ class EntropyGate(Gate, Calibrated):
                 )
             self._known_calibrated = True
         entropies = entropy_map(images, self._ratios.factors[0], self.bins)
-        grains = (entropies[..., None] > self.thresholds).sum(dim=-1)
-        return GateDecision.hard(grains, self.granularities)
+        above = entropies[:, None] - self.thresholds[:, None, None]
+        grains = (entropies[:, None] > self.thresholds[:, None, None]).sum(dim=1)
+        return GateDecision.hard(grains, self.granularities, step_scores=above)
 
     def _forget(self, _incompatible: object) -> None:
         """Loaded thresholds may be missing ones."""

@@ -26,13 +26,13 @@ from vltok.evaluation.features import FeatureNetwork, feature_network, weights_h
 from vltok.evaluation.gathering import gather, joined
 from vltok.evaluation.measurement import Measurement, ProcessShare
 from vltok.evaluation.priors import measure_prior
-from vltok.evaluation.reconstruction import QUALITIES, each_distance, measure_reconstruction
+from vltok.evaluation.reconstruction import QUALITIES, measure_reconstruction
 from vltok.evaluation.records import Record, environment, package_version
 from vltok.files import alone_in, check_folder
 from vltok.interfaces import Adaptive, Ordered, Prior, SamplingConfig, Tokenizer
 from vltok.launchers import find_rank
 from vltok.loading.classes import same_classes
-from vltok.losses.perceptual import LPIPS
+from vltok.losses.perceptual import LPIPS, each_distance
 from vltok.nn.precision import full_float32
 from vltok.pictures.images import ExportSource, ImageData
 from vltok.verbs.counting import Progress, counted

@@ -9,7 +9,7 @@ from typing import Any
 
 from vltok.errors import UserError
 from vltok.io import yaml_text
-from vltok.io.bundle_files import CARD, CONFIG, TABLES, WEIGHTS, check_weights, fingerprint_of, read_bundle
+from vltok.io.bundle_files import CARD, CONFIG, MEASURED, WEIGHTS, check_weights, fingerprint_of, read_bundle
 from vltok.io.cards import published
 from vltok.io.hub import Hub, is_hub_name, upload
 from vltok.io.published_names import without_places
@@ -72,7 +72,7 @@ def push(
         CONFIG: yaml_text.dump(content).encode(),
         WEIGHTS: folder / WEIGHTS,
         CARD: card.encode(),
-        **({TABLES: folder / TABLES} if (folder / TABLES).is_file() else {}),
+        **{name: folder / name for name in MEASURED if (folder / name).is_file()},
         **({} if picture is None else {picture.name: picture}),
     }
     return upload(repository, files, private, token, f"Write a {content['kind']} of vltok")

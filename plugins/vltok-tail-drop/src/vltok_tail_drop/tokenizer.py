@@ -12,16 +12,17 @@ from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
-from vltok.interfaces import Adversarial, FixedSize, LengthTargeted, Quantizer, Tokenizer, TokenizerOutput
+from vltok.interfaces import Adversarial, FixedSize, LengthTargeted, Quantizer, Steerable, Tokenizer, TokenizerOutput
 from vltok.nn.precision import full_float32
 from vltok_tail_drop.lengths import LengthPolicy, Observing, pixel_errors
+from vltok_tail_drop.steering import PrefixSteps
 from vltok_tail_drop.transformers import PrefixDecoder, QueryEncoder
 
 #: The most pixels that are decoded at once where lengths of images are tried (at 256², 64 images).
 MOST_PIXELS = 2**22
 
 
-class TailDrop(Tokenizer, FixedSize, Adversarial, LengthTargeted):
+class TailDrop(Tokenizer, FixedSize, Adversarial, LengthTargeted, Steerable):
     """A 1D tokenizer whose codes are ordered by how much they matter.
 
     ```
@@ -136,6 +137,18 @@ class TailDrop(Tokenizer, FixedSize, Adversarial, LengthTargeted):
         ids[kept] = codes.ids.long()
         with _evaluating(self):
             return self._paint(ids, kept)
+
+    @torch.no_grad()
+    def candidates(self, images: Float[Tensor, "b 3 H W"]) -> PrefixSteps:
+        """What images could be encoded to, each a prefix of the next; without gradient.
+
+        Raises:
+            UserError: The images are of another size.
+        """
+        self._check_size(*images.shape[2:])
+        with _evaluating(self), full_float32():
+            ids = self._ids(images)
+        return PrefixSteps(ids, lambda: self.encode_batch(images), lambda: self.errors(images))
 
     @torch.no_grad()
     def errors(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n"]:
