@@ -2,9 +2,11 @@
 
 import copy
 
+import pytest
 import torch
 
 from tests.tiny_priors import tiny_prior
+from vltok.errors import UserError
 from vltok.interfaces import SamplingConfig
 from vltok.priors.dq_transformer import DQTransformer
 from vltok.priors.stepwise import in_precision
@@ -38,3 +40,19 @@ def test_weights_of_half_precision_are_widened_but_for_matrices():
     prior = in_precision(tiny_prior(DQTransformer).to(torch.bfloat16), "bfloat16")
     assert prior.content_embedding.weight.dtype == prior.content_head.norm.weight.dtype == torch.float32
     assert prior.content_head.linear.weight.dtype == torch.bfloat16
+
+
+def test_a_sampler_begins_anew_in_every_call():
+    """Inference mode leaves no tensors behind, and a draw that failed no error."""
+    prior = tiny_prior(DQTransformer)
+    sampler = prior.sampler(SamplingConfig())
+    expected = sampler(2, torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert sampler(2, torch.Generator().manual_seed(0)).equal(expected)
+    norm = sampler.drawing.steps.prior.content_head.norm
+    bias = norm.bias.detach().clone()
+    torch.nn.init.constant_(norm.bias, torch.nan)
+    with pytest.raises(UserError, match="no numbers"):
+        sampler(2)
+    norm.bias.data = bias
+    assert sampler(2, torch.Generator().manual_seed(0)).equal(expected)

@@ -30,10 +30,23 @@ def cursors(device: str = "cpu") -> Cursors:
     return Cursors.at(torch.tensor(STEPS, device=device), max(STEPS), LONGEST)
 
 
-def test_each_image_sees_its_own_steps_alone():
+@pytest.mark.parametrize("reach", [((3, 7),), ((1, 4), (2, LONGEST)), ((1, 1), (1, 7), (1, 3))])
+def test_each_image_sees_its_own_steps_alone(reach):
     cache, query = cache_of(), torch.randn(len(STEPS), HEADS, WIDTH)
-    for attend, layer in zip(cache.attending(cursors()), cache.layers, strict=True):
+    attending = cache.attending(Cursors.within(torch.tensor(STEPS), reach))
+    for attend, layer in zip(attending, cache.layers, strict=True):
         assert_close(attend(query), plain(query, layer))
+
+
+def test_images_change_rows():
+    cache = cache_of()
+    before = [layer.clone() for layer in cache.layers]
+    places = [layer.data_ptr() for layer in cache.layers]
+    for order in ([0, 1, 2], [0, 2, 1], [2, 0, 1]):
+        cache.reorder(order)
+        before = [layer[order] for layer in before]
+        assert all(layer.equal(expected) for layer, expected in zip(cache.layers, before, strict=True))
+    assert [layer.data_ptr() for layer in cache.layers] == places
 
 
 def test_flash_decoding_reads_the_cache_where_it_lies(monkeypatch):

@@ -37,18 +37,18 @@ def test_one_graph_serves_as_many_images_that_see_as_much(monkeypatch):
     replays = Replays(monkeypatch)
     seen = []
 
-    def step(tensors, furthest):
-        seen.append((len(tensors[0]), furthest))
+    def step(tensors, reach):
+        seen.append(reach)
         return [tensor + 1 for tensor in tensors]
 
-    take = CapturedSteps(step, lambda furthest: furthest // 4)
-    for images, furthest in ((3, 0), (3, 3), (3, 4), (3, 1), (2, 1), (2, 2)):
+    take = CapturedSteps(step)
+    for images, span in ((3, 64), (3, 64), (3, 128), (3, 64), (2, 64), (2, 64)):
         tensors = [torch.zeros(images), torch.ones(images, 2)]
-        found = take(tensors, furthest)
+        found = take(tensors, ((images, span),))
         assert [tensor.shape for tensor in found] == [tensor.shape for tensor in tensors]
         assert not tensors[0].any(), "what was given has been changed"
     # twice to warm up, and once to capture
-    assert seen == [(3, 0)] * 3 + [(3, 4)] * 3 + [(2, 1)] * 3
+    assert [reach for ((*reach,),) in seen] == [[3, 64]] * 3 + [[3, 128]] * 3 + [[2, 64]] * 3
     assert len(replays.captured) == 3
 
 

@@ -55,6 +55,10 @@ class LogitWatch:
         self._broken = broken if self._broken is None else self._broken.logical_or_(broken)
         return logits.nan_to_num()
 
+    def forget(self) -> None:
+        """Remember nothing of the logits so far."""
+        self._broken = None
+
     def require_numbers(self) -> None:
         """Wait for the device, and see that all logits so far were numbers.
 

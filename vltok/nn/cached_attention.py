@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -19,19 +20,26 @@ _logger = logging.getLogger(__name__)
 
 def masked_attention(
     query: Float[Tensor, "b heads d"],
-    keys: Float[Tensor, "b heads s d"],
-    values: Float[Tensor, "b heads s d"],
-    mask: Float[Tensor, "b 1 1 s"],
+    runs: Sequence[tuple[Float[Tensor, "_ heads _ d"], Float[Tensor, "_ heads _ d"]]],
+    masks: Sequence[Float[Tensor, "_ 1 1 _"]],
 ) -> Float[Tensor, "b heads d"]:
-    """PyTorch's attention, which serves everything and reads all steps of all images.
+    """PyTorch's attention, which serves everything.
 
     Args:
         query: What each image's code asks.
-        keys: What the codes before it and itself are found by.
-        values: What they give.
-        mask: 0 where there is one, -inf where there is none.
+        runs: Of images that follow one another, what as many of their steps are found by, and what they give.
+        masks: 0 where an image has a step, -inf where it has none.
     """
-    return F.scaled_dot_product_attention(query[:, :, None], keys, values, attn_mask=mask)[:, :, 0]
+    query = query[:, :, None]
+    if len(masks) == 1:
+        ((keys, values),) = runs
+        return F.scaled_dot_product_attention(query, keys, values, attn_mask=masks[0])[:, :, 0]
+    queries = query.split([len(mask) for mask in masks])
+    attended = [
+        F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+        for query, (keys, values), mask in zip(queries, runs, masks, strict=True)
+    ]
+    return torch.cat(attended)[:, :, 0]
 
 
 def flash_decoding(

@@ -40,8 +40,9 @@ class PackedLinear(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         """The products of some rows, in the layer's own type."""
-        hidden = hidden.to(self.weight.dtype)
-        if len(hidden) == 1 and hidden.dtype == torch.float32:
+        if hidden.dtype != self.weight.dtype:
+            hidden = hidden.to(self.weight.dtype)
+        if hidden.shape[0] == 1 and hidden.dtype == torch.float32:
             return F.linear(hidden, self.weight, self.bias)
         return torch.ops.mkldnn._linear_pointwise(hidden, self._packed, self.bias, "none", [], "")
 

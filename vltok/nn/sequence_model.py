@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,6 +26,9 @@ from vltok.nn.cached_attention import flash_decodes, flash_decoding, masked_atte
 SPAN = 64
 SPAN_OF_CPU = 16
 
+#: What is read of a cache, run by run of its rows: how many rows, and how many steps of each.
+Reach = tuple[tuple[int, int], ...]
+
 
 class KeyValueCache:
     """The keys and values of every layer for a batch whose images each stand at a step of their own.
@@ -40,8 +43,8 @@ class KeyValueCache:
     def __init__(self, layers: list[Float[Tensor, "b ..."]], repeatable: bool = False) -> None:
         self.layers = layers
         self.repeatable = repeatable
-        self._span = 0
-        self._views: list[tuple[Tensor, Tensor]] = []
+        self._reach: Reach = ()
+        self._views: list[list[tuple[Tensor, Tensor]]] = []
 
     def keep(self, rows: Int[Tensor, " n"]) -> None:
         """Keep some images alone, layer by layer, so that never two whole caches exist."""
@@ -50,39 +53,58 @@ class KeyValueCache:
             kept = torch.empty_like(layer[: len(rows)])  # laid out in memory as before
             self.layers[index] = kept.copy_(layer[rows])
 
+    def reorder(self, order: Sequence[int]) -> None:
+        """Let images change rows. Those that stay are not touched.
+
+        Args:
+            order: The row in which each image stood that stands in a row now.
+        """
+        changes = [(place, row) for place, row in enumerate(order) if place != row]
+        if changes:
+            places, rows = torch.tensor(changes, device=self.layers[0].device).unbind(1)
+            for layer in self.layers:
+                layer[places] = layer[rows]
+
     def attending(self, cursors: Cursors) -> list[Callable[[Float[Tensor, "b heads d"]], Float[Tensor, "b heads d"]]]:
         """What computes each layer's attention in a step, given its queries, after the step's keys and values have been
         written."""
         first = self.layers[0]
         if flash_decodes(first.device.type, first.dtype, first.shape[-1]):
-            used = (cursors.steps + 1).clamp(max=cursors.span).int()
-            views = self._of_span(first.shape[2])
-            packed = [
-                (keys.transpose(1, 2).flatten(0, 1), values.transpose(1, 2).flatten(0, 1)) for keys, values in views
-            ]
+            span = max(span for _, span in cursors.reach)
+            used = (cursors.steps + 1).clamp(max=span).int()
             return [
-                functools.partial(flash_decoding, keys=keys, values=values, used=used, span=cursors.span)
-                for keys, values in packed
+                functools.partial(
+                    flash_decoding,
+                    keys=keys.transpose(1, 2).flatten(0, 1),
+                    values=values.transpose(1, 2).flatten(0, 1),
+                    used=used,
+                    span=span,
+                )
+                for ((keys, values),) in self._runs(((len(first), first.shape[2]),))
             ]
-        visible = torch.arange(cursors.span, device=first.device) <= cursors.steps[:, None]
-        mask = first.new_zeros(()).where(visible, -torch.inf)[:, None, None]
-        return [
-            functools.partial(masked_attention, keys=keys, values=values, mask=mask)
-            for keys, values in self._of_span(cursors.span)
-        ]
+        masks = []
+        for (_, span), steps in zip(
+            cursors.reach, cursors.steps.split([rows for rows, _ in cursors.reach]), strict=True
+        ):
+            visible = torch.arange(span, device=first.device) <= steps[:, None]
+            masks.append(first.new_zeros(()).where(visible, -torch.inf)[:, None, None])
+        return [functools.partial(masked_attention, runs=runs, masks=masks) for runs in self._runs(cursors.reach)]
 
-    def _of_span(self, span: int) -> list[tuple[Float[Tensor, "b heads _ d"], Float[Tensor, "b heads _ d"]]]:
-        """The keys and the values of each layer's first steps.
+    def _runs(self, reach: Reach) -> list[list[tuple[Float[Tensor, "_ heads _ d"], Float[Tensor, "_ heads _ d"]]]]:
+        """The keys and the values of each layer's runs of rows.
 
         They stay the same for many steps, and are made once: while weights stream through the processor's caches, a
         call costs more than what it does.
         """
-        if not self._views or span != self._span:
-            self._span = span
+        if not self._views or reach != self._reach:
+            self._reach = reach
             self._views = []
             for layer in self.layers:
-                keys, values = layer[:, :, :span].chunk(2, dim=1)
-                self._views.append((keys, values))
+                runs = []
+                for (_, span), rows in zip(reach, layer.split([rows for rows, _ in reach]), strict=True):
+                    keys, values = rows[:, :, :span].chunk(2, dim=1)
+                    runs.append((keys, values))
+                self._views.append(runs)
         return self._views
 
 
@@ -93,17 +115,22 @@ class Cursors:
     Attributes:
         steps: The step that each image takes now, `[b]`.
         images: 0 to b - 1, `[b]`.
-        span: How many steps of the cache are read.
+        reach: How much of the cache is read.
     """
 
     steps: Int[Tensor, " b"]
     images: Int[Tensor, " b"]
-    span: int
+    reach: Reach
 
     @classmethod
     def at(cls, steps: Int[Tensor, " b"], furthest: int, longest: int) -> Cursors:
         """Cursors at some steps, none beyond `furthest`, which is known without asking the device."""
-        return cls(steps, torch.arange(len(steps), device=steps.device), span_of(furthest, longest, steps.device))
+        return cls.within(steps, ((len(steps), span_of(furthest, longest, steps.device)),))
+
+    @classmethod
+    def within(cls, steps: Int[Tensor, " b"], reach: Reach) -> Cursors:
+        """Cursors at some steps, which lie within what is read."""
+        return cls(steps, torch.arange(len(steps), device=steps.device), reach)
 
 
 def span_of(furthest: int, longest: int, device: torch.device) -> int:

@@ -9,6 +9,7 @@ Axis letters: b image, n row (an image, or with guidance an image with its class
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import Field, dataclass, fields, replace
@@ -23,7 +24,7 @@ from vltok.drawing.batches import Drawing, WantedImages
 from vltok.drawing.sampling import Guidance, uniforms
 from vltok.interfaces import Prior
 from vltok.nn.linear import Linear, PackedLinear, packs
-from vltok.nn.sequence_model import Cursors, KeyValueCache, span_of
+from vltok.nn.sequence_model import Cursors, KeyValueCache, Reach, span_of
 from vltok.priors.captured import CapturedSteps, Step
 
 # The most steps between looks at which images are finished: the only times that the host waits for the device.
@@ -147,6 +148,7 @@ class StepwiseDrawing(Drawing, Generic[State]):
     def finished(self, images: WantedImages, batch_size: int) -> Iterator[tuple[Sequence[int], Codes]]:
         """Images as they are finished: each makes room for the next."""
         steps, guidance, count = self.steps, self.steps.guidance, len(images)
+        guidance.watch.forget()
         device = images.numbers.device
         # the CPU is asked for nothing, and its steps take as long as they have rows
         stride, fullest = (1, 0.75) if device.type == "cpu" else (min(STEPS_BETWEEN_LOOKS, steps.longest), 0.5)
@@ -160,11 +162,10 @@ class StepwiseDrawing(Drawing, Generic[State]):
         ages = [0] * size
         begun = size
         while any(image is not None for image in rows):
-            oldest = max(age for age, image in zip(ages, rows, strict=True) if image is not None)
             # the precision that was asked for decides, not one around the call
             with torch.autocast(device.type, enabled=False):
                 for further in range(stride):
-                    batch = batch.of(take(batch.tensors(), min(oldest + further, steps.longest - 1)))
+                    batch = batch.of(take(batch.tensors(), self._reach(ages, further, device)))
                     if self.observe is not None:
                         self.observe(batch.wanted.numbers, batch.state)
             ages = [age + stride for age in ages]
@@ -191,23 +192,30 @@ class StepwiseDrawing(Drawing, Generic[State]):
                     cache.keep(guidance.kept(kept, len(rows)))
                 batch = batch.chosen(kept)
                 rows, ages = [rows[row] for row in busy], [ages[row] for row in busy]
+            order = by_age(ages, _run(ages, device))
+            if order != list(range(len(rows))):
+                for cache in caches:
+                    cache.reorder(guidance.kept(torch.tensor(order), len(rows)).tolist())
+                batch = batch.chosen(torch.tensor(order))
+                rows, ages = [rows[row] for row in order], [ages[row] for row in order]
 
     def _begun(self, images: WantedImages) -> Batch[State]:
         """Images of which nothing has been drawn."""
         return Batch(images, torch.zeros_like(images.numbers), self.steps.start(len(images)))
 
     def _taking(self, batch: Batch[State], caches: Sequence[KeyValueCache]) -> Step:
-        """What takes a step of all images, of which none stands beyond a number."""
+        """What takes a step of all images."""
         steps, guidance, classes, device = self.steps, self.steps.guidance, self.steps.prior.classes, batch.taken.device
         draws = torch.arange(steps.draws, device=device)
 
-        def take(tensors: Sequence[Tensor], furthest: int) -> list[Tensor]:
+        def take(tensors: Sequence[Tensor], reach: Reach) -> list[Tensor]:
             before = batch.of(tensors)
             at = before.taken.clamp(max=steps.longest - 1)
+            rows = guidance.rows(at)
             streams = before.wanted.streams[:, None].expand(-1, steps.draws)
             inputs = StepInputs(
                 guidance.labels(before.wanted.labels, classes),
-                Cursors.at(guidance.rows(at), furthest, steps.longest),
+                Cursors.within(rows, reach * (len(rows) // len(at))),
                 uniforms(streams, steps.draws * at[:, None] + draws),
                 caches,
             )
@@ -215,7 +223,31 @@ class StepwiseDrawing(Drawing, Generic[State]):
 
         if device.type != "cuda" or self.observe is not None or not all(cache.repeatable for cache in caches):
             return take
-        return CapturedSteps(take, lambda furthest: span_of(furthest, steps.longest, device))
+        return CapturedSteps(take)
+
+    def _reach(self, ages: Sequence[int], further: int, device: torch.device) -> Reach:
+        """What images of some ages, and some steps later, read of their caches."""
+        size, longest = _run(ages, device), self.steps.longest
+        runs = [ages[start : start + size] for start in range(0, len(ages), size)]
+        return tuple((len(run), span_of(max(run) + further, longest, device)) for run in runs)
+
+
+def by_age(ages: Sequence[int], size: int) -> list[int]:
+    """An order in which runs of so many rows have similar ages, the oldest first: few of the rows change places."""
+    ranked = sorted(range(len(ages)), key=lambda row: -ages[row])
+    order = list(range(len(ages)))
+    for start in range(0, len(ages), size):
+        places, wanted = range(start, min(start + size, len(ages))), set(ranked[start : start + size])
+        left = [place for place in places if place not in wanted]
+        come = [row for row in ranked[start : start + size] if row not in places]
+        for place, row in zip(left, come, strict=True):
+            order[place] = row
+    return order
+
+
+def _run(ages: Sequence[int], device: torch.device) -> int:
+    """How many rows attention reads as many steps of. More calls cost a GPU more than they save."""
+    return max(4, math.ceil(len(ages) / 8)) if device.type == "cpu" else len(ages)
 
 
 def in_precision(prior: Module, precision: Literal["float32", "bfloat16"]) -> Module:
