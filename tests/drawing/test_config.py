@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from vltok.drawing.config import SamplingConfig, SamplingOptions, VariableLengthSampling, options_for
+from vltok.drawing.config import SamplingConfig, SamplingOptions, VariableLengthSampling, at_rate, options_for
 from vltok.errors import UserError
+from vltok.rates import Rate
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -64,3 +65,16 @@ def test_a_prior_may_have_options_of_its_own():
     assert options_for(Beams, "BeamSearch", own) is own
     with pytest.raises(UserError, match="beams is 4"):
         options_for(SamplingConfig, "DQTransformer", own)
+
+
+def test_a_rate_controls_the_length():
+    assert at_rate(SamplingConfig(top_k=5), Rate.of("codes=40")) == SamplingConfig(top_k=5, codes=40)
+    assert at_rate(VariableLengthSampling(), Rate.of("max-codes=40")).max_codes == 40
+    assert at_rate(SamplingConfig(), Rate.of("ratios=8:0.5,16:0.5")).ratios == {16: 0.5, 8: 0.5}
+    for options, rate, message in (
+        (SamplingConfig(), "psnr=30", "there is no picture to compare with"),
+        (SamplingOptions(), "codes=40", "no control of the code length"),
+        (SamplingConfig(codes=3), "max-codes=4", "max_codes and codes all set the length"),
+    ):
+        with pytest.raises(UserError, match=message):
+            at_rate(options, Rate.of(rate))

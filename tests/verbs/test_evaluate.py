@@ -76,3 +76,13 @@ def test_a_prior_is_not_measured_on_other_classes(tree: Callable[..., Path], tmp
     pictures = Folder(str(tree()), size=16, batch_size=4, workers=0)
     with pytest.raises(UserError, match=r"--data: .* number 1 is 'class1' here and 'class2' there"):
         vltok.evaluate(prior=tmp_path / "prior", data=pictures, device="cpu")
+
+
+def test_a_rate_is_part_of_the_protocol(tokenizer: DQVAE, data: Photos) -> None:
+    few, many = (vltok.evaluate(tokenizer, data, rate=rate, device="cpu").record for rate in ("codes=4", "codes=13"))
+    assert (few.figure("length"), many.figure("length")) == (4, 13)
+    assert (few.protocol["rate"], many.protocol["rate"]) == ("codes=4", "codes=13")
+    with pytest.raises(UserError, match="belongs to --tokenizer"):
+        vltok.evaluate(data=data, codec="jpeg", quality=20, rate="codes=4", device="cpu")
+    with pytest.raises(UserError, match="no rate is called"):
+        vltok.evaluate(tokenizer, data, rate="code=4", device="cpu")

@@ -16,6 +16,11 @@ from vltok.errors import UserError
 from vltok.evaluation.pictures import CodedPicture, picture_figures
 from vltok.interfaces import Tokenizer
 from vltok.measures.pixels import psnr
+from vltok.tokenizers.decoders import PixelShuffleDecoder
+from vltok.tokenizers.dqvae import DQVAE
+from vltok.tokenizers.encoders import PatchEncoder
+from vltok.tokenizers.gates import EntropyGate
+from vltok.tokenizers.quantizers import EMAVectorQuantizer
 from vltok.verbs.reconstruct import Reconstruction, reconstruct
 
 
@@ -79,3 +84,27 @@ def test_a_big_picture_takes_little_more_memory_than_its_pixels(tokenizer: Token
     exact = psnr(pixels.flip(0)[None] / 127.5 - 1, pixels[None] / 127.5 - 1)
     assert figures.psnr == pytest.approx(exact.item(), abs=1e-4)
     assert max(seen) < 4 * pixels.numel(), "no float or integer for each value of the whole picture"
+
+
+@pytest.mark.parametrize("tile", [1024, 32])
+def test_a_picture_has_the_rate_whatever_its_tiles(tile: int) -> None:
+    tokenizer = rated()
+    picture = skimage.data.coffee()[100:180, 200:296]
+    for rate, least, most in (("codes=300", 300, 300), ("max-codes=150", 120, 150), ("bpp=0.2", 354, 354)):
+        found = reconstruct(tokenizer, picture, rate=rate, tile=tile)
+        assert least <= found.pictures[0].figures.code_length <= most
+        assert found.record.protocol["rate"] == rate
+    with pytest.raises(UserError, match="no rate is called"):
+        reconstruct(tokenizer, picture, rate="bits=3")
+    failed = reconstruct(tokenizer, picture, rate="codes=10", tile=tile).failed
+    assert "too low" in failed["picture-0"]
+
+
+def rated() -> DQVAE:
+    torch.manual_seed(0)
+    return DQVAE(
+        PatchEncoder([4, 8], width=8, blocks=1, channels=8),
+        EntropyGate({4: 0.5, 8: 0.5}, [1.5]),
+        EMAVectorQuantizer(16, 4),
+        PixelShuffleDecoder(4, channels=8, width=8, blocks=1),
+    ).eval()

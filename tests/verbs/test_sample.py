@@ -31,7 +31,7 @@ def test_a_folder_is_written_where_one_is_asked_for(bundles: Path, tmp_path: Pat
     found = sample(bundles / "prior", 3, tmp_path / "out", device="cpu", sampling=SamplingConfig(codes=10))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"pictures", "coding_maps", "codes", "grid.png"}
     assert found.codes is None and found.manifest.statistics["length"]["histogram"] == {"10": 3}
-    more = sample(bundles / "prior", 5, tmp_path / "out", device="cpu", sampling=SamplingConfig(codes=10))
+    more = sample(bundles / "prior", 5, tmp_path / "out", device="cpu", rate="codes=10")
     assert more.manifest.statistics["samples"] == 5
 
 

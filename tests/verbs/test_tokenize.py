@@ -68,7 +68,7 @@ def test_codes_are_written_and_reported(
     assert reported == [4, 2, 4]
     images = torch.cat([batch.images for batch in Photos(size=32, val_crops=10).val_dataloader()])
     # in the batches of the export: arithmetic may depend on them
-    parts = [encode(tokenizer, part, precision, "cpu") for part in images.split([4, 2, 4])]
+    parts = [encode(tokenizer.encode, part, precision, "cpu") for part in images.split([4, 2, 4])]
     found = stored_sequences(tmp_path)[torch.arange(10).numpy()]
     assert found.ids.tolist() == [code for part in parts for code in part.ids.tolist()]
 
@@ -122,3 +122,21 @@ def test_wrong_arguments_are_user_errors(tokenizer: DQVAE, tmp_path: Path) -> No
         tokenize(tokenizer, "photos", tmp_path, shard_size=0)
     with pytest.raises(UserError, match="did you mean 'photos'"):
         tokenize(tokenizer, "photo", tmp_path)
+
+
+def test_a_rate_is_met_and_recorded(tokenizer: DQVAE, tmp_path: Path) -> None:
+    data = Photos(size=32, val_crops=10, batch_size=4)
+    counts = {}
+    for rate in ("codes=22", "max-codes=22", "mean-codes=30"):
+        manifest = tokenize(tokenizer, data, tmp_path / rate, split="val", rate=rate, device="cpu").manifest
+        assert manifest.settings.options["--rate"] == rate
+        counts[rate] = manifest.statistics["length"]
+    assert counts["codes=22"]["minimum"] == counts["codes=22"]["maximum"] == 22
+    assert counts["max-codes=22"]["maximum"] <= 22
+    assert abs(counts["mean-codes=30"]["mean"] - 30) <= 1 and counts["mean-codes=30"]["variance"] > 0
+    assert not tokenize(tokenizer, data, tmp_path / "codes=22", split="val", rate="codes=22", device="cpu").new
+    with pytest.raises(UserError, match="--rate"):
+        tokenize(tokenizer, data, tmp_path / "codes=22", split="val", rate="codes=25", device="cpu")
+    with pytest.raises(UserError, match="no rate is called"):
+        tokenize(tokenizer, data, tmp_path / "none", rate="kodes=3", device="cpu")
+    assert not (tmp_path / "none").exists()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import types
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
 
 from vltok.code_spec import Ratios
 from vltok.errors import UserError, unknown, whole_number
+from vltok.rates import Rate
 
 Options = TypeVar("Options", bound="SamplingOptions")
 
@@ -100,6 +101,23 @@ class SamplingConfig(VariableLengthSampling):
         super().__post_init__()
         if self.positions not in (choices := ("sampled", "implied")):
             raise unknown("positions", self.positions, choices)
+
+
+def at_rate(options: Options, rate: Rate) -> Options:
+    """Options with which a prior draws images at a rate.
+
+    Raises:
+        UserError: It is none that a prior can draw at, this one cannot, or the options control the length already.
+    """
+    name = {"codes": "codes", "max-codes": "max_codes", "ratios": "ratios"}.get(rate.kind)
+    if name is None:
+        raise UserError(f"rate {rate}: there is no picture to compare with; give codes, max-codes or ratios to a prior")
+    if not isinstance(options, VariableLengthSampling):
+        raise UserError(f"rate {rate}: this prior has no control of the code length")
+    if isinstance(rate.value, Ratios):
+        return replace(options, ratios=dict(zip(rate.value.factors, rate.value.shares, strict=True)))
+    controls: dict[str, Any] = {name: rate.value}
+    return replace(options, **controls)
 
 
 def every_option(kind: type[SamplingOptions]) -> type[SamplingOptions]:

@@ -20,6 +20,8 @@ from vltok.measures.pixels import decibels, to_bytes, to_unit_range
 from vltok.nn.precision import computing
 from vltok.pictures.tiles import Tiling
 from vltok.pictures.transforms import padded
+from vltok.rates import Rate
+from vltok.tokenizers.rate import RateEncoder
 
 _BAND_PIXELS = 2**20
 
@@ -62,7 +64,11 @@ class PictureFigures:
 
 @torch.inference_mode()
 def code_picture(
-    tokenizer: Tokenizer, picture: UInt8[Tensor, "3 H W"], tile: int, device: torch.device | str = "cpu"
+    tokenizer: Tokenizer,
+    picture: UInt8[Tensor, "3 H W"],
+    tile: int,
+    device: torch.device | str = "cpu",
+    rate: RateEncoder | None = None,
 ) -> CodedPicture:
     """Encode and decode a picture of any size, in float32.
 
@@ -77,14 +83,16 @@ def code_picture(
         tile: The longest side, in pixels, that is coded at once; rounded up to a multiple of `divisor`. Without
             effect on a `FixedSize` tokenizer.
         device: Where to compute.
+        rate: How many codes the picture gets; None for what the tokenizer chooses.
 
     Raises:
-        UserError: The tokenizer does not take pictures of this size, or gives no numbers.
+        UserError: The tokenizer does not take pictures of this size, or gives no numbers; or they have no such rate.
     """
     height, width = picture.shape[1:]
     tiling = Tiling.of(tokenizer, height, width, tile)
     whole = padded(picture, *tiling.unit)
     reconstruction = torch.empty(whole.shape, dtype=torch.uint8)
+    encode = tokenizer.encode if rate is None else rate.tiles(whole[0].numel())
     length = 0
     grains: list[list[Tensor]] = []
     for down in tiling.rows:
@@ -92,7 +100,7 @@ def code_picture(
         for across in tiling.columns:
             pixels = whole[:, down, across]
             with computing(device):
-                codes = tokenizer.encode(to_unit_range(pixels)[None].to(device))
+                codes = encode(to_unit_range(pixels)[None].to(device))
                 decoded = tokenizer.decode(codes)[0]
             if not decoded.isfinite().all():
                 raise UserError("the tokenizer gives NaN or infinite pixels for this picture")
@@ -130,6 +138,7 @@ def reconstruction_record(
     adaptation: Adaptation | None = None,
     skipped: Sequence[Mapping[str, str]] = (),
     device: torch.device | str = "cpu",
+    rate: Rate | None = None,
 ) -> Record:
     """The record of pictures that were reconstructed.
 
@@ -140,6 +149,7 @@ def reconstruction_record(
         adaptation: Whether the codes went where they help, measured on crops of the pictures; None where it was not.
         skipped: The pictures that could not be reconstructed, and why.
         device: Where they were coded.
+        rate: What was asked of their code length, if something was.
     """
     columns = {
         "psnr": [image["psnr"] for image in images],
@@ -153,6 +163,8 @@ def reconstruction_record(
     values = {name: mean_value(np.array(column, dtype=float)) for name, column in columns.items() if column}
     data = {"sources": [image["source"] for image in images], "images": len(images)}
     protocol: dict[str, Any] = {"data": data, "precision": "float32", "tile": tile, "adaptation": None}
+    if rate is not None:
+        protocol["rate"] = str(rate)
     if adaptation is not None:
         values |= adaptation.values
         protocol["adaptation"] = {"images": adaptation.images, "regions": adaptation.regions}

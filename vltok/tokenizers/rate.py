@@ -78,11 +78,45 @@ class RateEncoder:
             case "max-codes":
                 return self._capped(found, int(min(value, _MOST)))
             case "bpp":
-                return self._within(found, self._affordable(images, value))
+                return self._within(found, self._affordable(images[0, 0].numel(), value))
             case "threshold":
                 return found.after((found.scores > value).sum(dim=1))
             case _:
                 return self._on_average(found, float(value))
+
+    def tiles(self, pixels: int) -> Callable[[Float[Tensor, "1 3 H W"]], Codes]:
+        """Encodes the tiles of one picture, one after another, so that together they have the rate.
+
+        Each has its share by area of a number of codes that is asked for, and of what the tiles before it left.
+
+        Args:
+            pixels: How many all tiles have together.
+        """
+        value = self.rate.value
+        if self.rate.kind not in ("codes", "max-codes", "mean-codes", "bpp") or isinstance(value, Ratios):
+            return self
+        pixels_left = pixels
+        codes_left = self._affordable(pixels, value) if self.rate.kind == "bpp" else min(value, _MOST)
+
+        def encode(images: Float[Tensor, "1 3 H W"]) -> Codes:
+            nonlocal pixels_left, codes_left
+            if (here := images[0, 0].numel()) == pixels_left == pixels:
+                return self(images)
+            found = self._steer(images)
+            share = codes_left if here == pixels_left else math.floor(codes_left * here / pixels_left)
+            if self.rate.kind == "mean-codes":
+                codes = self._on_average(found, value * here / pixels)
+            elif self.rate.kind == "max-codes":
+                codes = self._capped(found, int(share))
+            elif here == pixels_left and self.rate.kind == "codes":
+                codes = self._exactly(found, int(share))
+            else:
+                codes = self._within(found, int(share))
+            pixels_left -= here
+            codes_left -= int(codes.lengths.sum())
+            return codes
+
+        return encode
 
     def _exactly(self, found: Candidates, count: int) -> Codes:
         codes = self._within(found, count)
@@ -100,10 +134,10 @@ class RateEncoder:
         both = Codes.concatenate([own, self._within(found, count)])
         return both[torch.arange(len(own), device=own.device) + over * len(own)]
 
-    def _affordable(self, images: Float[Tensor, "b 3 H W"], bits_per_pixel: float) -> int:
+    def _affordable(self, pixels: int, bits_per_pixel: float) -> int:
         """The codes that go into so many bits a pixel, beside the grain map."""
-        spec, bits = self.tokenizer.spec, bits_per_pixel * images[0, 0].numel()
-        regions = images[0, 0].numel() // spec.factors[0] ** 2 if spec.gridded else 0
+        spec, bits = self.tokenizer.spec, bits_per_pixel * pixels
+        regions = pixels // spec.factors[0] ** 2 if spec.gridded else 0
         each = fixed_rate_bits(1.0, 0, spec)
         left = bits - fixed_rate_bits(0.0, regions, spec)
         return int(left // each) if each else spec.longest_length
@@ -147,6 +181,15 @@ class RateEncoder:
             enough = reached(middle) & (low < high)
             low, high = torch.where(enough | (low == high), low, middle + 1), torch.where(enough, middle, high)
         return high
+
+
+def encoder_at(tokenizer: Tokenizer, rate: Rate | str | None) -> Callable[[Float[Tensor, "b 3 H W"]], Codes]:
+    """What encodes images in [-1, 1] at a rate, or as the tokenizer itself chooses where none is asked for.
+
+    Raises:
+        UserError: There is no such rate, or the tokenizer cannot be steered so.
+    """
+    return tokenizer.encode if rate is None else RateEncoder(tokenizer, Rate.of(rate))
 
 
 def calibrate(tokenizer: Tokenizer, batches: Iterable[Float[Tensor, "_ 3 _ _"]], data: str = "") -> RateCalibration:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -16,17 +16,22 @@ from vltok.sequences.shards import CodeSample, codes_of
 
 
 @torch.inference_mode()
-def encode(tokenizer: Tokenizer, images: Float[Tensor, "b 3 H W"], precision: str, device: torch.device | str) -> Codes:
+def encode(
+    encoder: Callable[[Float[Tensor, "b 3 H W"]], Codes],
+    images: Float[Tensor, "b 3 H W"],
+    precision: str,
+    device: torch.device | str,
+) -> Codes:
     """The codes of images, on the CPU.
 
     Args:
-        tokenizer: In evaluation mode, on `device`.
+        encoder: What gives them, with networks in evaluation mode, on `device`.
         images: In [-1, 1].
         precision: What to compute in: see `computing`.
         device: Where to compute.
     """
     with computing(device, precision):
-        return tokenizer.encode(images.to(device, non_blocking=True)).to("cpu")
+        return encoder(images.to(device, non_blocking=True)).to("cpu")
 
 
 @torch.inference_mode()

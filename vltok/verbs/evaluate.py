@@ -35,6 +35,8 @@ from vltok.loading.classes import same_classes
 from vltok.losses.perceptual import LPIPS, each_distance
 from vltok.nn.precision import full_float32
 from vltok.pictures.images import ExportSource, ImageData
+from vltok.rates import Rate
+from vltok.tokenizers.rate import encoder_at
 from vltok.verbs.counting import Progress, counted
 from vltok.verbs.devices import choose_device
 from vltok.verbs.evaluation_options import check_evaluation
@@ -52,6 +54,7 @@ def evaluate(
     quality: int | None = None,
     bits_per_pixel: float | None = None,
     fixed: Tokenizer | str | os.PathLike | None = None,
+    rate: Rate | str | None = None,
     split: Literal["all", "train", "val"] = "val",
     features: str | None = None,
     lpips: bool = False,
@@ -81,6 +84,9 @@ def evaluate(
         bits_per_pixel: Instead of a quality: takes that whose mean rate over the pictures is the nearest not above it.
         fixed: The bundle of a tokenizer of fixed length, whose error map is compared with the coding map; by default
             the measured one itself, with its coarsest granularity everywhere.
+        rate: How many codes the tokenizer's pictures get, whatever it was trained for: `codes=400` for each,
+            `max-codes=400` at most, `mean-codes=400` over each batch, `bpp=0.2` bits a pixel, `psnr=30`, `ssim=0.9` or
+            `lpips=0.2` for the fewest codes that reach it, or `ratios=8:0.5,16:0.5`. By default it chooses itself.
         split: Which pictures; ``val`` are held out.
         features: The network that tells sets of images apart: inception (FID), efficientnet-lite0, timm:NAME, or
             random:NAME.
@@ -123,7 +129,7 @@ def evaluate(
             elif codec is not None:
                 found = _codec(codec, quality, bits_per_pixel, lpips, conditions)
             elif tokenizer is not None:
-                found = _tokenizer(tokenizer, fixed, lpips, conditions)
+                found = _tokenizer(tokenizer, fixed, rate, lpips, conditions)
             skipped = gather(data.skipped)
         measured = found.measurement
         protocol = {
@@ -176,6 +182,7 @@ class _Outcome:
 def _tokenizer(
     given: Tokenizer | str | os.PathLike,
     fixed: Tokenizer | str | os.PathLike | None,
+    rate: Rate | str | None,
     lpips: bool,
     under: _Conditions,
 ) -> _Outcome:
@@ -194,9 +201,10 @@ def _tokenizer(
             if not tokenizer.spec.gridded:
                 raise UserError(f"--fixed: the codes of '{given}' lie on no grid, so that it has no coding map")
             beside, described = TokenizerCoder(other.model, under.device), other.fingerprint
-        coder = TokenizerCoder(tokenizer, under.device)
+        coder = TokenizerCoder(tokenizer, under.device, encoder_at(tokenizer, rate))
         outcome = _reconstructed(coder, tokenizer.spec, opened.subject, beside, lpips, under)
-    return dataclasses.replace(outcome, protocol={**outcome.protocol, "fixed": described})
+    asked = {} if rate is None else {"rate": str(Rate.of(rate))}
+    return dataclasses.replace(outcome, protocol={**outcome.protocol, "fixed": described, **asked})
 
 
 def _codec(

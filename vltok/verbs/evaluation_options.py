@@ -13,6 +13,7 @@ from vltok.drawing.config import SamplingConfig, every_option
 from vltok.errors import UserError, check_seed, whole_number
 from vltok.files import check_folder
 from vltok.io.recipes import instantiate, parse, recipe_parser
+from vltok.rates import Rate
 from vltok.verbs.options import add_options, description, sampling_options, with_bundle_path, with_default_data
 
 if TYPE_CHECKING:
@@ -98,6 +99,10 @@ def check_evaluation(given: Mapping[str, Any]) -> RecordKind:
         raise UserError(f"--bits-per-pixel must be positive, not {rate:g}")
     if given["fixed"] is not None and kind != "tokenizer":
         raise UserError("--fixed is compared with a tokenizer's coding maps: it belongs to --tokenizer")
+    if given["rate"] is not None:
+        Rate.of(given["rate"])
+        if kind != "tokenizer":
+            raise UserError("--rate says how many codes a tokenizer gives pictures: it belongs to --tokenizer")
     if kind == "prior" and given["lpips"]:
         raise UserError("--lpips compares reconstructions with pictures: it belongs to --tokenizer or --codec")
     if kind != "prior":

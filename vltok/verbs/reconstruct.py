@@ -25,6 +25,8 @@ from vltok.files import alone_in, check_folder, written_whole
 from vltok.interfaces import Tokenizer
 from vltok.measures.pixels import to_picture
 from vltok.pictures.decoding import CorruptPicture
+from vltok.rates import Rate
+from vltok.tokenizers.rate import RateEncoder
 from vltok.verbs.given_pictures import Picture, pictures_by_name, pixels_of
 from vltok.verbs.inputs import Opened, open_tokenizer
 
@@ -79,6 +81,7 @@ def reconstruct(
     pictures: Picture | Sequence[Picture],
     out: str | os.PathLike | None = None,
     *,
+    rate: Rate | str | None = None,
     tile: int = 1024,
     device: str | None = None,
     trust: bool = False,
@@ -96,6 +99,10 @@ def reconstruct(
         pictures: Pictures, folders of pictures, or (quoted) patterns such as `a/**/*.jpg`; in Python also Pillow's
             images, or arrays and tensors of one image or a batch: uint8, or floats in [-1, 1].
         out: The folder that receives the results; in Python they are given back without it, and nothing is written.
+        rate: How many codes pictures get, whatever the tokenizer was trained for: `codes=400` for each, `max-codes=400`
+            at most, `mean-codes=400` by the threshold that `vltok rate` stored, `bpp=0.2` bits a pixel, `psnr=30`,
+            `ssim=0.9` or `lpips=0.2` for the fewest codes that reach it, or `ratios=8:0.5,16:0.5`. By default the
+            tokenizer chooses.
         tile: A picture with a longer side, in pixels, is coded in tiles of about equal size, each as a picture of its
             own; bounds the memory.
         device: `cpu`, `cuda` or `cuda:1`; by default where the tokenizer is, or a GPU where there is one.
@@ -116,12 +123,13 @@ def reconstruct(
     alone = contextlib.nullcontext() if folder is None else alone_in(folder)
     with alone, open_tokenizer(tokenizer, device, trust=trust) as opened:
         origin = {"path": opened.name, "fingerprint": opened.fingerprint}
+        encoder = None if rate is None else RateEncoder(opened.model, Rate.of(rate))
         try:
             for name, given in inputs.items():
                 source = given if isinstance(given, Path) else None
                 try:
                     picture = pixels_of(given)
-                    done = _reconstructed(name, source, picture, tile, opened)
+                    done = _reconstructed(name, source, picture, tile, opened, encoder)
                 except (CorruptPicture, UserError, torch.OutOfMemoryError) as error:
                     oom = isinstance(error, torch.OutOfMemoryError)
                     failed[str(source or name)] = "out of memory: give a smaller --tile" if oom else str(error)
@@ -141,17 +149,23 @@ def reconstruct(
         finally:
             # after an interrupt too: no finished picture goes without its figures
             skipped = [{"source": source, "error": reason} for source, reason in failed.items()]
-            record = reconstruction_record(origin, records, tile, adaptation, skipped, opened.device)
+            asked = None if encoder is None else encoder.rate
+            record = reconstruction_record(origin, records, tile, adaptation, skipped, opened.device, asked)
             if folder is not None:
                 record.write(folder)
     return Reconstructed(tuple(kept), record, failed)
 
 
 def _reconstructed(
-    name: str, source: Path | None, picture: UInt8[Tensor, "3 H W"], tile: int, opened: Opened[Tokenizer]
+    name: str,
+    source: Path | None,
+    picture: UInt8[Tensor, "3 H W"],
+    tile: int,
+    opened: Opened[Tokenizer],
+    rate: RateEncoder | None,
 ) -> Reconstruction:
     spec = opened.model.spec
-    coded = code_picture(opened.model, picture, tile, opened.device)
+    coded = code_picture(opened.model, picture, tile, opened.device, rate)
     coding_map = None
     if coded.grains is not None:
         coding_map = _pixels(draw_picture_coding_map(picture, coded.grains, spec))

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from vltok.codes import Codes
-from vltok.drawing.config import SamplingConfig, SamplingOptions, options_for
+from vltok.drawing.config import SamplingConfig, SamplingOptions, at_rate, options_for
 from vltok.drawing.sampler import Sampler
 from vltok.errors import UserError, check_seed, whole_number
 from vltok.figures.coding_maps import draw_coding_map, magnified
@@ -29,6 +29,7 @@ from vltok.io.places import places_of
 from vltok.launchers import find_rank
 from vltok.measures.pixels import to_bytes, to_picture
 from vltok.nn.precision import computing
+from vltok.rates import Rate
 from vltok.sequences.export import CodeExport
 from vltok.sequences.manifest import CodeManifest, ExportSettings
 from vltok.sequences.shards import CodeSample, codes_of
@@ -68,6 +69,7 @@ def sample(
     *,
     tokenizer: Tokenizer | str | os.PathLike | None = None,
     sampling: SamplingOptions | None = None,
+    rate: Rate | str | None = None,
     seed: int = 0,
     labels: str | Sequence[int | str] | None = None,
     batch_size: int = 16,
@@ -93,6 +95,8 @@ def sample(
         tokenizer: The tokenizer's bundle, if not where the prior's bundle says; in Python, a tokenizer too.
         sampling: How tokens are drawn: the prior's own options, as in `prior.sampling(top_k=5)`, or a
             `vltok.SamplingConfig`.
+        rate: How many codes the images have: `codes=400` each, `max-codes=400` at most, or `ratios=8:0.5,16:0.5`, as
+            the options of the same names say; other rates compare with a picture, which there is none of.
         seed: Sets the random numbers.
         labels: Classes, in turn, by number or name: `207,fruit`, or `all`, or `none`; by default all, where there are
             any. In Python, a list such as `[207, "fruit"]` too.
@@ -121,6 +125,7 @@ def sample(
     ):
         kind = drawer.model.sampling
         sampling = kind() if sampling is None else options_for(kind, type(drawer.model).__name__, sampling)
+        sampling = sampling if rate is None else at_rate(sampling, Rate.of(rate))
         classes = choose_labels(labels, drawer.model.classes, count, drawer.class_names)
         drawing = _Drawing(drawer.model.sampler(sampling), decoder, seed, classes, batch_size)
         if folder is None:

@@ -20,10 +20,12 @@ from vltok.launchers import find_rank
 from vltok.loading.skipping import SkippedPicture
 from vltok.pictures.exporting import export_batches
 from vltok.pictures.images import ExportSource, ImageData, TrainingViews
+from vltok.rates import Rate
 from vltok.sequences.export import CodeExport
 from vltok.sequences.manifest import CodeManifest, ExportSettings
 from vltok.sequences.shards import CodeSample
 from vltok.sequences.statistics import CodeCounts
+from vltok.tokenizers.rate import encoder_at
 from vltok.verbs.coding import encode, samples_of
 from vltok.verbs.counting import Progress, counted
 from vltok.verbs.inputs import Opened, open_pictures, open_tokenizer
@@ -54,6 +56,7 @@ def tokenize(
     split: Literal["all", "train", "val"] = "all",
     crops: int | None = None,
     flip: bool = False,
+    rate: Rate | str | None = None,
     format: Literal["webdataset", "parquet"] = "webdataset",
     shard_size: int = 2000,
     batch_size: int | None = None,
@@ -76,6 +79,9 @@ def tokenize(
         crops: Random crops of each picture, with the split `train`: a prior learns more from them than from the one in
             the middle. They do not depend on the workers. The data `photos` has `train_crops` instead.
         flip: Whether half of these crops are mirrored.
+        rate: How many codes pictures get, whatever the tokenizer was trained for: `codes=400` for each, `max-codes=400`
+            at most, `mean-codes=400` over each batch, `bpp=0.2` bits a pixel, `psnr=30`, `ssim=0.9` or `lpips=0.2` for
+            the fewest codes that reach it, or `ratios=8:0.5,16:0.5`. By default the tokenizer chooses.
         format: Tar files, for the data `codes` and for webdataset; or Parquet, for Hugging Face datasets.
         shard_size: Pictures of a shard.
         batch_size: Pictures encoded at once; by default the data's.
@@ -95,7 +101,10 @@ def tokenize(
     pictures, described = open_pictures(data)
     rank, world_size, local_rank = find_rank(os.environ)
     source = _source(pictures, split, crops, flip)
-    views = {} if crops is None else {"--crops": crops, "--flip": flip}
+    views: dict[str, Any] = {} if crops is None else {"--crops": crops, "--flip": flip}
+    rate = None if rate is None else Rate.of(rate)
+    asked = [] if rate is None else [str(rate)]
+    views |= {} if rate is None else {"--rate": str(rate)}
     with open_tokenizer(tokenizer, device, trust=trust, local_rank=local_rank) as opened:
         settings = ExportSettings(
             tokenizer=opened.fingerprint,
@@ -104,7 +113,7 @@ def tokenize(
             batch_size=batch_size or pictures.batch_size,
             precision=precision,
             pictures=source.pictures,
-            input=_digest([type(pictures).__qualname__, source.described, *source.keys()]),
+            input=_digest([type(pictures).__qualname__, source.described, *asked, *source.keys()]),
             options={**described, "--split": split, **views},
         )
         places = () if isinstance(tokenizer, Tokenizer) else places_of(tokenizer, out)
@@ -122,7 +131,8 @@ def tokenize(
             mine = sum(len(export.pictures(shard)) for shard in export.shards[rank::world_size])
             if left < mine and pending:
                 _LOG.info("going on from %d pictures that are done", mine - left)
-            write_codes(opened, source, export, workers=pictures.workers, report=counted(progress, mine, mine - left))
+            report = counted(progress, mine, mine - left)
+            write_codes(opened, source, export, rate=rate, workers=pictures.workers, report=report)
             return Tokenized(out, export.finish(), new)
 
 
@@ -141,7 +151,13 @@ def _source(pictures: ImageData, split: Literal["all", "train", "val"], crops: i
 
 
 def write_codes(
-    opened: Opened[Tokenizer], source: ExportSource, export: CodeExport, *, workers: int, report: Callable[[int], None]
+    opened: Opened[Tokenizer],
+    source: ExportSource,
+    export: CodeExport,
+    *,
+    rate: Rate | None = None,
+    workers: int,
+    report: Callable[[int], None],
 ) -> None:
     """Write the shards of an export that are left for this process.
 
@@ -151,6 +167,7 @@ def write_codes(
         opened: The tokenizer.
         source: The pictures.
         export: Where their codes go.
+        rate: How many codes they get; None for what the tokenizer chooses.
         workers: Subprocesses that decode pictures.
         report: Is told of every so many pictures that are done.
 
@@ -159,6 +176,7 @@ def write_codes(
             that were finished stay.
     """
     spec = opened.model.spec
+    encoder = encoder_at(opened.model, rate)
     pending = export.pending()
     batch_size = export.settings.batch_size
     batches = export_batches(source, [export.pictures(shard) for shard in pending], batch_size, workers)
@@ -171,7 +189,7 @@ def write_codes(
                 batch = next(batches)
                 if batch.images is not None:
                     images = batch.images.images
-                    codes = encode(opened.model, images, export.settings.precision, opened.device)
+                    codes = encode(encoder, images, export.settings.precision, opened.device)
                     codes.validate(spec)
                     samples += samples_of(codes, batch.places, batch.images.keys, batch.images.labels)
                     counts += CodeCounts.of(codes, spec, pixels=images[:, 0].numel())
