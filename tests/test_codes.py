@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from vltok.codes import Codes, CodeSpec, Ratios
 from vltok.errors import UserError
+from vltok.testing import PretendedDevice
 
 SPEC = CodeSpec(10, (1, 2), regions=(1, 2))
 GOOD = Codes(torch.tensor([3, 1, 2, 3, 4]), torch.tensor([5]), torch.tensor([[[1, 0]]]), torch.tensor([0]))
@@ -80,6 +81,27 @@ def test_codes_stand_coarse_to_fine_and_row_by_row(drawn) -> None:
     assert codes.positions(spec).tolist() == [place for image in expected for _, _, place in image]
     assert codes.cu_seqlens.tolist() == [sum(map(len, expected[:end])) for end in range(len(expected) + 1)]
     codes.validate(spec)
+
+
+def test_nobody_waits_for_the_ids_of_a_code_map_before_asking_for_them() -> None:
+    with PretendedDevice() as device:
+        code_map, grains = GOOD.to_code_map(SPEC).to(device.name), GOOD.grains.to(device.name)
+        there = Codes.from_code_map(code_map, grains, SPEC)
+        device.forget()
+        assert there.device.type == device.name and len(there) == 1
+        assert there.occurring.shape == (8,) and not device.read_backs
+        assert there.ids.numel() == 5 and len(device.read_backs) == 1
+
+
+def test_codes_of_a_code_map_are_codes_like_others() -> None:
+    def fresh() -> Codes:
+        return Codes.from_code_map(GOOD.to_code_map(SPEC), GOOD.grains, SPEC, GOOD.labels)
+
+    assert fresh().occurring.unique().equal(GOOD.ids.unique()) and GOOD.occurring.equal(GOOD.ids)
+    for copied in (pickle.loads(pickle.dumps(fresh())), copy.deepcopy(fresh()), dataclasses.replace(fresh()), fresh()):
+        assert copied.equal(GOOD)
+    with pytest.raises(AttributeError, match="Codes has no attribute 'idx'"):
+        fresh().idx  # noqa: B018
 
 
 @settings(max_examples=25, deadline=None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -65,11 +65,29 @@ class Codes:
         if tuple(code_map.shape[1:]) != expected:
             raise UserError(f"a grain map {tuple(grains.shape[1:])} needs a code map {expected}, not {code_map.shape}")
         slots, lengths = code_slots(grains, spec)
-        # Copies of one coarse code hold one value, so that it does not matter which of them is written last.
-        # of one granularity each cell has a code; of several the host must ask the device how many there are
-        ids = code_map.new_zeros(code_map.numel() if spec.granularities == 1 else int(lengths.sum()))
-        ids[slots.flatten()] = top_left(code_map, grains, spec).flatten()
-        return cls(ids, lengths, grains, labels)
+        cells = top_left(code_map, grains, spec).flatten()
+        if spec.granularities == 1:  # each cell has a code
+            return cls(torch.zeros_like(cells).index_copy(0, slots.flatten(), cells), lengths, grains, labels)
+        codes = object.__new__(cls)
+        codes.__dict__.update(lengths=lengths, grains=grains, labels=labels, _cells=(slots.flatten(), cells))
+        return codes
+
+    if not TYPE_CHECKING:  # to whom `ids` are always there
+
+        def __getattr__(self, name: str) -> Tensor:
+            """Ids that lie on a code map are packed when somebody asks for them: the host must ask how many they are,
+            which a training step need not."""
+            if name != "ids" or "_cells" not in self.__dict__:
+                raise AttributeError(f"{type(self).__name__} has no attribute '{name}'")
+            slots, cells = self._cells
+            # Copies of one coarse code hold one value, so that it does not matter which of them is written last.
+            self.__dict__["ids"] = cells.new_zeros(int(self.lengths.sum())).index_put((slots,), cells)
+            return self.ids
+
+    @property
+    def occurring(self) -> Int[Tensor, " n"]:
+        """Every id that occurs, some of them several times; to get these, nobody waits for a device."""
+        return self.__dict__["_cells"][1] if "_cells" in self.__dict__ else self.ids
 
     def to_code_map(self, spec: CodeSpec) -> Int[Tensor, "b H W"]:
         """Lay the codes on the finest grid, coarse ones replicated (nearest neighbour, section 3.2).
@@ -158,7 +176,7 @@ class Codes:
     @property
     def device(self) -> torch.device:
         """Where the codes are."""
-        return self.ids.device
+        return self.lengths.device
 
     @property
     def on_host(self) -> Codes:

@@ -133,21 +133,23 @@ class DQTransformer(Prior, Ordered):
 
     def forward(self, sequences: Sequences) -> Predictions:
         """Predict every token but the first of each image from those before it."""
+        positions, contents, targets = self._hidden(sequences)
+        return Predictions(self.position_head(positions), self.content_head(contents), targets)
+
+    def _hidden(self, sequences: Sequences) -> tuple[Float[Tensor, "t d"], Float[Tensor, "t d"], Sequences]:
+        """What the heads of positions and contents read, and what is to be predicted."""
         read, targets = sequences.shifted()
         embedded = self.embed(read.contents, read.positions, read.granularities, read.packing.steps)
-        hidden = self.position_transformer(F.dropout(embedded, self.dropout, self.training), read.packing)
-        positions = self.position_head(hidden)
-        hidden = self.content_transformer(
-            hidden + self.embed_position(targets.positions, targets.granularities), read.packing
-        )
-        return Predictions(positions, self.content_head(hidden), targets)
+        positions = self.position_transformer(F.dropout(embedded, self.dropout, self.training), read.packing)
+        embedded = positions + self.embed_position(targets.positions, targets.granularities)
+        return positions, self.content_transformer(embedded, read.packing), targets
 
     def loss(self, codes: Codes) -> PriorLoss:
         """Eq. (11): the position loss (eq. 9) plus the content loss (eq. 10), in nats a token."""
-        predictions = self(self.ordering(codes, *self.starts(self.conditioning.of_codes(codes, self.training))))
-        targets = predictions.targets
-        content = F.cross_entropy(predictions.contents.float(), targets.contents)
-        positions = F.cross_entropy(predictions.positions.float(), targets.positions, reduction="none")
+        starts = self.starts(self.conditioning.of_codes(codes, self.training))
+        *hidden, targets = self._hidden(self.ordering(codes, *starts))
+        positions = self.position_head.nats(hidden[0], targets.positions)
+        content = self.content_head.nats(hidden[1], targets.contents).mean()
         position = positions.mean()
         count = torch.full((), targets.packing.total, device=codes.device)
         weighted = position

@@ -76,16 +76,20 @@ class FixedRaster(Prior, Ordered):
 
     def forward(self, codes: Codes) -> tuple[Float[Tensor, "t v"], Int[Tensor, " t"]]:
         """Logits of every code from those before it, and the codes themselves."""
+        hidden, contents = self._hidden(codes)
+        return self.content_head(hidden), contents
+
+    def _hidden(self, codes: Codes) -> tuple[Float[Tensor, "t d"], Int[Tensor, " t"]]:
+        """What the head reads, and the codes that it is to predict."""
         tokens = self.ordering(codes)
         starts = self.spec.content_start + self.conditioning.of_codes(codes, self.training)
         embedded = self.embed(preceding(tokens.contents, starts, tokens.packing), tokens.packing.steps)
-        hidden = self.transformer(F.dropout(embedded, self.dropout, self.training), tokens.packing)
-        return self.content_head(hidden), tokens.contents
+        return self.transformer(F.dropout(embedded, self.dropout, self.training), tokens.packing), tokens.contents
 
     def loss(self, codes: Codes) -> PriorLoss:
         """The negative log-likelihood in nats a code."""
-        logits, contents = self(codes)
-        nats = F.cross_entropy(logits.float(), contents, reduction="sum")
+        hidden, contents = self._hidden(codes)
+        nats = self.content_head.nats(hidden, contents).sum()
         return nats_per_code(codes, {"content": nats}, {"content": contents.numel()})
 
     def drawing_order(self, codes: Codes) -> Int[Tensor, " t"]:

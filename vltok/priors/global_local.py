@@ -109,6 +109,11 @@ class GlobalLocal(Prior, Ordered):
 
     def forward(self, codes: Codes) -> Predictions:
         """Predict each region from those before it, and within it its granularity and its codes in inputs."""
+        granularities, contents, tokens = self._hidden(codes)
+        return Predictions(self.granularity_head(granularities), self.content_head(contents), tokens)
+
+    def _hidden(self, codes: Codes) -> tuple[Float[Tensor, "r d"], Float[Tensor, "t d"], RasterSequences]:
+        """What the heads of granularities and contents read, and the codes."""
         tokens, layout = self.ordering(codes), self.ordering.layout
         granularities = codes.require_grains().flatten().long()
         region = tokens.packing.images * layout.regions + layout.region[tokens.places]
@@ -123,22 +128,20 @@ class GlobalLocal(Prior, Ordered):
         code = torch.arange(packing.total, device=codes.device) - packing.images - 1
         source = torch.where(packing.steps > 1, 2 * len(states) + code - 1, source)
         hidden = self.local_transformer(sources[source], packing)
-        return Predictions(
-            self.granularity_head(hidden[packing.cu_seqlens[:-1].long()]),
-            self.content_head(hidden[torch.arange(len(region), device=codes.device) + region + 1]),
-            tokens,
-        )
+        contents = hidden[torch.arange(len(region), device=codes.device) + region + 1]
+        return hidden[packing.cu_seqlens[:-1].long()], contents, tokens
 
     def loss(self, codes: Codes) -> PriorLoss:
         """The negative log-likelihood in nats a code."""
-        predictions = self(codes)
+        regions, contents, tokens = self._hidden(codes)
         granularities = codes.require_grains().flatten().long()
-        granularity = F.cross_entropy(predictions.granularities.float(), granularities, reduction="sum")
-        content = F.cross_entropy(predictions.contents.float(), predictions.tokens.contents, reduction="sum")
         return nats_per_code(
             codes,
-            {"granularity": granularity, "content": content},
-            {"granularity": granularities.numel(), "content": predictions.tokens.packing.total},
+            {
+                "granularity": self.granularity_head.nats(regions, granularities).sum(),
+                "content": self.content_head.nats(contents, tokens.contents).sum(),
+            },
+            {"granularity": granularities.numel(), "content": tokens.packing.total},
         )
 
     def drawing_order(self, codes: Codes) -> Int[Tensor, " t"]:

@@ -109,6 +109,13 @@ class RasterScan(Prior, Ordered):
 
     def forward(self, codes: Codes) -> Predictions:
         """Predict every code of each image, and each region's granularity, from the codes before it."""
+        positions, contents, opens, tokens = self._hidden(codes)
+        return Predictions(self.position_head(positions), opens, self.content_head(contents), tokens)
+
+    def _hidden(
+        self, codes: Codes
+    ) -> tuple[Float[Tensor, "t d"], Float[Tensor, "t d"], Bool[Tensor, " t"], RasterSequences]:
+        """What the heads of granularities and contents read, which codes open a region, and the codes."""
         tokens, layout = self.ordering(codes), self.ordering.layout
         packing = tokens.packing
         labels = self.conditioning.of_codes(codes, self.training)
@@ -119,22 +126,20 @@ class RasterScan(Prior, Ordered):
             preceding(insides, torch.full_like(labels, layout.insides), packing),
             packing.steps,
         )
-        hidden = self.position_transformer(F.dropout(embedded, self.dropout, self.training), packing)
-        granularities = self.position_head(hidden)
-        hidden = self.content_transformer(hidden + self.embed_position(regions, insides), packing)
+        positions = self.position_transformer(F.dropout(embedded, self.dropout, self.training), packing)
+        contents = self.content_transformer(positions + self.embed_position(regions, insides), packing)
         opens = insides == layout.inside_offsets[layout.granularity[tokens.places]]
-        return Predictions(granularities, opens, self.content_head(hidden), tokens)
+        return positions, contents, opens, tokens
 
     def loss(self, codes: Codes) -> PriorLoss:
         """The negative log-likelihood in nats a code; `position` is that of a region's granularity."""
-        predictions = self(codes)
-        tokens = predictions.tokens
+        positions, contents, opens, tokens = self._hidden(codes)
         granularities = self.ordering.layout.granularity[tokens.places]
-        position = F.cross_entropy(predictions.granularities.float(), granularities, reduction="none")
-        content = F.cross_entropy(predictions.contents.float(), tokens.contents, reduction="sum")
+        position = (self.position_head.nats(positions, granularities) * opens).sum()
+        content = self.content_head.nats(contents, tokens.contents).sum()
         return nats_per_code(
             codes,
-            {"position": (position * predictions.opens).sum(), "content": content},
+            {"position": position, "content": content},
             {"position": len(codes) * self.ordering.layout.regions, "content": tokens.packing.total},
         )
 

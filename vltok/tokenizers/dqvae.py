@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vltok.code_maps import top_left
 from vltok.codes import Codes, CodeSpec, Ratios
 from vltok.errors import UserError
 from vltok.interfaces import (
@@ -178,12 +179,12 @@ class DQVAE(Tokenizer, Adaptive, Adversarial, LengthTargeted, RatioTargeted, Ste
         features = self.encoder(fastest_layout(images))
         decision = self.gate(features, images)
         quantized = self._quantized(features, decision)
-        codes = Codes.from_code_map(quantized.ids, decision.grains, self._spec)
         found = quantized.vectors
         if not self.training:
             # Rounding may part two copies of a coarse vector that lies between two codes. `decode` knows one code for
             # both; so does this, and gives the same image. (In training the codebook may have moved on already.)
-            found = straight_through(self.quantizer.lookup(codes.to_code_map(self._spec)), found)
+            decoded = self.quantizer.lookup(top_left(quantized.ids, decision.grains, self._spec))
+            found = straight_through(decoded, found)
         losses = {"quantization": quantized.loss}
         if self.budget is not None:
             losses["budget"] = self.budget(decision.assignment)
@@ -191,7 +192,7 @@ class DQVAE(Tokenizer, Adaptive, Adversarial, LengthTargeted, RatioTargeted, Ste
         # after the reconstruction: autocast keeps the weights that it has cast, of which no_grad has none to learn by
         if self.training and isinstance(self.gate, Taught):
             losses["gate"] = self._teach(self.gate, features, decision, images)
-        return TokenizerOutput(reconstruction, codes, losses)
+        return TokenizerOutput(reconstruction, Codes.from_code_map(quantized.ids, decision.grains, self._spec), losses)
 
     def _painted(self, vectors: Float[Tensor, "b c H W"]) -> Float[Tensor, "b 3 _ _"]:
         """The images of codes' vectors on the finest grid."""

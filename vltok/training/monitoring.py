@@ -32,8 +32,8 @@ class CodebookUsage(Metric):
         # the update at which each code was last seen; 0 for never
         self.add_state("last_used", torch.zeros(size, dtype=torch.long), dist_reduce_fx="max")
 
-    def update(self, ids: Int[Tensor, " t"]) -> None:
-        """Note the codes of a batch."""
+    def update(self, ids: Int[Tensor, " n"]) -> None:
+        """Note the ids that occur in a batch, each at least once."""
         self.last_used[ids] = self.update_count
 
     def compute(self) -> Float[Tensor, ""]:

@@ -252,7 +252,7 @@ class TokenizerTraining(Objective):
         images = batch.images.contiguous(memory_format=self.memory_format)
         output = self.tokenizer(images)
         distances, distance = self._distances(output.reconstruction, images)
-        self.validation_usage.update(output.codes.ids)
+        self.validation_usage.update(output.codes.occurring)
         watched = {"loss": distance + _sum(output.losses), **self._figures(output, images)}
         # Lightning rounds the images of an average process down to a whole number, which these are
         weight = len(images) * self.trainer.world_size
@@ -316,7 +316,7 @@ class TokenizerTraining(Objective):
         return quality | code_figures(output.codes, self.tokenizer.spec.factors)
 
     def _log_training(self, output: TokenizerOutput, images: Tensor, losses: dict[str, Tensor], total: Tensor) -> None:
-        self.usage.update(output.codes.ids)
+        self.usage.update(output.codes.occurring)
         watched = {"loss": total, **self._figures(output, images), "codebook_usage": self.usage.compute()}
         self.log_dict(watched, prog_bar=True, batch_size=len(images))
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
