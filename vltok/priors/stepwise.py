@@ -112,9 +112,8 @@ class Batch(Generic[State]):
 
     def tensors(self) -> list[Tensor]:
         """All that it consists of, each of a row an image."""
-        return [getattr(part, field.name) for part in (self.wanted, self.state) for field in fields(part)] + [
-            self.taken
-        ]
+        parts = [getattr(part, field.name) for part in (self.wanted, self.state) for field in fields(part)]
+        return [*parts, self.taken]
 
     def of(self, tensors: Sequence[Tensor]) -> Batch[State]:
         """Another batch that consists of other tensors, in the same order."""
@@ -192,11 +191,13 @@ class StepwiseDrawing(Drawing, Generic[State]):
                     cache.keep(guidance.kept(kept, len(rows)))
                 batch = batch.chosen(kept)
                 rows, ages = [rows[row] for row in busy], [ages[row] for row in busy]
+            # on the CPU, rows that read as much of their caches stand together
             order = by_age(ages, _run(ages, device))
             if order != list(range(len(rows))):
+                moved = torch.tensor(order, device=device)
                 for cache in caches:
-                    cache.reorder(guidance.kept(torch.tensor(order), len(rows)).tolist())
-                batch = batch.chosen(torch.tensor(order))
+                    cache.reorder(guidance.kept(moved, len(rows)).tolist())
+                batch = batch.chosen(moved)
                 rows, ages = [rows[row] for row in order], [ages[row] for row in order]
 
     def _begun(self, images: WantedImages) -> Batch[State]:
@@ -254,7 +255,8 @@ def in_precision(prior: Module, precision: Literal["float32", "bfloat16"]) -> Mo
     """The prior with its matrices in a precision, on the CPU as its kernels read them. Norms, embeddings and the
     residual stream keep theirs, or get float32 where theirs is lower, as after training with bfloat16 weights.
 
-    What stays as it is belongs to both; where nothing changes, it is the prior itself.
+    What stays as it is belongs to both; where nothing changes, it is the prior itself. On the CPU, drawing several
+    images at once in float32 takes the memory of the matrices once more.
     """
     dtype = getattr(torch, precision)
     parts: dict[int, Any] = {}  # of the prior that is given back, by the identities of those that they stand for
