@@ -18,6 +18,7 @@ from vltok.paths import read_path
 from vltok.sequences.manifest import CodeManifest
 from vltok.sequences.shards import CodeSample
 from vltok.verbs.coding import decode
+from vltok.verbs.compiling import compiled
 from vltok.verbs.counting import Progress, counted
 from vltok.verbs.inputs import open_tokenizer
 
@@ -45,6 +46,7 @@ def detokenize(
     tokenizer: Tokenizer | str | os.PathLike,
     batch_size: int | None = None,
     device: str | None = None,
+    compile: bool = False,
     trust: bool = False,
     progress: Progress | None = None,
 ) -> Detokenized:
@@ -59,6 +61,8 @@ def detokenize(
         tokenizer: The bundle with which the codes were made; in Python, a tokenizer too, which is taken at its word.
         batch_size: Pictures that are decoded at once; by default as they were encoded.
         device: `cpu`, `cuda` or `cuda:1`; by default where the tokenizer is, or a GPU where there is one.
+        compile: Whether to compile encoder and decoder with torch.compile, for long runs on a GPU: it takes minutes, so
+            that fewer than 100 batches are coded as without, and gained nothing on the CPU where it was measured.
         trust: Whether the bundle may name more than registered components: see `load_tokenizer`.
         progress: Is told how many pictures are done.
 
@@ -79,9 +83,14 @@ def detokenize(
     count = manifest.statistics["samples"]
     taken: set[str] = set()
     inside = out.resolve()
-    with open_tokenizer(tokenizer, device, trust=trust) as opened, alone_in(out):
+    size = batch_size or manifest.settings.batch_size
+    with (
+        open_tokenizer(tokenizer, device, trust=trust) as opened,
+        alone_in(out),
+        compiled(opened.model, compile, count // size),
+    ):
         report = counted(progress, count)
-        for samples in _batches(manifest, folder, batch_size or manifest.settings.batch_size):
+        for samples in _batches(manifest, folder, size):
             images = to_bytes(decode(opened.model, samples, opened.device))
             for sample, pixels in zip(samples, images.cpu(), strict=True):
                 path = out / f"{picture_name(sample.key, sample.index, taken)}.png"

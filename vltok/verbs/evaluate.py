@@ -37,6 +37,7 @@ from vltok.nn.precision import full_float32
 from vltok.pictures.images import ExportSource, ImageData
 from vltok.rates import Rate
 from vltok.tokenizers.rate import encoder_at
+from vltok.verbs.compiling import compiled
 from vltok.verbs.counting import Progress, counted
 from vltok.verbs.devices import choose_device
 from vltok.verbs.evaluation_options import check_evaluation
@@ -64,6 +65,7 @@ def evaluate(
     batch_size: int | None = None,
     examples: int = 16,
     device: str | None = None,
+    compile: bool = False,
     trust: bool = False,
     out: str | os.PathLike | None = None,
     progress: Progress | None = None,
@@ -97,6 +99,8 @@ def evaluate(
         batch_size: Pictures at the same time; the data's by default.
         examples: How many pictures the report shows.
         device: `cpu`, `cuda` or `cuda:1`; by default a GPU where there is one.
+        compile: Whether to compile encoder and decoder with torch.compile, for long runs on a GPU: it takes minutes, so
+            that fewer than 100 batches are coded as without, and gained nothing on the CPU where it was measured.
         trust: Whether bundles may name more than registered components, and be downloaded.
         out: The folder that receives the figures and the report; in Python, nothing is written without it.
         progress: Is told how many pictures are done, and how many there are.
@@ -119,7 +123,7 @@ def evaluate(
     share = ProcessShare(rank, world_size, batch_size or data.batch_size, data.workers)
     total = len(share.of(source.pictures)) + (len(share.of(count)) if kind == "prior" else 0)
     share = dataclasses.replace(share, report=counted(progress, total))
-    conditions = _Conditions(source, data.classes, share, network, examples, place, seed, trust)
+    conditions = _Conditions(source, data.classes, share, network, examples, place, seed, trust, compile)
     with contextlib.nullcontext() if folder is None else alone_in(folder):
         with joined(rank, world_size, place), full_float32(), warnings.catch_warnings():
             # the kernel distance needs all features; their memory is what the user pays for it
@@ -166,6 +170,7 @@ class _Conditions:
     device: str
     seed: int
     trust: bool
+    compile: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +194,7 @@ def _tokenizer(
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(open_tokenizer(given, under.device, trust=under.trust))
         tokenizer = opened.model
+        stack.enter_context(compiled(tokenizer, under.compile, under.source.pictures // under.share.batch_size))
         beside, described = None, None
         if fixed is None and isinstance(tokenizer, Adaptive) and adaptive(tokenizer):
             coarsest = partial(coarsest_codes, tokenizer, tokenizer.spec)
@@ -244,6 +250,7 @@ def _prior(
     with (
         open_prior(given, under.device, trust=under.trust) as opened,
         open_tokenizer(tokenizer_of(given, tokenizer, under.trust), under.device, trust=under.trust) as coding,
+        compiled(coding.model, under.compile, under.source.pictures // under.share.batch_size),
     ):
         prior, spec = opened.model, coding.model.spec
         if not isinstance(given, Prior) and prior.classes is not None:

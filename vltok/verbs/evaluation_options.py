@@ -105,6 +105,8 @@ def check_evaluation(given: Mapping[str, Any]) -> RecordKind:
             raise UserError("--rate says how many codes a tokenizer gives pictures: it belongs to --tokenizer")
     if kind == "prior" and given["lpips"]:
         raise UserError("--lpips compares reconstructions with pictures: it belongs to --tokenizer or --codec")
+    if kind == "codec" and given["compile"]:
+        raise UserError("--compile is for a tokenizer's networks: it belongs to --tokenizer or --prior")
     if kind != "prior":
         # an evaluation's config.yaml names every option, so that defaults are no sign that one was given
         drawing = ["--count"] if given["count"] != _COUNT else []

@@ -27,6 +27,7 @@ from vltok.measures.pixels import to_picture
 from vltok.pictures.decoding import CorruptPicture
 from vltok.rates import Rate
 from vltok.tokenizers.rate import RateEncoder
+from vltok.verbs.compiling import compiled
 from vltok.verbs.given_pictures import Picture, pictures_by_name, pixels_of
 from vltok.verbs.inputs import Opened, open_tokenizer
 
@@ -84,6 +85,7 @@ def reconstruct(
     rate: Rate | str | None = None,
     tile: int = 1024,
     device: str | None = None,
+    compile: bool = False,
     trust: bool = False,
     progress: Callable[[Reconstruction], None] | None = None,
 ) -> Reconstructed:
@@ -106,6 +108,8 @@ def reconstruct(
         tile: A picture with a longer side, in pixels, is coded in tiles of about equal size, each as a picture of its
             own; bounds the memory.
         device: `cpu`, `cuda` or `cuda:1`; by default where the tokenizer is, or a GPU where there is one.
+        compile: Whether to compile encoder and decoder with torch.compile, for long runs on a GPU: it takes minutes, so
+            that fewer than 100 pictures are coded as without, and gained nothing on the CPU where it was measured.
         trust: Whether the bundle may name more than registered components: see `load_tokenizer`.
         progress: Is given each picture as soon as it is done.
 
@@ -121,7 +125,11 @@ def reconstruct(
     failed: dict[str, str] = {}
     adaptation = None
     alone = contextlib.nullcontext() if folder is None else alone_in(folder)
-    with alone, open_tokenizer(tokenizer, device, trust=trust) as opened:
+    with (
+        alone,
+        open_tokenizer(tokenizer, device, trust=trust) as opened,
+        compiled(opened.model, compile, len(inputs)),
+    ):
         origin = {"path": opened.name, "fingerprint": opened.fingerprint}
         encoder = None if rate is None else RateEncoder(opened.model, Rate.of(rate))
         try:

@@ -27,6 +27,7 @@ from vltok.sequences.shards import CodeSample
 from vltok.sequences.statistics import CodeCounts
 from vltok.tokenizers.rate import encoder_at
 from vltok.verbs.coding import encode, samples_of
+from vltok.verbs.compiling import compiled
 from vltok.verbs.counting import Progress, counted
 from vltok.verbs.inputs import Opened, open_pictures, open_tokenizer
 
@@ -62,6 +63,7 @@ def tokenize(
     batch_size: int | None = None,
     device: str | None = None,
     precision: Literal["float32", "bfloat16", "float16"] = "float32",
+    compile: bool = False,
     trust: bool = False,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -87,6 +89,8 @@ def tokenize(
         batch_size: Pictures encoded at once; by default the data's.
         device: `cpu`, `cuda` or `cuda:1`; by default where the tokenizer is, or a GPU where there is one.
         precision: What to compute in.
+        compile: Whether to compile encoder and decoder with torch.compile, for long runs on a GPU: it takes minutes, so
+            that fewer than 100 batches are coded as without, and gained nothing on the CPU where it was measured.
         trust: Whether the bundle may name more than registered components: see `load_tokenizer`.
         overwrite: Whether to replace another export in `out`, which stays until the new one is whole.
         progress: Is told how many pictures are done.
@@ -105,6 +109,8 @@ def tokenize(
     rate = None if rate is None else Rate.of(rate)
     asked = [] if rate is None else [str(rate)]
     views |= {} if rate is None else {"--rate": str(rate)}
+    if compile:  # it rounds otherwise, which a manifest should tell
+        views["--compile"] = True
     with open_tokenizer(tokenizer, device, trust=trust, local_rank=local_rank) as opened:
         settings = ExportSettings(
             tokenizer=opened.fingerprint,
@@ -132,7 +138,9 @@ def tokenize(
             if left < mine and pending:
                 _LOG.info("going on from %d pictures that are done", mine - left)
             report = counted(progress, mine, mine - left)
-            write_codes(opened, source, export, rate=rate, workers=pictures.workers, report=report)
+            # whether to compile follows from all shards, so that a run that goes on decides as before
+            with compiled(opened.model, compile and bool(pending), mine // settings.batch_size):
+                write_codes(opened, source, export, rate=rate, workers=pictures.workers, report=report)
             return Tokenized(out, export.finish(), new)
 
 
