@@ -231,3 +231,23 @@ def test_regions_without_any_gain_do_no_harm() -> None:
 def test_bad_arguments(make, message) -> None:
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_a_gate_that_draws_its_ratios_sees_all_between_and_keeps_its_own() -> None:
+    gate = GainGate(8, DUAL, drawn=[{4: 0.05, 8: 0.95}, {4: 0.95, 8: 0.05}])
+    shares = []
+    for _ in range(100):
+        features, errors = planted(2)
+        grains = decide(gate, features).grains
+        shares.append(grains.float().mean().item())
+        teach(gate, features, errors).backward()
+    seen = torch.tensor(shares).histc(9, 0.05, 0.95)
+    assert seen.min() >= 5 and 0.45 < sum(shares) / len(shares) < 0.55
+    gate.eval()
+    assert decide(gate, planted(2, 64)[0]).grains.float().mean() == pytest.approx(0.25, abs=0.04)
+
+
+@pytest.mark.parametrize("drawn", [[{4: 0.5, 8: 0.5}], [{4: 0.5, 8: 0.5}, {8: 0.5, 16: 0.5}], []])
+def test_ratios_to_draw_between_are_two(drawn) -> None:
+    with pytest.raises(UserError, match=r"gate\.drawn must be two ratios of the factors"):
+        GainGate(8, DUAL, drawn=drawn)

@@ -15,6 +15,8 @@ from vltok.processes import rows_of_all, sum_over_processes, world
 
 #: Against division by zero: the least mean gain, in squared error of a region; one value off by 1 of 255 levels.
 LEAST_GAIN = (2 / 255) ** 2
+#: The golden ratio less 1.
+_GOLDEN = (math.sqrt(5) - 1) / 2
 #: Rounds of coordinate ascent for the prices of a batch, from those of the batches before.
 ROUNDS = 3
 
@@ -43,6 +45,8 @@ class GainGate(Gate, Taught):
         hidden: Width of the hidden layer.
         taught_share: Share of the images of each batch whose alternatives are decoded.
         decay: Share of the moving averages of the prices and of the mean gain that a training step keeps.
+        drawn: Two ratios, between which those of each training batch are spread evenly, so that the model has seen
+            every rate in between (`vltok.rates`); null to train at `ratios` alone. Outside training, `ratios` count.
 
     Raises:
         UserError: Ratios that do not sum to 1, are 0 or of less than two factors, or a number out of range.
@@ -51,6 +55,8 @@ class GainGate(Gate, Taught):
     prices: Tensor
     mean_gain: Tensor
     _costs: Tensor
+    _shares: Tensor
+    _drawn: Tensor
     steps: Tensor
 
     def __init__(
@@ -60,6 +66,7 @@ class GainGate(Gate, Taught):
         hidden: int = 64,
         taught_share: float = 0.25,
         decay: float = 0.95,
+        drawn: list[dict[int, float]] | None = None,
     ) -> None:
         super().__init__()
         self._ratios = Ratios.of(ratios)
@@ -75,6 +82,9 @@ class GainGate(Gate, Taught):
             raise UserError(f"gate.taught_share must lie in (0, 1], not {taught_share}")
         if not 0 < decay < 1:
             raise UserError(f"gate.decay must lie between 0 and 1, not {decay}")
+        ends = [Ratios.of(each) for each in drawn or []]
+        if drawn is not None and (len(ends) != 2 or any(each.factors != self._ratios.factors for each in ends)):
+            raise UserError(f"gate.drawn must be two ratios of the factors {list(self._ratios.factors)}, not {drawn}")
         self.channels = channels
         self.decay = decay
         self._taught_share = taught_share
@@ -84,6 +94,8 @@ class GainGate(Gate, Taught):
         )
         codes = CodeSpec(1, self._ratios.factors).codes_per_region
         self.register_buffer("_costs", torch.tensor(codes).diff(), persistent=False)
+        self.register_buffer("_shares", torch.tensor(self._ratios.shares), persistent=False)
+        self.register_buffer("_drawn", torch.tensor([each.shares for each in ends]), persistent=False)
         self.register_buffer("prices", torch.zeros(count))
         self.register_buffer("mean_gain", torch.ones(()))
         self.register_buffer("steps", torch.zeros(()))
@@ -152,24 +164,30 @@ class GainGate(Gate, Taught):
     def _batch_prices(self, worths: Float[Tensor, "b k h w"]) -> Float[Tensor, " steps"]:
         """The prices at which this batch, of all processes, has the ratios; the model's own follow them."""
         rows = rows_of_all(worths.movedim(1, -1).flatten(0, 2))
+        found = self._prices(rows, self._shares)
+        self.steps += 1
+        self.prices.lerp_(found, self._pace())
+        if not len(self._drawn):
+            return found
+        # multiples of the golden ratio spread evenly however many there are, alike on all processes
+        return self._prices(rows, self._drawn[0].lerp(self._drawn[1], (self.steps * _GOLDEN).frac()))
+
+    def _prices(self, rows: Float[Tensor, "n k"], shares: Float[Tensor, " k"]) -> Float[Tensor, " steps"]:
+        """The prices at which these regions have these shares of granularities."""
         prices = list(F.pad(self.prices, (1, 0)))
         # coordinate ascent in the dual: each price in turn is set so that its granularity has its share
         for k in [*range(self.granularities)] * ROUNDS:
             others = torch.stack([rows[:, j] - prices[j] for j in range(self.granularities) if j != k]).amax(dim=0)
-            prices[k] = _quantile(rows[:, k] - others, 1 - self._ratios.shares[k])
-        found = torch.stack(prices[1:]) - prices[0]
-        self.steps += 1
-        self.prices.lerp_(found, self._pace())
-        return found
+            prices[k] = _quantile(rows[:, k] - others, 1 - shares[k])
+        return torch.stack(prices[1:]) - prices[0]
 
     def _pace(self) -> Float[Tensor, ""]:
         """The weight of a new value in the moving averages: at first that of a plain mean."""
         return (1 / self.steps.clamp_min(1)).clamp_min(1 - self.decay)
 
 
-def _quantile(values: Float[Tensor, " n"], share: float) -> Float[Tensor, ""]:
+def _quantile(values: Float[Tensor, " n"], share: Float[Tensor, ""]) -> Float[Tensor, ""]:
     """The value below which a share of them lies; torch.quantile needs double precision, which not all devices have."""
     place = share * (len(values) - 1)
-    below = math.floor(place)
-    ranked = values.sort().values
-    return ranked[below].lerp(ranked[math.ceil(place)], place - below)
+    low, high = values.sort().values.index_select(0, torch.stack([place.floor(), place.ceil()]).long()).unbind()
+    return low.lerp(high, place.frac())
