@@ -251,6 +251,39 @@ def test_a_compiled_training_gives_the_same_losses(fit, tokenizer, monkeypatch):
     assert figures[1] == pytest.approx(figures[0], rel=1e-4)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_blocks_that_are_recomputed_keep_less_and_give_the_same_gradients(fit, monkeypatch, compiled):
+    from vltok.training import compilation
+
+    monkeypatch.setattr(
+        "vltok.training.tokenizer.compile_tokenizer",
+        lambda tokenizer: compilation.compile_tokenizer(tokenizer, backend="aot_eager"),
+    )
+    whole = dq_vae("feature")
+    found, kept = [], []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        recorder = Recorder()
+        training = plain(
+            copy.deepcopy(whole), discriminator=PatchGAN(8, 2), checkpointing=checkpointing, compile=compiled
+        )
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor, sizes=sizes: (sizes.append(tensor.numel()), tensor)[1], lambda tensor: tensor
+        ):
+            fit(training, callbacks=[recorder], max_steps=2)
+        found.append(recorder.gradients)
+        kept.append(sum(sizes))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
+    if not compiled:
+        assert kept[1] < kept[0]
+
+
+def test_a_tokenizer_without_blocks_cannot_recompute_them(tokenizer):
+    with pytest.raises(UserError, match=r"model.checkpointing: TinyTokenizer has no blocks .* false"):
+        plain(tokenizer, checkpointing=True)
+
+
 def test_parts_are_calibrated_once_on_training_images(fit, tokenizer, loader):
     training = plain(tokenizer, calibration_batches=2)
     trainer = fit(training, loader(batch_size=4), max_steps=1)

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from vltok.errors import UserError
 from vltok.nn.norms import GROUPS, group_norm_silu
+from vltok.nn.recomputing import Recomputable
 from vltok.nn.spatial_attention import SpatialAttention
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Recomputable):
     """Two normed 3×3 convolutions around which the input is added.
 
     ```

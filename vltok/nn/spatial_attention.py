@@ -6,9 +6,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vltok.nn.norms import GROUPS, group_norm
+from vltok.nn.recomputing import Recomputable
 
 
-class SpatialAttention(nn.Module):
+class SpatialAttention(Recomputable):
     """Single-head attention between all places of a feature map, added to it, as in VQGAN.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -48,7 +48,7 @@ class FiniteWatch:
 
         The losses may be finite where it is not. In half precision the gradient scaler leaves out such a step itself.
         """
-        if getattr(module.trainer.precision_plugin, "scaler", None) is not None:
+        if gradient_scaler(module.trainer) is not None:
             return
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -81,6 +81,11 @@ class FiniteWatch:
         if broken_at < _NEVER:
             names = ", ".join(dict.fromkeys(name for step, name in found if step == broken_at))
             raise _diverged(f"training diverged: NaN or infinite at step {broken_at} (not finite: {names}): {_REMEDY}")
+
+
+def gradient_scaler(trainer: Trainer) -> object | None:
+    """What scales gradients in half precision; with one, PyTorch's fused optimizers let no gradient be clipped."""
+    return getattr(trainer.precision_plugin, "scaler", None)
 
 
 def require_finite_weights(module: nn.Module, step: int) -> None:

@@ -23,11 +23,12 @@ from vltok.losses.adversarial import (
 )
 from vltok.losses.perceptual import NoPerceptual
 from vltok.measures.pixels import psnr
+from vltok.nn.recomputing import recompute
 from vltok.pictures.images import ImageBatch, ImageData
 from vltok.processes import mean_over_processes
 from vltok.training.calibration import calibrate
 from vltok.training.compilation import compile_tokenizer
-from vltok.training.finiteness import FiniteWatch, require_finite_weights
+from vltok.training.finiteness import FiniteWatch, gradient_scaler, require_finite_weights
 from vltok.training.monitoring import CodebookUsage, code_figures
 from vltok.training.objective import Objective
 from vltok.training.random_state import RandomStates
@@ -74,6 +75,7 @@ class TokenizerTraining(Objective):
         compile: Compile the tokenizer's forward pass with `torch.compile`.
         calibration_batches: Batches of training images on which parts that need it are calibrated before the first
             step.
+        checkpointing: Recompute the tokenizer's blocks in the backward pass: less memory, a third more time.
 
     Raises:
         UserError: A number is out of range, or the tokenizer cannot be trained against a discriminator.
@@ -99,6 +101,7 @@ class TokenizerTraining(Objective):
         channels_last: bool = False,
         compile: bool = False,
         calibration_batches: int = 64,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         if learning_rate <= 0:
@@ -109,6 +112,10 @@ class TokenizerTraining(Objective):
             raise UserError(
                 f"model.discriminator: {type(tokenizer).__name__} names no last layer, on which the adversarial loss "
                 "is balanced (vltok.interfaces.Adversarial): set it to null"
+            )
+        if checkpointing and not recompute(tokenizer):
+            raise UserError(
+                f"model.checkpointing: {type(tokenizer).__name__} has no blocks that can be recomputed: set it to false"
             )
         self.tokenizer = tokenizer
         self.perceptual = NoPerceptual() if perceptual is None else perceptual
@@ -164,7 +171,8 @@ class TokenizerTraining(Objective):
         """One Adam with a group for the tokenizer and one for the discriminator."""
         sides = (self.tokenizer, self.discriminator)
         groups = [{"params": list(side.parameters())} for side in sides if side is not None]
-        return torch.optim.Adam(groups, lr=self.learning_rate, betas=self.betas)
+        fused = gradient_scaler(self.trainer) is None
+        return torch.optim.Adam(groups, lr=self.learning_rate, betas=self.betas, fused=fused)
 
     def on_fit_start(self) -> None:
         """Calibrate what must be, and compile."""
