@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import vltok
 from vltok import Tokenizer
+from vltok.nn.resampling import Upsample
 
 from .table import Row, Setting, in_turns, name, precision, ratios, timed
 
@@ -59,8 +60,11 @@ def _compared(ours: Callable, theirs: Callable, batch: int, setting: Setting) ->
 def limit(work: str, size: str, model: nn.Module, function: Callable, setting: Setting) -> Row:
     """What the model's convolutions alone take, which no arrangement of the rest can go below, and how much of the
     machine's matrix product they reach."""
-    calls: list[tuple[nn.Conv2d, Tensor]] = []
-    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    calls: list[tuple[nn.Module, Tensor]] = []
+    inside = {module.conv for module in model.modules() if isinstance(module, Upsample)}
+    convolutions = [
+        module for module in model.modules() if isinstance(module, nn.Conv2d | Upsample) and module not in inside
+    ]
     hooks = [each.register_forward_pre_hook(lambda *call: calls.append((call[0], call[1][0]))) for each in convolutions]
     with FlopCounterMode(display=False) as counter:
         function()
