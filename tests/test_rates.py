@@ -28,6 +28,8 @@ def test_a_text_says_a_rate(text, kind, value):
     rate = Rate.of(text)
     assert rate == Rate(kind, value)
     assert Rate.of(str(rate)) == rate
+    measured = Rate(kind, value, measured=True)
+    assert Rate.of(f"{text.strip()},measured") == measured == Rate.of(str(measured))
 
 
 @pytest.mark.parametrize(

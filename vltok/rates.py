@@ -13,6 +13,7 @@ from vltok.code_spec import Ratios
 from vltok.errors import UserError, unknown, whole_number
 
 RateKind = Literal["codes", "max-codes", "mean-codes", "bpp", "psnr", "ssim", "lpips", "threshold", "ratios"]
+_MEASURED = ",measured"
 #: The version of what `RateCalibration.text` gives.
 VERSION = 1
 
@@ -35,6 +36,8 @@ class Rate:
             (`Candidates.scores`).
             `ratios`: Every image has these shares of granularities, to the nearest whole region.
         value: A number, or `Ratios`.
+        measured: Whether what codes gain is measured by decoding alternatives, instead of being taken from the gate:
+            slow, and the best that there is.
 
     Raises:
         UserError: The value does not suit the kind.
@@ -42,6 +45,7 @@ class Rate:
 
     kind: RateKind
     value: float | Ratios
+    measured: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in (kinds := get_args(RateKind)):
@@ -59,29 +63,32 @@ class Rate:
 
     @classmethod
     def of(cls, given: Rate | str) -> Rate:
-        """What a text says, such as ``codes=400`` or ``ratios=8:0.5,16:0.5``.
+        """What a text says, such as ``codes=400``, ``ratios=8:0.5,16:0.5`` or ``codes=400,measured``.
 
         Raises:
             UserError: It says no rate.
         """
         if isinstance(given, Rate):
             return given
-        name, _, value = given.strip().partition("=")
+        text = given.strip().removesuffix(_MEASURED)
+        name, _, value = text.partition("=")
         kind = next((kind for kind in get_args(RateKind) if kind == name), None)
         if kind is None:
             raise unknown("rate", name, get_args(RateKind))
         try:
             number = Ratios.of(_shares(value)) if kind == "ratios" else float(value)
-            return cls(kind, int(number) if isinstance(number, float) and number.is_integer() else number)
+            number = int(number) if isinstance(number, float) and number.is_integer() else number
+            return cls(kind, number, measured=text != given.strip())
         except ValueError as error:
             example = "ratios=8:0.5,16:0.5" if kind == "ratios" else f"{kind}={_EXAMPLES.get(kind, 400)}"
             raise UserError(f"rate '{given}' must be a kind and its value, such as {example}") from error
 
     def __str__(self) -> str:
+        value = repr(self.value)
         if isinstance(self.value, Ratios):
             pairs = zip(self.value.factors, self.value.shares, strict=True)
-            return "ratios=" + ",".join(f"{factor}:{share:g}" for factor, share in pairs)
-        return f"{self.kind}={self.value!r}"
+            value = ",".join(f"{factor}:{share:g}" for factor, share in pairs)
+        return f"{self.kind}={value}{_MEASURED if self.measured else ''}"
 
 
 @dataclass(frozen=True)

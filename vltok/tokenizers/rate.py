@@ -11,12 +11,13 @@ from torch import Tensor
 from vltok.codes import Codes, Ratios
 from vltok.devices import widest
 from vltok.errors import UserError
-from vltok.interfaces import Tokenizer
-from vltok.interfaces.steering import Candidates, Proportioned, Steerable
+from vltok.interfaces import Adaptive, Candidates, Proportioned, Steerable, Tokenizer
 from vltok.measures.codes import fixed_rate_bits
 from vltok.measures.pixels import psnr
 from vltok.measures.similarity import ssim
 from vltok.rates import Rate, RateCalibration
+from vltok.tokenizers.grain_steps import GrainSteps
+from vltok.tokenizers.measured_gains import measured_alternatives
 
 #: A calibration keeps so many thresholds, evenly spaced in the mean length.
 _POINTS = 1025
@@ -46,6 +47,9 @@ class RateEncoder:
         self.tokenizer = tokenizer
         self.rate = rate
         self._steer = tokenizer.candidates
+        # codes without a grid have no regions to try: what they gain is measured anyhow, where it is asked for
+        if rate.measured and isinstance(tokenizer, Adaptive):
+            self._steer = lambda images: GrainSteps(measured_alternatives(tokenizer, images), spec)
         self._figure: _Figure | None = {"psnr": psnr, "ssim": ssim}.get(rate.kind)
         if rate.kind == "lpips":
             from vltok.losses.perceptual import LPIPS, each_distance  # timm takes seconds to import

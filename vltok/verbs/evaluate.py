@@ -86,9 +86,7 @@ def evaluate(
         bits_per_pixel: Instead of a quality: takes that whose mean rate over the pictures is the nearest not above it.
         fixed: The bundle of a tokenizer of fixed length, whose error map is compared with the coding map; by default
             the measured one itself, with its coarsest granularity everywhere.
-        rate: How many codes the tokenizer's pictures get, whatever it was trained for: `codes=400` for each,
-            `max-codes=400` at most, `mean-codes=400` over each batch, `bpp=0.2` bits a pixel, `psnr=30`, `ssim=0.9` or
-            `lpips=0.2` for the fewest codes that reach it, or `ratios=8:0.5,16:0.5`. By default it chooses itself.
+        rate: How many codes the tokenizer's pictures get, such as ``codes=400``; see `vltok.Rate`.
         split: Which pictures; ``val`` are held out.
         features: The network that tells sets of images apart: inception (FID), efficientnet-lite0, timm:NAME, or
             random:NAME.

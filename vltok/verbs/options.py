@@ -31,6 +31,10 @@ _PLAIN = {"str": str, "int": int, "float": float, "bool": bool}
 _MEANINGS = {
     "trust": "let bundles run any Python code that they name, and fetch what they name: as if you started a program of "
     "whoever wrote them; without it they may name registered components alone",
+    "rate": "how many codes pictures get, whatever the tokenizer was trained for: codes=400 for each, max-codes=400 at "
+    "most, mean-codes=400 over those that are encoded together, bpp=0.2 bits a pixel, psnr=30, ssim=0.9 or lpips=0.2 "
+    "for the fewest that reach it, or ratios=8:0.5,16:0.5 (a prior draws at codes, max-codes and ratios); "
+    "codes=400,measured tries by decoding what codes gain, slow and best",
     "data": "the pictures, by default the embedded photographs; its batch_size and workers count here too",
 }
 

@@ -101,10 +101,7 @@ def reconstruct(
         pictures: Pictures, folders of pictures, or (quoted) patterns such as `a/**/*.jpg`; in Python also Pillow's
             images, or arrays and tensors of one image or a batch: uint8, or floats in [-1, 1].
         out: The folder that receives the results; in Python they are given back without it, and nothing is written.
-        rate: How many codes pictures get, whatever the tokenizer was trained for: `codes=400` for each, `max-codes=400`
-            at most, `mean-codes=400` by the threshold that `vltok rate` stored, `bpp=0.2` bits a pixel, `psnr=30`,
-            `ssim=0.9` or `lpips=0.2` for the fewest codes that reach it, or `ratios=8:0.5,16:0.5`. By default the
-            tokenizer chooses.
+        rate: How many codes pictures get, such as ``codes=400``; see `vltok.Rate`.
         tile: A picture with a longer side, in pixels, is coded in tiles of about equal size, each as a picture of its
             own; bounds the memory.
         device: `cpu`, `cuda` or `cuda:1`; by default where the tokenizer is, or a GPU where there is one.

@@ -95,8 +95,8 @@ def sample(
         tokenizer: The tokenizer's bundle, if not where the prior's bundle says; in Python, a tokenizer too.
         sampling: How tokens are drawn: the prior's own options, as in `prior.sampling(top_k=5)`, or a
             `vltok.SamplingConfig`.
-        rate: How many codes the images have: `codes=400` each, `max-codes=400` at most, or `ratios=8:0.5,16:0.5`, as
-            the options of the same names say; other rates compare with a picture, which there is none of.
+        rate: How many codes the images have: ``codes=400``, ``max-codes=400`` or ``ratios=8:0.5,16:0.5``; see
+            `vltok.Rate`.
         seed: Sets the random numbers.
         labels: Classes, in turn, by number or name: `207,fruit`, or `all`, or `none`; by default all, where there are
             any. In Python, a list such as `[207, "fruit"]` too.

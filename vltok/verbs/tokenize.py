@@ -81,9 +81,7 @@ def tokenize(
         crops: Random crops of each picture, with the split `train`: a prior learns more from them than from the one in
             the middle. They do not depend on the workers. The data `photos` has `train_crops` instead.
         flip: Whether half of these crops are mirrored.
-        rate: How many codes pictures get, whatever the tokenizer was trained for: `codes=400` for each, `max-codes=400`
-            at most, `mean-codes=400` over each batch, `bpp=0.2` bits a pixel, `psnr=30`, `ssim=0.9` or `lpips=0.2` for
-            the fewest codes that reach it, or `ratios=8:0.5,16:0.5`. By default the tokenizer chooses.
+        rate: How many codes pictures get, such as ``codes=400``; see `vltok.Rate`.
         format: Tar files, for the data `codes` and for webdataset; or Parquet, for Hugging Face datasets.
         shard_size: Pictures of a shard.
         batch_size: Pictures encoded at once; by default the data's.
@@ -175,7 +173,7 @@ def write_codes(
         opened: The tokenizer.
         source: The pictures.
         export: Where their codes go.
-        rate: How many codes they get; None for what the tokenizer chooses.
+        rate: How many codes pictures get, such as ``codes=400``; see `vltok.Rate`.
         workers: Subprocesses that decode pictures.
         report: Is told of every so many pictures that are done.
 
