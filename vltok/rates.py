@@ -56,6 +56,8 @@ class Rate:
             return
         if self.kind in ("codes", "max-codes"):
             object.__setattr__(self, "value", whole_number(f"rate {self.kind}", self.value, 1))
+        else:
+            object.__setattr__(self, "value", float(self.value))
         if not math.isfinite(self.value) or (self.value <= 0 and self.kind != "threshold"):
             raise UserError(f"rate {self.kind} must be a positive number, not {self.value}")
         if self.kind == "ssim" and self.value > 1:
@@ -84,7 +86,7 @@ class Rate:
             raise UserError(f"rate '{given}' must be a kind and its value, such as {example}") from error
 
     def __str__(self) -> str:
-        value = repr(self.value)
+        value = repr(self.value).removesuffix(".0")
         if isinstance(self.value, Ratios):
             pairs = zip(self.value.factors, self.value.shares, strict=True)
             value = ",".join(f"{factor}:{share:g}" for factor, share in pairs)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import vltok
 from vltok.interfaces import SamplingConfig
@@ -42,3 +43,11 @@ def test_evaluate(bundles: Path, device: PretendedDevice) -> None:
         for where in (device.name, "cpu")
     )
     assert there["psnr"].value == pytest.approx(here["psnr"].value, rel=1e-4)
+
+
+@pytest.mark.parametrize("rate", ["codes=10", "max-codes=10", "mean-codes=9", "bpp=0.3", "psnr=9", "threshold=0"])
+def test_rates(bundles: Path, device: PretendedDevice, rate: str) -> None:
+    images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    there, here = (vltok.load_tokenizer(bundles / "tokenizer", where) for where in (device.name, "cpu"))
+    for asked in (rate, f"{rate},measured"):
+        assert there.encode(images, asked).to("cpu").equal(here.encode(images, asked))

@@ -86,7 +86,7 @@ class RateEncoder:
             case "threshold":
                 return found.after((found.scores > value).sum(dim=1))
             case _:
-                return self._on_average(found, float(value))
+                return self._on_average(found, value)
 
     def tiles(self, pixels: int) -> Callable[[Float[Tensor, "1 3 H W"]], Codes]:
         """Encodes the tiles of one picture, one after another, so that together they have the rate.
