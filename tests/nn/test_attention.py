@@ -47,6 +47,16 @@ def test_equals_a_plain_softmax_and_so_do_its_gradients(lengths):
         assert_close(ours, theirs)
 
 
+def test_long_images_of_a_cpu_are_not_padded_and_give_the_same():
+    lengths = [40, 3, 70]
+    inputs, packing = operands(sum(lengths)), Packing(torch.tensor(lengths))
+    attended = packed_causal_attention(*inputs, packing)
+    expected = plain(*inputs, lengths)
+    assert_close(attended, expected)
+    upstream = torch.randn_like(expected)
+    assert_close(torch.autograd.grad(attended, inputs, upstream), torch.autograd.grad(expected, inputs, upstream))
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
 def test_lower_precision_stays_within_its_rounding(dtype, tolerance):
     lengths = [3, 7, 1]

@@ -55,6 +55,9 @@ class Packing:
         return _xformers().attn_bias.BlockDiagonalCausalMask.from_seqlens(self.lengths, device=self.cu_seqlens.device)
 
 
+#: From this mean length on, a CPU's work on an image costs more than a call for it.
+_LONG = 32
+
 Kernel = Literal["auto", "xformers", "varlen", "sdpa"]
 Backend = Callable[[Tensor, Tensor, Tensor, Packing, float], Tensor]
 
@@ -125,6 +128,8 @@ def sdpa_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing, 
     """PyTorch's attention. Its kernels take rectangles, so images are padded on the right here and nowhere else:
     being causal, no code sees the padding behind it, and no mask is needed."""
     slots = packing.padded_slots
+    if query.device.type == "cpu" and slots is not None and packing.total >= _LONG * len(packing.lengths):
+        return _image_by_image(query, key, value, packing, dropout)
 
     def spread(packed: Tensor) -> Tensor:
         if slots is not None:
@@ -138,6 +143,16 @@ def sdpa_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing, 
     )
     attended = attended.transpose(1, 2).flatten(0, 1)
     return attended if slots is None else attended[slots]
+
+
+def _image_by_image(query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float) -> Tensor:
+    """The same without padding: a CPU, which has few cores, gains nothing by taking long images together."""
+    queries, keys, values = (packed.transpose(0, 1)[None].split(packing.lengths, 2) for packed in (query, key, value))
+    attended = [
+        F.scaled_dot_product_attention(asked, found, given, dropout_p=dropout, is_causal=True)
+        for asked, found, given in zip(queries, keys, values, strict=True)
+    ]
+    return torch.cat(attended, 2)[0].transpose(0, 1)
 
 
 def xformers_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float) -> Tensor:
