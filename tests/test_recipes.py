@@ -1,23 +1,17 @@
 """Every recipe is parsed, built, and trained for two steps at a reduced size on real photographs."""
 
-import contextlib
 import dataclasses
-import functools
-import io
 import re
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 import vltok
 from vltok.cli.main import main
 from vltok.codes import CodeSpec
-from vltok.io.recipe_files import with_bases
-from vltok.io.recipes import read
-from vltok.verbs.training_recipe import TrainingRecipe
 
+from .recipe_steps import PAPER_SIZE, recipe_of, spec_of, trains_prior
 from .sequences.code_exports import export_codes, random_codes
 
 ROOT = Path(__file__).parents[1]
@@ -47,33 +41,8 @@ def ids(path: Path) -> str:
     return str(path.relative_to(ROOT / "recipes"))
 
 
-@functools.cache
-def recipe_of(path: Path) -> dict:
-    """The whole of a recipe, with what its bases say; a prior's lacks what follows from the codes."""
-    with contextlib.redirect_stdout(io.StringIO()) as text, pytest.raises(SystemExit):
-        TrainingRecipe.of_arguments(["--config", str(path), "--print_config"])
-    return yaml.safe_load(text.getvalue())
-
-
-def trains(path: Path, part: str) -> bool:
-    return part in read(with_bases(path, read)[0])["model"]["init_args"]
-
-
-TOKENIZER_RECIPES = [path for path in RECIPES if trains(path, "tokenizer")]
-PRIOR_RECIPES = [path for path in RECIPES if trains(path, "prior")]
-
-
-def spec_of(path: Path) -> CodeSpec:
-    """What the codes are that a prior's recipe names: those of the run of a tokenizer's recipe."""
-    run = Path(recipe_of(path)["data"]["init_args"]["root"]).parts[1].removesuffix("_codes")
-    tokenizer = recipe_of(ROOT / "recipes" / f"{run}.yaml")
-    with torch.device("meta"):
-        spec = vltok.build(tokenizer, "model.tokenizer").spec
-    side = tokenizer["data"]["init_args"]["size"] // spec.factors[0]
-    return dataclasses.replace(spec, regions=(side, side))
-
-
-PAPER_SIZE = [path for path in sorted((ROOT / "recipes").glob("*.yaml")) if not path.name.startswith("quickstart")]
+TOKENIZER_RECIPES = [path for path in RECIPES if not trains_prior(path)]
+PRIOR_RECIPES = [path for path in RECIPES if trains_prior(path)]
 
 
 @pytest.mark.parametrize("path", PAPER_SIZE, ids=ids)
