@@ -9,7 +9,7 @@ from tests.tiny_priors import TRANSFORMERS, tiny_prior
 from vltok.interfaces import Prior, SamplingConfig
 from vltok.priors.fixed_raster import FixedRaster
 from vltok.priors.stepwise import STEPS_BETWEEN_LOOKS
-from vltok.testing import PretendedDevice
+from vltok.testing.other_device import another_device
 
 #: What is read where images end: how many codes there are, and where they go.
 AT_AN_END = 2
@@ -24,7 +24,7 @@ def test_sampling_waits_once_in_sixteen_steps(kind: type[Prior]) -> None:
     factors = (1,) if kind is FixedRaster else (2, 1)
     prior = tiny_prior(kind, 8, factors, (4, 4), width=8, classes=3, label_dropout=0.1)
     labels = torch.tensor([0, 2])
-    with PretendedDevice(double_precision=False) as device:
+    with another_device() as device:
         prior.to(device.name)
         sampler = prior.sampler(SamplingConfig(**options))
         device.forget()

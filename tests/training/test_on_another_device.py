@@ -3,15 +3,16 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.accelerators import Accelerator
+from torch import Tensor
 from torch.utils.data import DataLoader
 
+from tests.elsewhere import strategy_on, without_generator
 from tests.tiny_priors import tiny_prior
 from vltok.losses.adversarial import PatchGAN
 from vltok.priors.dq_transformer import DQTransformer
 from vltok.testing import PretendedDevice, random_codes
+from vltok.testing.other_device import Cuda, another_device
 from vltok.tokenizers.budgets import RatioBudget
 from vltok.tokenizers.decoders import PixelShuffleDecoder
 from vltok.tokenizers.dqvae import DQVAE
@@ -25,64 +26,34 @@ from vltok.training.objective import Objective
 RATIOS = {4: 0.5, 8: 0.5}
 
 
-class Pretended(Accelerator):
-    """Lightning's view of the device."""
-
-    @staticmethod
-    def name() -> str:
-        return PretendedDevice.name
-
-    def setup_device(self, device: torch.device) -> None:
-        pass
-
-    def teardown(self) -> None:
-        pass
-
-    @staticmethod
-    def parse_devices(devices: object) -> int:
-        return 1
-
-    @staticmethod
-    def get_parallel_devices(devices: int) -> list[torch.device]:
-        return [torch.device(PretendedDevice.name, 0)]
-
-    @staticmethod
-    def auto_device_count() -> int:
-        return 1
-
-    @staticmethod
-    def is_available() -> bool:
-        return True
-
-    def get_device_stats(self, device: object) -> dict:
-        return {}
-
-
 class Waits(Callback):
     """What the host waited for in each step."""
 
-    def __init__(self, device: PretendedDevice) -> None:
+    def __init__(self, device: Cuda | PretendedDevice) -> None:
         self.device = device
         self.read_backs: list[list[str]] = []
         self.uploads: list[list[str]] = []
+        self.parameters: list[Tensor] = []
 
     def on_train_batch_start(self, *_: object) -> None:
         self.device.forget()
 
-    def on_train_batch_end(self, *_: object) -> None:
+    def on_train_batch_end(self, trainer: Trainer, training: Objective, *_: object) -> None:
         self.read_backs.append(list(self.device.read_backs))
         self.uploads.append(list(self.device.uploads))
+        self.parameters = list(training.trained.parameters())
 
 
 @pytest.fixture
-def device() -> Iterator[PretendedDevice]:
-    with PretendedDevice(double_precision=False) as device:
+def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cuda | PretendedDevice]:
+    without_generator(monkeypatch)
+    with another_device() as device:
         yield device
 
 
 @pytest.fixture
 def waits(
-    device: PretendedDevice, fit: Callable[..., Trainer], loader: Callable[..., DataLoader]
+    device: Cuda | PretendedDevice, fit: Callable[..., Trainer], loader: Callable[..., DataLoader]
 ) -> Callable[..., Waits]:
     """Train there, and give back what was waited for in each step but those that are logged."""
 
@@ -94,12 +65,13 @@ def waits(
             training,
             batches,
             batches,
-            accelerator=Pretended(),
+            accelerator="auto",
+            strategy=strategy_on(device),
             callbacks=callbacks,
             log_every_n_steps=50,
             max_epochs=1,
         )
-        assert next(training.trained.parameters()).isfinite().all()
+        assert waits.parameters[0].device.type == device.name and waits.parameters[0].isfinite().all()
         return waits
 
     return train

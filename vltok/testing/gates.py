@@ -83,7 +83,7 @@ class GateContract(TrainableContract[Gate]):
         gate, other = self.build(), self.build()
         if isinstance(gate, Calibrated) and not gate.calibrated:
             self._calibrate(gate)
-            with self._pretended(other):
+            with self._elsewhere(other):
                 other.calibrate([self._inputs(other, 16)[1]])
                 torch.testing.assert_close(
                     {name: value.cpu() for name, value in other.state_dict().items()}, gate.state_dict()

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vltok.testing.other_device import Cuda, another_device, tolerance
 from vltok.testing.pretended_device import PretendedDevice
 
 #: Steps of training within which every parameter must have had a gradient: a branch may start at zero, so that what
@@ -101,8 +102,9 @@ class ModuleContract(ABC, Generic[M]):
     def test_it_answers_the_same_on_another_device(self):
         module = self.build().eval()
         expected = self._respond(module)
-        with self._pretended(module) as device:
-            torch.testing.assert_close([value.cpu() for value in self._respond(module)], expected)
+        with self._elsewhere(module) as device:
+            found = [value.cpu() for value in self._respond(module)]
+            torch.testing.assert_close(found, expected, **tolerance(device))
             device.forget()
             self._respond(module)
             self._assert_few_waits(device)
@@ -114,9 +116,9 @@ class ModuleContract(ABC, Generic[M]):
         assert all(value.isfinite().all() for value in found)
 
     @contextlib.contextmanager
-    def _pretended(self, module: M) -> Iterator[PretendedDevice]:
-        """A pretended device without double precision, on which a component and its input are."""
-        with PretendedDevice(double_precision=False) as device:
+    def _elsewhere(self, module: M) -> Iterator[Cuda | PretendedDevice]:
+        """Another device, on which a component and its input are."""
+        with another_device() as device:
             module.to(device.name)
             self._device = device.name
             device.forget()
@@ -129,7 +131,7 @@ class ModuleContract(ABC, Generic[M]):
         """An input, where the component is."""
         return value.to(self._device, non_blocking=True)
 
-    def _assert_few_waits(self, device: PretendedDevice) -> None:
+    def _assert_few_waits(self, device: Cuda | PretendedDevice) -> None:
         """Check that the host waited no more often for the device than it may."""
         assert len(device.read_backs) <= self.read_backs, f"read back to the host: {'; '.join(device.read_backs)}"
         assert not device.uploads, f"copied to the device: {'; '.join(device.uploads)}"
@@ -166,7 +168,7 @@ class TrainableContract(ModuleContract[M]):
     def test_training_on_another_device_waits_for_nothing(self):
         module = self.build().train()
         self._loss(module)  # what is measured before the first use is there now
-        with self._pretended(module) as device:
+        with self._elsewhere(module) as device:
             loss = self._loss(module)
             if loss.requires_grad:
                 loss.backward()
@@ -176,7 +178,7 @@ class TrainableContract(ModuleContract[M]):
         """By the CPU's rules, and by CUDA's, which differ."""
         module = self.build().train()
         self._assert_learns_in_mixed_precision(module)
-        with self._pretended(module):
+        with self._elsewhere(module):
             self._assert_learns_in_mixed_precision(module)
 
     def _assert_learns_in_mixed_precision(self, module: M) -> None:

@@ -13,6 +13,7 @@ from vltok.errors import UserError
 from vltok.interfaces import Prior, SamplingConfig
 from vltok.priors.stepwise import STEPS_BETWEEN_LOOKS
 from vltok.testing.modules import assert_state, snapshot
+from vltok.testing.other_device import Cuda, another_device, tolerance
 from vltok.testing.outcomes import every_image, key_of, likelihoods, nats, random_codes
 from vltok.testing.pretended_device import PretendedDevice
 
@@ -166,9 +167,10 @@ class PriorContract(ABC):
         prior = self.build()
         codes = random_codes(prior.spec, 8)
         expected = prior.eval().loss(codes).total
-        with PretendedDevice(double_precision=False) as device:
+        with another_device() as device:
             there = codes.to(device.name)
-            torch.testing.assert_close(prior.to(device.name).loss(there).total.cpu(), expected)
+            found = prior.to(device.name).loss(there).total.cpu()
+            torch.testing.assert_close(found, expected, **tolerance(device))
             device.forget()
             prior.train().loss(there).total.backward()
             _assert_few_waits(device, self.read_backs)
@@ -177,7 +179,7 @@ class PriorContract(ABC):
         """Not for every token: once in `STEPS_BETWEEN_LOOKS`, and where images end."""
         prior = self.build().eval()
         length = int(random_codes(prior.spec, 1).lengths)
-        with PretendedDevice(double_precision=False) as device:
+        with another_device() as device:
             prior.to(device.name)
             device.forget()
             codes = prior.sample(3, SamplingConfig(), _seeded())
@@ -255,7 +257,7 @@ class ConditionalPriorContract(ABC):
 
     def test_classes_are_learned_and_guide_on_another_device(self):
         prior = self.build(3, 0.1)
-        with PretendedDevice(double_precision=False) as device:
+        with another_device() as device:
             prior.to(device.name)
             codes = random_codes(prior.spec, 4, classes=3).to(device.name)
             device.forget()
@@ -277,7 +279,7 @@ class ConditionalPriorContract(ABC):
             prior.sample(torch.tensor([0]), SamplingConfig(guidance=2.0))
 
 
-def _assert_few_waits(device: PretendedDevice, read_backs: int | None) -> None:
+def _assert_few_waits(device: Cuda | PretendedDevice, read_backs: int | None) -> None:
     if read_backs is not None:
         assert len(device.read_backs) <= read_backs, f"read back to the host: {'; '.join(device.read_backs)}"
         assert not device.uploads, f"copied to the device: {'; '.join(device.uploads)}"

@@ -327,7 +327,8 @@ class TokenizerTraining(Objective):
         self.usage.update(output.codes.occurring)
         watched = {"loss": total, **self._figures(output, images), "codebook_usage": self.usage.compute()}
         self.log_dict(watched, prog_bar=True, batch_size=len(images))
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        # a number would be copied to the device, and the host would wait for that
+        rate = torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"])
         self.log_dict({**losses, "learning_rate": rate}, batch_size=len(images))
 
 
