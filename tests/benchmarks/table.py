@@ -26,11 +26,13 @@ class Setting:
         device: Where to compute, such as ``cpu``.
         tiny: Sizes at which a run takes seconds and its figures say nothing: for the tests.
         turns: How often each work is timed.
+        full: Whether also what takes many minutes on a CPU has its full size.
     """
 
     device: str = "cpu"
     tiny: bool = False
     turns: int = 5
+    full: bool = False
 
     @property
     def precisions(self) -> tuple[torch.dtype, ...]:

@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 
 from vltok.losses.adversarial import adaptive_weight, gradient_at
@@ -48,3 +49,14 @@ def test_a_copy_runs_its_own_last_layer(tokenizer, images):
         difference = copied(images).reconstruction - tokenizer(images).reconstruction
     torch.testing.assert_close(difference, torch.ones_like(difference))
     assert copied.state_dict().keys() == tokenizer.state_dict().keys()
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 3e-2)])
+def test_a_compiled_tokenizer_gives_the_same_on_a_gpu(tokenizer, images, dtype, tolerance):
+    tokenizer.eval().cuda()
+    compiled = copy.deepcopy(tokenizer)
+    compile_tokenizer(compiled)
+    with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
+        found, expected = (each(images.cuda()).reconstruction.float() for each in (compiled, tokenizer))
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
