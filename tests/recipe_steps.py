@@ -58,6 +58,7 @@ def tokenizer_of(path: Path) -> Path:
 def objective(path: Path, device: str) -> Objective:
     """What a recipe trains, with fresh weights, the perceptual network's too."""
     options = recipe_of(path)["model"]["init_args"]
+    options = {**options, "betas": tuple(options["betas"])}
     with torch.device(device):
         if trains_prior(path):
             spec = {f"model.prior.{key}": value for key, value in dataclasses.asdict(spec_of(path)).items() if value}
