@@ -117,8 +117,9 @@ def batch_of(path: Path, size: int | None = None) -> ImageBatch | Codes:
 
 def train(training: Objective, batch: ImageBatch | Codes, device: str, half: bool = True, steps: int = 2) -> None:
     """As many steps as asked for, in the order in which Lightning takes them, in bfloat16 or float32."""
+    training.trainer = SimpleNamespace(global_step=0, world_size=1, precision_plugin=None)
     optimizer = training.configure_optimizers()
-    training.trainer = SimpleNamespace(global_step=0, optimizers=[optimizer], world_size=1)
+    training.trainer.optimizers = [optimizer]
     training.train()
     with mock.patch.object(type(training), "log_dict"), mock.patch.object(type(training), "log"):
         for _ in range(steps):
