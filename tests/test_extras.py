@@ -75,6 +75,7 @@ print(tuple(tokenizer.decode(codes).shape))
         (("pack", ".", "shards/train-%06d.tar"), "data"),
         (("evaluate", "--codec", "jpeg", "--out", "measured"), "evaluate"),
         (("compress", ".", "--tokenizer", "bundle", "--out", "files"), "compression"),
+        (("rate", "bundle"), "data"),
         (("sample", "--prior", "bundle", "--out", "drawn"), "figures"),
     ],
 )

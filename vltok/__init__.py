@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.verbs.pack import pack as pack
     from vltok.verbs.plugins import plugins as plugins
     from vltok.verbs.push import push as push
+    from vltok.verbs.rate import rate as rate
     from vltok.verbs.reconstruct import reconstruct as reconstruct
     from vltok.verbs.sample import sample as sample
     from vltok.verbs.tokenize import tokenize as tokenize
@@ -72,6 +73,7 @@ _NAMES = {
     "vltok.verbs.pack": ["pack"],
     "vltok.verbs.plugins": ["plugins"],
     "vltok.verbs.push": ["push"],
+    "vltok.verbs.rate": ["rate"],
     "vltok.verbs.reconstruct": ["reconstruct"],
     "vltok.verbs.sample": ["sample"],
     "vltok.verbs.tokenize": ["tokenize"],

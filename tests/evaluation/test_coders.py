@@ -2,6 +2,8 @@
 
 import io
 import math
+import sys
+import types
 from functools import partial
 
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 from PIL import Image
 
 from vltok.errors import UserError
-from vltok.evaluation.coders import CodecCoder, TokenizerCoder, coarsest_codes
+from vltok.evaluation.coders import CodecCoder, TokenizerCoder, coarsest_codes, codecs_here
 from vltok.measures.pixels import to_bytes
 from vltok.sequences.statistics import CodeCounts
 
@@ -24,16 +26,37 @@ def pixels() -> torch.Tensor:
     return torch.stack([photograph[:, :64, 160:224], photograph[:, 60:124, 200:264]])
 
 
-@pytest.mark.parametrize(("codec", "options"), [("jpeg", {"optimize": True}), ("webp", {"method": 6})])
-def test_a_codec_takes_the_bits_of_its_file(pixels, codec, options):
-    coded = CodecCoder(codec, 40)(pixels)
+def asked_for(codec, quality):
+    """How a codec is asked for a quality, as its own documentation has it."""
+    if codec == "jpeg2000":
+        return {"quality_mode": "dB", "quality_layers": [quality], "irreversible": True, "mct": 1, "no_jp2": True}
+    return {"quality": quality, **{"jpeg": {"optimize": True}, "webp": {"method": 6}, "avif": {"speed": 6}}[codec]}
+
+
+@pytest.mark.parametrize("codec", [codec for codec in codecs_here() if codec != "jpegxl"])
+def test_a_codec_takes_the_bits_of_its_file(pixels, codec):
+    coded = CodecCoder(codec, 30)(pixels)
     for place in range(2):
         file = io.BytesIO()
-        Image.fromarray(pixels[place].movedim(0, -1).numpy()).save(file, codec, quality=40, **options)
+        Image.fromarray(pixels[place].movedim(0, -1).numpy()).save(file, codec, **asked_for(codec, 30))
         assert coded.bits[place] == 8 * len(file.getvalue())
         assert np.array_equal(coded.pixels[place].movedim(0, -1), np.array(Image.open(file).convert("RGB")))
     assert coded.codes is None
-    assert CodecCoder(codec, 80)(pixels).bits.sum() > coded.bits.sum()
+    assert CodecCoder(codec, 45)(pixels).bits.sum() > coded.bits.sum()
+
+
+def test_a_plug_in_brings_jpeg_xl(pixels, monkeypatch):
+    """It registers itself when it is imported; here one that writes PNG stands in for it."""
+    assert ("jpegxl" in codecs_here()) == ("JXL" in Image.SAVE)
+    monkeypatch.setitem(sys.modules, "pillow_jxl", types.ModuleType("pillow_jxl"))
+    monkeypatch.setitem(Image.SAVE, "JXL", lambda image, file, name: Image.SAVE["PNG"](image, file, name))
+    assert codecs_here()[-1] == "jpegxl"
+    assert CodecCoder("jpegxl", 50)(pixels).pixels.equal(pixels)
+
+
+def test_what_pillow_was_built_without_is_left_out(monkeypatch):
+    monkeypatch.setattr("PIL.features.get_supported", lambda: ["jpg"])
+    assert [codec for codec in codecs_here() if codec != "jpegxl"] == ["jpeg"]
 
 
 @pytest.mark.parametrize(("codec", "quality"), [("jpeg", 0), ("jpeg", 96), ("webp", 101)])

@@ -24,6 +24,7 @@ from vltok.interfaces import Prior, PriorLoss, Standalone, Tokenizer
 from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fingerprint, save_prior, save_tokenizer
 from vltok.io.places import find_tokenizer
 from vltok.io.recipes import instantiate, parse_tree, recipe_parser
+from vltok.rates import RateCalibration
 from vltok.tokenizers.decoders import PixelShuffleDecoder, PositionalDecoder
 from vltok.tokenizers.dqvae import DQVAE
 from vltok.tokenizers.encoders import PatchEncoder
@@ -186,6 +187,35 @@ def test_a_bundle_replaces_a_bundle_and_nothing_else(tokenizer: Tokenizer, bundl
         save_tokenizer(tokenizer, tmp_path / "thesis")
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "precious"
     assert {path.name for path in tmp_path.iterdir()} == {"mine", "thesis"}
+
+
+def test_a_calibration_stays_with_what_is_saved_again(tokenizer: Tokenizer, bundle: Path, tmp_path: Path) -> None:
+    before = fingerprint(bundle)
+    tokenizer.calibration = RateCalibration((1.0, 0.5, -2.0), (0.25, 0.5, 1.0), 12, "photos")
+    save_tokenizer(tokenizer, bundle)
+    save_tokenizer(load_tokenizer(bundle), tmp_path / "again")
+    assert load_tokenizer(tmp_path / "again").calibration == tokenizer.calibration
+    assert fingerprint(tmp_path / "again") == before
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (b"", "it is no calibration"),
+        (b"[]", "it is no calibration"),
+        (b"[" * 100_000, "recursion"),
+        (b'{"version": 1, "thresholds": [1], "shares": [2], "pictures": 3, "data": ""}', "must fall while"),
+        (b'{"version": 2}', "it has version 2, this vltok reads 1"),
+        (b"\xff", "it is no calibration|codec"),
+    ],
+)
+def test_a_damaged_calibration_is_one_line(bundle: Path, text: bytes, problem: str) -> None:
+    (bundle / "rate.json").write_bytes(text)
+    with pytest.raises(
+        UserError, match=rf"rate\.json' is damaged \(.*({problem}).*\): remove it, and measure"
+    ) as raised:
+        load_tokenizer(bundle)
+    assert "\n" not in str(raised.value)
 
 
 def test_weights_that_diverged_are_not_written(tokenizer: Tokenizer, tmp_path: Path) -> None:

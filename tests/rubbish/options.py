@@ -69,6 +69,7 @@ _SOUND = {
     "reconstruct": ("pictures/cat/001.png", "pictures/person", "--tokenizer=runs/tokenizer/bundle", "--out=out"),
     "pack": ("pictures", "out/%03d.tar", "--workers=0"),
     "evaluate": ("--tokenizer=runs/tokenizer/bundle", "--out=out", *PICTURES),
+    "rate": ("runs/tokenizer/bundle", "--pictures=4", "--codecs=false", "--out=out", *PICTURES),
     "compare": ("evaluated/jpeg-20", "evaluated/jpeg-60", "--out=out"),
     "ablate": ("table", "--out=out", "--data.size=6.5"),
     "new": ("gate", "my-gate", "--out=out"),
@@ -105,6 +106,7 @@ _OTHERS = {
         --split --count --batch-size --device --features --lpips --examples --quality --codec --bits-per-pixel
         --fixed --prior --data.val_share --sampling --sampling.temperature
     """,
+    "rate": "--pictures --points --codecs --examples --batch-size --device --data.root --data.val_share",
     "compare": "--strange",
     "ablate": "--seeds --jobs --trainer.max_steps",
     "new": "--out",

@@ -13,6 +13,7 @@ from tests.cli.exports import PRIOR, write_bundle, write_prior
 from vltok.cli.main import main
 from vltok.errors import UserError
 from vltok.io.bundles import fingerprint
+from vltok.rates import RateCalibration
 
 OLD = Path(__file__).parents[1] / "io" / "bundles_0_1_0"
 
@@ -27,6 +28,16 @@ def test_a_tokenizer(tmp_path: Path) -> None:
     assert found.ratios == {4: 0.5, 8: 0.5} and found.figures == {"length": 12.5}
     assert found.provenance == {"by": "a test"} and found.vltok == found.requires["vltok"] == vltok.__version__
     assert found.fingerprint == fingerprint(tmp_path / "tokenizer") and found.config["class_path"] == "dq-vae"
+
+
+def test_what_its_rates_were_calibrated_on(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    write_bundle(tmp_path / "bundle")
+    assert vltok.info(tmp_path / "bundle").calibrated is None
+    calibration = RateCalibration((1.0, 0.0), (0.25, 1.0), 12, "photos\x1b[1m")
+    (tmp_path / "bundle" / "rate.json").write_text(calibration.text())
+    assert main(["info", str(tmp_path / "bundle")]) == 0
+    said = capsys.readouterr().out
+    assert "  calibrated     on 12 pictures (photos" in said and "\x1b" not in said
 
 
 def test_a_prior(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -40,7 +40,9 @@ def test_a_function_declares_the_options_of_its_verb() -> None:
     assert "--size-limit SIZE_LIMIT most megabytes in a shard (type: int" in " ".join(parser.format_help().split())
 
 
-@pytest.mark.parametrize("verb", ["detokenize", "doctor", "evaluate", "info", "reconstruct", "sample", "tokenize"])
+@pytest.mark.parametrize(
+    "verb", ["detokenize", "doctor", "evaluate", "info", "rate", "reconstruct", "sample", "tokenize"]
+)
 def test_what_is_declared_is_what_the_function_takes(verb: str) -> None:
     parser = ArgumentParser(exit_on_error=False)
     add_options(parser, verb, arguments=["--help"])

@@ -14,9 +14,12 @@ import vltok
 from tests.cli.exports import PRIOR, write_bundle, write_prior
 from tests.cli.runs import one_line
 from vltok.cli.main import main
+from vltok.compression.tables import CodeTables
 from vltok.errors import UserError
 from vltok.io.bundle_files import fingerprint_of
 from vltok.io.bundles import fingerprint
+from vltok.rates import RateCalibration
+from vltok.testing.outcomes import random_codes
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORIES: dict[str, dict[str, bytes]] = {}
@@ -118,6 +121,17 @@ def test_a_tokenizer_goes_and_comes_back(tmp_path: Path, capsys: pytest.CaptureF
     assert fingerprint(tmp_path / "saved") == fingerprint(tmp_path / "run" / "bundle")
     with pytest.raises(UserError, match="holds a DQVAE, not a Other"):
         type("Other", (vltok.Tokenizer,), {}).from_pretrained(tmp_path / "saved")
+
+
+def test_what_was_measured_goes_with_it(tmp_path: Path) -> None:
+    tokenizer = write_bundle(tmp_path / "bundle")
+    tokenizer.calibration = RateCalibration((1.0, 0.0), (0.25, 1.0), 12, "photos")
+    vltok.save_tokenizer(tokenizer, tmp_path / "bundle")
+    tables = CodeTables.measure([random_codes(tokenizer.spec, 4)], tokenizer.spec)
+    tables.save(tmp_path / "bundle")
+    vltok.push(tmp_path / "bundle", "user/vq")
+    assert vltok.load_tokenizer("user/vq").calibration == tokenizer.calibration
+    assert [found.name for found in CodeTables.stored("user/vq", tokenizer.spec)] == [tables.name]
 
 
 def test_a_prior_finds_its_tokenizer_there(tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ def _lines(found: BundleInfo) -> Iterator[tuple[str, str]]:
     yield "target", "; ".join(target) or "none"
     if "length" in figures:
         yield "measured", f"{_shown(figures['length'])} codes an image"
+    if found.calibrated is not None:
+        yield "calibrated", f"on {found.calibrated}"
     if found.kind == "prior":
         yield "classes", "none" if found.classes is None else _classes(found)
         yield "tokenizer", f"{found.tokenizer} ({' or '.join(found.tokenizer_places) or 'no place is told'})"

@@ -16,6 +16,7 @@ VERBS = {
     "fit": "Train a tokenizer, or a prior on its codes, from a recipe",
     "ablate": "Train every row of a table of ablations with several seeds, and write the table",
     "evaluate": "Measure a tokenizer, a prior or a codec, and say under which protocol",
+    "rate": "Calibrate which rates a tokenizer can be asked for, and draw its rate-distortion curve",
     "compare": "Put what 'evaluate' found side by side: a table and plots",
     "reconstruct": "Encode and decode pictures, and draw where the codes went",
     "tokenize": "Write the code sequences of pictures as shards",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float, UInt8
-from PIL import Image
+from PIL import Image, features
 from torch import Tensor
 
 from vltok.codes import Codes, CodeSpec
@@ -22,8 +24,25 @@ from vltok.measures.codes import fixed_rate_bits
 from vltok.measures.pixels import to_bytes, to_picture, to_unit_range
 from vltok.nn.precision import computing
 
-Codec = Literal["jpeg", "webp"]
-HIGHEST_QUALITY = {"jpeg": 95, "webp": 100}
+Codec = Literal["jpeg", "webp", "avif", "jpeg2000", "jpegxl"]
+#: JPEG's 100 switches parts of it off. JPEG 2000 is asked for a PSNR, in dB.
+HIGHEST_QUALITY: Mapping[Codec, int] = {"jpeg": 95, "webp": 100, "avif": 100, "jpeg2000": 100, "jpegxl": 100}
+#: What Pillow calls the formats, and the libraries that write them; that of JPEG XL is a plug-in.
+_FORMATS: Mapping[Codec, tuple[str, str]] = {
+    "jpeg": ("JPEG", "jpg"),
+    "webp": ("WEBP", "webp"),
+    "avif": ("AVIF", "avif"),
+    "jpeg2000": ("JPEG2000", "jpg_2000"),
+    "jpegxl": ("JXL", "pillow_jxl"),
+}
+#: How small files are asked for, of what takes no seconds.
+_OPTIONS: Mapping[Codec, Mapping[str, Any]] = {
+    "jpeg": {"optimize": True},
+    "webp": {"method": 6},
+    "avif": {"speed": 6},
+    "jpeg2000": {"quality_mode": "dB", "irreversible": True, "mct": 1, "no_jp2": True},
+    "jpegxl": {"effort": 7},
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +83,19 @@ class TokenizerCoder:
 
     @torch.inference_mode()
     def __call__(self, pixels: UInt8[Tensor, "b 3 H W"]) -> CodedBatch:
-        spec = self._tokenizer.spec
         with computing(self._device):
             codes = self._encode(to_unit_range(pixels.to(self._device)))
+        return self.decoded(codes)
+
+    @torch.inference_mode()
+    def decoded(self, codes: Codes) -> CodedBatch:
+        """Codes of images of one size.
+
+        Raises:
+            UserError: The tokenizer gives NaN or infinite pixels.
+        """
+        spec = self._tokenizer.spec
+        with computing(self._device):
             decoded = self._tokenizer.decode(codes)
         if not decoded.isfinite().all():
             raise UserError("the tokenizer gives NaN or infinite pixels")
@@ -82,12 +111,25 @@ def coarsest_codes(tokenizer: Adaptive, spec: CodeSpec, images: Float[Tensor, "b
     return Codes.from_code_map(found.code_maps[0], torch.zeros_like(found.decision.grains), spec)
 
 
+def codecs_here() -> list[Codec]:
+    """The codecs that Pillow writes on this machine."""
+    with contextlib.suppress(ImportError):  # a plug-in may be there and not load
+        importlib.import_module("pillow_jxl")
+    written = features.get_supported()
+    Image.init()
+    return [codec for codec in get_args(Codec) if _written(*_FORMATS[codec], written)]
+
+
+def _written(name: str, library: str, supported: list[str]) -> bool:
+    return name in Image.SAVE and (library in supported or library == "pillow_jxl")
+
+
 class CodecCoder:
-    """Pillow's JPEG or WebP. An image takes the bits of its whole file, headers and tables included.
+    """A codec as Pillow writes it. An image takes the bits of its whole file, headers and tables included.
 
     Args:
-        codec: Which.
-        quality: From 1 to 95 for JPEG (100 switches parts of it off), to 100 for WebP.
+        codec: Which, of `codecs_here`.
+        quality: From 1 to its `HIGHEST_QUALITY`.
 
     Raises:
         UserError: The quality is out of range.
@@ -96,9 +138,9 @@ class CodecCoder:
     def __init__(self, codec: Codec, quality: int) -> None:
         if not 1 <= quality <= HIGHEST_QUALITY[codec]:
             raise UserError(f"--quality must lie between 1 and {HIGHEST_QUALITY[codec]} for {codec}, not {quality}")
-        options: dict[Codec, dict[str, Any]] = {"jpeg": {"optimize": True}, "webp": {"method": 6}}
-        self._options = {**options[codec], "quality": quality}
-        self._format = codec
+        asked = {"quality_layers": [quality]} if codec == "jpeg2000" else {"quality": quality}
+        self._options = {**_OPTIONS[codec], **asked}
+        self._format = _FORMATS[codec][0]
 
     def __call__(self, pixels: UInt8[Tensor, "b 3 H W"]) -> CodedBatch:
         with ThreadPoolExecutor() as threads:  # Pillow codes without holding Python's lock

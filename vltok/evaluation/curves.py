@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vltok.evaluation.comparison import Comparison
+from vltok.evaluation.rate_curves import CurvePoint, RateCurve
 from vltok.evaluation.records import Record
 from vltok.evaluation.training_logs import Curve, TrainingLog
 from vltok.evaluation.values import Value
@@ -16,6 +19,7 @@ from vltok.evaluation.words import WORDS, in_words
 #: What is better when it is higher; all other figures are better when they are lower.
 _HIGHER = ("psnr", "psnr_pooled", "ssim")
 _MARKS = {"tokenizer": "o", "codec": "s", "prior": "^"}
+_OWN_CHOICES = "what it chooses itself, each picture"
 _SHARE = "share of regions"
 _BINS = 32
 
@@ -48,6 +52,33 @@ def rate_distortion(comparison: Comparison, rate: str, quality: str) -> Figure |
     axes.set_ylabel(in_words(quality))
     axes.legend(fontsize="small")
     return figure
+
+
+def rate_curve(curve: RateCurve) -> Figure:
+    """PSNR over the bits per pixel of whole files: a tokenizer at each rate, what it chooses itself, and codecs."""
+    figure, axes = _axes()
+    own = curve.own.images
+    axes.scatter(own["file_bits_per_pixel"], own["psnr"], s=6, color="C0", alpha=0.3, linewidth=0, label=_OWN_CHOICES)
+    if curve.points:
+        _draw(axes, curve.points, "file_bits_per_pixel", "tokenizer", color="C0", marker="o", linewidth=2)
+        _draw(axes, curve.points, "bits_per_pixel", "at the fixed rate", color="C0", linestyle=":")
+    mean = curve.own.mean
+    axes.plot(
+        mean["file_bits_per_pixel"], mean["psnr"], "*", color="black", markersize=11, label="its own choice, mean"
+    )
+    for place, (name, points) in enumerate(curve.codecs.items(), 1):
+        _draw(axes, points, "file_bits_per_pixel", name, color=f"C{place}", linewidth=1, marker=".")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel(in_words("file_bits_per_pixel"))
+    axes.set_ylabel(in_words("psnr"))
+    axes.legend(fontsize="small")
+    return figure
+
+
+def _draw(axes: Axes, points: Sequence[CurvePoint], rate: str, label: str, **style: Any) -> None:
+    means = [point.mean for point in points]
+    axes.plot([mean[rate] for mean in means], [mean["psnr"] for mean in means], label=label, **style)
 
 
 def pareto_front(points: Sequence[tuple[float, float]], higher: bool) -> list[tuple[float, float]]:

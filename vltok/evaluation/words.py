@@ -19,6 +19,7 @@ WORDS = {
     "length_of_samples": "codes a drawn image",
     "length_of_data": "codes a held-out image",
     "bits_per_pixel": "bits per pixel",
+    "file_bits_per_pixel": "bits per pixel of whole files",
     "error_correlation": "rank correlation of granularity with error at fixed length",
     "error_correlation_per_picture": "the same within a picture, mean",
     "contrast_correlation": "rank correlation of granularity with local contrast",

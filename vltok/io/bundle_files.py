@@ -18,6 +18,7 @@ from vltok.files import sha256_of
 from vltok.io import yaml_text
 from vltok.io.hub import Hub, find
 from vltok.io.migrations import present
+from vltok.rates import RateCalibration
 from vltok.version import __version__
 
 CONFIG, WEIGHTS, CARD = "config.yaml", "model.safetensors", "README.md"
@@ -71,6 +72,21 @@ def read_bundle(place: str | os.PathLike, kind: Kind | None, hub: Hub | None = N
     _check(path, content, content["kind"])
     _check_installed(folder, content["requires"])
     return folder, content
+
+
+def read_calibration(folder: Path) -> RateCalibration | None:
+    """What `vltok rate` has stored in the folder of a tokenizer's bundle, if anything.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    path = folder / CALIBRATION
+    if not path.is_file():
+        return None
+    try:
+        return RateCalibration.read(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, UserError) as error:
+        raise UserError(f"'{path}' is damaged ({error}): remove it, and measure it anew with 'vltok rate'") from error
 
 
 def fingerprint_of(content: Mapping[str, Any], kind: Kind) -> str:

@@ -25,14 +25,23 @@ from vltok.drawing.config import SamplingOptions
 from vltok.errors import UserError
 from vltok.files import folder_written_whole, sha256_of
 from vltok.interfaces import Prior, Tokenizer
-from vltok.io.bundle_files import CALIBRATION, CARD, CONFIG, WEIGHTS, Kind, check_weights, fingerprint_of, read_bundle
+from vltok.io.bundle_files import (
+    CALIBRATION,
+    CARD,
+    CONFIG,
+    WEIGHTS,
+    Kind,
+    check_weights,
+    fingerprint_of,
+    read_bundle,
+    read_calibration,
+)
 from vltok.io.bundle_weights import load_weights, not_finite
 from vltok.io.cards import model_card
 from vltok.io.descriptions import Description, summary
 from vltok.io.hub import Hub
 from vltok.io.migrations import present
 from vltok.io.recipes import dump
-from vltok.rates import RateCalibration
 from vltok.version import __version__
 
 
@@ -269,9 +278,6 @@ def _load(place: str | os.PathLike, kind: Kind, device: torch.device | str, trus
         )
     if (strange := not_finite(model)) is not None:
         raise UserError(f"'{folder / WEIGHTS}' is damaged: {strange} holds numbers that are not finite")
-    if isinstance(model, Tokenizer) and (folder / CALIBRATION).is_file():
-        try:
-            model.calibration = RateCalibration.read((folder / CALIBRATION).read_text(encoding="utf-8"))
-        except (OSError, ValueError, UserError) as error:
-            raise UserError(f"'{folder / CALIBRATION}' is damaged ({error}): measure it again, or delete it") from error
+    if isinstance(model, Tokenizer):
+        model.calibration = read_calibration(folder)
     return model.eval().to(device)

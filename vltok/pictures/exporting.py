@@ -67,13 +67,13 @@ def named_by_view(sample: Sample, view: int) -> Sample:
 
 
 def export_batches(
-    source: ExportSource, parts: Sequence[range], batch_size: int, workers: int
+    source: ExportSource, parts: Sequence[Sequence[int]], batch_size: int, workers: int
 ) -> Iterator[ExportBatch]:
-    """Load parts of a source: each in batches of consecutive places, so that no batch spans two parts.
+    """Load parts of a source: each in batches, so that no batch spans two parts.
 
     Args:
         source: The pictures.
-        parts: The places to load, in order.
+        parts: The places to load, ascending.
         batch_size: Places of a batch; the last one of a part may have fewer.
         workers: Subprocesses that decode, batch by batch in turn; 0 decodes in this one.
 
@@ -89,7 +89,7 @@ def export_batches(
 class _Batches(IterableDataset):
     """Every so many-th batch, for each worker; or an error, which must not be lost on the way."""
 
-    def __init__(self, source: ExportSource, parts: Sequence[range], batch_size: int) -> None:
+    def __init__(self, source: ExportSource, parts: Sequence[Sequence[int]], batch_size: int) -> None:
         super().__init__()
         self._source, self._parts, self._batch_size = source, parts, batch_size
 
@@ -114,7 +114,7 @@ class _Batches(IterableDataset):
         except UserError as error:
             yield Failure(str(error))
 
-    def _mine(self) -> Iterator[range]:
+    def _mine(self) -> Iterator[Sequence[int]]:
         size = self._batch_size
         batches = (part[start : start + size] for part in self._parts for start in range(0, len(part), size))
         worker, workers = this_worker()

@@ -10,7 +10,7 @@ from typing import Any
 
 from vltok.code_spec import CodeSpec
 from vltok.errors import UserError
-from vltok.io.bundle_files import CONFIG, WEIGHTS, check_weights, fingerprint_of, read_bundle
+from vltok.io.bundle_files import CONFIG, WEIGHTS, check_weights, fingerprint_of, read_bundle, read_calibration
 from vltok.io.hub import Hub
 
 
@@ -35,6 +35,8 @@ class BundleInfo:
         config: What it is built from: `class_path` and `init_args`.
         tokenizer: Of a prior, the fingerprint of the tokenizer whose codes it models.
         tokenizer_places: Where that one was.
+        calibrated: What `vltok rate` calibrated a tokenizer's rates on: how many pictures, and which; None
+            where it did not.
         classes: Of a prior, how many classes it knows; None where it knows none.
         class_names: Their names, where they have any.
     """
@@ -52,6 +54,7 @@ class BundleInfo:
     vltok: str
     requires: Mapping[str, str]
     config: Mapping[str, Any]
+    calibrated: str | None = None
     tokenizer: str | None = None
     tokenizer_places: tuple[str, ...] = ()
     classes: int | None = None
@@ -88,6 +91,7 @@ def info(
         shares = None if ratios is None else {int(factor): float(share) for factor, share in ratios.items()}
     except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"'{folder / CONFIG}' is damaged: summary does not tell parameters and codes") from error
+    calibration = read_calibration(folder) if kind == "tokenizer" else None
     belongs = content["tokenizer"] if kind == "prior" else {}
     names = content.get("classes")
     return BundleInfo(
@@ -104,6 +108,7 @@ def info(
         vltok=content["vltok"],
         requires={required["distribution"]: required["version"] for required in content["requires"]},
         config=content[kind],
+        calibrated=None if calibration is None else f"{calibration.pictures} pictures ({calibration.data})",
         tokenizer=belongs.get("fingerprint"),
         tokenizer_places=tuple(belongs.get("places", ())),
         classes=classes,

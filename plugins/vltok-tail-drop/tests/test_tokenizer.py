@@ -4,8 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import vltok
 from vltok.codes import Codes
 from vltok.errors import UserError
+from vltok.measures.pixels import to_unit_range
+from vltok.pictures.photos import Photos
 from vltok.registry import find
 from vltok.testing import TokenizerContract
 from vltok_tail_drop.lengths import FixedLength, LengthPolicy, MeanLength, PSNRTarget, pixel_errors
@@ -171,3 +174,18 @@ def test_the_blocks_are_timms():
     assert len(tokenizer.encoder.blocks) == 3 and len(tokenizer.decoder.blocks) == 2
     assert all(type(block).__module__.startswith("timm.") for block in tokenizer.decoder.blocks)
     assert isinstance(tokenizer.last_layer, nn.Parameter) and tokenizer.image_size == (16, 16)
+
+
+def test_its_rates_are_calibrated_and_measured(tmp_path):
+    tokenizer = build(FixedLength(4))
+    data = Photos(size=16, batch_size=8, train_crops=30, val_crops=8)
+    found = vltok.rate(tokenizer, data, tmp_path, points=6, codecs=False)
+    assert found.calibration.shares[0] == pytest.approx(1 / 6) and found.calibration.shares[-1] == 1
+    lengths = [point.mean["length"] for point in found.curve.points]
+    assert lengths == sorted(lengths) and lengths[0] < 2 and lengths[-1] == 6
+    assert found.curve.own.images["length"].tolist() == [4] * 8 and len(found.files) == 3
+    # on pictures that it was calibrated on, the mean is what was asked for
+    seen = [to_unit_range(sample.pixels) for sample in data.export_source("train").read(range(30))]
+    for mean in (2.5, 4.0):
+        alone = [tokenizer.encode(image, f"mean-codes={mean}").lengths.item() for image in seen]
+        assert abs(sum(alone) / len(alone) - mean) <= 0.1

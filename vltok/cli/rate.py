@@ -1,0 +1,60 @@
+"""`vltok rate`: which rates a tokenizer can be asked for, and what pictures lose at each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from vltok.cli.progress import shown
+from vltok.errors import one_line
+from vltok.io.recipes import parse, recipe_parser
+from vltok.verbs.options import add_options, description, keywords, with_default_data
+
+if TYPE_CHECKING:
+    from vltok.evaluation.rate_curves import RateCurve
+
+_COLUMNS = {"codes": "length", "bits/pixel": "bits_per_pixel", "in files": "file_bits_per_pixel", "PSNR": "psnr"}
+_COLUMNS |= {"SSIM": "ssim"}
+_FORMS = {"length": ".1f", "psnr": ".2f"}
+
+
+def run(arguments: list[str]) -> None:
+    """Run `vltok rate` with what follows the verb.
+
+    Raises:
+        UserError: An argument is wrong, pictures or the bundle are not to be had, or nothing can be written.
+    """
+    arguments = with_default_data(arguments)
+    parser = recipe_parser("vltok rate", description("rate"))
+    parser.add_argument("--config", action="config", help="a YAML file with any of these options")
+    add_options(parser, "rate", "tokenizer", arguments=arguments)
+    options = parse(parser, arguments)
+    from vltok.verbs.rate import rate
+
+    with shown("rate") as progress:
+        found = rate(**keywords(options, "config"), progress=progress)
+    if found.calibration is not None:
+        low, high = (f"{share:.1%}" for share in (found.calibration.shares[0], found.calibration.shares[-1]))
+        print(f"calibrated on {found.calibration.pictures} pictures, for {low} to {high} of the most codes")
+    _print(found.curve)
+    for what, files in (("stored", found.stored), ("written", found.files)):
+        if files:
+            print(one_line(f"{what}: {', '.join(map(str, files))}"))
+
+
+def _print(curve: RateCurve) -> None:
+    names = ["asked for", *_COLUMNS]
+    rows = [(f"{point.asked['length']:.1f} codes", point.mean) for point in curve.points]
+    rows.append(("own choice", curve.own.mean))
+    for codec, points in curve.codecs.items():
+        rows += [(f"{codec} {point.asked['quality']:g}", point.mean) for point in points]
+    print("".join(f"{name:>13}" for name in names))
+    for name, mean in rows:
+        print(f"{name:>13}" + "".join(f"{_shown(mean, column):>13}" for column in _COLUMNS.values()))
+    print(f"means over {len(curve.keys)} held-out pictures")
+    if curve.missing:
+        print(f"not measured, for Pillow does not write them here: {', '.join(curve.missing)}")
+
+
+def _shown(mean: Mapping[str, float], column: str) -> str:
+    return format(mean[column], _FORMS.get(column, ".3f")) if column in mean else "–"
