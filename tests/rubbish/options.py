@@ -106,7 +106,9 @@ _OTHERS = {
         --split --count --batch-size --device --features --lpips --examples --quality --codec --bits-per-pixel
         --fixed --prior --data.val_share --sampling --sampling.temperature
     """,
-    "rate": "--pictures --points --codecs --examples --batch-size --device --data.root --data.val_share",
+    "rate": """
+        --training-pictures --pictures --points --codecs --examples --batch-size --device --data.root --data.val_share
+    """,
     "compare": "--strange",
     "ablate": "--seeds --jobs --trainer.max_steps",
     "new": "--out",

@@ -58,6 +58,17 @@ def test_rates(bundles: Path, device: Cuda | PretendedDevice, rate: str) -> None
         assert there.encode(images, asked).to("cpu").equal(here.encode(images, asked))
 
 
+def test_rate(bundles: Path, device: Cuda | PretendedDevice) -> None:
+    photos = Photos(size=16, train_crops=10, val_crops=6, batch_size=4)
+    there, here = (
+        vltok.rate(vltok.load_tokenizer(bundles / "tokenizer", where), photos, points=3, codecs=False)
+        for where in (device.name, "cpu")
+    )
+    assert there.calibration.shares == here.calibration.shares
+    assert there.calibration.thresholds == pytest.approx(here.calibration.thresholds, abs=1e-3)
+    assert there.curve.own.mean == pytest.approx(here.curve.own.mean, rel=1e-3)
+
+
 def test_fit_and_go_on(device: Cuda | PretendedDevice, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     recipe, run = tmp_path / "recipe.yaml", tmp_path / "run"
     recipe.write_text(RECIPE)

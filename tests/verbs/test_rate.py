@@ -202,17 +202,41 @@ def test_damaged_tables_are_told_before_the_work(tmp_path: Path, monkeypatch: py
 def test_so_many_pictures_are_read_at_most(tokenizer: Tokenizer) -> None:
     told = []
     found = rate(
-        tokenizer, photos(), pictures=9, points=2, codecs=False, progress=lambda done, total: told.append((done, total))
+        tokenizer,
+        photos(),
+        training_pictures=15,
+        pictures=9,
+        points=2,
+        codecs=False,
+        progress=lambda done, total: told.append((done, total)),
     )
-    assert found.calibration.pictures == len(found.curve.keys) == 9
-    assert told[0] == (0, 27) and told[-1] == (27, 27)
+    assert (found.calibration.pictures, len(found.curve.keys)) == (15, 9)
+    assert told[0] == (0, 33) and told[-1] == (33, 33)
     # not the first ones alone, which may be of one kind
     assert found.curve.keys[-1] == "coffee-3"
 
 
+def test_pictures_that_cannot_be_read_are_told(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    for place in range(20):
+        Image.new("RGB", (32, 32), (12 * place, 99, 9)).save(tmp_path / f"{place}.png")
+    crops = Folder(str(tmp_path), size=32, batch_size=4, workers=0, max_corrupt=1.0, val_share=0.3)
+    for key in list(crops.export_source("val").keys()):
+        (tmp_path / key).write_bytes(b"no picture")
+    with pytest.warns(UserWarning), pytest.raises(UserError, match="there is no picture to measure"):
+        rate(tokenizer, crops, points=2, codecs=False)
+    with pytest.raises(UserError, match=r"SSIM needs pictures of at least 11 pixels"):
+        rate(tokenizer, photos(size=8), points=2, codecs=False)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"pictures": 0}, "--pictures"), ({"points": 1}, "--points"), ({"examples": -1}, "--examples")],
+    [
+        ({"training_pictures": 0}, "--training-pictures"),
+        ({"pictures": 0}, "--pictures"),
+        ({"points": 1}, "--points"),
+        ({"examples": -1}, "--examples"),
+        ({"batch_size": 0}, "--batch-size"),
+    ],
 )
 def test_what_is_out_of_range_is_named(options: dict, message: str, tokenizer: Tokenizer) -> None:
     with pytest.raises(UserError, match=f"{message} must be"):

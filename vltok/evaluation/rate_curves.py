@@ -17,6 +17,7 @@ from torch import Tensor
 from vltok.codes import Codes
 from vltok.compression.table_coder import measured_bits
 from vltok.compression.tables import CodeTables
+from vltok.errors import UserError
 from vltok.evaluation.coders import Codec, CodecCoder, CodedBatch, TokenizerCoder, codecs_here
 from vltok.evaluation.reconstruction import PictureFigure
 from vltok.figures.examples import Example
@@ -144,7 +145,7 @@ def measure_rates(
         device: Where to compute.
 
     Raises:
-        UserError: The tokenizer does not take the pictures, or gives no numbers.
+        UserError: There is no picture, the tokenizer does not take them, or it gives no numbers.
     """
     here = codecs_here() if codecs else []
     own = _Series(examples)
@@ -166,7 +167,9 @@ def measure_rates(
         for (name, quality), series in coded.items():
             series.add(batch.keys, pixels, CodecCoder(name, quality)(pixels), device)
         keys += batch.keys
-    most = longest / max(len(keys), 1)
+    if not keys:
+        raise UserError("there is no picture to measure")
+    most = longest / len(keys)
     return RateCurve(
         tuple(
             series.point({"length": share * most, "threshold": thresholds[share]}) for share, series in steered.items()

@@ -57,6 +57,7 @@ def rate(
     data: ImageData | str | Mapping[str, Any] | None = None,
     out: str | os.PathLike | None = None,
     *,
+    training_pictures: int = 4000,
     pictures: int = 1000,
     points: int = 11,
     codecs: bool = True,
@@ -78,7 +79,9 @@ def rate(
         data: The pictures, the name of a source of them, or its `class_path` and `init_args`; the embedded
             photographs by default.
         out: The folder that receives the curve; none is written without it.
-        pictures: How many training pictures, and how many held-out ones, are read at most.
+        training_pictures: How many training pictures are calibrated on at most. A few thousand bring the mean
+            length of other pictures of their kind within about 0.5% of what is asked for.
+        pictures: How many held-out pictures are measured at most; codes of as many training pictures are counted.
         points: At how many rates the held-out pictures are measured.
         codecs: Whether JPEG, WebP, AVIF, JPEG 2000 and JPEG XL are measured beside it, as far as Pillow writes them.
         examples: How many pictures rate.html shows.
@@ -90,20 +93,26 @@ def rate(
     Raises:
         UserError: An argument is wrong, pictures or the bundle are not to be had, or nothing can be written.
     """
+    whole_number("--training-pictures", training_pictures, 1)
     whole_number("--pictures", pictures, 1)
     whole_number("--points", points, 2)
     whole_number("--examples", examples, 0)
+    if batch_size is not None:
+        whole_number("--batch-size", batch_size, 1)
     folder = None if out is None else check_folder("--out", out)
     data, _ = open_pictures("photos" if data is None else data)
-    training, held_out = (_Chosen.of(data, split, pictures, batch_size) for split in ("train", "val"))
+    training = _Chosen.of(data, "train", training_pictures, batch_size)
+    to_count = _Chosen.of(data, "train", min(training_pictures, pictures), batch_size)
+    held_out = _Chosen.of(data, "val", pictures, batch_size)
     bundle = None if isinstance(tokenizer, Tokenizer) else read_path(tokenizer)
     alone = contextlib.nullcontext() if folder is None else alone_in(folder)
     with alone, open_tokenizer(tokenizer, device, trust=trust) as opened, torch.inference_mode():
         model, spec, where = opened.model, opened.model.spec, opened.device
         if bundle is not None and bundle.is_dir():
             CodeTables.stored(bundle, spec)  # damaged ones are told before the work
-        why = _why_fixed(opened, training)
-        report = counted(progress, (1 if why else 2) * len(training.places) + len(held_out.places))
+        why = _why_fixed(opened, to_count)
+        passes = [*([] if why else [training]), to_count, held_out]
+        report = counted(progress, sum(len(chosen.places) for chosen in passes))
         calibration = None
         if why is None:
             images = (batch.images.to(where) for batch in training.batches(report))
@@ -111,7 +120,7 @@ def rate(
                 calibration = calibrate(model, images, _described(data))
         else:
             _LOG.warning("'%s' cannot be steered, so that its own choice alone is measured: %s", opened.name, why)
-        tables = CodeTables.measure(codes_of_rates(model, calibration, training.batches(report), where), spec)
+        tables = CodeTables.measure(codes_of_rates(model, calibration, to_count.batches(report), where), spec)
         if bundle is None:
             model.calibration = calibration
         stored = () if bundle is None else _store(bundle, calibration, tables)
