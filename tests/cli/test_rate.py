@@ -48,5 +48,7 @@ def test_what_is_wrong_is_one_line(bundle: str, capsys: pytest.CaptureFixture) -
     assert "there is no bundle 'nowhere'" in said("nowhere", *FEW)
     assert "--points must be" in said(bundle, *FEW, "--points", "1")
     assert "--out 'bundle/config.yaml' is a file" in said(bundle, *FEW, "--out", "bundle/config.yaml")
+    folder = ["--data=folder", "--data.root=.", "--device=cpu"]
+    assert "--out 'out' lies in data.root '.', whose pictures" in said(bundle, *folder, "--out", "out")
     Path("bundle/rate.json").write_text("{}")
     assert "'bundle/rate.json' is damaged" in said(bundle, *FEW)

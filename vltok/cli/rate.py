@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vltok.cli.progress import shown
 from vltok.errors import one_line
 from vltok.io.recipes import parse, recipe_parser
-from vltok.verbs.options import add_options, description, keywords, with_default_data
+from vltok.verbs.options import add_options, check_apart_from_pictures, description, keywords, with_default_data
 
 if TYPE_CHECKING:
     from vltok.evaluation.rate_curves import RateCurve
@@ -29,6 +29,8 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--config", action="config", help="a YAML file with any of these options")
     add_options(parser, "rate", "tokenizer", arguments=arguments)
     options = parse(parser, arguments)
+    if options.out is not None:
+        check_apart_from_pictures(options)
     from vltok.verbs.rate import rate
 
     with shown("rate") as progress:

@@ -32,7 +32,7 @@ def picture_source(pixels: UInt8[Tensor, "3 H W"], colors: int | None = None) ->
     """Pixels as the address of a picture; with fewer colours it takes less room."""
     picture = to_picture(pixels)
     file = io.BytesIO()
-    (picture if colors is None else picture.quantize(colors)).save(file, format="png", optimize=True)
+    (picture if colors is None else picture.quantize(colors)).save(file, format="png")
     return _encoded(file)
 
 

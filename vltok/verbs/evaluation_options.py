@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
 from vltok.drawing.config import SamplingConfig, every_option
 from vltok.errors import UserError, check_seed, whole_number
-from vltok.files import check_folder
 from vltok.io.recipes import instantiate, parse, recipe_parser
 from vltok.rates import Rate
-from vltok.verbs.options import add_options, description, sampling_options, with_bundle_path, with_default_data
+from vltok.verbs.options import (
+    add_options,
+    check_apart_from_pictures,
+    description,
+    sampling_options,
+    with_bundle_path,
+    with_default_data,
+)
 
 if TYPE_CHECKING:
     from vltok.evaluation.records import RecordKind
@@ -50,11 +55,7 @@ class EvaluationOptions:
         parser.add_class_arguments(every_option(sampling_options(arguments)), "sampling")
         options = parse(parser, arguments)
         check_evaluation(vars(options))
-        out = check_folder("--out", options.out).resolve()
-        for name in ("root", "val_root"):
-            root = options.data.init_args.get(name)
-            if isinstance(root, str) and out.is_relative_to(Path(root).resolve()):
-                raise UserError(f"--out '{options.out}' lies in data.{name} '{root}', whose pictures it would join")
+        check_apart_from_pictures(options)
         return cls(parser, options)
 
     def text(self) -> str:

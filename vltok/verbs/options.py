@@ -22,6 +22,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from vltok.drawing.config import SamplingConfig, SamplingOptions
 from vltok.errors import UserError
+from vltok.files import check_folder
 from vltok.io.recipes import read
 from vltok.registry import components
 
@@ -104,6 +105,19 @@ def add_options(
 def keywords(options: Namespace, *left_out: str) -> dict[str, Any]:
     """The options as arguments of the verb's function, some left out."""
     return {name: value for name, value in options.as_dict().items() if name not in left_out}
+
+
+def check_apart_from_pictures(options: Namespace) -> None:
+    """See that `--out` lies in no folder that `--data` reads.
+
+    Raises:
+        UserError: It does, or it takes no files.
+    """
+    out = check_folder("--out", options.out).resolve()
+    for name in ("root", "val_root"):
+        root = options.data.init_args.get(name)
+        if isinstance(root, str) and out.is_relative_to(Path(root).resolve()):
+            raise UserError(f"--out '{options.out}' lies in data.{name} '{root}', whose pictures it would join")
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:

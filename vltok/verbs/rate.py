@@ -70,9 +70,10 @@ def rate(
     """Calibrate the rates that a tokenizer can be asked for, and measure its rate-distortion curve.
 
     Training pictures say which threshold gives which mean code length, and how often codes occur. Both are stored in
-    the bundle's folder (rate.json, code_tables.safetensors), where encoding with a rate and `vltok compress` find them;
-    a tokenizer object gets its `calibration`. Held-out pictures, which neither training nor calibration has seen, then
-    say what each rate costs and loses. A folder receives curve.json, curve.png, and rate.html with a slider.
+    the bundle's folder (rate.json, code_tables.safetensors), where encoding with a rate and `vltok compress` find them.
+    Held-out pictures, which neither training nor calibration has seen, then say what each rate costs and loses. A
+    folder receives curve.json, curve.png, and rate.html with a slider. In Python, a tokenizer object gets its
+    `calibration`.
 
     Args:
         tokenizer: A tokenizer's bundle, a folder or `user/name`; in Python, a tokenizer too.
@@ -80,7 +81,7 @@ def rate(
             photographs by default.
         out: The folder that receives the curve; none is written without it.
         training_pictures: How many training pictures are calibrated on at most. A few thousand bring the mean
-            length of other pictures of their kind within about 0.5% of what is asked for.
+            length of other pictures of their kind within about half a percent of what is asked for.
         pictures: How many held-out pictures are measured at most; codes of as many training pictures are counted.
         points: At how many rates the held-out pictures are measured.
         codecs: Whether JPEG, WebP, AVIF, JPEG 2000 and JPEG XL are measured beside it, as far as Pillow writes them.
