@@ -9,13 +9,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from tests.cli.exports import write_bundle
+import vltok.compression.prior_coder
+from tests.cli.exports import PRIOR, write_bundle, write_prior
 from vltok.codes import Codes, CodeSpec
 from vltok.compression.file_format import unpack
 from vltok.compression.tables import CodeTables
 from vltok.errors import UserError
 from vltok.interfaces import FixedSize, Tokenizer, TokenizerOutput
-from vltok.io.bundles import load_tokenizer
+from vltok.io.bundles import fingerprint, load_prior, load_tokenizer
 from vltok.testing.outcomes import random_codes
 from vltok.verbs.compress import compress
 from vltok.verbs.decompress import decompress
@@ -91,6 +92,42 @@ def test_files_stay_readable_when_tables_are_measured_anew(tmp_path: Path) -> No
     assert len(set(files)) == 3
     found = decompress(tmp_path / "bundle", files, device="cpu").pictures
     assert all(np.array_equal(each.pixels, found[0].pixels) for each in found)
+
+
+def test_a_prior_codes_tiles_of_the_size_of_its_images(bundle: Path, tmp_path: Path) -> None:
+    write_prior(tmp_path / "prior", PRIOR, fingerprint(bundle))
+    options = {"prior": tmp_path / "prior", "device": "cpu"}
+    (file,) = compress(bundle, PHOTOGRAPH, tmp_path / "files", **options).pictures
+    path = tmp_path / "files" / "picture-0.vlt"
+    (back,) = decompress(bundle, path, progressive=True, **options).pictures
+    expected = reconstruct(bundle, PHOTOGRAPH, tile=16, device="cpu").pictures[0]
+    assert np.array_equal(back.pixels, expected.pixels) and file.code_length == expected.figures.code_length
+    assert back.of == 2 and len(back.growing) == 1
+    (part,) = decompress(bundle, path.read_bytes()[:-1], progressive=True, **options).pictures
+    assert np.array_equal(part.pixels, back.growing[0])
+    # whoever reads it without the prior, or with another, is told which one it takes
+    (reason,) = decompress(bundle, path, device="cpu").failed.values()
+    assert "a prior models its codes" in reason and reason.endswith("give that one as --prior")
+    (reason,) = decompress(bundle, path, prior=_of_other_weights(tmp_path, bundle), device="cpu").failed.values()
+    assert "another one is given" in reason
+
+
+def _of_other_weights(folder: Path, bundle: Path) -> Path:
+    prior = load_prior(folder / "prior")
+    next(prior.parameters()).data.add_(1)
+    prior.save_pretrained(folder / "other", bundle)
+    return folder / "other"
+
+
+def test_other_probabilities_are_noticed(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_prior(tmp_path / "prior", PRIOR, fingerprint(bundle))
+    options = {"prior": tmp_path / "prior", "device": "cpu"}
+    (file,) = compress(bundle, PHOTOGRAPH, **options).pictures
+    # as on a machine whose arithmetic is another one
+    real = vltok.compression.prior_coder.likely
+    monkeypatch.setattr("vltok.compression.prior_coder.likely", lambda logits: real(1.01 * logits))
+    (reason,) = decompress(bundle, file.data, **options).failed.values()
+    assert "the prior gives other probabilities here" in reason or "its codes are damaged" in reason
 
 
 def test_without_tables_a_line_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,6 +5,8 @@ Axis letters: s symbol, n what a symbol may be.
 
 from __future__ import annotations
 
+from typing import Any
+
 import constriction
 import numpy as np
 from jaxtyping import Int
@@ -39,6 +41,12 @@ class Encoder:
         """Add symbols of an alphabet."""
         if alphabet.model is not None and len(symbols):
             self._coder.encode(np.ascontiguousarray(symbols, dtype=np.int32), alphabet.model)
+
+    def add_each(self, symbols: Int[np.ndarray, " s"], frequencies: Int[np.ndarray, "s n"]) -> None:
+        """Add symbols, each of an alphabet of its own."""
+        if frequencies.shape[1] > 1 and len(symbols):
+            model = constriction.stream.model.Categorical(perfect=False)
+            self._coder.encode(symbols.astype(np.int32), model, (frequencies - 1).astype(np.float64))
 
     def finish(self) -> bytes:
         """The fewest bytes that say what was added.
@@ -78,7 +86,18 @@ class Decoder:
         """
         if alphabet.model is None or not count:
             return np.zeros(count, dtype=np.int64)
+        return np.asarray(self._decoded(alphabet, count), dtype=np.int64)
+
+    def take_one(self, alphabet: Alphabet) -> int:
+        """The next symbol, of an alphabet.
+
+        Raises:
+            UserError: The bytes are none of such symbols.
+        """
+        return 0 if alphabet.model is None else int(self._decoded(alphabet))
+
+    def _decoded(self, alphabet: Alphabet, *count: int) -> Any:
         try:
-            return np.asarray(self._coder.decode(alphabet.model, count), dtype=np.int64)
+            return self._coder.decode(alphabet.model, *count)
         except (AssertionError, ValueError) as error:
             raise UserError("its codes are damaged") from error

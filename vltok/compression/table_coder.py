@@ -30,7 +30,8 @@ class TableCoder(Coder):
         tables = CodeTables.measure([], spec) if tables is None else tables
         self.spec = spec
         self.ids = [Alphabet(row) for row in tables.ids]
-        self.grains = [Alphabet(row) for row in ([] if tables.grains is None else tables.grains)]
+        self.frequencies = np.zeros((0, 1), dtype=np.int32) if tables.grains is None else tables.grains
+        self.grains = [Alphabet(row) for row in self.frequencies]
         self.lengths = None if tables.lengths is None else Alphabet(tables.lengths)
 
     def encode(self, tiles: Sequence[Codes]) -> list[bytes]:
@@ -43,8 +44,8 @@ class TableCoder(Coder):
                 parts = [ids]
             else:
                 grains = tile.require_grains().numpy()
-                for grain, place in zip(grains.ravel(), self._neighbourhoods(grains), strict=True):
-                    encoders[0].add(grain[None], self.grains[place])
+                places = neighbourhoods(grains, self.spec.granularities).ravel()
+                encoders[0].add_each(grains.ravel(), self.frequencies[places])
                 regions = np.bincount(grains.ravel(), minlength=self.spec.granularities)
                 parts = np.split(ids, (regions * self.spec.codes_per_region).cumsum()[:-1])
             for encoder, part, alphabet in zip(encoders, parts, self.ids, strict=True):
@@ -84,19 +85,17 @@ class TableCoder(Coder):
         ids = torch.cat(parts)
         return DecodedTile(Codes(ids, torch.tensor([len(ids)]), grains[None]), None if known.all() else known)
 
-    def _neighbourhoods(self, grains: Int[np.ndarray, "1 h w"]) -> Int[np.ndarray, " r"]:
-        return neighbourhoods(grains, self.spec.granularities).ravel()
-
     def _grains(self, decoder: Decoder, grid: tuple[int, int]) -> Int[np.ndarray, "h w"]:
         """A grain map: each region after those that it depends on."""
         beyond = self.spec.granularities
-        around = np.full((grid[0] + 1, grid[1] + 2), beyond)
+        # lists: of an array, each look at one number costs ten times as much
+        around = [[beyond] * (grid[1] + 2) for _ in range(grid[0] + 1)]
         for row in range(1, grid[0] + 1):
             for column in range(1, grid[1] + 1):
-                left, above, right = around[row, column - 1], around[row - 1, column], around[row - 1, column + 1]
+                left, above, right = around[row][column - 1], around[row - 1][column], around[row - 1][column + 1]
                 place = (left * (beyond + 1) + above) * (beyond + 1) + right
-                around[row, column] = decoder.take(1, self.grains[place])[0]
-        return np.ascontiguousarray(around[1:, 1:-1])
+                around[row][column] = decoder.take_one(self.grains[place])
+        return np.array([line[1:-1] for line in around[1:]])
 
 
 def measured_bits(codes: Codes, tables: CodeTables) -> Float[Tensor, " b"]:

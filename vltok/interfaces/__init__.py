@@ -14,7 +14,7 @@ from vltok.interfaces.bundled import Bundled, Standalone
 from vltok.interfaces.gate import Calibrated, Constant, Gate, GateDecision, Taught
 from vltok.interfaces.losses import Discriminator, Perceptual
 from vltok.interfaces.parts import Budget, Decoder, Encoder, Quantized, Quantizer
-from vltok.interfaces.prior import Ordered, Prior, PriorLoss
+from vltok.interfaces.prior import Choose, Codable, Ordered, Prior, PriorLoss
 from vltok.interfaces.steering import Candidates, Proportioned, Steerable
 from vltok.interfaces.tokenizer import (
     Adaptive,
@@ -35,6 +35,8 @@ __all__ = [
     "Bundled",
     "Calibrated",
     "Candidates",
+    "Choose",
+    "Codable",
     "Constant",
     "Decoder",
     "Discriminator",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vltok.codes import Codes, CodeSpec
@@ -153,4 +153,35 @@ class Ordered(ABC):
 
         Raises:
             UserError: They are no codes of the prior's `spec`.
+        """
+
+
+#: Chooses what comes next, given the logits of all that may, -inf where that cannot, and which section of an image it
+#: belongs to, counted from the coarsest; None where it does not know.
+Choose = Callable[[Float[Tensor, " n"], int], int | None]
+
+
+class Codable(ABC):
+    """A prior that makes an image of choices, one after another, so that an entropy coder can tell them."""
+
+    @abstractmethod
+    def choices(self, codes: Codes) -> list[int]:
+        """The choices that make an image, in the order in which `walk` asks for them.
+
+        Args:
+            codes: A batch of one.
+
+        Raises:
+            UserError: They are no codes of the prior's `spec`.
+        """
+
+    @abstractmethod
+    def walk(self, choose: Choose) -> tuple[Codes, Bool[Tensor, "h w"]]:
+        """The image that is chosen, a batch of one, and which of its regions are known.
+
+        It computes the same whoever chooses, one image at a time, without gradient. Where the next choice is not known
+        it stops; a region that is not known then has one code of the coarsest granularity, which means nothing.
+
+        Raises:
+            UserError: Images without a class were never learned, or logits are no numbers.
         """

@@ -23,6 +23,7 @@ from vltok.codes import Codes
 from vltok.drawing.config import SamplingConfig
 from vltok.drawing.sampling import Guidance, draw_content, draw_position
 from vltok.nn.sequence_model import KeyValueCache
+from vltok.priors.choosing import Chooser, Drawn
 from vltok.priors.layout import FREE
 from vltok.priors.lengths import CoarseToFinePlan
 from vltok.priors.stepwise import StepInputs, Steps
@@ -60,12 +61,15 @@ class CoarseToFineSteps(Steps[CoarseToFineState]):
     Args:
         prior: The model.
         sampling: How tokens are drawn.
+        choose: Who chooses them; chance by default.
     """
 
     prior: DQTransformer
 
-    def __init__(self, prior: DQTransformer, sampling: SamplingConfig) -> None:
-        self.prior, self.sampling = prior, sampling
+    def __init__(self, prior: DQTransformer, sampling: SamplingConfig, choose: Chooser | None = None) -> None:
+        self.prior = prior
+        self.choose = choose or Drawn(sampling)
+        self.implied = sampling.positions == "implied"
         self.guidance = Guidance(sampling.guidance)
         self.ordering, self.layout, self.spec = prior.ordering, prior.ordering.layout, prior.spec
         self.device = device = self.layout.region.device
@@ -116,7 +120,7 @@ class CoarseToFineSteps(Steps[CoarseToFineState]):
 
     def step(self, state: CoarseToFineState, inputs: StepInputs) -> CoarseToFineState:
         """Every image reads its last token and draws the next: its position, then its content."""
-        prior, sampling = self.prior, self.sampling
+        prior = self.prior
         done = self.finished(state)
         content, position, granularity = self._tokens(state.content, state.position, state.granularity, inputs.labels)
         hidden = prior.position_transformer.step(
@@ -130,10 +134,13 @@ class CoarseToFineSteps(Steps[CoarseToFineState]):
         legal = self._legal(state)
         # of one that ends or is finished the draw is not used: any will do
         allowed = legal | (restarts | done)[:, None]
-        position = draw_position(logits.masked_fill(~allowed, -torch.inf), sampling, inputs.noise[:, 0])
-        if sampling.positions == "implied":
+        logits = logits.masked_fill(~allowed, -torch.inf)
+        implied = (granularity == self.spec.granularities - 1) & self.implied
+        used = ~(restarts | done)
+        position = self.choose(draw_position, logits, inputs.noise[:, 0], used & ~implied, granularity)
+        if self.implied:
             first = self.finest_walk[legal[:, self.finest_walk].int().argmax(1)]
-            position = torch.where(granularity == self.spec.granularities - 1, first, position)
+            position = torch.where(implied, first, position)
         position = torch.where(restarts, self.starts[granularity], position)
 
         _, row_position, row_granularity = self._tokens(state.content, position, granularity, inputs.labels)
@@ -141,10 +148,10 @@ class CoarseToFineSteps(Steps[CoarseToFineState]):
             hidden + prior.embed_position(row_position, row_granularity), inputs.caches[1], inputs.cursors
         )
         logits = self.guidance.logits(prior.content_head(hidden))[:, : self.spec.codebook_size]
-        content = draw_content(logits, sampling, inputs.noise[:, 1])
         ends = position == self.ends[granularity]
+        content = self.choose(draw_content, logits, inputs.noise[:, 1], used & ~ends, granularity)
         content = torch.where(ends, self.spec.content_end, content)
-        return self._write(state, content, position, granularity, ~(restarts | ends | done))
+        return self._write(state, content, position, granularity, used & ~ends)
 
     def _write(
         self, state: CoarseToFineState, content: Tensor, position: Tensor, granularity: Tensor, code: Tensor

@@ -16,16 +16,17 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import SamplingConfig
-from vltok.interfaces import Ordered, Prior, PriorLoss
+from vltok.interfaces import Choose, Codable, Ordered, Prior, PriorLoss
 from vltok.nn.heads import Head
 from vltok.nn.sequence_model import SequenceModel
 from vltok.nn.transformer import Transformer, initialise
+from vltok.priors.choosing import Told, walked
 from vltok.priors.dq_steps import CoarseToFineSteps
 from vltok.priors.orderings import CoarseToFine, Sequences
 from vltok.priors.parts import common_width, links_between, moved_to
@@ -48,7 +49,7 @@ class Predictions:
     targets: Sequences
 
 
-class DQTransformer(Prior, Ordered):
+class DQTransformer(Prior, Ordered, Codable):
     """The paper's prior over codes of several granularities.
 
     A recipe that leaves out the transformers gets the paper's base model, 308M parameters; 42 layers of the
@@ -177,6 +178,14 @@ class DQTransformer(Prior, Ordered):
             UserError: A length that no image can have.
         """
         return StepwiseDrawing(CoarseToFineSteps(in_precision(self, sampling.precision), sampling))
+
+    def choices(self, codes: Codes) -> list[int]:
+        """The choices that make an image. See `Codable.choices`."""
+        return self.ordering.choices(codes)
+
+    def walk(self, choose: Choose) -> tuple[Codes, Bool[Tensor, "h w"]]:
+        """The image that is chosen. See `Codable.walk`."""
+        return walked(CoarseToFineSteps(self, SamplingConfig(positions="implied"), Told(choose)), self.ordering.layout)
 
     def embed(
         self,

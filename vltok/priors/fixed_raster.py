@@ -20,17 +20,18 @@ from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import SamplingOptions
 from vltok.drawing.sampling import Guidance, draw_content
 from vltok.errors import UserError
-from vltok.interfaces import Ordered, Prior, PriorLoss
+from vltok.interfaces import Choose, Codable, Ordered, Prior, PriorLoss
 from vltok.nn.heads import Head
 from vltok.nn.sequence_model import KeyValueCache, SequenceModel
 from vltok.nn.transformer import Transformer, initialise
+from vltok.priors.choosing import Chooser, Drawn, Told, walked
 from vltok.priors.losses import nats_per_code
 from vltok.priors.orderings import RasterOrder, preceding
 from vltok.priors.parts import links_between, moved_to
 from vltok.priors.stepwise import StepInputs, Steps, StepwiseDrawing, in_precision
 
 
-class FixedRaster(Prior, Ordered):
+class FixedRaster(Prior, Ordered, Codable):
     """The fixed-length baseline: an autoregressive transformer over a VQGAN's codes.
 
     A recipe that leaves out the transformer gets as many parameters as the base DQ-Transformer, within 1%.
@@ -100,6 +101,14 @@ class FixedRaster(Prior, Ordered):
         """Draws code by code."""
         return StepwiseDrawing(FixedRasterSteps(in_precision(self, sampling.precision), sampling))
 
+    def choices(self, codes: Codes) -> list[int]:
+        """The choices that make an image. See `Codable.choices`."""
+        return self.ordering(codes).contents.tolist()
+
+    def walk(self, choose: Choose) -> tuple[Codes, Bool[Tensor, "h w"]]:
+        """The image that is chosen. See `Codable.walk`."""
+        return walked(FixedRasterSteps(self, self.sampling(), Told(choose)), self.ordering.layout)
+
     def embed(self, contents: Int[Tensor, " n"], steps: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         """What the transformer reads."""
         return self.content_embedding(contents) + self.step_embedding(steps)
@@ -124,12 +133,14 @@ class FixedRasterSteps(Steps[FixedRasterState]):
     Args:
         prior: The model.
         sampling: How codes are drawn.
+        choose: Who chooses them; chance by default.
     """
 
     prior: FixedRaster
 
-    def __init__(self, prior: FixedRaster, sampling: SamplingOptions) -> None:
-        self.prior, self.sampling = prior, sampling
+    def __init__(self, prior: FixedRaster, sampling: SamplingOptions, choose: Chooser | None = None) -> None:
+        self.prior = prior
+        self.choose = choose or Drawn(sampling)
         self.layout = prior.ordering.layout
         self.guidance = Guidance(sampling.guidance)
         self.device = self.layout.region.device
@@ -159,7 +170,8 @@ class FixedRasterSteps(Steps[FixedRasterState]):
         content = self.guidance.rows(state.laid).gather(1, last.clamp(min=0)[:, None])[:, 0]
         content = torch.where(last < 0, prior.spec.content_start + inputs.labels, content)
         hidden = prior.transformer.step(prior.embed(content, inputs.cursors.steps), inputs.caches[0], inputs.cursors)
-        content = draw_content(self.guidance.logits(prior.content_head(hidden)), self.sampling, inputs.noise[:, 0])
+        logits = self.guidance.logits(prior.content_head(hidden))
+        content = self.choose(draw_content, logits, inputs.noise[:, 0], state.drawn < self.longest)
         return replace(
             state,
             laid=state.laid.scatter(1, state.drawn[:, None], content[:, None]),

@@ -27,11 +27,12 @@ from vltok.codes import Codes, CodeSpec
 from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import VariableLengthSampling
 from vltok.drawing.sampling import Guidance, draw_content, draw_position
-from vltok.interfaces import Ordered, Prior, PriorLoss
+from vltok.interfaces import Choose, Codable, Ordered, Prior, PriorLoss
 from vltok.nn.attention import Packing
 from vltok.nn.heads import Head
 from vltok.nn.sequence_model import Cursors, KeyValueCache, SequenceModel
 from vltok.nn.transformer import Transformer, initialise
+from vltok.priors.choosing import Chooser, Drawn, Told, raster_choices, walked
 from vltok.priors.layout import FREE
 from vltok.priors.lengths import RasterPlan
 from vltok.priors.losses import nats_per_code
@@ -55,7 +56,7 @@ class Predictions:
     tokens: RasterSequences
 
 
-class GlobalLocal(Prior, Ordered):
+class GlobalLocal(Prior, Ordered, Codable):
     """A prior over codes of several granularities that models regions globally and their codes locally.
 
     A recipe that leaves out the transformers gets as many parameters as the base DQ-Transformer, within 2%.
@@ -158,6 +159,14 @@ class GlobalLocal(Prior, Ordered):
         """
         return StepwiseDrawing(GlobalLocalSteps(in_precision(self, sampling.precision), sampling))
 
+    def choices(self, codes: Codes) -> list[int]:
+        """The choices that make an image. See `Codable.choices`."""
+        return raster_choices(self.ordering, codes)
+
+    def walk(self, choose: Choose) -> tuple[Codes, Bool[Tensor, "h w"]]:
+        """The image that is chosen. See `Codable.walk`."""
+        return walked(GlobalLocalSteps(self, self.sampling(), Told(choose)), self.ordering.layout)
+
     def embed(self, contents: Int[Tensor, " n"], insides: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         """The codes that the Local-Transformer reads."""
         return self.content_embedding(contents) + self.inside_embedding(insides)
@@ -203,6 +212,7 @@ class GlobalLocalSteps(Steps[GlobalLocalState]):
     Args:
         prior: The model.
         sampling: How granularities and codes are drawn.
+        choose: Who chooses them; chance by default.
 
     Raises:
         UserError: A length that no image can have.
@@ -210,8 +220,9 @@ class GlobalLocalSteps(Steps[GlobalLocalState]):
 
     prior: GlobalLocal
 
-    def __init__(self, prior: GlobalLocal, sampling: VariableLengthSampling) -> None:
-        self.prior, self.sampling = prior, sampling
+    def __init__(self, prior: GlobalLocal, sampling: VariableLengthSampling, choose: Chooser | None = None) -> None:
+        self.prior = prior
+        self.choose = choose or Drawn(sampling)
         self.layout = prior.ordering.layout
         self.guidance = Guidance(sampling.guidance)
         self.device = self.layout.region.device
@@ -254,7 +265,7 @@ class GlobalLocalSteps(Steps[GlobalLocalState]):
         # of a finished image nothing is used: any will do
         allowed = self.plan.choices(state.counts) | done[:, None]
         logits = self.guidance.logits(prior.granularity_head(hidden)).masked_fill(~allowed, -torch.inf)
-        granularity = draw_position(logits, self.sampling, inputs.noise[:, 0])
+        granularity = self.choose(draw_position, logits, inputs.noise[:, 0], ~done)
         region, first = before.clamp(max=self.layout.regions - 1), self.layout.inside_offsets[granularity]
         codes = self.plan.costs[granularity].where(~done, 0)
         summed, laid = prior.region_granularity_embedding(granularity), state.laid
@@ -262,9 +273,9 @@ class GlobalLocalSteps(Steps[GlobalLocalState]):
         for step in range(self.most_codes):
             hidden = self._local(read, 1 + step, inputs)
             logits = self.guidance.logits(prior.content_head(hidden))
-            content = draw_content(logits, self.sampling, inputs.noise[:, 1 + step])
-            inside = (first + step).clamp(max=self.layout.insides - 1)
             belongs = step < codes
+            content = self.choose(draw_content, logits, inputs.noise[:, 1 + step], belongs)
+            inside = (first + step).clamp(max=self.layout.insides - 1)
             place = torch.where(belongs, self.layout.of_region[region, inside], self.layout.count)
             laid = laid.scatter(1, place[:, None], content[:, None])
             summed = summed + prior.region_content_embedding(content) * belongs[:, None]

@@ -150,6 +150,22 @@ class CoarseToFine(nn.Module):
         laid = place.new_full((len(sequences.packing.lengths), self.layout.count), FREE)
         return self.layout.collect(laid.index_put((sequences.packing.images[code], place), sequences.contents[code]))
 
+    def choices(self, codes: Codes) -> list[int]:
+        """What makes an image: positions and contents by turns, and ⟨eos⟩ of all granularities but the finest, whose
+        positions follow from the others.
+
+        Args:
+            codes: A batch of one.
+
+        Raises:
+            UserError: The codes lie on no grid, or on one of another size than the spec's.
+        """
+        sequences = self(codes)
+        finest = sequences.granularities == self.spec.granularities - 1
+        code, ends = sequences.contents < self.spec.codebook_size, sequences.contents == self.spec.content_end
+        pairs = torch.stack([sequences.positions, sequences.contents], dim=1)
+        return pairs[torch.stack([(code | ends) & ~finest, code], dim=1)].tolist()
+
     def steps(self, codes: Codes) -> Int[Tensor, " t"]:
         """The place of each code among those of its image's sequence, without special tokens.
 

@@ -28,10 +28,11 @@ from vltok.codes import Codes, CodeSpec
 from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import VariableLengthSampling
 from vltok.drawing.sampling import Guidance, draw_content, draw_position
-from vltok.interfaces import Ordered, Prior, PriorLoss
+from vltok.interfaces import Choose, Codable, Ordered, Prior, PriorLoss
 from vltok.nn.heads import Head
 from vltok.nn.sequence_model import KeyValueCache, SequenceModel
 from vltok.nn.transformer import Transformer, initialise
+from vltok.priors.choosing import Chooser, Drawn, Told, raster_choices, walked
 from vltok.priors.layout import FREE
 from vltok.priors.lengths import RasterPlan
 from vltok.priors.losses import nats_per_code
@@ -57,7 +58,7 @@ class Predictions:
     tokens: RasterSequences
 
 
-class RasterScan(Prior, Ordered):
+class RasterScan(Prior, Ordered, Codable):
     """A prior over codes of several granularities that walks from region to region.
 
     The paper's own could not draw images in batches; here each image keeps its own place in the walk. Without
@@ -157,6 +158,14 @@ class RasterScan(Prior, Ordered):
         """
         return StepwiseDrawing(RasterScanSteps(in_precision(self, sampling.precision), sampling))
 
+    def choices(self, codes: Codes) -> list[int]:
+        """The choices that make an image. See `Codable.choices`."""
+        return raster_choices(self.ordering, codes)
+
+    def walk(self, choose: Choose) -> tuple[Codes, Bool[Tensor, "h w"]]:
+        """The image that is chosen. See `Codable.walk`."""
+        return walked(RasterScanSteps(self, self.sampling(), Told(choose)), self.ordering.layout)
+
     def embed(
         self,
         contents: Int[Tensor, " n"],
@@ -199,6 +208,7 @@ class RasterScanSteps(Steps[RasterScanState]):
     Args:
         prior: The model.
         sampling: How granularities and codes are drawn.
+        choose: Who chooses them; chance by default.
 
     Raises:
         UserError: A length that no image can have.
@@ -206,8 +216,9 @@ class RasterScanSteps(Steps[RasterScanState]):
 
     prior: RasterScan
 
-    def __init__(self, prior: RasterScan, sampling: VariableLengthSampling) -> None:
-        self.prior, self.sampling = prior, sampling
+    def __init__(self, prior: RasterScan, sampling: VariableLengthSampling, choose: Chooser | None = None) -> None:
+        self.prior = prior
+        self.choose = choose or Drawn(sampling)
         self.layout = prior.ordering.layout
         self.guidance = Guidance(sampling.guidance)
         self.device = self.layout.region.device
@@ -253,14 +264,16 @@ class RasterScanSteps(Steps[RasterScanState]):
         opens = (state.left == 0) & ~done
         # within a region the draw is not used: any will do
         allowed = self.plan.choices(state.counts) | ~opens[:, None]
-        granularity = draw_position(logits.masked_fill(~allowed, -torch.inf), self.sampling, inputs.noise[:, 0])
+        logits = logits.masked_fill(~allowed, -torch.inf)
+        granularity = self.choose(draw_position, logits, inputs.noise[:, 0], opens)
         region = torch.where(opens, state.counts.sum(1), state.region).clamp(max=self.layout.regions - 1)
         inside = torch.where(opens, self.layout.inside_offsets[granularity], state.inside + 1)
         inside = inside.clamp(max=self.layout.insides - 1)
 
         hidden = hidden + prior.embed_position(rows(region), rows(inside))
         hidden = prior.content_transformer.step(hidden, inputs.caches[1], inputs.cursors)
-        content = draw_content(self.guidance.logits(prior.content_head(hidden)), self.sampling, inputs.noise[:, 1])
+        logits = self.guidance.logits(prior.content_head(hidden))
+        content = self.choose(draw_content, logits, inputs.noise[:, 1], ~done)
         place = torch.where(done, self.layout.count, self.layout.of_region[region, inside])
         return RasterScanState(
             content=content,

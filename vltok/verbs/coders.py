@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from vltok.compression.coders import Coder
 from vltok.compression.file_format import EQUAL, NAME_BYTES, PRIOR, Header
 from vltok.compression.pictures import PictureCoder
+from vltok.compression.prior_coder import PriorCoder
 from vltok.compression.table_coder import TableCoder
 from vltok.compression.tables import CodeTables
 from vltok.errors import UserError
-from vltok.interfaces import Tokenizer
-from vltok.verbs.inputs import Opened, open_tokenizer
+from vltok.interfaces import Prior, Tokenizer
+from vltok.verbs.inputs import Opened, open_prior, open_tokenizer, tokenizer_of
 
 _LOG = logging.getLogger(__name__)
 #: How the names of compressed pictures end.
@@ -29,13 +30,17 @@ class Coders:
     Attributes:
         opened: The tokenizer.
         tables: How often its codes occur: all that were measured, the last ones of which are used.
+        prior: What is used in their place, where it is given.
     """
 
     opened: Opened[Tokenizer]
     tables: list[CodeTables]
+    prior: PriorCoder | None = None
 
     def to_compress(self) -> Coder:
         """The one to compress with."""
+        if self.prior is not None:
+            return self.prior
         if not self.tables:
             _LOG.warning(
                 "'%s' does not say how often its codes occur, so that all count as equally frequent: measure it with "
@@ -58,7 +63,10 @@ class Coders:
         if header.kind == EQUAL:
             return TableCoder(None, self.opened.model.spec)
         if header.kind == PRIOR:
-            raise UserError(f"a prior models its codes ({header.model.hex()}…): give it as --prior")
+            if self.prior is not None and named(self.prior.name) == header.model:
+                return self.prior
+            other = "" if self.prior is None else f", and another one is given ({named(self.prior.name).hex()}…)"
+            raise UserError(f"a prior models its codes ({header.model.hex()}…){other}: give that one as --prior")
         for tables in self.tables:
             if named(tables.name) == header.model:
                 return TableCoder(tables, self.opened.model.spec)
@@ -67,9 +75,13 @@ class Coders:
             "bundle as it was then"
         )
 
-    def pictures(self) -> PictureCoder:
-        """What goes from pictures to files and back."""
-        return PictureCoder(self.opened.model, self.opened.fingerprint, self.opened.device)
+    def pictures(self, coder: Coder) -> PictureCoder:
+        """What goes from pictures to files and back, with a coder of their codes."""
+        size = None
+        if coder is self.prior and self.prior.regions is not None:
+            factor = self.opened.model.spec.factors[0]
+            size = self.prior.regions[0] * factor, self.prior.regions[1] * factor
+        return PictureCoder(self.opened.model, self.opened.fingerprint, self.opened.device, size)
 
 
 def named(fingerprint: str) -> bytes:
@@ -79,19 +91,34 @@ def named(fingerprint: str) -> bytes:
 
 @contextlib.contextmanager
 def open_coders(
-    tokenizer: Tokenizer | str | os.PathLike, tables: CodeTables | None, device: str | None, trust: bool
+    tokenizer: Tokenizer | str | os.PathLike,
+    prior: Prior | str | os.PathLike | None,
+    tables: CodeTables | None,
+    device: str | None,
+    trust: bool,
 ) -> Iterator[Coders]:
     """Load what compresses pictures.
 
     Args:
         tokenizer: Or its bundle's place.
+        prior: Or its bundle's place.
         tables: Used besides those of the bundle, and before them.
         device: Where the tokenizer computes.
         trust: See `vltok.load_tokenizer`.
 
     Raises:
-        UserError: There is no such device, or something cannot be loaded.
+        UserError: There is no such device, something cannot be loaded, or the prior is of other codes.
     """
+    if prior is not None:
+        tokenizer_of(prior, tokenizer, trust)
     with open_tokenizer(tokenizer, device, trust=trust) as opened:
         stored = [] if isinstance(tokenizer, Tokenizer) else CodeTables.stored(tokenizer, opened.model.spec)
-        yield Coders(opened, [*stored, *([] if tables is None else [tables])])
+        used = [*stored, *([] if tables is None else [tables])]
+        if prior is None:
+            yield Coders(opened, used)
+            return
+        with open_prior(prior, "cpu", trust=trust) as model:
+            spec, mine = opened.model.spec, model.model.spec
+            if (mine.codebook_size, mine.factors) != (spec.codebook_size, spec.factors):
+                raise UserError(f"the prior '{model.name}' models other codes than those of '{opened.name}'")
+            yield Coders(opened, used, PriorCoder(model.model, model.fingerprint))

@@ -14,7 +14,7 @@ import torch
 from vltok.compression.tables import CodeTables
 from vltok.errors import UserError, whole_number
 from vltok.files import alone_in, check_folder, written_whole
-from vltok.interfaces import Tokenizer
+from vltok.interfaces import Prior, Tokenizer
 from vltok.pictures.decoding import CorruptPicture
 from vltok.verbs.coders import ENDING, open_coders
 from vltok.verbs.given_pictures import Picture, pictures_by_name, pixels_of
@@ -68,6 +68,7 @@ def compress(
     pictures: Picture | Sequence[Picture],
     out: str | os.PathLike | None = None,
     *,
+    prior: Prior | str | os.PathLike | None = None,
     tables: CodeTables | None = None,
     tile: int = 1024,
     device: str | None = None,
@@ -80,13 +81,15 @@ def compress(
     without its ending, with a number where two pictures share it.
 
     How many bits a code takes follows from how often it occurs, which `vltok rate` measures and stores with the bundle;
-    without that, all codes take equally many.
+    without that, all codes take equally many. A prior knows more, and takes longer: a step of it for every code.
 
     Args:
         tokenizer: A tokenizer's bundle, a folder or `user/name`; in Python, a tokenizer too.
         pictures: Pictures, folders of pictures, or (quoted) patterns such as `a/**/*.jpg`; in Python also Pillow's
             images, or arrays and tensors of one image or a batch: uint8, or floats in [-1, 1].
         out: The folder that receives the files; in Python they are given back without it, and nothing is written.
+        prior: A prior's bundle, under whose probabilities the codes are coded, on the CPU: the picture is then divided
+            into tiles of the size of its images; in Python, a prior too.
         tables: How often codes occur; by default what the bundle says.
         tile: A picture with a longer side, in pixels, is coded in tiles of about equal size, each as a picture of its
             own; bounds the memory.
@@ -103,8 +106,9 @@ def compress(
     done: list[CompressedPicture] = []
     failed: dict[str, str] = {}
     alone = contextlib.nullcontext() if folder is None else alone_in(folder)
-    with alone, open_coders(tokenizer, tables, device, trust) as coders:
-        coder, pictures_coder = coders.to_compress(), coders.pictures()
+    with alone, open_coders(tokenizer, prior, tables, device, trust) as coders:
+        coder = coders.to_compress()
+        pictures_coder = coders.pictures(coder)
         for name, given in inputs.items():
             source = given if isinstance(given, Path) else None
             try:

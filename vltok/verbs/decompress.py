@@ -18,7 +18,7 @@ from vltok.compression.file_format import unpack
 from vltok.compression.tables import CodeTables
 from vltok.errors import UserError
 from vltok.files import alone_in, check_folder, written_whole
-from vltok.interfaces import Tokenizer
+from vltok.interfaces import Prior, Tokenizer
 from vltok.measures.pixels import to_picture
 from vltok.paths import find_files
 from vltok.verbs.coders import ENDING, Coders, open_coders
@@ -68,6 +68,7 @@ def decompress(
     files: Compact | Sequence[Compact],
     out: str | os.PathLike | None = None,
     *,
+    prior: Prior | str | os.PathLike | None = None,
     tables: CodeTables | None = None,
     progressive: bool = False,
     device: str | None = None,
@@ -84,6 +85,7 @@ def decompress(
         files: Files, folders of files that end in .vlt, or (quoted) patterns such as `a/**/*.vlt`; in Python also
             bytes.
         out: The folder that receives the pictures; in Python they are given back without it, and nothing is written.
+        prior: The prior's bundle, where they were compressed with one; in Python, a prior too.
         tables: How often codes occur, where the bundle does not say it.
         progressive: Show the picture growing: NAME.1.png is what the codes of the coarsest granularity make, and so on
             up to NAME.png. Of a file whose end is missing, what is there is shown.
@@ -100,7 +102,7 @@ def decompress(
     done: list[DecompressedPicture] = []
     failed: dict[str, str] = {}
     alone = contextlib.nullcontext() if folder is None else alone_in(folder)
-    with alone, open_coders(tokenizer, tables, device, trust) as coders:
+    with alone, open_coders(tokenizer, prior, tables, device, trust) as coders:
         endings = [".png", *(f".{stage}.png" for stage in range(1, coders.opened.model.spec.granularities))]
         names = name_outputs(list(sources), folder or Path(os.devnull), endings if progressive else endings[:1])
         for name, (path, data) in zip(names, sources.items(), strict=True):
@@ -121,7 +123,8 @@ def decompress(
 
 def _read(coders: Coders, name: str, path: Path, data: bytes | None, progressive: bool) -> DecompressedPicture:
     file = unpack(path.read_bytes() if data is None else data)
-    coder, pictures = coders.to_decompress(file.header), coders.pictures()
+    coder = coders.to_decompress(file.header)
+    pictures = coders.pictures(coder)
     here, of = len(file.sections), len(file.ends)
     if file.cut:
         what = f"it is cut: {file.size} of its {file.ends[-1]} bytes are there"
