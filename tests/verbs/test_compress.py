@@ -97,10 +97,11 @@ def test_files_stay_readable_when_tables_are_measured_anew(tmp_path: Path) -> No
 def test_a_prior_codes_tiles_of_the_size_of_its_images(bundle: Path, tmp_path: Path) -> None:
     write_prior(tmp_path / "prior", PRIOR, fingerprint(bundle))
     options = {"prior": tmp_path / "prior", "device": "cpu"}
-    (file,) = compress(bundle, PHOTOGRAPH, tmp_path / "files", **options).pictures
+    picture = PHOTOGRAPH[:32, :48]  # six tiles
+    (file,) = compress(bundle, picture, tmp_path / "files", **options).pictures
     path = tmp_path / "files" / "picture-0.vlt"
     (back,) = decompress(bundle, path, progressive=True, **options).pictures
-    expected = reconstruct(bundle, PHOTOGRAPH, tile=16, device="cpu").pictures[0]
+    expected = reconstruct(bundle, picture, tile=16, device="cpu").pictures[0]
     assert np.array_equal(back.pixels, expected.pixels) and file.code_length == expected.figures.code_length
     assert back.of == 2 and len(back.growing) == 1
     (part,) = decompress(bundle, path.read_bytes()[:-1], progressive=True, **options).pictures
@@ -128,6 +129,17 @@ def test_other_probabilities_are_noticed(bundle: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr("vltok.compression.prior_coder.likely", lambda logits: real(1.01 * logits))
     (reason,) = decompress(bundle, file.data, **options).failed.values()
     assert "the prior gives other probabilities here" in reason or "its codes are damaged" in reason
+
+
+def test_pictures_get_the_rate_that_is_asked_for(bundle: Path) -> None:
+    for rate, tile in (("codes=151", 1024), ("max-codes=170", 32)):
+        (file,) = compress(bundle, PHOTOGRAPH, rate=rate, tile=tile, device="cpu").pictures
+        assert unpack(file.data).header.rate == rate
+        expected = reconstruct(bundle, PHOTOGRAPH, rate=rate, tile=tile, device="cpu").pictures[0]
+        assert file.code_length == expected.figures.code_length <= int(rate.split("=")[1])
+        assert np.array_equal(decompress(bundle, file.data, device="cpu").pictures[0].pixels, expected.pixels)
+    found = compress(bundle, PHOTOGRAPH, rate="codes=1", device="cpu")
+    assert not found.pictures and "codes=1 is too low" in next(iter(found.failed.values()))
 
 
 def test_without_tables_a_line_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

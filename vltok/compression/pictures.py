@@ -19,6 +19,7 @@ from vltok.nn.precision import computing
 from vltok.pictures.decoding import MOST_PIXELS
 from vltok.pictures.tiles import Tiling
 from vltok.pictures.transforms import padded
+from vltok.tokenizers.rate import RateEncoder
 
 _PART = 1024
 
@@ -32,12 +33,14 @@ class PictureCoder:
         fingerprint: The tokenizer's, in hexadecimal digits.
         device: Where it computes.
         size: The height and width in pixels of every tile, where what models the codes knows one size alone.
+        rate: How many codes a picture gets; None for what the tokenizer chooses.
     """
 
     tokenizer: Tokenizer
     fingerprint: str
     device: torch.device | str
     size: tuple[int, int] | None = None
+    rate: RateEncoder | None = None
 
     @torch.inference_mode()
     def compress(self, picture: UInt8[Tensor, "3 H W"], coder: Coder, tile: int) -> tuple[bytes, int]:
@@ -49,15 +52,17 @@ class PictureCoder:
             tile: The longest side, in pixels, that is coded at once; see `Tiling`.
 
         Raises:
-            UserError: The tokenizer does not take pictures of this size, or gives no codes that fit its `spec`.
+            UserError: The tokenizer does not take pictures of this size, or gives no codes that fit its `spec`; or
+                they have no such rate.
         """
         height, width = picture.shape[1:]
         tiling = self._tiling(height, width, tile)
         whole = padded(picture, *tiling.unit)
+        encode = self.tokenizer.encode if self.rate is None else self.rate.tiles(whole[0].numel())
         tiles = []
         for down, across in tiling:
             with computing(self.device):
-                codes = self.tokenizer.encode(to_unit_range(whole[:, down, across])[None].to(self.device)).to("cpu")
+                codes = encode(to_unit_range(whole[:, down, across])[None].to(self.device)).to("cpu")
             tiles.append(codes.validate(self.tokenizer.spec))
         header = Header(
             bytes.fromhex(self.fingerprint)[:NAME_BYTES],
@@ -66,6 +71,7 @@ class PictureCoder:
             height,
             width,
             tiling.most if len(tiles) > 1 else 0,
+            "" if self.rate is None else str(self.rate.rate),
             codes=coder.check(tiles),
         )
         return pack(header, coder.encode(tiles)), sum(int(codes.lengths.sum()) for codes in tiles)

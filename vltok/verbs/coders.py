@@ -16,6 +16,8 @@ from vltok.compression.table_coder import TableCoder
 from vltok.compression.tables import CodeTables
 from vltok.errors import UserError
 from vltok.interfaces import Prior, Tokenizer
+from vltok.rates import Rate
+from vltok.tokenizers.rate import RateEncoder
 from vltok.verbs.inputs import Opened, open_prior, open_tokenizer, tokenizer_of
 
 _LOG = logging.getLogger(__name__)
@@ -75,13 +77,18 @@ class Coders:
             "bundle as it was then"
         )
 
-    def pictures(self, coder: Coder) -> PictureCoder:
-        """What goes from pictures to files and back, with a coder of their codes."""
+    def pictures(self, coder: Coder, rate: Rate | str | None = None) -> PictureCoder:
+        """What goes from pictures to files and back, with a coder of their codes.
+
+        Raises:
+            UserError: The tokenizer cannot be steered so.
+        """
         size = None
         if coder is self.prior and self.prior.regions is not None:
             factor = self.opened.model.spec.factors[0]
             size = self.prior.regions[0] * factor, self.prior.regions[1] * factor
-        return PictureCoder(self.opened.model, self.opened.fingerprint, self.opened.device, size)
+        encoder = None if rate is None else RateEncoder(self.opened.model, Rate.of(rate))
+        return PictureCoder(self.opened.model, self.opened.fingerprint, self.opened.device, size, encoder)
 
 
 def named(fingerprint: str) -> bytes:

@@ -16,6 +16,7 @@ from vltok.errors import UserError, whole_number
 from vltok.files import alone_in, check_folder, written_whole
 from vltok.interfaces import Prior, Tokenizer
 from vltok.pictures.decoding import CorruptPicture
+from vltok.rates import Rate
 from vltok.verbs.coders import ENDING, open_coders
 from vltok.verbs.given_pictures import Picture, pictures_by_name, pixels_of
 
@@ -68,6 +69,7 @@ def compress(
     pictures: Picture | Sequence[Picture],
     out: str | os.PathLike | None = None,
     *,
+    rate: Rate | str | None = None,
     prior: Prior | str | os.PathLike | None = None,
     tables: CodeTables | None = None,
     tile: int = 1024,
@@ -88,6 +90,8 @@ def compress(
         pictures: Pictures, folders of pictures, or (quoted) patterns such as `a/**/*.jpg`; in Python also Pillow's
             images, or arrays and tensors of one image or a batch: uint8, or floats in [-1, 1].
         out: The folder that receives the files; in Python they are given back without it, and nothing is written.
+        rate: How many codes pictures get, whatever the tokenizer was trained for, such as `codes=400`, `max-codes=400`,
+            `bpp=0.2` or `psnr=30`: as in `vltok reconstruct`. By default the tokenizer chooses.
         prior: A prior's bundle, under whose probabilities the codes are coded, on the CPU: the picture is then divided
             into tiles of the size of its images; in Python, a prior too.
         tables: How often codes occur; by default what the bundle says.
@@ -108,7 +112,7 @@ def compress(
     alone = contextlib.nullcontext() if folder is None else alone_in(folder)
     with alone, open_coders(tokenizer, prior, tables, device, trust) as coders:
         coder = coders.to_compress()
-        pictures_coder = coders.pictures(coder)
+        pictures_coder = coders.pictures(coder, rate)
         for name, given in inputs.items():
             source = given if isinstance(given, Path) else None
             try:
