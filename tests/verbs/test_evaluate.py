@@ -1,14 +1,18 @@
 """`vltok.evaluate` and `vltok.compare` as a notebook calls them; `vltok evaluate` tests what they measure."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 import vltok
 from tests.cli.exports import PRIOR, write_bundle, write_prior
+from vltok.compression.tables import CodeTables
 from vltok.errors import UserError
 from vltok.io.bundles import fingerprint
+from vltok.measures.pixels import to_bytes
 from vltok.pictures.folder import Folder
 from vltok.pictures.photos import Photos
 from vltok.tokenizers.decoders import PixelShuffleDecoder
@@ -44,6 +48,32 @@ def test_a_tokenizer_in_memory(tokenizer: DQVAE, data: Photos, tmp_path: Path, m
     assert found.measurement.images == len(found.examples) == 5 and found.files == ()
     assert told[0] == (0, 5) and told[-1] == (5, 5)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_bits_of_files_stand_beside_the_estimate(
+    data: Photos, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = write_bundle(tmp_path / "bundle").spec
+    found = vltok.evaluate(tmp_path / "bundle", data, device="cpu", examples=0).record
+    assert "file_bits_per_pixel" not in found.values
+    CodeTables.measure([], spec).save(tmp_path / "bundle")
+    found = vltok.evaluate(tmp_path / "bundle", data, device="cpu", examples=0).record
+    # equal frequencies: what the estimate says, a header of 24 bytes, and what rounding to bytes takes
+    header = 8 * 24 / 16**2
+    assert header <= found.figure("file_bits_per_pixel") - found.figure("bits_per_pixel") <= header + 16 / 16**2
+    files = vltok.compress(tmp_path / "bundle", [image for batch in _pixels(data) for image in batch], device="cpu")
+    mean = sum(each.bits_per_pixel for each in files.pictures) / len(files.pictures)
+    assert found.figure("file_bits_per_pixel") == pytest.approx(mean)
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    monkeypatch.delitem(sys.modules, "vltok.compression.coding", raising=False)
+    monkeypatch.delitem(sys.modules, "vltok.compression.table_coder", raising=False)
+    found = vltok.evaluate(tmp_path / "bundle", data, device="cpu", examples=0).record
+    assert "file_bits_per_pixel" not in found.values and "constriction is not installed" in caplog.text
+
+
+def _pixels(data: Photos) -> Iterator[Tensor]:
+    """The pictures that are measured."""
+    return (to_bytes(batch.images) for batch in data.val_dataloader())
 
 
 def test_a_tokenizer_that_is_trained_goes_on_training(tokenizer: DQVAE, data: Photos) -> None:

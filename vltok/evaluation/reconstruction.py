@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vltok.codes import CodeSpec
+from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
 from vltok.evaluation.coders import Coder
 from vltok.evaluation.distances import SetDistances
@@ -63,6 +63,7 @@ def measure_reconstruction(
     examples: int = 0,
     device: torch.device | str = "cpu",
     seed: int = 0,
+    files: Callable[[Codes], Float[Tensor, " b"]] | None = None,
 ) -> Measurement:
     """Measure a coder on pictures, one batch in memory at a time; processes that know each other measure together.
 
@@ -77,13 +78,14 @@ def measure_reconstruction(
         examples: How many of the first pictures to keep.
         device: Where figures are computed.
         seed: Sets the resamples of confidence intervals.
+        files: Gives the bits of the files that codes become.
 
     Returns:
         `figures`, with a confidence interval each, and of all pictures together `psnr_pooled`; `bits_per_pixel` at a
-        fixed rate; `length`, `length_std` (its standard deviation, divided by n), `codebook_usage` and
-        `codebook_perplexity` of codes; `contrast_correlation`, of a region's granularity with its local contrast;
-        `error_correlation`, with its error at fixed length; the network's distances; `seconds_per_image`. What is not
-        defined is left out.
+        fixed rate; `file_bits_per_pixel`, headers included; `length`, `length_std` (its standard deviation, divided
+        by n), `codebook_usage` and `codebook_perplexity` of codes; `contrast_correlation`, of a region's granularity
+        with its local contrast; `error_correlation`, with its error at fixed length; the network's distances;
+        `seconds_per_image`. What is not defined is left out.
 
     Raises:
         UserError: There is no picture, or the coder does not take them.
@@ -105,6 +107,8 @@ def measure_reconstruction(
         decoded, original = (to_unit_range(side.to(device)) for side in (coded.pixels, pixels))
         found = {name: figure(decoded, original).cpu() for name, figure in figures.items()}
         found["bits_per_pixel"] = coded.bits / pixels[0, 0].numel()
+        if files is not None and codes is not None:
+            found["file_bits_per_pixel"] = files(codes) / pixels[0, 0].numel()
         if spec is not None and codes is not None:
             found["length"] = codes.lengths.float()
             counted = CodeCounts.of(codes.validate(spec), spec, pixels[:, 0].numel())

@@ -90,8 +90,7 @@ def compress(
         pictures: Pictures, folders of pictures, or (quoted) patterns such as `a/**/*.jpg`; in Python also Pillow's
             images, or arrays and tensors of one image or a batch: uint8, or floats in [-1, 1].
         out: The folder that receives the files; in Python they are given back without it, and nothing is written.
-        rate: How many codes pictures get, whatever the tokenizer was trained for, such as `codes=400`, `max-codes=400`,
-            `bpp=0.2` or `psnr=30`: as in `vltok reconstruct`. By default the tokenizer chooses.
+        rate: How many codes pictures get, such as ``codes=400``; see `vltok.Rate`.
         prior: A prior's bundle, under whose probabilities the codes are coded, on the CPU: the picture is then divided
             into tiles of the size of its images; in Python, a prior too.
         tables: How often codes occur; by default what the bundle says.

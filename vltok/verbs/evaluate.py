@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal
 
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from vltok.codes import CodeSpec
+from vltok.codes import Codes, CodeSpec
+from vltok.compression.tables import CodeTables
 from vltok.drawing.config import SamplingOptions
 from vltok.errors import UserError, whole_number
 from vltok.evaluation.adaptation import adaptive
@@ -28,6 +30,7 @@ from vltok.evaluation.measurement import Measurement, ProcessShare
 from vltok.evaluation.priors import measure_prior
 from vltok.evaluation.reconstruction import QUALITIES, measure_reconstruction
 from vltok.evaluation.records import Record, environment, package_version
+from vltok.extras import remedy
 from vltok.files import alone_in, check_folder
 from vltok.interfaces import Adaptive, Ordered, Prior, SamplingConfig, Tokenizer
 from vltok.launchers import find_rank
@@ -43,6 +46,8 @@ from vltok.verbs.devices import choose_device
 from vltok.verbs.evaluation_options import check_evaluation
 from vltok.verbs.inputs import open_pictures, open_prior, open_tokenizer, tokenizer_of
 
+_LOG = logging.getLogger(__name__)
+_BitsOfFiles = Callable[[Codes], Float[Tensor, " b"]]
 _COARSEST = "the tokenizer itself, coarsest granularity"
 
 
@@ -206,9 +211,23 @@ def _tokenizer(
                 raise UserError(f"--fixed: the codes of '{given}' lie on no grid, so that it has no coding map")
             beside, described = TokenizerCoder(other.model, under.device), other.fingerprint
         coder = TokenizerCoder(tokenizer, under.device, encoder_at(tokenizer, rate))
-        outcome = _reconstructed(coder, tokenizer.spec, opened.subject, beside, lpips, under)
+        files = _bits_of_files(given, tokenizer.spec)
+        outcome = _reconstructed(coder, tokenizer.spec, opened.subject, beside, lpips, under, files)
     asked = {} if rate is None else {"rate": str(Rate.of(rate))}
     return dataclasses.replace(outcome, protocol={**outcome.protocol, "fixed": described, **asked})
+
+
+def _bits_of_files(given: Tokenizer | str | os.PathLike, spec: CodeSpec) -> _BitsOfFiles | None:
+    """What the files of `vltok compress` take, where a bundle says how often its codes occur."""
+    tables = [] if isinstance(given, Tokenizer) else CodeTables.stored(given, spec)
+    if not tables:
+        return None
+    try:
+        from vltok.compression.table_coder import measured_bits
+    except ModuleNotFoundError as error:
+        _LOG.warning("the bytes of compressed files are not measured: %s", remedy(error) or error)
+        return None
+    return partial(measured_bits, tables=tables[-1])
 
 
 def _codec(
@@ -223,7 +242,13 @@ def _codec(
 
 
 def _reconstructed(
-    coder: Coder, spec: CodeSpec | None, subject: dict[str, Any], fixed: Coder | None, lpips: bool, under: _Conditions
+    coder: Coder,
+    spec: CodeSpec | None,
+    subject: dict[str, Any],
+    fixed: Coder | None,
+    lpips: bool,
+    under: _Conditions,
+    files: _BitsOfFiles | None = None,
 ) -> _Outcome:
     figures, described = dict(QUALITIES), None
     if lpips:
@@ -233,7 +258,7 @@ def _reconstructed(
         described = {"name": "vgg16", "weights": weights_hash(network)}
     batches = under.share.batches(under.source)
     measured = measure_reconstruction(
-        coder, spec, batches, figures, under.network, fixed, under.examples, under.device, under.seed
+        coder, spec, batches, figures, under.network, fixed, under.examples, under.device, under.seed, files
     )
     return _Outcome(subject, measured, spec, {"lpips": described})
 
