@@ -78,6 +78,8 @@ def run(command: str) -> None:
         command = f"{command.replace(' 0 1 2', ' 0')} {small} {ONE_STEP}"
     if command.startswith("vltok evaluate "):
         command = f"{command} --data.val_crops=8"
+    if command.startswith("vltok rate "):
+        command = f"{command} --training-pictures 8 --pictures 4 --points 2"
     assert main(shlex.split(command)[1:]) == 0, command
 
 

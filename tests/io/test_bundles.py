@@ -198,6 +198,16 @@ def test_a_calibration_stays_with_what_is_saved_again(tokenizer: Tokenizer, bund
     assert fingerprint(tmp_path / "again") == before
 
 
+def test_tables_stay_where_the_same_tokenizer_is_saved_again(tokenizer: Tokenizer, bundle: Path) -> None:
+    """Without them, what was compressed could not be read."""
+    (bundle / "code_tables.safetensors").write_bytes(b"tables")
+    save_tokenizer(tokenizer, bundle, card="again")
+    assert (bundle / "code_tables.safetensors").read_bytes() == b"tables"
+    torch.nn.init.zeros_(tokenizer.project_in.weight)
+    save_tokenizer(tokenizer, bundle)
+    assert not (bundle / "code_tables.safetensors").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

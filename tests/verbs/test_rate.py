@@ -10,12 +10,14 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
+from torch import Tensor
 
 import vltok
 from tests.cli.exports import CONFIG, write_bundle
+from vltok.codes import Codes, CodeSpec
 from vltok.compression.tables import CodeTables
 from vltok.errors import UserError
-from vltok.interfaces import Tokenizer
+from vltok.interfaces import Tokenizer, TokenizerOutput
 from vltok.io.bundles import fingerprint, load_tokenizer
 from vltok.measures.pixels import to_bytes
 from vltok.pictures.folder import Folder
@@ -135,16 +137,16 @@ def test_a_mean_holds_for_pictures_that_calibration_did_not_see(crops: Folder, t
     """Each alone: their mean is what was asked for, as near as so many pictures can tell."""
     bundle = bundle_of(tmp_path / "bundle", entropy_gate(*factors), factors)
     found = rate(bundle, crops, points=5, codecs=False, device="cpu")
-    tokenizer = load_tokenizer(bundle)
-    images = torch.cat([batch.images for batch in crops.val_dataloader()])
     for point in found.curve.points[1:-1]:
-        asked = point.asked["length"]
-        lengths = np.array([tokenizer.encode(image, f"mean-codes={asked}").lengths.item() for image in images])
+        asked, lengths = point.asked["length"], point.images["length"]
         # of both sets, calibration's and this one
-        deviation = lengths.std() * (1 / len(images) + 1 / found.calibration.pictures) ** 0.5
+        deviation = lengths.std() * (1 / len(lengths) + 1 / found.calibration.pictures) ** 0.5
         assert abs(lengths.mean() - asked) < 3 * deviation
         assert deviation < 0.13 * asked  # else this says nothing
-        assert lengths.mean() == pytest.approx(point.mean["length"], abs=0.2)
+    tokenizer, middle = load_tokenizer(bundle), found.curve.points[2]
+    images = torch.cat([batch.images for batch in crops.val_dataloader()])
+    alone = [tokenizer.encode(image, f"mean-codes={middle.asked['length']}").lengths.item() for image in images]
+    assert np.mean(alone) == pytest.approx(middle.mean["length"], abs=0.2)
 
 
 def test_a_tokenizer_object_gets_its_calibration(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -168,6 +170,33 @@ def test_what_cannot_be_steered_is_measured_at_its_own_choice(
     assert line.startswith(f"'{bundle}' cannot be steered, so that its own choice alone is measured: {why}")
     assert found.calibration is None and found.curve.points == () and found.curve.own.mean["length"] > 0
     assert found.stored == (bundle / "code_tables.safetensors",) and len(found.files) == 3
+
+
+class Unsteered(Tokenizer):
+    """Somebody's own, which cannot be asked for a rate."""
+
+    def __init__(self, within: Tokenizer) -> None:
+        super().__init__()
+        self.within = within
+        self.spec, self.divisor = within.spec, within.divisor
+
+    spec = CodeSpec(1)
+    divisor = 1
+
+    def encode_batch(self, images: Tensor) -> Codes:
+        return self.within.encode_batch(images)
+
+    def decode_batch(self, codes: Codes) -> Tensor:
+        return self.within.decode_batch(codes)
+
+    def forward(self, images: Tensor) -> TokenizerOutput:
+        return self.within(images)
+
+
+def test_a_tokenizer_need_not_know_of_rates(tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture) -> None:
+    found = rate(Unsteered(tokenizer), photos(), codecs=False)
+    assert caplog.messages[0].endswith("its own choice alone is measured: Unsteered takes no rate")
+    assert found.calibration is None and found.curve.own.mean["length"] > 0
 
 
 def test_where_nothing_can_be_stored_a_line_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,6 +14,7 @@ bundle/
 
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from vltok.io.bundle_files import (
     CALIBRATION,
     CARD,
     CONFIG,
+    TABLES,
     WEIGHTS,
     Kind,
     check_weights,
@@ -247,6 +249,17 @@ def _save(
         (folder / CARD).write_text(text, encoding="utf-8")
         if isinstance(model, Tokenizer) and model.calibration is not None:
             (folder / CALIBRATION).write_text(model.calibration.text(), encoding="utf-8")
+        if (path / TABLES).is_file() and _same(path, content, kind):
+            # pictures may have been compressed with them
+            shutil.copyfile(path / TABLES, folder / TABLES)
+
+
+def _same(path: Path, content: Mapping[str, Any], kind: Kind) -> bool:
+    """Whether a folder holds the very bundle that a configuration is of."""
+    try:
+        return fingerprint_of(read_bundle(path, kind)[1], kind) == fingerprint_of(content, kind)
+    except UserError:
+        return False
 
 
 def options_of_prior(place: str | os.PathLike, *, trust: bool = False) -> type[SamplingOptions]:
