@@ -18,7 +18,7 @@ from vltok.errors import UserError
 from vltok.interfaces import FixedSize, Tokenizer, TokenizerOutput
 from vltok.io.bundles import fingerprint, load_prior, load_tokenizer
 from vltok.testing.outcomes import random_codes
-from vltok.verbs.compress import compress
+from vltok.verbs.compress import CompressedPicture, compress
 from vltok.verbs.decompress import decompress
 from vltok.verbs.reconstruct import reconstruct
 
@@ -201,3 +201,13 @@ def test_files_are_written_and_one_that_fails_harms_no_other(bundle: Path, tmp_p
     assert names == ["cat-2.1.png", "cat-2.png", "cat.1.png", "cat.png"]
     with pytest.raises(UserError, match=r"holds no file that ends in \.vlt"):
         decompress(bundle, tmp_path / "one", device="cpu")
+
+
+def test_whoever_stops_it_keeps_whole_files(bundle: Path, tmp_path: Path) -> None:
+    def stop(done: CompressedPicture) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compress(bundle, [PHOTOGRAPH, PHOTOGRAPH], tmp_path / "files", device="cpu", progress=stop)
+    assert [path.name for path in (tmp_path / "files").iterdir()] == ["picture-0.vlt"]
+    assert not decompress(bundle, tmp_path / "files", device="cpu").failed

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import UInt8
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from vltok.codes import Codes, CodeSpec
@@ -101,19 +102,25 @@ class PictureCoder:
 
     @torch.inference_mode()
     def picture(self, file: VltFile, tiles: Sequence[DecodedTile]) -> UInt8[Tensor, "3 H W"]:
-        """The pixels of a file's tiles; regions that are not known look like the nearest one that is.
+        """The pixels of a file's tiles; where regions are not known, colours pass smoothly between those that are.
 
         Raises:
             UserError: The tokenizer gives no numbers, or takes no such codes.
         """
         tiling = self._tiling_of(file)
         pixels = torch.empty(3, tiling.rows[-1].stop, tiling.columns[-1].stop, dtype=torch.uint8)
+        known = torch.ones_like(pixels[0], dtype=torch.bool)
         for (down, across), tile in zip(tiling, tiles, strict=True):
             with computing(self.device):
                 decoded = self.tokenizer.decode(filled(tile, self.tokenizer.spec).to(self.device))[0]
             if not decoded.isfinite().all():
                 raise UserError("the tokenizer gives NaN or infinite pixels for these codes")
             pixels[:, down, across] = to_bytes(decoded).cpu()
+            if tile.known is not None:
+                factor = self.tokenizer.spec.factors[0]
+                known[down, across] = tile.known.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+        if not known.all():
+            pixels = to_bytes(smoothed(to_unit_range(pixels), known))
         return pixels[:, : tiling.height, : tiling.width].contiguous()
 
     def _tiling(self, height: int, width: int, tile: int) -> Tiling:
@@ -134,8 +141,20 @@ class PictureCoder:
         return replace(tiling, most=header.tile or max(header.height, header.width))
 
 
+def smoothed(image: Float[Tensor, "3 H W"], known: Bool[Tensor, "H W"]) -> Float[Tensor, "3 H W"]:
+    """An image where what is not known comes from ever coarser means of what is; 0, which is grey, where nothing is."""
+    if known.all() or not known.any():
+        return image * known
+    weights = known.to(image.dtype)[None]
+    sums, counts = (F.avg_pool2d(values, 2, ceil_mode=True) for values in (image * weights, weights))
+    coarser = smoothed(sums / counts.clamp(min=torch.finfo(counts.dtype).tiny), counts[0] > 0)
+    between = F.interpolate(coarser[None], image.shape[1:], mode="bilinear", align_corners=False)[0]
+    return torch.where(known, image, between)
+
+
 def filled(tile: DecodedTile, spec: CodeSpec) -> Codes:
-    """The codes of a tile, where a region that is not known has the first code of the nearest one that is."""
+    """The codes of a tile, where a region that is not known has the first code of the nearest one that is: a decoder
+    looks at the neighbours of those that are."""
     if tile.known is None or tile.known.all() or not tile.known.any():
         return tile.codes
     grains = tile.codes.require_grains()

@@ -25,6 +25,7 @@ from vltok.nn.heads import Head
 from vltok.nn.sequence_model import KeyValueCache, SequenceModel
 from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.choosing import Chooser, Drawn, Told, walked
+from vltok.priors.layout import FREE
 from vltok.priors.losses import nats_per_code
 from vltok.priors.orderings import RasterOrder, preceding
 from vltok.priors.parts import links_between, moved_to
@@ -119,7 +120,8 @@ class FixedRasterState:
     """Images under way.
 
     Attributes:
-        laid: The codes drawn, row by row; the last column is for what follows the last of them, `[b p+1]`.
+        laid: The codes drawn, row by row, `FREE` beyond them; the last column is for what follows the last of them,
+            `[b p+1]`.
         drawn: How many there are, `[b]`.
     """
 
@@ -153,8 +155,8 @@ class FixedRasterSteps(Steps[FixedRasterState]):
 
     def start(self, images: int) -> FixedRasterState:
         """Images without a code."""
-        laid = torch.zeros(images, self.longest + 1, dtype=torch.long, device=self.device)
-        return FixedRasterState(laid, laid[:, 0])
+        drawn = torch.zeros(images, dtype=torch.long, device=self.device)
+        return FixedRasterState(drawn.new_full((images, self.longest + 1), FREE), drawn)
 
     def finished(self, state: FixedRasterState) -> Bool[Tensor, " b"]:
         """Which images have all codes."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 
 import pytest
 import torch
+from torch import Tensor
 
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
-from vltok.interfaces import Prior, SamplingConfig
+from vltok.interfaces import Codable, Prior, SamplingConfig
 from vltok.priors.stepwise import STEPS_BETWEEN_LOOKS
 from vltok.testing.modules import assert_state, snapshot
 from vltok.testing.other_device import Cuda, another_device, tolerance
@@ -51,6 +53,25 @@ class PriorContract(ABC):
         prior.loss(random_codes(prior.spec, 32)).total.backward()
         without = [name for name, parameter in prior.named_parameters() if parameter.grad is None]
         assert not without
+
+    def test_its_choices_make_the_image_again_where_it_tells_them(self):
+        prior = self.build().eval()
+        if not isinstance(prior, Codable):
+            return
+        for image in random_codes(prior.spec, 3):
+            choices = iter(prior.choices(image))
+            told: list[float] = []
+
+            def choose(logits: Tensor, section: int, choices=choices, told=told) -> int:
+                chosen = next(choices)
+                told.append(logits.log_softmax(0)[chosen].item())
+                return chosen
+
+            codes, known = prior.walk(choose)
+            assert codes.equal(image) and known.all() and all(log > -math.inf for log in told)
+            codes, known = prior.walk(lambda logits, section: None)
+            codes.validate(prior.spec)
+            assert not known.any(), "no choice was known"
 
     def test_images_of_a_batch_do_not_meet(self):
         prior = self.build().eval()
