@@ -67,6 +67,12 @@ print(tuple(tokenizer.decode(codes).shape))
     assert done.stdout == "(1, 3, 32, 32)\n", done.stderr
 
 
+def test_measuring_needs_no_entropy_coder() -> None:
+    program = "import sys; sys.modules['constriction'] = None\nimport vltok\nvltok.evaluate, vltok.compare, vltok.fit"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [

@@ -5,7 +5,7 @@ Axis letters: n picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -15,8 +15,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vltok.codes import Codes
-from vltok.compression.table_coder import measured_bits
-from vltok.compression.tables import CodeTables
 from vltok.errors import UserError
 from vltok.evaluation.coders import Codec, CodecCoder, CodedBatch, TokenizerCoder, codecs_here
 from vltok.evaluation.reconstruction import PictureFigure
@@ -28,6 +26,8 @@ from vltok.nn.precision import computing
 from vltok.pictures.images import ImageBatch
 from vltok.rates import RateCalibration
 
+#: Gives the bits of the files that codes become.
+BitsOfFiles = Callable[[Codes], Float[Tensor, " b"]]
 _FIGURES: Mapping[str, PictureFigure] = {"psnr": psnr, "ssim": ssim, "mse": mse}
 #: At which qualities codecs are measured.
 _QUALITIES: Mapping[Codec, tuple[int, ...]] = {
@@ -124,7 +124,7 @@ def codes_of_rates(
 @torch.inference_mode()
 def measure_rates(
     tokenizer: Tokenizer,
-    tables: CodeTables,
+    files: BitsOfFiles,
     calibration: RateCalibration | None,
     batches: Iterable[ImageBatch],
     points: int,
@@ -136,7 +136,7 @@ def measure_rates(
 
     Args:
         tokenizer: In evaluation mode, on `device`.
-        tables: Under which its codes are written to files.
+        files: Gives the bits of the files that its codes become.
         calibration: Its calibration; without one, its own choice is all.
         batches: The pictures, whose sizes may differ between batches.
         points: At how many rates, evenly spaced in the mean code length from the least to the most.
@@ -157,13 +157,13 @@ def measure_rates(
         pixels = to_bytes(batch.images)
         with computing(device):
             chosen, found = _choices(tokenizer, calibration, batch.images.to(device))
-        own.add(batch.keys, pixels, coder.decoded(chosen), device, tables)
+        own.add(batch.keys, pixels, coder.decoded(chosen), device, files)
         if found is not None:
             longest += int(found.lengths[:, -1].sum())
         for share, threshold in thresholds.items():
             with computing(device):
                 codes = _above(found, threshold)
-            steered[share].add(batch.keys, pixels, coder.decoded(codes), device, tables)
+            steered[share].add(batch.keys, pixels, coder.decoded(codes), device, files)
         for (name, quality), series in coded.items():
             series.add(batch.keys, pixels, CodecCoder(name, quality)(pixels), device)
         keys += batch.keys
@@ -230,18 +230,18 @@ class _Series:
         pixels: UInt8[Tensor, "b 3 H W"],
         coded: CodedBatch,
         device: torch.device | str,
-        tables: CodeTables | None = None,
+        files: BitsOfFiles | None = None,
     ) -> None:
-        """Measure a batch; tables are those of its codes, where it has any."""
+        """Measure a batch."""
         area = pixels[0, 0].numel()
         decoded, original = (to_unit_range(side.to(device)) for side in (coded.pixels, pixels))
         found = {name: figure(decoded, original).cpu() for name, figure in _FIGURES.items()}
-        if coded.codes is None or tables is None:
+        if coded.codes is None or files is None:
             found["file_bits_per_pixel"] = coded.bits / area
         else:
             found["length"] = coded.codes.lengths
             found["bits_per_pixel"] = coded.bits / area
-            found["file_bits_per_pixel"] = measured_bits(coded.codes, tables) / area
+            found["file_bits_per_pixel"] = files(coded.codes) / area
         for name, column in found.items():
             self.columns.setdefault(name, []).append(column.double().numpy())
         for place in range(min(self.most - len(self.examples), len(keys))):

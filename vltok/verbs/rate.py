@@ -8,11 +8,13 @@ import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from vltok.compression.table_coder import measured_bits
 from vltok.compression.tables import CodeTables
 from vltok.errors import UserError, whole_number
 from vltok.evaluation.rate_curves import RateCurve, codes_of_rates, measure_rates
@@ -125,7 +127,8 @@ def rate(
         if bundle is None:
             model.calibration = calibration
         stored = () if bundle is None else _store(bundle, calibration, tables)
-        curve = measure_rates(model, tables, calibration, held_out.batches(report), points, codecs, examples, where)
+        files_of = partial(measured_bits, tables=tables)
+        curve = measure_rates(model, files_of, calibration, held_out.batches(report), points, codecs, examples, where)
         measured_on = None if calibration is None else {"pictures": calibration.pictures, "data": calibration.data}
         about = {
             "tokenizer": opened.subject,
