@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vltok.codes import Codes, CodeSpec
+from vltok.compression.file_format import TABLES, Header, pack, unpack
 from vltok.compression.table_coder import TableCoder, measured_bits
 from vltok.compression.tables import CodeTables
 from vltok.measures.codes import fixed_rate_bits
@@ -71,6 +72,22 @@ def test_the_first_sections_hold_the_coarsest_granularities(spec: CodeSpec) -> N
         side = spec.sides[-1]
         there = known.repeat_interleave(side, 0).repeat_interleave(side, 1)
         assert torch.equal(tile.codes.to_code_map(spec)[0][there], codes.to_code_map(spec)[0][there])
+
+
+#: A file of version 1: this and every later vltok must read it.
+FILE = bytes.fromhex("564c540107a1b2c3ee57fe10170008636f6465733d3135030af07a97aaafc95f436e10d093bd6042a28fdbbe")
+
+
+def test_a_file_that_was_written_long_ago_is_read() -> None:
+    spec = CodeSpec(300, (8, 4))
+    codes = Codes(7 * torch.arange(15), torch.tensor([15]), torch.tensor([[[0, 1, 0], [1, 1, 0]]]))
+    coder = TableCoder(CodeTables.measure([codes], spec), spec)
+    file = unpack(FILE)
+    header = Header(bytes.fromhex("a1b2c3"), TABLES, bytes.fromhex(coder.name)[:3], 16, 23, rate="codes=15")
+    assert file.header == header
+    (tile,) = coder.decode(file.sections, [(2, 3)])
+    assert tile.codes.equal(codes)
+    assert pack(header, coder.encode([codes])) == FILE
 
 
 PROGRAM = """

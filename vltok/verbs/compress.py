@@ -86,7 +86,8 @@ def compress(
     without that, all codes take equally many. A prior knows more, and takes longer: a step of it for every code.
 
     Args:
-        tokenizer: A tokenizer's bundle, a folder or `user/name`; in Python, a tokenizer too.
+        tokenizer: A tokenizer's bundle, a folder or `user/name`; in Python, a tokenizer too, and then files name it by
+            its weights: its bundle does not read them.
         pictures: Pictures, folders of pictures, or (quoted) patterns such as `a/**/*.jpg`; in Python also Pillow's
             images, or arrays and tensors of one image or a batch: uint8, or floats in [-1, 1].
         out: The folder that receives the files; in Python they are given back without it, and nothing is written.
