@@ -266,3 +266,10 @@ def test_what_is_trained_and_what_is_stored() -> None:
     assert set(EMAVectorQuantizer(4, 2).state_dict()) == {"codebook", "counts", "sums"}
     assert (EMAVectorQuantizer(4, 2).size, VectorQuantizer(4, 2).dimension) == (4, 2)
     assert isinstance(VectorQuantizer(4, 2).codebook, nn.Parameter)
+
+
+@pytest.mark.parametrize("size", [1, 7, 200])
+def test_of_equal_codes_the_first_is_taken(size):
+    codebook = torch.randn(size, 4).repeat(3, 1)
+    vectors = codebook[:size].T.reshape(1, 4, 1, size) + 0.01
+    assert quantizers.nearest_codes(vectors, codebook).flatten().tolist() == list(range(size))

@@ -19,8 +19,8 @@ from vltok.interfaces import Quantized, Quantizer
 from vltok.processes import mean_over_processes, sum_over_processes, world
 from vltok.tokenizers.straight_through import gumbel_like, straight_through
 
-#: The most distances that the search holds at once (64 MiB in float32).
-MOST_DISTANCES = 2**24
+#: The most distances that the search holds at once (32 MiB in float32, so that they stay near a CPU).
+MOST_DISTANCES = 2**23
 
 
 class CodebookQuantizer(Quantizer):
@@ -288,10 +288,13 @@ def nearest_codes(vectors: Float[Tensor, "b c H W"], codebook: Float[Tensor, "v 
     codebook = codebook - center
     rows = vectors.detach().movedim(1, -1).flatten(0, 2) - center
     norms = codebook.square().sum(dim=1)
-    # |x − e|² = |x|² + |e|² − 2 x·e, of which |x|² is the same for all codes
+    pieces = rows.split(max(1, MOST_DISTANCES // codebook.shape[0]))
+    # one place for the distances of all pieces: a new one each time costs more than the search
+    distances = rows.new_empty(len(pieces[0]), codebook.shape[0])
+    # |x − e|² = |x|² + |e|² − 2 x·e, of which |x|² is the same for all codes; on a CPU, min is faster than argmin
     ids = [
-        torch.addmm(norms, piece, codebook.T, alpha=-2).argmin(dim=1)
-        for piece in rows.split(max(1, MOST_DISTANCES // codebook.shape[0]))
+        torch.addmm(norms, piece, codebook.T, alpha=-2, out=distances[: len(piece)]).min(dim=1).indices
+        for piece in pieces
     ]
     return torch.cat(ids).view(vectors.shape[0], *vectors.shape[2:])
 
