@@ -84,7 +84,12 @@ def test_more_codes_never_have_a_higher_threshold(values, share):
     assert calibration.threshold(share) >= calibration.threshold(min(share + 0.1, 1.0)) - 1e-9
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"version": 9}', '{"version": 1, "thresholds": [1], "shares": []}'])
+_NOT_A_NUMBER = '{"version": 1, "thresholds": [NaN, 1], "shares": [0, 1], "pictures": 1, "data": ""}'
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", _NOT_A_NUMBER, '{"version": 9}', '{"version": 1, "thresholds": [1], "shares": []}']
+)
 def test_what_is_no_calibration_is_refused(text):
     with pytest.raises(UserError):
         RateCalibration.read(text)

@@ -113,6 +113,8 @@ class RateCalibration:
     data: str = ""
 
     def __post_init__(self) -> None:
+        if not all(map(math.isfinite, (*self.thresholds, *self.shares))):
+            raise UserError("a calibration's thresholds and shares must be finite numbers")
         fall = list(self.thresholds) == sorted(self.thresholds, reverse=True)
         rise = list(self.shares) == sorted(self.shares) and all(0 <= share <= 1 for share in self.shares)
         if not self.shares or len(self.shares) != len(self.thresholds) or not fall or not rise:

@@ -83,7 +83,7 @@ def rate(
             photographs by default.
         out: The folder that receives the curve; none is written without it.
         training_pictures: How many training pictures are calibrated on at most. A few thousand bring the mean
-            length of other pictures of their kind within about half a percent of what is asked for.
+            length of other pictures of their kind the nearer to what is asked for, the more they are.
         pictures: How many held-out pictures are measured at most; codes of as many training pictures are counted.
         points: At how many rates the held-out pictures are measured.
         codecs: Whether JPEG, WebP, AVIF, JPEG 2000 and JPEG XL are measured beside it, as far as Pillow writes them.
