@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import vltok
 from vltok import Tokenizer
+from vltok.nn.convolutions import packed_convolutions
 from vltok.nn.resampling import Upsample
 
 from .table import Row, Setting, in_turns, name, precision, ratios, timed
@@ -35,7 +36,9 @@ def rows(setting: Setting) -> Iterator[Row]:
                     for model, function in ((ours, our), (theirs, their)):
                         faster_format(model, function, setting.device)
                     told = f"{size}², batch {batch}, {name(dtype)}, {parameters / 1e6:.1f}M parameters"
-                    yield Row(work, told, *_compared(our, their, batch, setting), target=1.3)
+                    with packed_convolutions(ours):  # as every verb that codes does
+                        compared = _compared(our, their, batch, setting)
+                    yield Row(work, told, *compared, target=1.3)
                     yield limit(work, told, ours, our, setting)
 
 
@@ -66,7 +69,7 @@ def limit(work: str, size: str, model: nn.Module, function: Callable, setting: S
         module for module in model.modules() if isinstance(module, nn.Conv2d | Upsample) and module not in inside
     ]
     hooks = [each.register_forward_pre_hook(lambda *call: calls.append((call[0], call[1][0]))) for each in convolutions]
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter:  # which does not know packed convolutions
         function()
     for hook in hooks:
         hook.remove()
@@ -75,7 +78,8 @@ def limit(work: str, size: str, model: nn.Module, function: Callable, setting: S
         for module, features in calls:
             module(features)
 
-    seconds, convolving = in_turns(function, alone, setting)
+    with packed_convolutions(model):
+        seconds, convolving = in_turns(function, alone, setting)
     speed = counter.get_flop_counts()["Global"][torch.ops.aten.convolution] / min(convolving)
     return Row(
         f"{work}, the limit",

@@ -45,5 +45,8 @@ class Upsample(nn.Module):
         """The map at twice the resolution."""
         if x[:, 0].numel() <= x.shape[1]:  # summing the kernel would take longer than it saves
             return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        kernel = (self.conv.weight.flatten(2) @ self.sums).unflatten(2, (4, 4)).transpose(0, 1)
-        return F.conv_transpose2d(x, kernel, self.conv.bias, stride=2, padding=1)
+        return F.conv_transpose2d(x, self.kernel(), self.conv.bias, stride=2, padding=1)
+
+    def kernel(self) -> Float[Tensor, "c d 4 4"]:
+        """The weight of the transposed convolution."""
+        return (self.conv.weight.flatten(2) @ self.sums).unflatten(2, (4, 4)).transpose(0, 1)

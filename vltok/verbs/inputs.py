@@ -18,6 +18,7 @@ from vltok.interfaces import Bundled, Prior, Tokenizer
 from vltok.io.bundles import class_names, fingerprint, load_prior, load_tokenizer, prior_fingerprint
 from vltok.io.places import find_tokenizer
 from vltok.io.recipes import instantiate, parse_tree, recipe_parser
+from vltok.nn.convolutions import packed_convolutions
 from vltok.nn.modes import evaluating
 from vltok.pictures.images import ImageData
 from vltok.verbs.devices import choose_device
@@ -59,6 +60,8 @@ def open_tokenizer(
 ) -> Iterator[Opened[Tokenizer]]:
     """Load a bundle, or take a tokenizer as it is, which is in the mode in which it was again afterwards.
 
+    Its weights must not change inside the block: those of convolutions on the CPU are packed.
+
     Args:
         given: The tokenizer, or its bundle's place.
         device: Where to compute; by default where an object is, and for a bundle a GPU where there is one.
@@ -70,10 +73,14 @@ def open_tokenizer(
     """
     if isinstance(given, Tokenizer):
         with evaluating(given):
-            yield _taken(given, device, local_rank)
+            opened = _taken(given, device, local_rank)
+            with packed_convolutions(given):
+                yield opened
     else:
         device = choose_device(device, local_rank)
-        yield Opened(load_tokenizer(given, device, trust=trust), str(given), fingerprint(given), device)
+        opened = Opened(load_tokenizer(given, device, trust=trust), str(given), fingerprint(given), device)
+        with packed_convolutions(opened.model):
+            yield opened
 
 
 @contextlib.contextmanager
