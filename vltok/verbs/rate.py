@@ -82,8 +82,8 @@ def rate(
         data: The pictures, the name of a source of them, or its `class_path` and `init_args`; the embedded
             photographs by default.
         out: The folder that receives the curve; none is written without it.
-        training_pictures: How many training pictures are calibrated on at most. A few thousand bring the mean
-            length of other pictures of their kind the nearer to what is asked for, the more they are.
+        training_pictures: How many training pictures are calibrated on at most: the more, the nearer other pictures of
+            their kind come to the mean that is asked for.
         pictures: How many held-out pictures are measured at most; codes of as many training pictures are counted.
         points: At how many rates the held-out pictures are measured.
         codecs: Whether JPEG, WebP, AVIF, JPEG 2000 and JPEG XL are measured beside it, as far as Pillow writes them.
