@@ -43,11 +43,12 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def test_a_name_is_fetched_with_three_files_and_no_more(asked: list) -> None:
+def test_a_name_is_fetched_with_the_files_of_a_bundle_and_no_more(asked: list) -> None:
     assert isinstance(load_tokenizer("somebody/tokenizer"), Tokenizer)
     ((name, options),) = asked
     assert name == "somebody/tokenizer" and options["revision"] is None
-    assert set(options["allow_patterns"]) == {"config.yaml", "model.safetensors", "README.md"}
+    files = {"config.yaml", "model.safetensors", "README.md", "rate.json", "code_tables.safetensors"}
+    assert set(options["allow_patterns"]) == files
 
 
 @pytest.mark.parametrize("place", ["somebody/tokenizer@v1.0", "somebody/tokenizer"])

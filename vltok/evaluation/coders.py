@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import io
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +21,7 @@ from vltok.interfaces import Adaptive, Tokenizer
 from vltok.measures.codes import fixed_rate_bits
 from vltok.measures.pixels import to_bytes, to_picture, to_unit_range
 from vltok.nn.precision import computing
+from vltok.pictures.formats import register_plugins
 
 Codec = Literal["jpeg", "webp", "avif", "jpeg2000", "jpegxl"]
 #: JPEG's 100 switches parts of it off. JPEG 2000 is asked for a PSNR, in dB.
@@ -113,8 +112,7 @@ def coarsest_codes(tokenizer: Adaptive, spec: CodeSpec, images: Float[Tensor, "b
 
 def codecs_here() -> list[Codec]:
     """The codecs that Pillow writes on this machine."""
-    with contextlib.suppress(ImportError):  # a plug-in may be there and not load
-        importlib.import_module("pillow_jxl")
+    register_plugins()
     written = features.get_supported()
     Image.init()
     return [codec for codec in get_args(Codec) if _written(*_FORMATS[codec], written)]

@@ -179,7 +179,9 @@ class RandomGate(Gate):
             order = order.to(images.device, non_blocking=True).expand(batch, -1)
         # the first places of the order get the coarsest granularity, the next ones the next
         bounds = [math.floor(share * height * width + 0.5) for share in itertools.accumulate(self._ratios.shares[:-1])]
-        above = order.reshape(batch, 1, height, width) - order.new_tensor(bounds)[:, None, None]
+        places = order.reshape(batch, 1, height, width)
+        # one by one: a table of the bounds would have to be copied to the device
+        above = torch.cat([places[:, :0], *(places - bound for bound in bounds)], dim=1)
         return GateDecision.hard((above >= 0).sum(dim=1), self.granularities, step_scores=above + 0.5)
 
 
