@@ -9,7 +9,7 @@ from vltok.measures.pixels import psnr
 from vltok.measures.similarity import ssim
 from vltok.rates import Rate
 from vltok.tokenizers.dqvae import DQVAE
-from vltok.tokenizers.rate import calibrate
+from vltok.tokenizers.rate import RateEncoder, calibrate
 
 STEERED = [factors for factors in SETS if len(factors) > 1]
 
@@ -41,7 +41,7 @@ def test_a_count_that_no_image_can_have_names_the_nearest():
         tokenizer_of().encode(pictures(), "codes=32")
     with pytest.raises(UserError, match="too low: images of this size have at least 24"):
         tokenizer_of().encode(pictures(), "codes=10")
-    with pytest.raises(UserError, match="can have 96 codes, not 9223372036854775807"):
+    with pytest.raises(UserError, match=f"can have 96 codes, not {10**21}"):
         tokenizer_of().encode(pictures(), Rate("codes", 10**21))
     assert tokenizer_of().encode(pictures(), Rate("max-codes", 10**21)).lengths.max() <= 96
 
@@ -98,6 +98,20 @@ def test_bits_hold_the_codes_and_the_grain_map():
         assert (bits <= asked).all() and (more > asked).all()
     with pytest.raises(UserError, match="too low: images of this size have at least 16"):
         tokenizer.encode(images, "bpp=0.01")
+    assert tokenizer.encode(images, "bpp=1e308").lengths.tolist() == [256] * 3
+
+
+def test_floors_are_those_of_what_is_shown():
+    tokenizer = tokenizer_of()
+    images = pictures(4, 64, 64)
+    # what is added is easy
+    images[..., 17:], images[..., 17:, :] = 0, 0
+    found = tokenizer.candidates(images)
+    finest = tokenizer.decode(found.after(torch.full((4,), found.scores.shape[1])))
+    floor = psnr(finest[..., :17, :17], images[..., :17, :17]).min().item()
+    codes = RateEncoder(tokenizer, Rate("psnr", floor))(images, (17, 17))
+    decoded = tokenizer.decode(codes)
+    assert (psnr(decoded[..., :17, :17], images[..., :17, :17]) >= floor).all()
 
 
 @pytest.mark.parametrize("factors", STEERED, ids=str)

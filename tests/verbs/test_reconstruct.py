@@ -96,8 +96,25 @@ def test_a_picture_has_the_rate_whatever_its_tiles(tile: int) -> None:
         assert found.record.protocol["rate"] == rate
     with pytest.raises(UserError, match="no rate is called"):
         reconstruct(tokenizer, picture, rate="bits=3")
-    failed = reconstruct(tokenizer, picture, rate="codes=10", tile=tile).failed
-    assert "too low" in failed["picture-0"]
+    for rate, problem in (
+        ("codes=10", "at least 120 codes"),
+        ("max-codes=10", "at least 120 codes"),
+        ("bpp=0.001", "at least 120 codes"),
+        ("codes=301", "300 or 303 codes, not 301"),
+        ("codes=999", "480 codes, not 999"),
+        ("mean-codes=999", "120 to 480 codes"),
+    ):
+        assert problem in reconstruct(tokenizer, picture, rate=rate, tile=tile).failed["picture-0"]
+
+
+@pytest.mark.parametrize("tile", [1024, 16])
+def test_a_rate_is_that_of_the_picture_and_not_of_what_was_added_to_it(tile: int) -> None:
+    tokenizer = rated()
+    picture = skimage.data.coffee()[100:117, 200:233]
+    for bits in (0.2, 0.3, 0.4):
+        figures = reconstruct(tokenizer, picture, rate=f"bpp={bits}", tile=tile).pictures[0].figures
+        assert bits - 3 * 4 / (17 * 33) < figures.bits / (17 * 33) <= bits
+    assert not reconstruct(tokenizer, skimage.data.coffee()[:9, :9], rate="ssim=0.1").failed
 
 
 def rated() -> DQVAE:

@@ -59,12 +59,14 @@ class PictureCoder:
         height, width = picture.shape[1:]
         tiling = self._tiling(height, width, tile)
         whole = padded(picture, *tiling.unit)
-        encode = self.tokenizer.encode if self.rate is None else self.rate.tiles(whole[0].numel())
+        at_rate = None if self.rate is None else self.rate.tiles(whole[0].numel(), height * width)
         tiles = []
         for down, across in tiling:
             with computing(self.device):
-                codes = encode(to_unit_range(whole[:, down, across])[None].to(self.device)).to("cpu")
-            tiles.append(codes.validate(self.tokenizer.spec))
+                image = to_unit_range(whole[:, down, across])[None].to(self.device)
+                shown = tiling.shown(down, across)
+                codes = self.tokenizer.encode(image) if at_rate is None else at_rate(image, shown)
+            tiles.append(codes.to("cpu").validate(self.tokenizer.spec))
         header = Header(
             bytes.fromhex(self.fingerprint)[:NAME_BYTES],
             coder.kind,

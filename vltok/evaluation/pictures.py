@@ -92,7 +92,7 @@ def code_picture(
     tiling = Tiling.of(tokenizer, height, width, tile)
     whole = padded(picture, *tiling.unit)
     reconstruction = torch.empty(whole.shape, dtype=torch.uint8)
-    encode = tokenizer.encode if rate is None else rate.tiles(whole[0].numel())
+    at_rate = None if rate is None else rate.tiles(whole[0].numel(), height * width)
     length = 0
     grains: list[list[Tensor]] = []
     for down in tiling.rows:
@@ -100,7 +100,8 @@ def code_picture(
         for across in tiling.columns:
             pixels = whole[:, down, across]
             with computing(device):
-                codes = encode(to_unit_range(pixels)[None].to(device))
+                images = to_unit_range(pixels)[None].to(device)
+                codes = tokenizer.encode(images) if at_rate is None else at_rate(images, tiling.shown(down, across))
                 decoded = tokenizer.decode(codes)[0]
             if not decoded.isfinite().all():
                 raise UserError("the tokenizer gives NaN or infinite pixels for this picture")

@@ -7,6 +7,8 @@ from vltok.errors import UserError
 from vltok.measures.pixels import to_bytes
 
 _HALF_WINDOW = 5
+#: The fewest pixels along a side that a picture must have.
+SSIM_SIDE = 2 * _HALF_WINDOW + 1
 
 
 def ssim(reconstructions: Float[Tensor, "b 3 H W"], images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, " b"]:
@@ -18,10 +20,8 @@ def ssim(reconstructions: Float[Tensor, "b 3 H W"], images: Float[Tensor, "b 3 H
     Raises:
         UserError: An image is smaller than the window.
     """
-    if min(images.shape[2:]) < 2 * _HALF_WINDOW + 1:
-        raise UserError(
-            f"SSIM needs pictures of at least {2 * _HALF_WINDOW + 1} pixels a side, not {min(images.shape[2:])}"
-        )
+    if min(images.shape[2:]) < SSIM_SIDE:
+        raise UserError(f"SSIM needs pictures of at least {SSIM_SIDE} pixels a side, not {min(images.shape[2:])}")
     # importing torchmetrics takes seconds
     from torchmetrics.functional.image import structural_similarity_index_measure
 

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,7 +14,7 @@ from vltok.errors import UserError
 from vltok.interfaces import Adaptive, Candidates, Proportioned, Steerable, Tokenizer
 from vltok.measures.codes import fixed_rate_bits
 from vltok.measures.pixels import psnr
-from vltok.measures.similarity import ssim
+from vltok.measures.similarity import SSIM_SIDE, ssim
 from vltok.rates import Rate, RateCalibration
 from vltok.tokenizers.grain_steps import GrainSteps
 from vltok.tokenizers.measured_gains import measured_alternatives
@@ -23,6 +23,8 @@ from vltok.tokenizers.measured_gains import measured_alternatives
 _POINTS = 1025
 #: No image has more codes, and PyTorch takes no larger number.
 _MOST = torch.iinfo(torch.int64).max
+#: The fewest pixels along a side of which a figure can be told.
+_LEAST_SIDES = {"psnr": 1, "ssim": SSIM_SIDE, "lpips": 16}
 #: A figure of each image, of its reconstruction and itself, which is the better the larger it is.
 _Figure = Callable[[Float[Tensor, "b 3 H W"], Float[Tensor, "b 3 H W"]], Float[Tensor, " b"]]
 
@@ -60,8 +62,13 @@ class RateEncoder:
             self._figure = functools.partial(_negative, each_distance(network))
 
     @torch.no_grad()
-    def __call__(self, images: Float[Tensor, "b 3 H W"]) -> Codes:
+    def __call__(self, images: Float[Tensor, "b 3 H W"], shown: tuple[int, int] | None = None) -> Codes:
         """The codes of images in [-1, 1], on the tokenizer's device.
+
+        Args:
+            images: They.
+            shown: The height and width in pixels of what is judged of them: what they have on the right and below was
+                added to a picture. All of them by default.
 
         Raises:
             UserError: No image of this size can have such a rate, or the tokenizer does not take the size.
@@ -75,88 +82,96 @@ class RateEncoder:
             return found.at(value)
         if self._figure is not None:
             floor = -value if self.rate.kind == "lpips" else value
-            return found.after(self._fewest(found, images, self._figure, floor))
+            return found.after(self._fewest(found, images, self._figure, floor, shown or images.shape[2:]))
         match self.rate.kind:
             case "codes":
-                return self._exactly(found, int(min(value, _MOST)))
+                return self._exactly(found, int(value))
             case "max-codes":
-                return self._capped(found, int(min(value, _MOST)))
+                return self._capped(found, int(value))
             case "bpp":
-                return self._within(found, self._affordable(images[0, 0].numel(), value))
+                return self._within(found, self._affordable(images[0, 0].numel(), images[0, 0].numel(), value))
             case "threshold":
                 return found.after((found.scores > value).sum(dim=1))
             case _:
                 return self._on_average(found, value)
 
-    def tiles(self, pixels: int) -> Callable[[Float[Tensor, "1 3 H W"]], Codes]:
+    def tiles(self, pixels: int, shown: int) -> Callable[[Float[Tensor, "1 3 H W"], tuple[int, int]], Codes]:
         """Encodes the tiles of one picture, one after another, so that together they have the rate.
 
-        Each has its share by area of a number of codes that is asked for, and of what the tiles before it left.
+        Each has its share by area of a number of codes that is asked for, and of what the tiles before it left. What
+        bits a pixel and figures speak of is the picture, not what was added to it.
 
         Args:
             pixels: How many all tiles have together.
+            shown: How many of them are the picture's.
+
+        Returns:
+            What takes a tile, and the height and width of the picture in it.
         """
         value = self.rate.value
         if self.rate.kind not in ("codes", "max-codes", "mean-codes", "bpp") or isinstance(value, Ratios):
             return self
-        pixels_left = pixels
-        codes_left = self._affordable(pixels, value) if self.rate.kind == "bpp" else min(value, _MOST)
+        total = self._affordable(pixels, shown, value) if self.rate.kind == "bpp" else int(value)
+        pixels_left, codes_left = pixels, total
 
-        def encode(images: Float[Tensor, "1 3 H W"]) -> Codes:
+        @torch.no_grad()
+        def encode(images: Float[Tensor, "1 3 H W"], shown: tuple[int, int]) -> Codes:
             nonlocal pixels_left, codes_left
-            if (here := images[0, 0].numel()) == pixels_left == pixels:
-                return self(images)
+            here = images[0, 0].numel()
             found = self._steer(images)
-            share = codes_left if here == pixels_left else math.floor(codes_left * here / pixels_left)
+            share = codes_left if here == pixels_left else codes_left * here // pixels_left
             if self.rate.kind == "mean-codes":
-                codes = self._on_average(found, value * here / pixels)
+                codes = self._on_average(found, value * here / pixels, pixels / here)
             elif self.rate.kind == "max-codes":
-                codes = self._capped(found, int(share))
+                codes = self._capped(found, share, pixels / here)
             elif here == pixels_left and self.rate.kind == "codes":
-                codes = self._exactly(found, int(share))
+                codes = self._exactly(found, share, pixels / here, total - codes_left)
             else:
-                codes = self._within(found, int(share))
+                codes = self._within(found, share, pixels / here)
             pixels_left -= here
             codes_left -= int(codes.lengths.sum())
             return codes
 
         return encode
 
-    def _exactly(self, found: Candidates, count: int) -> Codes:
-        codes = self._within(found, count)
+    # Of a tile, messages speak of the whole picture: `tiles` says how many such tiles make it up, and `before` how many
+    # codes the others have.
+
+    def _exactly(self, found: Candidates, count: int, tiles: float = 1.0, before: int = 0) -> Codes:
+        codes = self._within(found, count, tiles)
         if (lengths := codes.lengths.unique().tolist()) != [count]:
             above = [length for length in found.lengths.unique().tolist() if length > count]
-            near = " or ".join(map(str, [lengths[0], *above[:1]]))
-            raise UserError(f"rate {self.rate}: images of this size can have {near} codes, not {count}")
+            near = " or ".join(str(before + length) for length in [lengths[0], *above[:1]])
+            raise UserError(f"rate {self.rate}: images of this size can have {near} codes, not {before + count}")
         return codes
 
-    def _capped(self, found: Candidates, count: int) -> Codes:
+    def _capped(self, found: Candidates, count: int, tiles: float = 1.0) -> Codes:
         own = found.own
-        over = own.lengths > count
+        over = own.lengths > min(count, _MOST)
         if not over.any():
             return own
-        both = Codes.concatenate([own, self._within(found, count)])
+        both = Codes.concatenate([own, self._within(found, count, tiles)])
         return both[torch.arange(len(own), device=own.device) + over * len(own)]
 
-    def _affordable(self, pixels: int, bits_per_pixel: float) -> int:
-        """The codes that go into so many bits a pixel, beside the grain map."""
-        spec, bits = self.tokenizer.spec, bits_per_pixel * pixels
+    def _affordable(self, pixels: int, shown: int, bits_per_pixel: float) -> int:
+        """The codes that go into so many bits a pixel of those shown, beside the grain map of all of them."""
+        spec, bits = self.tokenizer.spec, min(bits_per_pixel * shown, float(_MOST))
         regions = pixels // spec.factors[0] ** 2 if spec.gridded else 0
         each = fixed_rate_bits(1.0, 0, spec)
         left = bits - fixed_rate_bits(0.0, regions, spec)
         return int(left // each) if each else spec.longest_length
 
-    def _within(self, found: Candidates, most: int) -> Codes:
+    def _within(self, found: Candidates, most: int, tiles: float = 1.0) -> Codes:
         least = int(found.lengths[:, 0].max())
         if most < least:
-            size = "" if self.rate.kind != "bpp" else f" of {most} codes"
-            raise UserError(f"rate {self.rate}{size} is too low: images of this size have at least {least} codes")
+            least = round(least * tiles)
+            raise UserError(f"rate {self.rate} is too low: images of this size have at least {least} codes")
         return found.within(found.lengths[:, -1].clamp(max=min(most, int(found.lengths.max()))))
 
-    def _on_average(self, found: Candidates, mean: float) -> Codes:
+    def _on_average(self, found: Candidates, mean: float, tiles: float = 1.0) -> Codes:
         least, most = (found.lengths[:, end].to(widest(found.lengths.device)).mean().item() for end in (0, -1))
         if not least <= mean <= most:
-            raise UserError(f"rate {self.rate}: images of this size have {least:g} to {most:g} codes")
+            raise UserError(f"rate {self.rate}: images of this size have {least * tiles:g} to {most * tiles:g} codes")
         if len(found.lengths) > 1:
             return found.after(_shared(found, mean))
         if self.tokenizer.calibration is None:
@@ -165,19 +180,26 @@ class RateEncoder:
         return found.after((found.scores > threshold).sum(dim=1))
 
     def _fewest(
-        self, found: Candidates, images: Float[Tensor, "b 3 H W"], figure: _Figure, floor: float
+        self,
+        found: Candidates,
+        images: Float[Tensor, "b 3 H W"],
+        figure: _Figure,
+        floor: float,
+        shown: Sequence[int],
     ) -> Int[Tensor, " b"]:
         """The fewest steps after which each image has a figure of at least so much; all where none has.
 
         Found by bisection, which takes the figure to rise with each step. Where it does not, another, smaller number
         may do too; what is found always does.
         """
+        height, width = (max(side, _LEAST_SIDES[self.rate.kind]) for side in shown)
+        images = images[..., :height, :width]
         steps = found.lengths.shape[1] - 1
         low = torch.zeros_like(found.lengths[:, 0])
         high = torch.full_like(low, steps)
 
         def reached(after: Int[Tensor, " b"]) -> Bool[Tensor, " b"]:
-            decoded = self.tokenizer.decode_batch(found.after(after))
+            decoded = self.tokenizer.decode_batch(found.after(after))[..., :height, :width]
             return figure(decoded, images) >= floor
 
         for _ in range(steps.bit_length()):
