@@ -68,7 +68,9 @@ def test_numbers_are_checked_in_python_too():
 
 def test_a_calibration_reads_what_it_wrote_and_finds_thresholds_between():
     calibration = RateCalibration((4.0, 1.0, -1.0), (0.25, 0.5, 1.0), 12, "photographs")
-    assert RateCalibration.read(calibration.text()) == calibration
+    assert RateCalibration.read(calibration.text("a1"), "a1") == calibration
+    with pytest.raises(UserError, match="another tokenizer"):
+        RateCalibration.read(calibration.text("a1"), "b2")
     assert calibration.threshold(0.25) == 4.0
     assert math.isclose(calibration.threshold(0.375), 2.5)
     assert calibration.threshold(0.75) == 0.0
@@ -84,12 +86,20 @@ def test_more_codes_never_have_a_higher_threshold(values, share):
     assert calibration.threshold(share) >= calibration.threshold(min(share + 0.1, 1.0)) - 1e-9
 
 
-_NOT_A_NUMBER = '{"version": 1, "thresholds": [NaN, 1], "shares": [0, 1], "pictures": 1, "data": ""}'
+_NOT_A_NUMBER = '{"version": 1, "tokenizer": "", "thresholds": [NaN, 1], "shares": [0, 1], "pictures": 1, "data": ""}'
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[]", _NOT_A_NUMBER, '{"version": 9}', '{"version": 1, "thresholds": [1], "shares": []}']
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        _NOT_A_NUMBER,
+        '{"version": 9}',
+        '{"version": 1, "tokenizer": "", "thresholds": [1], "shares": []}',
+    ],
 )
 def test_what_is_no_calibration_is_refused(text):
     with pytest.raises(UserError):
-        RateCalibration.read(text)
+        RateCalibration.read(text, "")

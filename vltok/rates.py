@@ -59,7 +59,8 @@ class Rate:
         else:
             object.__setattr__(self, "value", float(self.value))
         if not math.isfinite(self.value) or (self.value <= 0 and self.kind != "threshold"):
-            raise UserError(f"rate {self.kind} must be a positive number, not {self.value}")
+            allowed = "finite" if self.kind == "threshold" else "positive"
+            raise UserError(f"rate {self.kind} must be a {allowed} number, not {self.value}")
         if self.kind == "ssim" and self.value > 1:
             raise UserError(f"rate ssim must lie in (0, 1], not {self.value}")
 
@@ -135,16 +136,20 @@ class RateCalibration:
         part = (share - self.shares[below]) / span if span else 0.0
         return self.thresholds[below] + min(max(part, 0.0), 1.0) * (self.thresholds[above] - self.thresholds[below])
 
-    def text(self) -> str:
-        """It as JSON."""
-        return json.dumps({"version": VERSION, **asdict(self)})
+    def text(self, tokenizer: str) -> str:
+        """It as JSON, with the fingerprint of the tokenizer that was measured."""
+        return json.dumps({"version": VERSION, "tokenizer": tokenizer, **asdict(self)})
 
     @classmethod
-    def read(cls, text: str) -> RateCalibration:
+    def read(cls, text: str, tokenizer: str) -> RateCalibration:
         """The calibration that `text` wrote.
 
+        Args:
+            text: What it wrote.
+            tokenizer: The fingerprint of the tokenizer that is to have it.
+
         Raises:
-            UserError: It is none, or one of a later version.
+            UserError: It is none, one of a later version, or another tokenizer's.
         """
         try:
             content = json.loads(text)
@@ -152,6 +157,8 @@ class RateCalibration:
                 raise UserError(
                     f"it has version {content['version']!r}, this vltok reads {VERSION}: install a later one"
                 )
+            if content["tokenizer"] != tokenizer:
+                raise UserError("it was measured with another tokenizer")
             thresholds, shares = (tuple(map(float, content[name])) for name in ("thresholds", "shares"))
             return cls(thresholds, shares, whole_number("pictures", content["pictures"], 1), str(content["data"]))
         except (KeyError, TypeError, ValueError) as error:

@@ -51,4 +51,4 @@ def test_what_is_wrong_is_one_line(bundle: str, capsys: pytest.CaptureFixture) -
     folder = ["--data=folder", "--data.root=.", "--device=cpu"]
     assert "--out 'out' lies in data.root '.', whose pictures" in said(bundle, *folder, "--out", "out")
     Path("bundle/rate.json").write_text("{}")
-    assert "'bundle/rate.json' is damaged" in said(bundle, *FEW)
+    assert "'bundle/rate.json' cannot be used" in said(bundle, *FEW)

@@ -34,7 +34,7 @@ def test_what_its_rates_were_calibrated_on(tmp_path: Path, capsys: pytest.Captur
     write_bundle(tmp_path / "bundle")
     assert vltok.info(tmp_path / "bundle").calibrated is None
     calibration = RateCalibration((1.0, 0.0), (0.25, 1.0), 12, "photos\x1b[1m")
-    (tmp_path / "bundle" / "rate.json").write_text(calibration.text())
+    (tmp_path / "bundle" / "rate.json").write_text(calibration.text(fingerprint(tmp_path / "bundle")))
     assert main(["info", str(tmp_path / "bundle")]) == 0
     said = capsys.readouterr().out
     assert "  calibrated     on 12 pictures (photos" in said and "\x1b" not in said

@@ -74,19 +74,23 @@ def read_bundle(place: str | os.PathLike, kind: Kind | None, hub: Hub | None = N
     return folder, content
 
 
-def read_calibration(folder: Path) -> RateCalibration | None:
+def read_calibration(folder: Path, tokenizer: str) -> RateCalibration | None:
     """What `vltok rate` has stored in the folder of a tokenizer's bundle, if anything.
 
+    Args:
+        folder: The bundle's.
+        tokenizer: Its fingerprint.
+
     Raises:
-        UserError: It is damaged.
+        UserError: It is damaged, or another tokenizer's.
     """
     path = folder / CALIBRATION
     if not path.is_file():
         return None
     try:
-        return RateCalibration.read(path.read_text(encoding="utf-8"))
+        return RateCalibration.read(path.read_text(encoding="utf-8"), tokenizer)
     except (OSError, ValueError, RecursionError, UserError) as error:
-        raise UserError(f"'{path}' is damaged ({error}): remove it, and measure it anew with 'vltok rate'") from error
+        raise UserError(f"'{path}' cannot be used ({error}): remove it, and measure anew with 'vltok rate'") from error
 
 
 def fingerprint_of(content: Mapping[str, Any], kind: Kind) -> str:

@@ -248,7 +248,7 @@ def _save(
         text = model_card(path.name, kind, tree, card, metrics or {}, (provenance or {}).get("protocol"), length)
         (folder / CARD).write_text(text, encoding="utf-8")
         if isinstance(model, Tokenizer) and model.calibration is not None:
-            (folder / CALIBRATION).write_text(model.calibration.text(), encoding="utf-8")
+            (folder / CALIBRATION).write_text(model.calibration.text(fingerprint_of(content, kind)), encoding="utf-8")
         if (path / TABLES).is_file() and _same(path, content, kind):
             # pictures may have been compressed with them
             shutil.copyfile(path / TABLES, folder / TABLES)
@@ -292,5 +292,5 @@ def _load(place: str | os.PathLike, kind: Kind, device: torch.device | str, trus
     if (strange := not_finite(model)) is not None:
         raise UserError(f"'{folder / WEIGHTS}' is damaged: {strange} holds numbers that are not finite")
     if isinstance(model, Tokenizer):
-        model.calibration = read_calibration(folder)
+        model.calibration = read_calibration(folder, fingerprint_of(content, kind))
     return model.eval().to(device)

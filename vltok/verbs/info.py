@@ -91,7 +91,7 @@ def info(
         shares = None if ratios is None else {int(factor): float(share) for factor, share in ratios.items()}
     except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"'{folder / CONFIG}' is damaged: summary does not tell parameters and codes") from error
-    calibration = read_calibration(folder) if kind == "tokenizer" else None
+    calibration = read_calibration(folder, fingerprint_of(content, kind)) if kind == "tokenizer" else None
     belongs = content["tokenizer"] if kind == "prior" else {}
     names = content.get("classes")
     return BundleInfo(

@@ -23,6 +23,7 @@ from vltok.evaluation.records import environment
 from vltok.files import alone_in, check_folder, written_whole
 from vltok.interfaces import Steerable, Tokenizer
 from vltok.io.bundle_files import CALIBRATION, TABLES
+from vltok.io.bundles import fingerprint
 from vltok.nn.precision import computing
 from vltok.paths import read_path
 from vltok.pictures.exporting import export_batches
@@ -212,7 +213,7 @@ def _store(bundle: Path, calibration: RateCalibration | None, tables: CodeTables
     try:
         if calibration is not None:
             with written_whole(bundle / CALIBRATION) as file:
-                file.write_text(calibration.text(), encoding="utf-8")
+                file.write_text(calibration.text(fingerprint(bundle)), encoding="utf-8")
             stored.append(bundle / CALIBRATION)
         tables.save(bundle)
         stored.append(bundle / TABLES)
