@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vltok.errors import UserError
+from vltok.losses.perceptual import NoPerceptual
 from vltok.training import TokenizerTraining
 from vltok.training.finiteness import FiniteWatch, require_finite_weights
 
@@ -63,3 +64,13 @@ def test_a_gradient_that_is_infinite_is_an_error_unless_its_scaler_skips_it(toke
     else:
         with pytest.raises(UserError, match=r"step 2 \(not finite: gradient\)"):
             watch.note_gradient(training, optimizer)
+
+
+@pytest.mark.parametrize("clipped", [None, 1.0])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_are_clipped_in_every_precision(tokenizer, fit, precision, clipped):
+    """Lightning lets a fused optimizer clip no gradients in mixed precision."""
+    training = TokenizerTraining(tokenizer, NoPerceptual(), learning_rate=1e-3)
+    trainer = fit(training, max_steps=2, precision=precision, gradient_clip_val=clipped)
+    assert trainer.global_step == 2
+    assert training.optimizers().defaults["fused"] == (precision == "32-true" or clipped is None)

@@ -100,6 +100,10 @@ def test_training_learns(train: Callable[..., Trainer]) -> None:
     assert logged["codes_per_second"] > 0
 
 
+def test_gradients_are_clipped_in_mixed_precision(train: Callable[..., Trainer]) -> None:
+    assert train(PriorTraining(tiny()), precision="bf16-mixed", gradient_clip_val=1.0).global_step == 3
+
+
 def test_a_cosine_ends_with_the_training(train: Callable[..., Trainer]) -> None:
     rates: list[float] = []
     training = PriorTraining(Counting(), learning_rate=1.0, warmup_steps=2)

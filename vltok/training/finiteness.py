@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -84,8 +85,14 @@ class FiniteWatch:
 
 
 def gradient_scaler(trainer: Trainer) -> object | None:
-    """What scales gradients in half precision; with one, PyTorch's fused optimizers let no gradient be clipped."""
+    """What scales gradients in half precision."""
     return getattr(trainer.precision_plugin, "scaler", None)
+
+
+def takes_fused(trainer: Trainer) -> bool:
+    """Whether optimizers may be fused: in mixed precision Lightning lets these clip no gradients, nor scale them."""
+    mixed = isinstance(trainer.precision_plugin, MixedPrecision)
+    return not mixed or not (trainer.gradient_clip_val or gradient_scaler(trainer))
 
 
 def require_finite_weights(module: nn.Module, step: int) -> None:

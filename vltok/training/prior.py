@@ -18,7 +18,7 @@ from vltok.interfaces import Prior
 from vltok.measures.likelihood import likelihood_figures, likelihood_sums
 from vltok.nn.attention import Kernel, use_attention
 from vltok.processes import mean_over_processes, sum_over_processes
-from vltok.training.finiteness import FiniteWatch, gradient_scaler, require_finite_weights
+from vltok.training.finiteness import FiniteWatch, require_finite_weights, takes_fused
 from vltok.training.objective import Objective
 from vltok.training.random_state import RandomStates
 from vltok.training.resuming import go_on
@@ -103,7 +103,7 @@ class PriorTraining(Objective):
         """AdamW with a group that decays and one that does not."""
         decayed, others = split_by_decay(self.prior)
         groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        fused = gradient_scaler(self.trainer) is None
+        fused = takes_fused(self.trainer)
         return torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas, fused=fused)
 
     def on_train_start(self) -> None:

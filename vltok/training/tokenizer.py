@@ -28,7 +28,7 @@ from vltok.pictures.images import ImageBatch, ImageData
 from vltok.processes import mean_over_processes
 from vltok.training.calibration import calibrate
 from vltok.training.compilation import compile_tokenizer
-from vltok.training.finiteness import FiniteWatch, gradient_scaler, require_finite_weights
+from vltok.training.finiteness import FiniteWatch, require_finite_weights, takes_fused
 from vltok.training.monitoring import CodebookUsage, code_figures
 from vltok.training.objective import Objective
 from vltok.training.random_state import RandomStates
@@ -171,7 +171,7 @@ class TokenizerTraining(Objective):
         """One Adam with a group for the tokenizer and one for the discriminator."""
         sides = (self.tokenizer, self.discriminator)
         groups = [{"params": list(side.parameters())} for side in sides if side is not None]
-        fused = gradient_scaler(self.trainer) is None
+        fused = takes_fused(self.trainer)
         return torch.optim.Adam(groups, lr=self.learning_rate, betas=self.betas, fused=fused)
 
     def on_fit_start(self) -> None:
