@@ -69,6 +69,11 @@ class CodeSpec:
         """For each granularity, the codes of one region: (f_K / f_k)²."""
         return tuple(side**2 for side in self.sides)
 
+    @property
+    def codes_per_step(self) -> tuple[int, ...]:
+        """For each step to the next finer granularity, the codes that it adds to a region."""
+        return tuple(fine - coarse for coarse, fine in itertools.pairwise(self.codes_per_region))
+
     def positions(self, granularity: int) -> int:
         """The number of places of a granularity's position map, h·w·(f_K / f_k)²."""
         return math.prod(self.grid) * self.codes_per_region[granularity]

@@ -5,7 +5,7 @@ Axis letters: n picture.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vltok.codes import Codes
 from vltok.errors import UserError
-from vltok.evaluation.coders import Codec, CodecCoder, CodedBatch, TokenizerCoder, codecs_here
+from vltok.evaluation.coders import BitsOfFiles, Codec, CodecCoder, CodedBatch, TokenizerCoder, codecs_here
 from vltok.evaluation.reconstruction import PictureFigure
 from vltok.figures.examples import Example
 from vltok.interfaces import Candidates, Steerable, Tokenizer
@@ -26,8 +26,6 @@ from vltok.nn.precision import computing
 from vltok.pictures.images import ImageBatch
 from vltok.rates import RateCalibration
 
-#: Gives the bits of the files that codes become.
-BitsOfFiles = Callable[[Codes], Float[Tensor, " b"]]
 _FIGURES: Mapping[str, PictureFigure] = {"psnr": psnr, "ssim": ssim, "mse": mse}
 #: At which qualities codecs are measured.
 _QUALITIES: Mapping[Codec, tuple[int, ...]] = {
@@ -113,12 +111,14 @@ def codes_of_rates(
         batches: The pictures.
         device: Where to compute.
     """
+    thresholds = {} if calibration is None else _thresholds(calibration, _COUNTED_AT)
     for batch in batches:
         with computing(device):
             own, found = _choices(tokenizer, calibration, batch.images.to(device))
             yield own.to("cpu")
-            for threshold in [] if calibration is None else _thresholds(calibration, _COUNTED_AT).values():
-                yield _above(found, threshold).to("cpu")
+            if found is not None:
+                for threshold in thresholds.values():
+                    yield found.above(threshold).to("cpu")
 
 
 @torch.inference_mode()
@@ -160,10 +160,10 @@ def measure_rates(
         own.add(batch.keys, pixels, coder.decoded(chosen), device, files)
         if found is not None:
             longest += int(found.lengths[:, -1].sum())
-        for share, threshold in thresholds.items():
-            with computing(device):
-                codes = _above(found, threshold)
-            steered[share].add(batch.keys, pixels, coder.decoded(codes), device, files)
+            for share, threshold in thresholds.items():
+                with computing(device):
+                    codes = found.above(threshold)
+                steered[share].add(batch.keys, pixels, coder.decoded(codes), device, files)
         for (name, quality), series in coded.items():
             series.add(batch.keys, pixels, CodecCoder(name, quality)(pixels), device)
         keys += batch.keys
@@ -205,11 +205,6 @@ def _thresholds(calibration: RateCalibration, places: Sequence[float]) -> dict[f
     low, high = calibration.shares[0], calibration.shares[-1]
     shares = [low + place * (high - low) for place in places]
     return {share: calibration.threshold(share) for share in shares}
-
-
-def _above(found: Candidates | None, threshold: float) -> Codes:
-    assert found is not None
-    return found.after((found.scores > threshold).sum(dim=1))
 
 
 @dataclass(eq=False)

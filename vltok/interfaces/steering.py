@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import final
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -39,6 +40,11 @@ class Candidates(ABC):
     @abstractmethod
     def after(self, steps: Int[Tensor, " b"]) -> Codes:
         """The codes of each image after so many steps."""
+
+    @final
+    def above(self, threshold: float) -> Codes:
+        """The codes of each image after the steps that score more than a threshold."""
+        return self.after((self.scores > threshold).sum(dim=1))
 
     @abstractmethod
     def within(self, most: Int[Tensor, " b"]) -> Codes:

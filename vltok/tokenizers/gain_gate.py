@@ -92,8 +92,8 @@ class GainGate(Gate, Taught):
         self.predict = nn.Sequential(
             nn.Linear(2 * self.granularities * channels, hidden), nn.SiLU(), nn.Linear(hidden, count)
         )
-        codes = CodeSpec(1, self._ratios.factors).codes_per_region
-        self.register_buffer("_costs", torch.tensor(codes).diff(), persistent=False)
+        costs = CodeSpec(1, self._ratios.factors).codes_per_step
+        self.register_buffer("_costs", torch.tensor(costs), persistent=False)
         self.register_buffer("_shares", torch.tensor(self._ratios.shares), persistent=False)
         self.register_buffer("_drawn", torch.tensor([each.shares for each in ends]), persistent=False)
         self.register_buffer("prices", torch.zeros(count))

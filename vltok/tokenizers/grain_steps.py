@@ -37,7 +37,7 @@ class GrainSteps(Candidates, Proportioned):
         self._spec = spec
         decision = alternatives.decision
         grains = decision.grains.flatten(1)
-        self._costs = [fine - coarse for coarse, fine in itertools.pairwise(spec.codes_per_region)]
+        self._costs = spec.codes_per_step
         costs = grains.new_tensor(self._costs)
         if not self._costs:
             scores = grains.new_zeros(grains.shape[0], 0, grains.shape[1], dtype=torch.float32)

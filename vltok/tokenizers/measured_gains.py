@@ -39,6 +39,6 @@ def measured_alternatives(tokenizer: Tokenizer, images: Float[Tensor, "b 3 H W"]
             grains = torch.where(here, granularity, chosen)
             decoded = tokenizer.decode_batch(Codes.from_code_map(found.mixture(grains), grains, spec))
             errors[:, granularity] += region_errors(decoded, images, spec.factors[0]) * here
-    costs = torch.tensor(spec.codes_per_region, device=chosen.device).diff()
+    costs = torch.tensor(spec.codes_per_step, device=chosen.device)
     gains = -errors.diff(dim=1) / costs[:, None, None]
     return Alternatives(replace(found.decision, step_scores=gains), found.code_maps)

@@ -91,7 +91,7 @@ class RateEncoder:
             case "bpp":
                 return self._within(found, self._affordable(images[0, 0].numel(), images[0, 0].numel(), value))
             case "threshold":
-                return found.after((found.scores > value).sum(dim=1))
+                return found.above(value)
             case _:
                 return self._on_average(found, value)
 
@@ -176,8 +176,7 @@ class RateEncoder:
             return found.after(_shared(found, mean))
         if self.tokenizer.calibration is None:
             return found.within(torch.full_like(found.lengths[:, 0], math.floor(mean)))
-        threshold = self.tokenizer.calibration.threshold(mean / most)
-        return found.after((found.scores > threshold).sum(dim=1))
+        return found.above(self.tokenizer.calibration.threshold(mean / most))
 
     def _fewest(
         self,
