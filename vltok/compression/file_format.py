@@ -85,6 +85,11 @@ class VltFile:
         return self.size < self.ends[-1]
 
 
+def named(fingerprint: str) -> bytes:
+    """How a file names what has a fingerprint."""
+    return bytes.fromhex(fingerprint)[:NAME_BYTES]
+
+
 def pack(header: Header, sections: Sequence[bytes]) -> bytes:
     """The bytes of a file."""
     first = _first(header, sections)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vltok.codes import Codes, CodeSpec
 from vltok.compression.coders import Coder, DecodedTile
-from vltok.compression.file_format import NAME_BYTES, Header, VltFile, pack
+from vltok.compression.file_format import Header, VltFile, named, pack
 from vltok.errors import UserError
 from vltok.interfaces import FixedSize, Tokenizer
 from vltok.measures.pixels import to_bytes, to_unit_range
@@ -68,9 +68,9 @@ class PictureCoder:
                 codes = self.tokenizer.encode(image) if at_rate is None else at_rate(image, shown)
             tiles.append(codes.to("cpu").validate(self.tokenizer.spec))
         header = Header(
-            bytes.fromhex(self.fingerprint)[:NAME_BYTES],
+            named(self.fingerprint),
             coder.kind,
-            bytes.fromhex(coder.name)[:NAME_BYTES],
+            named(coder.name),
             height,
             width,
             tiling.most if len(tiles) > 1 else 0,

@@ -13,7 +13,7 @@ from vltok.codes import Codes, CodeSpec
 from vltok.compression.coders import Coder, DecodedTile, Grid
 from vltok.compression.coding import Alphabet, Decoder, Encoder
 from vltok.compression.file_format import EQUAL, NAME_BYTES, TABLES, Header, file_size
-from vltok.compression.tables import CodeTables, neighbourhoods
+from vltok.compression.tables import CodeTables, neighbourhood, neighbourhoods
 
 
 class TableCoder(Coder):
@@ -93,26 +93,22 @@ class TableCoder(Coder):
         for row in range(1, grid[0] + 1):
             for column in range(1, grid[1] + 1):
                 left, above, right = around[row][column - 1], around[row - 1][column], around[row - 1][column + 1]
-                place = (left * (beyond + 1) + above) * (beyond + 1) + right
+                place = neighbourhood(left, above, right, beyond)
                 around[row][column] = decoder.take_one(self.grains[place])
         return np.array([line[1:-1] for line in around[1:]])
 
 
-def measured_bits(codes: Codes, tables: CodeTables) -> Float[Tensor, " b"]:
+def measured_bits(codes: Codes, coder: TableCoder) -> Float[Tensor, " b"]:
     """The bits of the files of images, headers included, each of which is one tile under tables.
 
     Args:
         codes: Of images whose sides are multiples of the coarsest factor.
-        tables: Of the same tokenizer.
-
-    Raises:
-        UserError: The coder is not installed.
+        coder: Of codes of the same tokenizer.
     """
-    coder = TableCoder(tables, tables.spec)
     sizes = []
     for image in codes.on_host:
         height, width = (1, 1) if image.grains is None else image.grains.shape[1:]
-        factor = tables.spec.factors[0] if tables.spec.gridded else 1
+        factor = coder.spec.factors[0] if coder.spec.gridded else 1
         header = Header(bytes(NAME_BYTES), coder.kind, bytes(NAME_BYTES), height * factor, width * factor)
         sizes.append(file_size(header, coder.encode([image])))
     return torch.tensor(sizes, dtype=torch.float64) * 8

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +29,8 @@ from vltok.io.bundles import fingerprint
 from vltok.io.hub import Hub, find
 
 _FORMAT = {"format": "vltok code tables", "version": "1"}
+#: Granularities of one region, or of many.
+_Grains = TypeVar("_Grains", int, np.ndarray)
 #: Counted besides what was seen, so that everything can be coded (Krichevsky and Trofimov, 1981).
 _UNSEEN = 0.5
 
@@ -134,6 +137,11 @@ def neighbourhoods(grains: Int[np.ndarray, "b h w"], granularities: int) -> Int[
     """
     around = np.pad(grains, ((0, 0), (1, 0), (1, 1)), constant_values=granularities)
     left, above, right = around[:, 1:, :-2], around[:, :-1, 1:-1], around[:, :-1, 2:]
+    return neighbourhood(left, above, right, granularities)
+
+
+def neighbourhood(left: _Grains, above: _Grains, right: _Grains, granularities: int) -> _Grains:
+    """The number of a neighbourhood of so many granularities, and the one beyond the edge."""
     return (left * (granularities + 1) + above) * (granularities + 1) + right
 
 
@@ -157,11 +165,11 @@ def _stored(path: Path, owner: str, spec: CodeSpec) -> list[CodeTables]:
             f"'{path}' holds the tables of another tokenizer: remove it, and measure its own with 'vltok rate'"
         )
     tables: list[CodeTables] = []
+    expected = CodeTables.measure([], spec)._values()
     for number in itertools.count():
         values = {name.split(".")[1]: found[name].numpy() for name in found if name.split(".")[0] == str(number)}
         if not values:
             return tables
-        expected = CodeTables.measure([], spec)._values()
         if values.keys() != expected.keys() or any(
             value.shape != expected[kind].shape
             or value.dtype != np.int32

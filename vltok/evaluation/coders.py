@@ -59,6 +59,8 @@ class CodedBatch:
     codes: Codes | None
 
 
+#: Gives the bits of the files that codes become.
+BitsOfFiles = Callable[[Codes], Float[Tensor, " b"]]
 #: Codes a batch and decodes it; when it returns, the work is done.
 Coder = Callable[[UInt8[Tensor, "b 3 H W"]], CodedBatch]
 

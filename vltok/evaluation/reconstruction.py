@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vltok.codes import Codes, CodeSpec
+from vltok.codes import CodeSpec
 from vltok.errors import UserError
-from vltok.evaluation.coders import Coder
+from vltok.evaluation.coders import BitsOfFiles, Coder
 from vltok.evaluation.distances import SetDistances
 from vltok.evaluation.features import FeatureNetwork
 from vltok.evaluation.gathering import gather
@@ -63,7 +63,7 @@ def measure_reconstruction(
     examples: int = 0,
     device: torch.device | str = "cpu",
     seed: int = 0,
-    files: Callable[[Codes], Float[Tensor, " b"]] | None = None,
+    files: BitsOfFiles | None = None,
 ) -> Measurement:
     """Measure a coder on pictures, one batch in memory at a time; processes that know each other measure together.
 

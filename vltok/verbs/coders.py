@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vltok.compression.coders import Coder
-from vltok.compression.file_format import EQUAL, NAME_BYTES, PRIOR, Header
+from vltok.compression.file_format import EQUAL, PRIOR, Header, named
 from vltok.compression.pictures import PictureCoder
 from vltok.compression.prior_coder import PriorCoder
 from vltok.compression.table_coder import TableCoder
@@ -89,11 +89,6 @@ class Coders:
             size = self.prior.regions[0] * factor, self.prior.regions[1] * factor
         encoder = None if rate is None else RateEncoder(self.opened.model, Rate.of(rate))
         return PictureCoder(self.opened.model, self.opened.fingerprint, self.opened.device, size, encoder)
-
-
-def named(fingerprint: str) -> bytes:
-    """How a file names what has a fingerprint."""
-    return bytes.fromhex(fingerprint)[:NAME_BYTES]
 
 
 @contextlib.contextmanager

@@ -7,21 +7,21 @@ import dataclasses
 import logging
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal
 
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from vltok.codes import Codes, CodeSpec
+from vltok.codes import CodeSpec
 from vltok.compression.tables import CodeTables
 from vltok.drawing.config import SamplingOptions
 from vltok.errors import UserError, whole_number
 from vltok.evaluation.adaptation import adaptive
 from vltok.evaluation.codec_rates import find_quality
-from vltok.evaluation.coders import Codec, CodecCoder, Coder, TokenizerCoder, coarsest_codes
+from vltok.evaluation.coders import BitsOfFiles, Codec, CodecCoder, Coder, TokenizerCoder, coarsest_codes
 from vltok.evaluation.distances import check_images
 from vltok.evaluation.evaluations import Evaluation
 from vltok.evaluation.features import FeatureNetwork, feature_network, weights_hash
@@ -47,7 +47,6 @@ from vltok.verbs.evaluation_options import check_evaluation
 from vltok.verbs.inputs import open_pictures, open_prior, open_tokenizer, tokenizer_of
 
 _LOG = logging.getLogger(__name__)
-_BitsOfFiles = Callable[[Codes], Float[Tensor, " b"]]
 _COARSEST = "the tokenizer itself, coarsest granularity"
 
 
@@ -217,17 +216,17 @@ def _tokenizer(
     return dataclasses.replace(outcome, protocol={**outcome.protocol, "fixed": described, **asked})
 
 
-def _bits_of_files(given: Tokenizer | str | os.PathLike, spec: CodeSpec) -> _BitsOfFiles | None:
+def _bits_of_files(given: Tokenizer | str | os.PathLike, spec: CodeSpec) -> BitsOfFiles | None:
     """What the files of `vltok compress` take, where a bundle says how often its codes occur."""
     tables = [] if isinstance(given, Tokenizer) else CodeTables.stored(given, spec)
     if not tables:
         return None
     try:
-        from vltok.compression.table_coder import measured_bits
+        from vltok.compression.table_coder import TableCoder, measured_bits
     except ModuleNotFoundError as error:
         _LOG.warning("the bytes of compressed files are not measured: %s", remedy(error) or error)
         return None
-    return partial(measured_bits, tables=tables[-1])
+    return partial(measured_bits, coder=TableCoder(tables[-1], spec))
 
 
 def _codec(
@@ -248,7 +247,7 @@ def _reconstructed(
     fixed: Coder | None,
     lpips: bool,
     under: _Conditions,
-    files: _BitsOfFiles | None = None,
+    files: BitsOfFiles | None = None,
 ) -> _Outcome:
     figures, described = dict(QUALITIES), None
     if lpips:

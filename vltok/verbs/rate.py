@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 
-from vltok.compression.table_coder import measured_bits
+from vltok.compression.table_coder import TableCoder, measured_bits
 from vltok.compression.tables import CodeTables
 from vltok.errors import UserError, whole_number
 from vltok.evaluation.rate_curves import RateCurve, codes_of_rates, measure_rates
@@ -128,7 +128,7 @@ def rate(
         if bundle is None:
             model.calibration = calibration
         stored = () if bundle is None else _store(bundle, calibration, tables)
-        files_of = partial(measured_bits, tables=tables)
+        files_of = partial(measured_bits, coder=TableCoder(tables, spec))
         curve = measure_rates(model, files_of, calibration, held_out.batches(report), points, codecs, examples, where)
         measured_on = None if calibration is None else {"pictures": calibration.pictures, "data": calibration.data}
         about = {
