@@ -1,8 +1,6 @@
 """The page of a rate-distortion curve in a real browser: the slider slides, and what is shown is checked."""
 
-import contextlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +13,6 @@ from vltok.codes import Codes, CodeSpec
 from vltok.evaluation.rate_curves import CurvePoint, RateCurve
 from vltok.evaluation.rate_report import rate_html
 from vltok.figures.examples import Example
-
-from .browser import NoBrowser, open_page
 
 SPEC = CodeSpec(codebook_size=300, factors=(4, 8))
 IMAGE = torch.from_numpy(skimage.data.chelsea()[100:116, 150:166].copy()).movedim(-1, 0)
@@ -62,16 +58,6 @@ def test_names_are_text_whatever_they_hold(name: str) -> None:
     page = rate_html(curve(name), name, SPEC)
     page.encode("utf-8")
     assert page.count("<script") == page.count("</script>") == 2
-
-
-@pytest.fixture(scope="module")
-def browser_page() -> Iterator[Page]:
-    with contextlib.ExitStack() as stack:
-        try:
-            opened = stack.enter_context(open_page())
-        except NoBrowser as error:
-            pytest.skip(str(error))
-        yield opened
 
 
 def opened(browser_page: Page, folder: Path, found: RateCurve, spec: CodeSpec = SPEC) -> Page:

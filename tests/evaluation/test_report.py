@@ -1,10 +1,8 @@
 """The report in a real browser: pictures are picked, the slider slides, and what is shown is checked."""
 
-import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,8 +17,6 @@ from vltok.evaluation.records import Record
 from vltok.evaluation.report import report_html
 from vltok.evaluation.values import Value
 from vltok.figures.examples import Example
-
-from .browser import NoBrowser, open_page
 
 SPEC = CodeSpec(codebook_size=300, factors=(4, 8))
 
@@ -99,16 +95,6 @@ def test_names_are_text_whatever_they_hold(path: str) -> None:
     assert page.count("<script") == 2 and page.count("</script>") == 2
     data = page.partition('id="data">')[2].partition("</script>")[0]
     assert [picture["key"] for picture in json.loads(data)] == [path] * 3
-
-
-@pytest.fixture(scope="module")
-def browser_page() -> Iterator[Page]:
-    with contextlib.ExitStack() as stack:
-        try:
-            opened = stack.enter_context(open_page())
-        except NoBrowser as error:
-            pytest.skip(str(error))
-        yield opened
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vltok.errors import UserError, one_line
+from vltok.cli.failures import require_all
+from vltok.errors import one_line
 from vltok.io.recipes import parse_options
 from vltok.verbs.options import keywords, verb_parser
 
@@ -23,9 +24,7 @@ def run(arguments: list[str]) -> None:
 
     found = compress(**keywords(options), progress=_print)
     count = len(found.pictures)
-    if found.failed:
-        paths = ", ".join(f"'{source}'" for source in found.failed)
-        raise UserError(f"{len(found.failed)} of {len(found.failed) + count} pictures could not be compressed: {paths}")
+    require_all(found.failed, count, "pictures could not be compressed")
     size = sum(picture.size for picture in found.pictures)
     pixels = sum(picture.height * picture.width for picture in found.pictures)
     print(f"{size} bytes in {count} files, {8 * size / pixels:.3f} bits per pixel; written to {options.out}")

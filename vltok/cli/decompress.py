@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vltok.errors import UserError, one_line
+from vltok.cli.failures import require_all
+from vltok.errors import one_line
 from vltok.io.recipes import parse_options
 from vltok.verbs.options import keywords, verb_parser
 
@@ -23,9 +24,7 @@ def run(arguments: list[str]) -> None:
 
     found = decompress(**keywords(options), progress=_print)
     count = len(found.pictures)
-    if found.failed:
-        paths = ", ".join(f"'{path}'" for path in found.failed)
-        raise UserError(f"{len(found.failed)} of {len(found.failed) + count} files could not be decompressed: {paths}")
+    require_all(found.failed, count, "files could not be decompressed")
     print(f"{count} pictures written to {options.out}")
 
 

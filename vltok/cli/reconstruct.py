@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vltok.errors import UserError, one_line
+from vltok.cli.failures import require_all
+from vltok.errors import one_line
 from vltok.io.recipes import parse_options
 from vltok.verbs.options import keywords, verb_parser
 
@@ -24,10 +25,7 @@ def run(arguments: list[str]) -> None:
 
     found = reconstruct(**keywords(options), progress=_print)
     count = len(found.record.images)
-    if found.failed:
-        paths = ", ".join(f"'{source}'" for source in found.failed)
-        failed = len(found.failed)
-        raise UserError(f"{failed} of {failed + count} pictures could not be reconstructed: {paths}")
+    require_all(found.failed, count, "pictures could not be reconstructed")
     if found.record.protocol["adaptation"] is not None:
         print(f"adaptation: {adaptation_line(found.record.values)}")
     mean = {name: value.value for name, value in found.record.values.items()}

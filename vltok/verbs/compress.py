@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,9 +17,7 @@ from vltok.interfaces import Prior, Tokenizer
 from vltok.pictures.decoding import CorruptPicture
 from vltok.rates import Rate
 from vltok.verbs.coders import ENDING, open_coders
-from vltok.verbs.given_pictures import Picture, pictures_by_name, pixels_of
-
-_LOG = logging.getLogger(__name__)
+from vltok.verbs.given_pictures import Picture, pictures_by_name, pixels_of, skip
 
 
 @dataclass(frozen=True)
@@ -119,9 +116,7 @@ def compress(
                 picture = pixels_of(given)
                 data, length = pictures_coder.compress(picture, coder, tile)
             except (CorruptPicture, UserError, torch.OutOfMemoryError) as error:
-                oom = isinstance(error, torch.OutOfMemoryError)
-                failed[str(source or name)] = "out of memory: give a smaller --tile" if oom else str(error)
-                _LOG.warning("skipped '%s': %s", source or name, failed[str(source or name)])
+                skip(failed, source or name, error, ": give a smaller --tile")
                 continue
             if folder is not None:
                 with written_whole(folder / f"{name}{ENDING}") as file:

@@ -22,7 +22,7 @@ from vltok.interfaces import Prior, Tokenizer
 from vltok.measures.pixels import to_picture
 from vltok.paths import find_files
 from vltok.verbs.coders import ENDING, Coders, open_coders
-from vltok.verbs.given_pictures import name_outputs
+from vltok.verbs.given_pictures import name_outputs, skip
 
 _LOG = logging.getLogger(__name__)
 #: A path, a folder of files, a pattern; or the bytes of a file.
@@ -109,9 +109,7 @@ def decompress(
             try:
                 picture = _read(coders, name, path, data, progressive)
             except (UserError, OSError, torch.OutOfMemoryError) as error:
-                oom = isinstance(error, torch.OutOfMemoryError)
-                failed[str(path)] = "out of memory" if oom else str(error)
-                _LOG.warning("skipped '%s': %s", path, failed[str(path)])
+                skip(failed, path, error)
                 continue
             if folder is not None:
                 picture = _written(picture, folder)

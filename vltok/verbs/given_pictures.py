@@ -11,6 +11,7 @@ from pathlib import Path
 from unicodedata import normalize
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
@@ -59,6 +60,19 @@ def pixels_of(given: Path | UInt8[Tensor, "3 H W"]) -> UInt8[Tensor, "3 H W"]:
         CorruptPicture: A file cannot be read.
     """
     return to_bytes_tensor(decode(given)) if isinstance(given, Path) else given
+
+
+def skip(failed: dict[str, str], what: object, error: Exception, remedy: str = "") -> None:
+    """Note why one of many could not be done, and warn of it; the others go on.
+
+    Args:
+        failed: Takes the reason, by path or name.
+        what: The path or name.
+        error: What stopped it.
+        remedy: What to do where memory ran out.
+    """
+    failed[str(what)] = f"out of memory{remedy}" if isinstance(error, torch.OutOfMemoryError) else str(error)
+    _LOG.warning("skipped '%s': %s", what, failed[str(what)])
 
 
 def find_pictures(given: Sequence[str | os.PathLike], out: Path | None) -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -28,10 +27,9 @@ from vltok.pictures.decoding import CorruptPicture
 from vltok.rates import Rate
 from vltok.tokenizers.rate import RateEncoder
 from vltok.verbs.compiling import compiled
-from vltok.verbs.given_pictures import Picture, pictures_by_name, pixels_of
+from vltok.verbs.given_pictures import Picture, pictures_by_name, pixels_of, skip
 from vltok.verbs.inputs import Opened, open_tokenizer
 
-_LOG = logging.getLogger(__name__)
 #: Regions of each crop on which adaptation is measured; there are up to four crops of a picture.
 _REGIONS = 16
 #: What follows a picture's name in those of its results.
@@ -136,9 +134,7 @@ def reconstruct(
                     picture = pixels_of(given)
                     done = _reconstructed(name, source, picture, tile, opened, encoder)
                 except (CorruptPicture, UserError, torch.OutOfMemoryError) as error:
-                    oom = isinstance(error, torch.OutOfMemoryError)
-                    failed[str(source or name)] = "out of memory: give a smaller --tile" if oom else str(error)
-                    _LOG.warning("skipped '%s': %s", source or name, failed[str(source or name)])
+                    skip(failed, source or name, error, ": give a smaller --tile")
                     continue
                 if folder is None:
                     kept.append(done)
