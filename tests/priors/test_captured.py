@@ -1,4 +1,5 @@
 import contextlib
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -12,21 +13,44 @@ from vltok.priors.fixed_raster import FixedRaster
 
 
 class Replays:
-    """Stands in for CUDA's graphs: what is done while one is captured is done again when it is replayed."""
+    """Stands in for CUDA's graphs: what is done while one is captured is done again when it is replayed.
+
+    As of CUDA's own, a capture that fails leaves its stream the current one.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.captured: list[str] = []
-        nothing = contextlib.nullcontext
-        stream = SimpleNamespace(wait_stream=lambda _: None)
+        self.capturing = False
+        self.first = self.current = self.stream()
         for name, function in {
-            "current_stream": lambda: stream,
-            "Stream": lambda: stream,
-            "stream": lambda _: nothing(),
-            "device": lambda _: nothing(),
-            "graph": lambda graph, **_: nothing(),
+            "current_stream": lambda: self.current,
+            "Stream": self.stream,
+            "stream": self.within,
+            "device": lambda _: contextlib.nullcontext(),
+            "graph": self.capture,
             "CUDAGraph": self.graph,
         }.items():
             monkeypatch.setattr(torch.cuda, name, function)
+
+    def stream(self) -> SimpleNamespace:
+        return SimpleNamespace(wait_stream=lambda _: None)
+
+    @contextlib.contextmanager
+    def within(self, stream: SimpleNamespace) -> Iterator[None]:
+        before, self.current = self.current, stream
+        try:
+            yield
+        finally:
+            self.current = before
+
+    @contextlib.contextmanager
+    def capture(self, graph: SimpleNamespace, **_: object) -> Iterator[None]:
+        before, self.current, self.capturing = self.current, self.stream(), True
+        try:
+            yield
+        finally:
+            self.capturing = False
+        self.current = before
 
     def graph(self) -> SimpleNamespace:
         self.captured.append("graph")
@@ -50,6 +74,33 @@ def test_one_graph_serves_as_many_images_that_see_as_much(monkeypatch):
     # twice to warm up, and once to capture
     assert [reach for ((*reach,),) in seen] == [[3, 64]] * 3 + [[3, 128]] * 3 + [[2, 64]] * 3
     assert len(replays.captured) == 3
+
+
+def test_steps_of_which_no_graph_can_be_made_are_taken_as_they_are(monkeypatch):
+    replays = Replays(monkeypatch)
+
+    def step(tensors, reach):
+        if replays.capturing:
+            raise RuntimeError("operation not permitted when stream is capturing\nSearch for it")
+        return [tensor + 1 for tensor in tensors]
+
+    take, tensors = CapturedSteps(step), [torch.zeros(3)]
+    with pytest.warns(UserWarning, match=r"^no CUDA graph .* \(.* capturing\): steps are slower$") as said:
+        for expected, span in ((1, 64), (2, 64), (3, 128)):
+            tensors = take(tensors, ((3, span),))
+            assert tensors[0].tolist() == [expected] * 3
+    assert len(said) == len(replays.captured) == 1
+    assert replays.current is replays.first
+
+
+def test_what_is_wrong_with_a_step_itself_is_no_matter_of_graphs(monkeypatch):
+    Replays(monkeypatch)
+
+    def step(tensors, reach):
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        CapturedSteps(step)([torch.zeros(3)], ((3, 64),))
 
 
 @pytest.mark.cuda
