@@ -58,7 +58,7 @@ def test_no_pictures(name: str) -> None:
 
 def test_what_may_be_one_to_its_owner_is_told_apart_from_what_lies_beside() -> None:
     assert all(map(left_out, ("a.cr2", "a.psd", "picture", "a.jpg_large", "a.JPG~")))
-    assert not any(map(left_out, ("a.txt", "a.json", "._a.cr2", "Thumbs.db", "a.jpg")))
+    assert not any(map(left_out, ("a.txt", "a.json", "._a.cr2", "Thumbs.db", "a.jpg", "README", "b/LICENSE")))
     assert remedy(".cr2") == "convert them to JPEG, PNG or TIFF"
 
 

@@ -109,6 +109,13 @@ def test_what_shards_would_lose(kind: str, tmp_path: Path) -> None:
     assert re.search(reason, "; ".join(found.losses))
 
 
+def test_texts_about_pictures_are_no_loss(tmp_path: Path) -> None:
+    found = vltok.doctor(shard(tmp_path / "a.tar", {"README": b"x", "LICENSE": b"x", "a.png": picture()}), workers=0)
+    assert found.sound and "belongs to no picture, and is left out" in found.notes[0]
+    root = folder(tmp_path / "pictures", {"README": b"x", "COPYING": b"x", "a.png": picture()})
+    assert vltok.doctor(root, workers=0).sound
+
+
 def test_a_cut_shard_costs_no_look_at_the_others(tmp_path: Path) -> None:
     whole = shard(tmp_path / "0.tar", {"a.png": picture(), "b.png": picture()}).read_bytes()
     (tmp_path / "1.tar").write_bytes(whole[: len(whole) // 8])

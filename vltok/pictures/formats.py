@@ -22,6 +22,8 @@ _COMPANIONS = frozenset(
     | {".cls", ".caption", ".ini", ".npy", ".npz", ".pkl", ".pt", ".parquet", ".gz", ".py", ".sh"}
     | {".mat", ".h5", ".lst", ".idx", ".rec", ".pdf", ".toml", ".aae", ".thm", ".lock", ".index", ".bak", ".swp"}
 )
+# the same without an ending
+_TEXTS = frozenset({"readme", "license", "licence", "copying", "notice", "authors", "changelog", "makefile"})
 _ARCHIVES = frozenset({".zip", ".rar", ".7z", ".tgz"})
 _UNFINISHED = frozenset({".tmp", ".temp", ".part", ".partial", ".crdownload", ".download", ".aria2", ".filepart"})
 _VIDEOS = frozenset({".mov", ".mp4", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp"})
@@ -66,7 +68,8 @@ def is_picture(name: str) -> bool:
 def left_out(name: str) -> bool:
     """Whether a file that is no picture to vltok may be one to its owner, who should hear of it."""
     name = name.rpartition("/")[2]
-    return not is_hidden(name) and not is_picture(name) and ending_of(name) not in _COMPANIONS
+    known = is_hidden(name) or is_picture(name) or ending_of(name) in _COMPANIONS or name.lower() in _TEXTS
+    return not known
 
 
 def remedy(ending: str) -> str:

@@ -177,6 +177,8 @@ def test_a_torchscript_program_is_not_run(tmp_path) -> None:
     [
         {"state_dict": {"a.b": torch.ones(2), "model_ema.ab": torch.zeros(2), "model_ema.decay": torch.ones(())}},
         {"model": {"a.b": torch.ones(2)}, "ema": {"a.b": torch.zeros(2)}, "optimizer": {"state": {}}},
+        {"model": {"a.b": torch.ones(2)}, "ema": {"decay": torch.tensor(0.9), "shadow": {"a.b": torch.zeros(2)}}},
+        {"state_dict": {"a.b": torch.ones(2)}, "ema": {"decay": 0.9, "shadow": {"module.a.b": torch.zeros(2)}}},
         {"module.a.b": torch.zeros(2)},
         {"_orig_mod.a.b": torch.zeros(2)},
         {"module._orig_mod.a.b": torch.zeros(2)},
@@ -194,6 +196,12 @@ def test_averages_are_preferred_and_names_lose_what_wrappers_add(tmp_path, conte
     assert found.tensors["a.b"].equal(torch.zeros(2)) and not plain.averaged
     assert found.averaged == ("ema" in str(content))
     assert plain.tensors["a.b"].equal(torch.ones(2)) == found.averaged
+
+
+def test_what_is_kept_of_averages_without_them_is_no_model(tmp_path) -> None:
+    torch.save({"ema": {"decay": torch.tensor(0.9)}, "model": {"a.b": torch.ones(2)}}, tmp_path / "a.ckpt")
+    found = read_checkpoint(tmp_path / "a.ckpt")
+    assert found.tensors["a.b"].equal(torch.ones(2)) and not found.averaged
 
 
 @pytest.mark.parametrize("name", ["broken.ckpt", "broken.safetensors"])

@@ -21,7 +21,7 @@ from vltok.io.importers.tensors_only import load_tensors_only
 
 #: Where projects keep the weights of a model in what they save, and their averages.
 _PLACES = ("state_dict", "model", "module", "model_state_dict", "generator")
-_AVERAGES = ("ema", "ema_state_dict", "model_ema", "generator_ema")
+_AVERAGES = ("ema", "ema_state_dict", "model_ema", "generator_ema", "shadow")
 #: How Lightning's models of latent-diffusion keep averages: names without dots, below this one.
 _EMA_PREFIX = "model_ema."
 #: What wrappers of the training add to names: before all of them, or before those of a part that was compiled.
@@ -173,11 +173,10 @@ def _placed(content: Any, averages: bool) -> tuple[dict[str, Tensor], str | None
     places = (*_AVERAGES, *_PLACES) if averages else (*_PLACES, *_AVERAGES)
     for place in places if isinstance(content, Mapping) else ():
         inner = content.get(place)
-        if tensors := _tensors(inner):
-            return tensors, place
-        deeper = [key for key in places if isinstance(inner, Mapping) and _tensors(inner.get(key))]
-        if deeper:
-            return _tensors(inner[deeper[0]]), deeper[0] if deeper[0] in _AVERAGES else place
+        deeper = [(key, _tensors(inner.get(key))) for key in places] if isinstance(inner, Mapping) else []
+        for key, tensors in [(place, _tensors(inner)), *deeper]:
+            if any(value.dim() for value in tensors.values()):  # numbers alone, such as a decay, are no weights
+                return tensors, key if key in _AVERAGES else place
     return _tensors(content), None
 
 
