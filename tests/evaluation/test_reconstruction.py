@@ -92,6 +92,15 @@ def test_every_figure_is_that_of_the_definition() -> None:
     assert 0.8 < figures["contrast_correlation"] <= 1
 
 
+def test_how_many_flat_regions_have_the_finest_codes() -> None:
+    """Four regions deviate by 0, 1, 1.5 and 2.5 levels: three are flat, of which one is above the threshold."""
+    levels = torch.full((8, 32), 100.0)
+    levels[:, ::2] += torch.tensor([0.0, 2.0, 3.0, 5.0]).repeat_interleave(4)
+    picture = (levels / 127.5 - 1).expand(1, 3, -1, -1)
+    found = measured(Known(threshold=1.2 / 127.5).eval(), [Batch(picture)])
+    assert found.values["flat_finest_share"].value == pytest.approx(1 / 3)
+
+
 @pytest.mark.parametrize("threshold", [-1.0, 9.0])
 def test_without_ranks_there_is_no_correlation(threshold: float) -> None:
     found = measured(Known(threshold).eval())

@@ -30,8 +30,10 @@ def planted(granularities: int, batch: int = 16) -> tuple[list[torch.Tensor], to
 
 
 def decide(gate: GainGate, features: list[torch.Tensor]) -> GateDecision:
-    """It looks at the features alone."""
-    return gate(features, torch.zeros(len(features[0]), 3, 1, 1))
+    """It is shown pictures in which everything varies, so that the features alone count."""
+    coarsest = gate.ratios.factors[0]
+    side = coarsest * features[0].shape[2]
+    return gate(features, 100 * torch.randn(len(features[0]), 3, side, side))
 
 
 def teach(gate: GainGate, features: list[torch.Tensor], errors: torch.Tensor) -> torch.Tensor:
@@ -132,6 +134,25 @@ def test_on_pictures_the_noise_gets_the_codes() -> None:
     images, noisy = batch()
     grains = tokenizer.encode(images).grains
     assert (grains == noisy).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("ratios", [DUAL, TRIPLE])
+def test_what_does_not_vary_within_a_code_gains_nothing_by_finer_codes(ratios) -> None:
+    """Whatever the features promise: flat regions keep the coarsest code, and cells of even colour their own."""
+    gate, (features, _) = taught(ratios), planted(len(ratios), batch=64)
+    factors, steps = gate.ratios.factors, len(ratios) - 1
+    side = features[0].shape[2]
+    images = torch.randn(64, 3, side * factors[0], side * factors[0])
+    even = torch.randn(64, 3, side * factors[0] // factors[1], side * factors[0] // factors[1])
+    places = torch.arange(side * factors[0]) // factors[0]
+    flat, celled = places[:, None] % 3 == 0, places[:, None] % 3 == 1
+    images = torch.where(flat, images[:, :, :1, :1], images)
+    images = torch.where(celled, F.interpolate(even, scale_factor=factors[1]), images)
+    decision = gate(features, images)
+    rows = torch.arange(side) % 3
+    assert (decision.step_scores[:, :, rows == 0] < 1e-4).all()
+    assert (decision.step_scores[:, 1:, rows == 1] < 1e-4).all() and decision.step_scores[:, 0, rows == 1].max() > 0.1
+    assert (decision.grains[:, rows == 2] == steps).any() and (decision.grains[:, rows == 0] == 0).all()
 
 
 def test_alternatives_leave_no_trace() -> None:

@@ -31,7 +31,7 @@ from vltok.evaluation.values import Value, mean_value
 from vltok.figures.examples import Example
 from vltok.measures.feature_distance import feature_distance
 from vltok.measures.pixels import decibels, l1, mse, psnr, to_bytes, to_unit_range
-from vltok.measures.regions import local_contrast, region_l1
+from vltok.measures.regions import FLAT, local_contrast, region_l1
 from vltok.measures.similarity import ssim
 from vltok.sequences.statistics import CodeCounts
 
@@ -84,7 +84,8 @@ def measure_reconstruction(
         `figures`, with a confidence interval each, and of all pictures together `psnr_pooled`; `bits_per_pixel` at a
         fixed rate; `file_bits_per_pixel`, headers included; `length`, `length_std` (its standard deviation, divided
         by n), `codebook_usage` and `codebook_perplexity` of codes; `contrast_correlation`, of a region's granularity
-        with its local contrast; `error_correlation`, with its error at fixed length; the network's distances;
+        with its local contrast, and `flat_finest_share`, how many of the flat regions (`vltok.measures.regions.FLAT`)
+        have the finest one; `error_correlation`, with its error at fixed length; the network's distances;
         `seconds_per_image`. What is not defined is left out.
 
     Raises:
@@ -150,7 +151,11 @@ def measure_reconstruction(
         described = describe_codes(CodeCounts.total(gather([] if counts is None else [counts]), spec), spec)
         values["length_std"] = Value(described["length"]["variance"] ** 0.5)
         values |= {name: Value(described[name]["any"]) for name in ("codebook_usage", "codebook_perplexity")}
-        values |= contrasts.values() if spec.gridded else {}
+        if spec.granularities > 1:
+            grains, contrast = contrasts.regions()
+            values |= contrasts.values()
+            if (flat := contrast < FLAT).any():
+                values["flat_finest_share"] = Value((grains[flat] == spec.granularities - 1).mean().item())
     if network is not None:
         values |= named_distances(distances.compute(seed), network.name, "r")
     values["seconds_per_image"] = seconds_each(times)

@@ -41,6 +41,11 @@ class RegionCorrelation:
         self._measured.append(measured.numpy().ravel())
         return rank_correlations(grains, measured)
 
+    def regions(self) -> tuple[np.ndarray, np.ndarray]:
+        """The granularity of every region that all processes saw, and what was measured in it, `[r]` each."""
+        grains, measured = (np.concatenate(gather(parts)) for parts in (self._grains, self._measured))
+        return grains, measured
+
     def values(self, per_picture: Float[np.ndarray, " n"] | None = None, seed: int = 0) -> dict[str, Value]:
         """The figures of all processes; nothing that is not defined.
 
@@ -51,8 +56,7 @@ class RegionCorrelation:
         Returns:
             Over the regions of all pictures together, and with `_per_picture` the mean of the pictures' own.
         """
-        whole = (torch.from_numpy(np.concatenate(gather(parts))) for parts in (self._grains, self._measured))
-        found, overall = {}, rank_correlation(*whole)
+        found, overall = {}, rank_correlation(*(torch.from_numpy(each) for each in self.regions()))
         if overall is not None:
             found[self._name] = Value(overall)
         if per_picture is not None and not np.isnan(per_picture).all():

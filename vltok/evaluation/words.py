@@ -23,6 +23,7 @@ WORDS = {
     "error_correlation": "rank correlation of granularity with error at fixed length",
     "error_correlation_per_picture": "the same within a picture, mean",
     "contrast_correlation": "rank correlation of granularity with local contrast",
+    "flat_finest_share": "share of the flat regions that have the finest codes",
 }
 
 #: What the keys of a record's protocol mean.

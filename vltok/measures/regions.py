@@ -9,6 +9,8 @@ from vltok.errors import UserError
 
 #: The share of red, green and blue in luminance (ITU-R BT.601), applied to the pixel values as they are stored.
 LUMINANCE = (0.299, 0.587, 0.114)
+#: The local contrast below which a region is flat, for images in [-1, 1]: 2 of 255 levels.
+FLAT = 2 * 2 / 255
 
 
 def luminance(images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b H W"]:

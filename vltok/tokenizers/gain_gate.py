@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vltok.codes import CodeSpec, Ratios
 from vltok.errors import UserError
 from vltok.interfaces import Gate, GateDecision, Taught
+from vltok.measures.regions import region_errors
 from vltok.processes import rows_of_all, sum_over_processes, world
 
 #: Against division by zero: the least mean gain, in squared error of a region; one value off by 1 of 255 levels.
@@ -30,10 +31,14 @@ class GainGate(Gate, Taught):
     value of granularity k = gains of the steps up to k − price of k;   the largest value decides
     ```
 
-    The gain of a step is the fall of the region's squared error. In training the tokenizer decodes part of each batch
-    with half of the regions at another granularity, and then with the other half, and the gate regresses what that
-    gained or lost. Its gradient does not reach the encoder. (Decoding everything at one granularity would not do: a
-    decoder that has learned from mixtures exaggerates there what the gate already believes.)
+    The gain of a step is the fall of the region's squared error, and at most what varies within the cells of the
+    coarser codes: finer codes cannot show more than that. (In squared error a flat wall of an imprecise colour gains
+    too, by four corrected colours. Nobody sees that, and a better coarse code would do the same.)
+
+    In training the tokenizer decodes part of each batch with half of the regions at another granularity, and then with
+    the other half, and the gate regresses what that gained or lost. Its gradient does not reach the encoder. (Decoding
+    everything at one granularity would not do: a decoder that has learned from mixtures exaggerates there what the gate
+    already believes.)
 
     The K − 1 prices make the shares of granularities over the training images equal to the ratios: they are the dual
     variables of the assignment that gains most at these ratios. They follow those of each batch by a moving average,
@@ -114,11 +119,12 @@ class GainGate(Gate, Taught):
 
     def forward(self, features: Sequence[Float[Tensor, "b c _ _"]], images: Float[Tensor, "b 3 H W"]) -> GateDecision:
         with torch.no_grad():
-            worths = self._worths(features)
+            gains = self._gains(features).minimum(self._detail(images) / self.mean_gain)
+            worths = _worths(gains)
             prices = self._batch_prices(worths) if self.training else self.prices
             values = worths - F.pad(prices, (1, 0))[:, None, None]
-            gains = worths.diff(dim=1) * self.mean_gain / self._costs[:, None, None]
-        return GateDecision.hard(values.argmax(dim=1), self.granularities, values, gains)
+            scores = gains * self.mean_gain / self._costs[:, None, None]
+        return GateDecision.hard(values.argmax(dim=1), self.granularities, values, scores)
 
     def lessons(self, grains: Int[Tensor, "b h w"]) -> Int[Tensor, "n b h w"]:
         """The choice itself, and two maps that each give half of the regions, drawn anew, another granularity."""
@@ -141,13 +147,13 @@ class GainGate(Gate, Taught):
         total, count = sum_over_processes(torch.stack([gains.abs().sum(), changed.sum()]))
         count = count.clamp_min(1)
         self.mean_gain.lerp_((total / count).clamp_min(LEAST_GAIN), self._pace())
-        worths = self._worths(features)
+        worths = _worths(self._gains(features))
         expected = worths.gather(1, grains[1:].movedim(0, 1)) - worths.gather(1, grains[:1].movedim(0, 1))
         losses = F.huber_loss(expected.movedim(1, 0), gains / self.mean_gain, reduction="none")
         return torch.where(changed, losses, 0).sum() / (count / world()[1])
 
-    def _worths(self, features: Sequence[Float[Tensor, "b c _ _"]]) -> Float[Tensor, "b k h w"]:
-        """What each granularity is expected to gain over the coarsest, in units of the mean gain."""
+    def _gains(self, features: Sequence[Float[Tensor, "b c _ _"]]) -> Float[Tensor, "b n h w"]:
+        """What each step to the next finer granularity is expected to gain, in units of the mean gain."""
         if features[0].shape[1] != self.channels:
             raise UserError(f"gate.channels is {self.channels}, but the encoder's features have {features[0].shape[1]}")
         coarsest = features[0].shape[2:]
@@ -158,8 +164,14 @@ class GainGate(Gate, Taught):
             pooled += [F.avg_pool2d(detached, side), F.avg_pool2d(detached.square(), side).sqrt()]
         # in float32 under autocast too: prices are compared with these
         with torch.autocast(features[0].device.type, enabled=False):
-            gains = self.predict(torch.cat(pooled, dim=1).movedim(1, -1))
-        return F.pad(gains.cumsum(dim=-1), (1, 0)).movedim(-1, 1)
+            return self.predict(torch.cat(pooled, dim=1).movedim(1, -1)).movedim(-1, 1)
+
+    def _detail(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n h w"]:
+        """What varies within the cells of each granularity but the finest, summed over a region."""
+        factors = self._ratios.factors
+        images = images.float()
+        colours = [F.interpolate(F.avg_pool2d(images, each), scale_factor=each) for each in factors[:-1]]
+        return torch.stack([region_errors(each, images, factors[0]) for each in colours], dim=1)
 
     def _batch_prices(self, worths: Float[Tensor, "b k h w"]) -> Float[Tensor, " steps"]:
         """The prices at which this batch, of all processes, has the ratios; the model's own follow them."""
@@ -184,6 +196,11 @@ class GainGate(Gate, Taught):
     def _pace(self) -> Float[Tensor, ""]:
         """The weight of a new value in the moving averages: at first that of a plain mean."""
         return (1 / self.steps.clamp_min(1)).clamp_min(1 - self.decay)
+
+
+def _worths(gains: Float[Tensor, "b n h w"]) -> Float[Tensor, "b k h w"]:
+    """What each granularity gains over the coarsest, from the gains of the steps."""
+    return F.pad(gains.cumsum(dim=1), (0, 0, 0, 0, 1, 0))
 
 
 def _quantile(values: Float[Tensor, " n"], share: Float[Tensor, ""]) -> Float[Tensor, ""]:

@@ -141,6 +141,8 @@ def _say(record: Record, unseen: Measurement, seen: Measurement, say: Callable[[
     say(f"  codebook usage        {shown('codebook_usage', '.1%')}")
     say(f"  code length           {shown('length', '.1f')} ± {shown('length_std', '.1f')}")
     say(f"  contrast correlation  {shown('contrast_correlation', '.3f')}")
+    if "flat_finest_share" in record.values:
+        say(f"  flat regions          {shown('flat_finest_share', '.1%')} of them with the finest codes")
     if record.protocol["adaptation"] is not None:
         say(f"  adaptation            {adaptation_line(record.values)}")
     say(f"on {seen.images} crops of the training pictures:")
