@@ -77,11 +77,16 @@ def test_a_notebook_runs_a_table(table: Path) -> None:
     outcome = vltok.ablate(table, "out", seeds=[3], overrides={"trainer": {"max_steps": 1}}, progress=lines.append)
     assert (outcome.folder, outcome.runs, outcome.failures) == (Path("out"), 1, ())
     assert lines[0].startswith("[1/1] good, seed 3: ") and "| good |" in outcome.results.markdown()
-    # a table that asks for evaluations needs no more
-    (table / "table.yaml").write_text(f"{TABLE}\nevaluate: {{examples: 1, batch_size: 2, data.val_crops: 3}}\n")
-    outcome = vltok.ablate(table, "out", seeds=[3], overrides={"trainer": {"max_steps": 1}})
+    # what has been trained is measured at a rate without training again
+    trained = Path("out/good/seed-3/metrics.json").stat().st_mtime_ns
+    one_step = {"trainer": {"max_steps": 1}}
+    outcome = vltok.ablate(table, "out", seeds=[3], overrides=one_step, rates=["codes=7", " codes=7"])
     (run,) = outcome.results.runs
-    assert outcome.failures == () and run.evaluation.protocol["data"]["images"] == 3
+    assert outcome.failures == () and Path("out/good/seed-3/metrics.json").stat().st_mtime_ns == trained
+    assert run.evaluation is None and run.figure("codes=7 length") == 7
+    (row,) = json.loads(Path("out/table.json").read_text())["rows"]
+    assert row["figures"]["codes=7 psnr"]["values"] == [run.at_rates["codes=7"].figure("psnr")]
+    assert "| codes at codes=7 | PSNR at codes=7 [dB] |" in outcome.results.markdown()
 
 
 def test_runs_are_evaluated(table: Path, capsys: pytest.CaptureFixture) -> None:
@@ -165,6 +170,7 @@ def test_an_interrupt_ends_what_is_running(table: Path) -> None:
         (["table"], "with --out DIR"),
         (["nowhere", "--out", "out"], "has no table.yaml"),
         (["table", "--out", "base.yaml"], "is a file: name a folder"),
+        (["table", "--out", "out", "--rates", "code=7"], "did you mean 'codes'?"),
         (["table", "--out", "out", "--jobs", "0"], "--jobs must be at least 1, not 0"),
         (["table", "--out", "out", "--seeds", "1", "1"], "--seeds must differ, not 1 1"),
         (["table", "--out", "out", "--config", "other.yaml"], "--config is set by the table itself"),

@@ -55,12 +55,15 @@ def test_a_folder_is_read(folder: Path) -> None:
     assert table.evaluate is None
     (folder / "table.yaml").write_text(yaml.safe_dump({**DESCRIPTION, "evaluate": {"features": "inception"}}))
     assert AblationTable.read(folder).evaluate == {"features": "inception"}
+    rates = ["mean-codes=83.2", "codes=64.0", "codes=64"]
+    (folder / "table.yaml").write_text(yaml.safe_dump({**DESCRIPTION, "rates": rates}))
+    assert AblationTable.read(folder).rates == ("mean-codes=83.2", "codes=64")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"titel": "x"}, "no key is called 'titel'; there are: title, source, base, columns, evaluate; "),
+        ({"titel": "x"}, "no key is called 'titel'; there are: title, source, base, columns, evaluate, rates; "),
         ({"base": None}, "base must be given"),
         ({"title": ["x"]}, "title must be str"),
         ({"base": "nowhere.yaml"}, "base is 'nowhere.yaml', but there is no"),
@@ -68,6 +71,7 @@ def test_a_folder_is_read(folder: Path) -> None:
         ({"columns": [{"key": "psnr"}]}, "heading"),
         ({"columns": [{"key": "psnr", "heading": "x", "format": "q"}]}, "format must be one for numbers"),
         ({"columns": [{"key": "psnr", "haeding": "x"}]}, "did you mean 'heading'?"),
+        ({"rates": ["psnr"]}, "rate 'psnr' must be a kind and its value"),
         ({"evaluate": "inception"}, "evaluate must be dict"),
     ],
 )
@@ -112,6 +116,8 @@ def test_a_figure_is_found_by_its_name_that_of_0_1_0_and_its_path() -> None:
         assert run.figure(key) == figure
     assert run.figure("evaluation.psnr") == run.figure("evaluation.values.psnr.value") == 26.0
     assert AblationRun("a", 0, record(25.0)).figure("evaluation.psnr") is None
+    run = AblationRun("a", 0, record(25.0), at_rates={"mean-codes=83.2": record(26.0)})
+    assert run.figure("mean-codes=83.2 psnr") == 26.0 and run.figure("mean-codes=121.6 psnr") is None
 
 
 def test_the_table_in_three_forms(folder: Path, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from vltok.verbs.ablating import ablate
 _DESCRIPTION = """\
 Train every row of a table with every seed, each in a process of its own, and write the table of what they measured.
 TABLE_DIR holds table.yaml and a recipe for each row, laid over the base recipe that table.yaml names. Where table.yaml
-has options of 'vltok evaluate', every run is evaluated with them. Runs that have finished are not repeated, and those
-that were stopped go on. Options that are not listed here are those of 'vltok fit' and count for every run.
+has options of 'vltok evaluate', every run is evaluated with them, and once more at each of its rates. What has been
+trained or evaluated is not repeated, and what was stopped goes on. Options that are not listed here are those of
+'vltok fit' and count for every run.
 """
 
 
@@ -36,6 +37,7 @@ def run(arguments: list[str]) -> None:
         arguments[0],
         options.out,
         seeds=options.seeds,
+        rates=options.rates,
         jobs=options.jobs,
         overrides=overrides,
         progress=partial(print, flush=True),
@@ -51,7 +53,7 @@ def run(arguments: list[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vltok ablate",
-        usage="vltok ablate TABLE_DIR --out DIR [--seeds S ...] [--jobs J] [options of 'vltok fit']",
+        usage="vltok ablate TABLE_DIR --out DIR [--seeds S ...] [--rates R ...] [--jobs J] [options of 'vltok fit']",
         description=_DESCRIPTION,
         allow_abbrev=False,
         exit_on_error=False,
@@ -59,5 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", metavar="DIR", help="the folder that receives the runs and the table")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S", help="by default 0 1 2")
+    rates = "such as mean-codes=120, instead of those of table.yaml; see 'vltok evaluate --rate'"
+    parser.add_argument("--rates", nargs="+", metavar="R", help=rates)
     parser.add_argument("--jobs", type=int, default=1, metavar="J", help="runs at a time, which share the cores")
     return parser

@@ -2,7 +2,7 @@
 
 ```
 recipes/ablations/table6/
-  table.yaml    title, source, base recipe, columns, and how each run is evaluated
+  table.yaml    title, source, base recipe, columns, and how each run is evaluated, at which rates
   r8_0.1.yaml   a row: what it changes in the base recipe
 ```
 """
@@ -12,7 +12,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from vltok.evaluation.records import Record
 from vltok.evaluation.tables import markdown_table, write_table
 from vltok.files import written_whole
 from vltok.io.recipes import parse_tree, read, recipe_parser
+from vltok.rates import Rate
 
 _DESCRIPTION = "table.yaml"
 
@@ -31,7 +32,8 @@ class Column:
 
     Attributes:
         key: The name of a figure of the run's `metrics.json`, or a dotted path into it: ``psnr``, ``protocol.steps``.
-            Below ``evaluation`` stand those of its evaluation: ``evaluation.ssim``.
+            Below ``evaluation`` stand those of its evaluation: ``evaluation.ssim``; after a rate, those of the
+            evaluation at this rate: ``mean-codes=83.2 ssim``.
         heading: What stands above it.
         unit: Added to the heading.
         format: How its numbers are written, in Python's format language.
@@ -68,6 +70,7 @@ class AblationTable:
         rows: The recipe of each row, by name, in the order of the files' names.
         evaluate: The options of `vltok evaluate`, with which each run is measured once it is trained; None where what
             `vltok fit` measures is enough.
+        rates: At which each run is evaluated besides, whatever it was trained for (`vltok.Rate`).
     """
 
     title: str
@@ -76,6 +79,14 @@ class AblationTable:
     columns: tuple[Column, ...]
     rows: Mapping[str, Path]
     evaluate: dict[str, Any] | None = None
+    rates: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> tuple[Column, ...]:
+        """The columns, and those of the rates: what pictures cost and lose at each."""
+        lengths = (Column(f"{rate} length", f"codes at {rate}", format=".1f") for rate in self.rates)
+        qualities = (Column(f"{rate} psnr", f"PSNR at {rate}", "dB", ".2f") for rate in self.rates)
+        return (*self.columns, *lengths, *qualities)
 
     @classmethod
     def read(cls, folder: Path) -> "AblationTable":
@@ -113,15 +124,20 @@ class AblationRun:
         seed: Its `seed_everything`.
         record: What `vltok fit` measured at its end.
         evaluation: What `vltok evaluate` measured then, if it has.
+        at_rates: What it measured at each rate.
     """
 
     row: str
     seed: int
     record: Record
     evaluation: Record | None = None
+    at_rates: Mapping[str, Record] = field(default_factory=dict)
 
     def figure(self, key: str) -> Any:
         """What stands under the key of a column; None where nothing does."""
+        rate, _, name = key.rpartition(" ")
+        if rate:
+            return self.at_rates[rate].figure(name) if rate in self.at_rates else None
         group, _, rest = key.partition(".")
         if group != "evaluation":
             return self.record.figure(key)
@@ -171,7 +187,7 @@ class AblationResults:
 
     def markdown(self) -> str:
         """The table in Markdown; a figure that no run of a row has is a dash, and one that only some have says so."""
-        columns = self.table.columns
+        columns = self.table.shown
         rows = []
         for row, runs, spreads in self._rows():
             forms = zip(spreads, columns, strict=True)
@@ -184,7 +200,7 @@ class AblationResults:
         """Write `table.md`, `table.csv` and `table.json`."""
         with written_whole(folder / "table.md") as path:
             path.write_text(self.markdown(), encoding="utf-8")
-        keys = [column.key for column in self.table.columns]
+        keys = [column.key for column in self.table.shown]
         lines, tree = [], []
         for row, runs, spreads in self._rows():
             cells = [(s.mean, s.deviation, len(s.values)) if s is not None else (None, None, 0) for s in spreads]
@@ -193,7 +209,7 @@ class AblationResults:
             tree.append({"row": row, "seeds": [run.seed for run in runs], "figures": figures})
         heads = ["row", "n", *(f"{key} {what}" for key in keys for what in ("mean", "deviation", "n"))]
         write_table(folder / "table.csv", heads, lines)
-        columns = [asdict(column) for column in self.table.columns]
+        columns = [asdict(column) for column in self.table.shown]
         table = {"title": self.table.title, "source": self.table.source, "columns": columns, "rows": tree}
         with written_whole(folder / "table.json") as path:
             path.write_text(json.dumps(table, indent=2, allow_nan=False) + "\n", encoding="utf-8")
@@ -202,7 +218,7 @@ class AblationResults:
         """Each row with its runs by seed, and the spread of each column."""
         for row in self.table.rows:
             runs = sorted((run for run in self.runs if run.row == row), key=lambda run: run.seed)
-            yield row, runs, [_spread(runs, column.key) for column in self.table.columns]
+            yield row, runs, [_spread(runs, column.key) for column in self.table.shown]
 
 
 def _spread(runs: Sequence[AblationRun], key: str) -> Spread | None:
@@ -210,14 +226,23 @@ def _spread(runs: Sequence[AblationRun], key: str) -> Spread | None:
     return Spread.of([float(value) for value in values if isinstance(value, int | float) and math.isfinite(value)])
 
 
+def distinct(rates: Sequence[str]) -> tuple[str, ...]:
+    """Rates as they are written elsewhere, each once.
+
+    Raises:
+        UserError: One is no rate.
+    """
+    return tuple(dict.fromkeys(str(Rate.of(rate)) for rate in rates))
+
+
 def _described(tree: Mapping[str, Any]) -> dict[str, Any]:
     """What `table.yaml` says of an `AblationTable`."""
-    told = [field for field in fields(AblationTable) if field.name != "rows"]
-    keys = [field.name for field in told]
+    told = [each for each in fields(AblationTable) if each.name != "rows"]
+    keys = [each.name for each in told]
     for key in tree:
         if key not in keys:
             raise unknown("key", key, keys)
-    missing = [field.name for field in told if field.default is MISSING and tree.get(field.name) is None]
+    missing = [each.name for each in told if each.default is MISSING and tree.get(each.name) is None]
     if missing:
         raise UserError(f"{' and '.join(missing)} must be given")
     parser = recipe_parser(_DESCRIPTION)
@@ -225,4 +250,4 @@ def _described(tree: Mapping[str, Any]) -> dict[str, Any]:
     described = parser.instantiate(parse_tree(parser, {"table": tree})).table
     if not described.columns:
         raise UserError("columns must name at least one figure of metrics.json")
-    return vars(described)
+    return {**vars(described), "rates": distinct(described.rates)}

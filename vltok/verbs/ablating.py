@@ -5,6 +5,7 @@ table6/
   table.md, table.csv, table.json   mean ± standard deviation of each figure over the seeds
   r8_0.1/seed-0/                    a run folder, as 'vltok fit' leaves it
   r8_0.1/seed-0/evaluation/         what 'vltok evaluate' found, where table.yaml asks for it
+  r8_0.1/seed-0/rates/codes=100/    the same at a rate
   r8_0.1/seed-0.log                 what that run printed, and seed-0.evaluation.log what its evaluation did
 ```
 """
@@ -21,12 +22,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vltok.errors import UserError, check_seed
-from vltok.evaluation.ablations import AblationResults, AblationRun, AblationTable
+from vltok.evaluation.ablations import AblationResults, AblationRun, AblationTable, distinct
 from vltok.evaluation.differences import differences
 from vltok.evaluation.records import Record
 from vltok.files import check_folder
@@ -67,6 +68,7 @@ def ablate(
     out: str | os.PathLike,
     *,
     seeds: Sequence[int] = (0, 1, 2),
+    rates: Sequence[str] | None = None,
     jobs: int = 1,
     overrides: Mapping[str, Any] | Sequence[str] | None = None,
     progress: Callable[[str], None] | None = None,
@@ -80,6 +82,7 @@ def ablate(
         table: The folder of `table.yaml` and of a recipe for each row.
         out: The folder that receives the runs and the table.
         seeds: Those of the runs of a row.
+        rates: At which every run is evaluated besides, such as ``mean-codes=120``, instead of those of `table.yaml`.
         jobs: Runs at a time, which share the cores.
         overrides: What is laid over every row: keys with dots, or nested, as recipes have them; or options of
             `vltok fit`.
@@ -102,6 +105,8 @@ def ablate(
     if len(set(seeds)) < len(seeds):
         raise UserError(f"--seeds must differ, not {' '.join(map(str, seeds))}")
     read = AblationTable.read(read_path(table))
+    if rates is not None:
+        read = replace(read, rates=distinct(rates))
     translate_arguments(options)  # before torch is loaded
     planned = _planned(read, seeds, options, folder)
     failures = _run_all(planned, jobs, progress or (lambda line: None), signals)
@@ -137,13 +142,13 @@ class _Step:
 
 @dataclass(frozen=True)
 class _Job:
-    """One row with one seed: it is trained, and then evaluated where the table wants that."""
+    """One row with one seed: it is trained, and then evaluated where the table wants that, by rate."""
 
     row: str
     seed: int
     folder: RunFolder
     arguments: tuple[str, ...]
-    evaluation: RunEvaluation | None
+    evaluations: Mapping[str | None, RunEvaluation]
 
     @property
     def name(self) -> str:
@@ -156,13 +161,17 @@ class _Job:
             goes_on = "--resume" if self.folder.resumable else "--overwrite"
             fit = ("fit", *self.arguments, "--out", str(path), goes_on)
             return _Step(fit, path.with_name(f"{path.name}.log"))
-        if self.evaluation is not None and not self.evaluation.finished:
-            return _Step(("evaluate", *self.evaluation.arguments), path.with_name(f"{path.name}.evaluation.log"))
+        for evaluation in self.evaluations.values():
+            if not evaluation.finished:
+                log = path.with_name(f"{path.name}.{evaluation.folder.name}.log")
+                return _Step(("evaluate", *evaluation.arguments), log)
         return None
 
     def result(self) -> AblationRun:
-        evaluated = None if self.evaluation is None else self.evaluation.record()
-        return AblationRun(self.row, self.seed, Record.read(self.folder.path), evaluated)
+        own = self.evaluations.get(None)
+        at_rates = {rate: evaluation.record() for rate, evaluation in self.evaluations.items() if rate is not None}
+        measured = None if own is None else own.record()
+        return AblationRun(self.row, self.seed, Record.read(self.folder.path), measured, at_rates)
 
 
 def _planned(table: AblationTable, seeds: Sequence[int], overrides: Sequence[str], out: Path) -> list[_Job]:
@@ -186,9 +195,11 @@ def _planned(table: AblationTable, seeds: Sequence[int], overrides: Sequence[str
             parsed.config.seed_everything = seed
             recipe = yaml_text.load(parsed.text(folder))
             _check_same(folder, recipe)
-            asked = table.evaluate
-            evaluation = None if asked is None else plan_evaluation(asked, recipe, folder, parsed.config.trust)
-            jobs.append(_Job(row, seed, folder, (*given, "--seed_everything", str(seed)), evaluation))
+            evaluations = {
+                rate: plan_evaluation(table.evaluate or {}, recipe, folder, rate, parsed.config.trust)
+                for rate in ([] if table.evaluate is None else [None]) + list(table.rates)
+            }
+            jobs.append(_Job(row, seed, folder, (*given, "--seed_everything", str(seed)), evaluations))
     return sorted(jobs, key=lambda job: seeds.index(job.seed))
 
 

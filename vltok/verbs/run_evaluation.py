@@ -25,12 +25,14 @@ class RunEvaluation:
 
     Attributes:
         run: The run.
+        folder: What receives the evaluation.
         kind: What it trains: `tokenizer` or `prior`.
         arguments: Those of `vltok evaluate`.
         options: What they mean, with every default.
     """
 
     run: RunFolder
+    folder: Path
     kind: str
     arguments: tuple[str, ...]
     options: Mapping[str, Any]
@@ -38,7 +40,7 @@ class RunEvaluation:
     @property
     def finished(self) -> bool:
         """Whether the bundle that is there has been measured with these options."""
-        metrics, config = self._folder / "metrics.json", self._folder / "config.yaml"
+        metrics, config = self.folder / "metrics.json", self.folder / "config.yaml"
         if not (metrics.is_file() and config.is_file()):
             return False
         found = yaml_text.load(config.read_text(encoding="utf-8"))
@@ -50,15 +52,11 @@ class RunEvaluation:
 
     def record(self) -> Record:
         """What it measured."""
-        return Record.read(self._folder)
-
-    @property
-    def _folder(self) -> Path:
-        return self.run.path / "evaluation"
+        return Record.read(self.folder)
 
 
 def plan_evaluation(
-    options: Mapping[str, Any], recipe: Mapping[str, Any], run: RunFolder, trust: bool = False
+    options: Mapping[str, Any], recipe: Mapping[str, Any], run: RunFolder, rate: str | None = None, trust: bool = False
 ) -> RunEvaluation:
     """The evaluation of a run: a tokenizer is measured on the held-out pictures of its own recipe.
 
@@ -66,6 +64,7 @@ def plan_evaluation(
         options: Those of `vltok evaluate`, by name; what they say of `data` is laid over the recipe's.
         recipe: The run's resolved recipe.
         run: Where it is.
+        rate: At which it is measured; its own by default.
         trust: Whether its bundles may name more than registered components.
 
     Raises:
@@ -77,7 +76,11 @@ def plan_evaluation(
     kind = next((kind for kind in ("tokenizer", "prior") if kind in recipe["model"].get("init_args", {})), None)
     if kind is None:
         raise UserError(f"evaluate: model {recipe['model']['class_path']} trains neither a tokenizer nor a prior")
-    arguments = [f"--{kind}={run.bundle}", f"--out={run.path / 'evaluation'}"]
+    folder = run.path / "evaluation"
+    if rate is not None:
+        options = {**options, "rate": rate}
+        folder = run.path / "rates" / rate.replace(":", "_")  # which Windows knows of drives
+    arguments = [f"--{kind}={run.bundle}", f"--out={folder}"]
     if kind == "tokenizer":
         arguments.append(f"--data={json.dumps(recipe['data'])}")
     arguments += ["--trust"] if trust else []
@@ -89,4 +92,4 @@ def plan_evaluation(
         text = EvaluationOptions.of_arguments(arguments).text()
     except UserError as error:
         raise UserError(f"evaluate: {error}") from error
-    return RunEvaluation(run, kind, tuple(arguments), yaml_text.load(text))
+    return RunEvaluation(run, folder, kind, tuple(arguments), yaml_text.load(text))
