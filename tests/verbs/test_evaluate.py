@@ -1,5 +1,6 @@
 """`vltok.evaluate` and `vltok.compare` as a notebook calls them; `vltok evaluate` tests what they measure."""
 
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import vltok
 from tests.cli.exports import PRIOR, write_bundle, write_prior
 from vltok.compression.tables import CodeTables
 from vltok.errors import UserError
+from vltok.evaluation.comparison import Comparison
 from vltok.io.bundles import fingerprint
 from vltok.measures.pixels import to_bytes
 from vltok.pictures.folder import Folder
@@ -116,3 +118,34 @@ def test_a_rate_is_part_of_the_protocol(tokenizer: DQVAE, data: Photos) -> None:
         vltok.evaluate(data=data, codec="jpeg", quality=20, rate="codes=4", device="cpu")
     with pytest.raises(UserError, match="no rate is called"):
         vltok.evaluate(tokenizer, data, rate="code=4", device="cpu")
+
+
+def test_what_a_generator_meets_is_measured_where_it_is_asked_for(
+    data: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vltok.evaluation.probe._STEPS", 3)
+    write_bundle(tmp_path / "bundle")
+    told: list[tuple[int, int]] = []
+    found = vltok.evaluate(
+        tmp_path / "bundle",
+        Photos(size=16, train_crops=6, val_crops=5, batch_size=2, workers=0),
+        probe_prior=True,
+        perturb_codes=True,
+        device="cpu",
+        examples=0,
+        progress=lambda done, total: told.append((done, total)),
+    ).record
+    assert told[-1] == (5 + 6 + 5 + 5, 5 + 6 + 5 + 5)
+    assert found.protocol["probe"]["pictures"] == 6 and found.protocol["perturbed"]["seed"] == 0
+    assert 0 < found.figure("probe_bits_per_code") < 12 and 0 < found.figure("perturbed_50_psnr") < 60
+    plain = vltok.evaluate(tmp_path / "bundle", data, device="cpu", examples=0).record
+    assert not any(name.startswith(("probe", "perturbed")) for name in {**plain.values, **plain.protocol})
+    assert all(found.values[name] == plain.values[name] for name in plain.values if name != "seconds_per_image")
+    assert "probe_bits_per_image" in Comparison({"with": found, "without": plain}).columns
+    other = dict(found.protocol, probe={**found.protocol["probe"], "pixels": "others"})
+    with pytest.raises(UserError, match="'probe_bits_per_image' .* two protocols: probe.pixels"):
+        Comparison({"one": found, "two": dataclasses.replace(found, protocol=other)})
+    with pytest.raises(UserError, match="--probe-prior tells of a tokenizer's codes"):
+        vltok.evaluate(data=data, codec="jpeg", quality=20, probe_prior=True, device="cpu")
+    with pytest.raises(UserError, match="leave --split out"):
+        vltok.evaluate(tmp_path / "bundle", data, probe_prior=True, split="all", device="cpu")

@@ -112,7 +112,10 @@ def _protocol(record: Record, column: str) -> dict[str, Any]:
         keys.append("lpips")
     if column.startswith("error_correlation"):
         keys.append("fixed")
-    of_sets = column in _DISTANCES or "/" in column
+    for figures in ("probe", "perturbed"):
+        if column.startswith(f"{figures}_"):
+            keys.append(figures)
+    of_sets = column in _DISTANCES or column.endswith(("_fid", "_kid")) or "/" in column
     if of_sets:
         keys.append("features")
     if column.endswith("_of_training"):

@@ -44,6 +44,7 @@ from vltok.verbs.compiling import compiled
 from vltok.verbs.counting import Progress, counted
 from vltok.verbs.devices import choose_device
 from vltok.verbs.evaluation_options import check_evaluation
+from vltok.verbs.generator_figures import GeneratorFigures
 from vltok.verbs.inputs import open_pictures, open_prior, open_tokenizer, tokenizer_of
 
 _LOG = logging.getLogger(__name__)
@@ -63,6 +64,8 @@ def evaluate(
     split: Literal["all", "train", "val"] = "val",
     features: str | None = None,
     lpips: bool = False,
+    probe_prior: bool = False,
+    perturb_codes: bool = False,
     count: int = 1000,
     sampling: SamplingOptions | None = None,
     seed: int = 0,
@@ -95,6 +98,10 @@ def evaluate(
         features: The network that tells sets of images apart: inception (FID), efficientnet-lite0, timm:NAME, or
             random:NAME.
         lpips: Whether to measure LPIPS, which needs VGG16's weights.
+        probe_prior: Whether to tell how hard the tokenizer's codes are to predict: the bits an image that a small
+            prior, the same for every tokenizer, takes after some training on the codes of the training pictures.
+        perturb_codes: Whether to tell what reconstructions keep of their quality after some of their codes were
+            replaced by near ones.
         count: How many pictures a prior draws.
         sampling: How it draws them: the prior's own options, or a `vltok.SamplingConfig`.
         seed: Sets what is drawn, and the resamples of confidence intervals.
@@ -123,7 +130,9 @@ def evaluate(
         check_images(min(source.pictures, count) if kind == "prior" else source.pictures)
     network = None if features is None else feature_network(features).to(place)
     share = ProcessShare(rank, world_size, batch_size or data.batch_size, data.workers)
-    total = len(share.of(source.pictures)) + (len(share.of(count)) if kind == "prior" else 0)
+    asked = GeneratorFigures(data.export_source("train") if probe_prior else None, perturb_codes)
+    measured = len(share.of(source.pictures))
+    total = measured + asked.pictures(measured) + (len(share.of(count)) if kind == "prior" else 0)
     share = dataclasses.replace(share, report=counted(progress, total))
     conditions = _Conditions(source, data.classes, share, network, examples, place, seed, trust, compile)
     with contextlib.nullcontext() if folder is None else alone_in(folder):
@@ -135,11 +144,11 @@ def evaluate(
             elif codec is not None:
                 found = _codec(codec, quality, bits_per_pixel, lpips, conditions)
             elif tokenizer is not None:
-                found = _tokenizer(tokenizer, fixed, rate, lpips, conditions)
+                found = _tokenizer(tokenizer, fixed, rate, lpips, asked, conditions)
             skipped = gather(data.skipped)
-        measured = found.measurement
+        measurement = found.measurement
         protocol = {
-            "data": {"pixels": measured.pixels, "split": split, "size": data.size, "images": measured.images},
+            "data": {"pixels": measurement.pixels, "split": split, "size": data.size, "images": measurement.images},
             "crops": source.described,
             "features": None if network is None else _described(network),
             "precision": "float32",
@@ -153,8 +162,8 @@ def evaluate(
             "data": {key: value for key, value in data.description().items() if key != "skipped"},
             "skipped": skipped,
         }
-        record = Record(kind, found.subject, measured.values, measured.codes, protocol, where)
-        evaluation = Evaluation(record, measured, found.spec, found.drawing_order)
+        record = Record(kind, found.subject, measurement.values, measurement.codes, protocol, where)
+        evaluation = Evaluation(record, measurement, found.spec, found.drawing_order)
         if folder is not None:
             evaluation = dataclasses.replace(evaluation, files=tuple(evaluation.write(folder)))
     return evaluation
@@ -191,6 +200,7 @@ def _tokenizer(
     fixed: Tokenizer | str | os.PathLike | None,
     rate: Rate | str | None,
     lpips: bool,
+    asked: GeneratorFigures,
     under: _Conditions,
 ) -> _Outcome:
     with contextlib.ExitStack() as stack:
@@ -209,11 +219,17 @@ def _tokenizer(
             if not tokenizer.spec.gridded:
                 raise UserError(f"--fixed: the codes of '{given}' lie on no grid, so that it has no coding map")
             beside, described = TokenizerCoder(other.model, under.device), other.fingerprint
-        coder = TokenizerCoder(tokenizer, under.device, encoder_at(tokenizer, rate))
+        encode = encoder_at(tokenizer, rate)
+        coder = TokenizerCoder(tokenizer, under.device, encode)
         files = _bits_of_files(given, tokenizer.spec)
         outcome = _reconstructed(coder, tokenizer.spec, opened.subject, beside, lpips, under, files)
-    asked = {} if rate is None else {"rate": str(Rate.of(rate))}
-    return dataclasses.replace(outcome, protocol={**outcome.protocol, "fixed": described, **asked})
+        values, protocol = asked.measure(
+            tokenizer, encode, under.source, under.share, under.network, under.device, under.seed
+        )
+    at = {} if rate is None else {"rate": str(Rate.of(rate))}
+    measurement = dataclasses.replace(outcome.measurement, values={**outcome.measurement.values, **values})
+    protocol = {**outcome.protocol, "fixed": described, **at, **protocol}
+    return dataclasses.replace(outcome, measurement=measurement, protocol=protocol)
 
 
 def _bits_of_files(given: Tokenizer | str | os.PathLike, spec: CodeSpec) -> BitsOfFiles | None:

@@ -104,6 +104,14 @@ def check_evaluation(given: Mapping[str, Any]) -> RecordKind:
         Rate.of(given["rate"])
         if kind != "tokenizer":
             raise UserError("--rate says how many codes a tokenizer gives pictures: it belongs to --tokenizer")
+    for name in ("probe_prior", "perturb_codes"):
+        if given[name] and kind != "tokenizer":
+            raise UserError(f"--{name.replace('_', '-')} tells of a tokenizer's codes: it belongs to --tokenizer")
+    if given["probe_prior"] and given["split"] != "val":
+        raise UserError(
+            f"--probe-prior measures codes that its prior has not seen, and trains on the training pictures: with "
+            f"--split {given['split']} they would be the same; leave --split out"
+        )
     if kind == "prior" and given["lpips"]:
         raise UserError("--lpips compares reconstructions with pictures: it belongs to --tokenizer or --codec")
     if kind == "codec" and given["compile"]:
