@@ -11,6 +11,7 @@ from vltok.registry import components
 from vltok.testing import GateContract
 from vltok.tokenizers.gain_gate import GainGate
 from vltok.tokenizers.gates import EntropyGate, FeatureGate, FixedGate, RandomGate
+from vltok.tokenizers.surprise_gate import SurpriseGate
 
 from .broken import assert_found
 
@@ -42,6 +43,11 @@ class TestGainGate(GateContract):
 class TestGainGateOfThreeGranularities(GateContract):
     def build(self):
         return GainGate(16, THIRDS)
+
+
+class TestSurpriseGate(GateContract):
+    def build(self):
+        return SurpriseGate(16, 12, THIRDS)
 
 
 class TestEntropyGate(GateContract):

@@ -36,6 +36,7 @@ from vltok.tokenizers.quantizers import (
     GumbelQuantizer,
     VectorQuantizer,
 )
+from vltok.tokenizers.surprise_gate import SurpriseGate
 from vltok.training import PriorTraining, TokenizerTraining
 from vltok.training.finiteness import Diverged, FiniteWatch
 
@@ -64,6 +65,7 @@ def _gain_gate() -> Gate:
 GATES: dict[str, Callable[[], Gate]] = {
     "feature": lambda: FeatureGate(8, 2, norm_groups=2, noise=0.0),
     "gain": _gain_gate,
+    "surprise": lambda: SurpriseGate(8, 16, RATIOS),
     "entropy": lambda: EntropyGate(RATIOS, thresholds=[2.4]),
     "random": lambda: RandomGate(RATIOS),
     "fixed": lambda: FixedGate(1, 2),

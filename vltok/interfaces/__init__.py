@@ -11,7 +11,7 @@ Axis letters: b image, c channel, h w grid of regions, H W pixels or the finest 
 
 from vltok.drawing.config import SamplingConfig
 from vltok.interfaces.bundled import Bundled, Standalone
-from vltok.interfaces.gate import Calibrated, Constant, Gate, GateDecision, Taught
+from vltok.interfaces.gate import Calibrated, Constant, Foreseeing, Gate, GateDecision, Taught
 from vltok.interfaces.losses import Discriminator, Perceptual
 from vltok.interfaces.parts import Budget, Decoder, Encoder, Quantized, Quantizer
 from vltok.interfaces.prior import Choose, Codable, Ordered, Prior, PriorLoss
@@ -42,6 +42,7 @@ __all__ = [
     "Discriminator",
     "Encoder",
     "FixedSize",
+    "Foreseeing",
     "Gate",
     "GateDecision",
     "LengthTargeted",

@@ -115,3 +115,21 @@ class Taught(ABC):
             grains: Its lessons.
             errors: The squared error of each region at each of them, summed over its pixels and channels.
         """
+
+
+class Foreseeing(ABC):
+    """A gate that learns to tell the codes that images would have, were all regions of the finest granularity."""
+
+    @property
+    @abstractmethod
+    def codebook_size(self) -> int:
+        """The number of codes between which it tells, v; a tokenizer checks that its quantizer has as many."""
+
+    @abstractmethod
+    def foresee(self, features: Sequence[Float[Tensor, "b c _ _"]], codes: Int[Tensor, "b H W"]) -> Float[Tensor, ""]:
+        """The loss of what the gate expects of images; in training that of all processes (`batch_mean`).
+
+        Args:
+            features: The images' feature maps, from coarse to fine.
+            codes: Their codes at the finest granularity, which lie on the finest grid.
+        """

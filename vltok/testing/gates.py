@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vltok.interfaces import Calibrated, Gate, GateDecision, Taught
+from vltok.interfaces import Calibrated, Foreseeing, Gate, GateDecision, Taught
 from vltok.testing.modules import TrainableContract, pictures
 
 
@@ -102,6 +102,23 @@ class GateContract(TrainableContract[Gate]):
             loss = gate.teach(features, lessons, torch.rand(lessons.shape))
             assert loss.dim() == 0 and loss.isfinite() and loss.requires_grad
 
+    def test_what_it_foresees_teaches_it_and_not_the_encoder(self):
+        gate = self.build().train()
+        if isinstance(gate, Foreseeing):
+            features, _ = self._inputs(gate, 4)
+            for feature in features:
+                feature.requires_grad_()
+            loss = gate.foresee(features, self._codes(gate, features))
+            assert loss.dim() == 0 and loss.isfinite() and loss.requires_grad
+            loss.backward()
+            assert all(feature.grad is None for feature in features)
+
+    def _codes(self, gate: Foreseeing, features: list[Tensor]) -> Tensor:
+        """Codes of the finest granularity."""
+        generator = torch.Generator().manual_seed(0)
+        shape = (len(features[0]), *features[-1].shape[2:])
+        return self._there(torch.randint(gate.codebook_size, shape, generator=generator))
+
     def _inputs(self, gate: Gate, batch: int, regions: tuple[int, int] = (4, 4)) -> tuple[list[Tensor], Tensor]:
         """Feature maps from coarse to fine, and images."""
         factors = [4 * 2**k for k in reversed(range(gate.granularities))]
@@ -134,4 +151,6 @@ class GateContract(TrainableContract[Gate]):
         if isinstance(module, Taught):
             lessons = module.lessons(decision.grains)
             total = total + module.teach(features, lessons, torch.rand(lessons.shape, device=lessons.device))
+        if isinstance(module, Foreseeing):
+            total = total + module.foresee(features, self._codes(module, features))
         return total

@@ -20,6 +20,7 @@ from vltok.interfaces import (
     Constant,
     Decoder,
     Encoder,
+    Foreseeing,
     Gate,
     GateDecision,
     LengthTargeted,
@@ -71,6 +72,7 @@ class DQVAE(Tokenizer, Adaptive, Adversarial, LengthTargeted, RatioTargeted, Ste
     links = (
         Link("gate.channels", "encoder.channels", must_agree=True),
         Link("gate.granularities", "encoder.factors", len),
+        Link("gate.codebook_size", "quantizer.size", must_agree=True),
         Link("gate.ratios", "budget.ratios"),
         Link("budget.ratios", "gate.ratios"),
         Link("budget.factors", "encoder.factors"),
@@ -84,7 +86,7 @@ class DQVAE(Tokenizer, Adaptive, Adversarial, LengthTargeted, RatioTargeted, Ste
         self, encoder: Encoder, gate: Gate, quantizer: Quantizer, decoder: Decoder, budget: Budget | None = None
     ) -> None:
         super().__init__()
-        _check_fit(encoder, gate, decoder, budget)
+        _check_fit(encoder, gate, quantizer, decoder, budget)
         self.encoder = encoder
         self.gate = gate
         self.quantizer = quantizer
@@ -173,7 +175,8 @@ class DQVAE(Tokenizer, Adaptive, Adversarial, LengthTargeted, RatioTargeted, Ste
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> TokenizerOutput:
         """Encode and decode with gradients.
 
-        Losses: ``quantization``; ``budget`` where there is one; in training ``gate``, where the gate is `Taught`.
+        Losses: ``quantization``; ``budget`` where there is one; in training ``gate``, where the gate is `Taught` or
+        `Foreseeing`.
         """
         self._check_size(*images.shape[2:])
         features = self.encoder(fastest_layout(images))
@@ -192,6 +195,8 @@ class DQVAE(Tokenizer, Adaptive, Adversarial, LengthTargeted, RatioTargeted, Ste
         # after the reconstruction: autocast keeps the weights that it has cast, of which no_grad has none to learn by
         if self.training and isinstance(self.gate, Taught):
             losses["gate"] = self._teach(self.gate, features, decision, images)
+        elif self.training and isinstance(self.gate, Foreseeing):
+            losses["gate"] = self.gate.foresee(features, self._finest_codes(features[-1]))
         return TokenizerOutput(reconstruction, Codes.from_code_map(quantized.ids, decision.grains, self._spec), losses)
 
     def _painted(self, vectors: Float[Tensor, "b c H W"]) -> Float[Tensor, "b 3 _ _"]:
@@ -215,6 +220,13 @@ class DQVAE(Tokenizer, Adaptive, Adversarial, LengthTargeted, RatioTargeted, Ste
             for feature, side in zip(features, self._spec.sides, strict=True)
         ]
         return torch.stack([self.quantizer(each).ids for each in vectors])
+
+    @torch.compiler.disable  # it changes modes for a moment
+    @torch.no_grad()
+    def _finest_codes(self, features: Float[Tensor, "b c H W"]) -> Int[Tensor, "b H W"]:
+        """The codes, as in evaluation, if all regions had the finest granularity."""
+        with evaluating(self):
+            return self.quantizer(self.project_in(features)).ids
 
     @torch.compiler.disable  # a second graph for a part of the batch is not worth its compilation
     def _teach(
@@ -253,7 +265,7 @@ def _replicate(grid: Float[Tensor, "b c _ _"], times: int) -> Float[Tensor, "b c
     return grid if times == 1 else F.interpolate(grid, scale_factor=times, mode="nearest")
 
 
-def _check_fit(encoder: Encoder, gate: Gate, decoder: Decoder, budget: Budget | None) -> None:
+def _check_fit(encoder: Encoder, gate: Gate, quantizer: Quantizer, decoder: Decoder, budget: Budget | None) -> None:
     factors = list(encoder.factors)
     if decoder.factor != factors[-1]:
         raise UserError(f"decoder.factor is {decoder.factor}, but must be the finest of encoder.factors {factors}")
@@ -262,6 +274,8 @@ def _check_fit(encoder: Encoder, gate: Gate, decoder: Decoder, budget: Budget | 
             f"the gate decides among {gate.granularities} granularities, but encoder.factors {factors} are "
             f"{len(factors)}; set gate.granularities or gate.ratios to match"
         )
+    if isinstance(gate, Foreseeing) and gate.codebook_size != quantizer.size:
+        raise UserError(f"gate.codebook_size is {gate.codebook_size}, but the quantizer has {quantizer.size} codes")
     if gate.ratios is not None and list(gate.ratios.factors) != factors:
         raise UserError(f"gate.ratios name factors {list(gate.ratios.factors)}, but encoder.factors are {factors}")
     if budget is not None and list(budget.factors) != factors:

@@ -13,6 +13,7 @@ from vltok.errors import UserError
 from vltok.interfaces import Gate, GateDecision, Taught
 from vltok.measures.regions import region_errors
 from vltok.processes import rows_of_all, sum_over_processes, world
+from vltok.tokenizers.quantiles import quantile
 
 #: Against division by zero: the least mean gain, in squared error of a region; one value off by 1 of 255 levels.
 LEAST_GAIN = (2 / 255) ** 2
@@ -190,7 +191,7 @@ class GainGate(Gate, Taught):
         # coordinate ascent in the dual: each price in turn is set so that its granularity has its share
         for k in [*range(self.granularities)] * ROUNDS:
             others = torch.stack([rows[:, j] - prices[j] for j in range(self.granularities) if j != k]).amax(dim=0)
-            prices[k] = _quantile(rows[:, k] - others, 1 - shares[k])
+            prices[k] = quantile(rows[:, k] - others, 1 - shares[k])
         return torch.stack(prices[1:]) - prices[0]
 
     def _pace(self) -> Float[Tensor, ""]:
@@ -201,10 +202,3 @@ class GainGate(Gate, Taught):
 def _worths(gains: Float[Tensor, "b n h w"]) -> Float[Tensor, "b k h w"]:
     """What each granularity gains over the coarsest, from the gains of the steps."""
     return F.pad(gains.cumsum(dim=1), (0, 0, 0, 0, 1, 0))
-
-
-def _quantile(values: Float[Tensor, " n"], share: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """The value below which a share of them lies; torch.quantile needs double precision, which not all devices have."""
-    place = share * (len(values) - 1)
-    low, high = values.sort().values.index_select(0, torch.stack([place.floor(), place.ceil()]).long()).unbind()
-    return low.lerp(high, place.frac())
