@@ -143,7 +143,7 @@ def test_what_a_generator_meets_is_measured_where_it_is_asked_for(
     assert all(found.values[name] == plain.values[name] for name in plain.values if name != "seconds_per_image")
     assert "probe_bits_per_image" in Comparison({"with": found, "without": plain}).columns
     other = dict(found.protocol, probe={**found.protocol["probe"], "pixels": "others"})
-    with pytest.raises(UserError, match="'probe_bits_per_image' .* two protocols: probe.pixels"):
+    with pytest.raises(UserError, match=r"'probe_bits_per_image' .* two protocols: probe\.pixels"):
         Comparison({"one": found, "two": dataclasses.replace(found, protocol=other)})
     with pytest.raises(UserError, match="--probe-prior tells of a tokenizer's codes"):
         vltok.evaluate(data=data, codec="jpeg", quality=20, probe_prior=True, device="cpu")

@@ -111,8 +111,8 @@ def codebook_vectors(tokenizer: Tokenizer, device: torch.device | str) -> Float[
     found = [part for part in tokenizer.modules() if isinstance(part, Quantizer) and part.size == size]
     if len(found) != 1:
         raise UserError(
-            f"--perturb-codes replaces codes by near ones, but {type(tokenizer).__name__} has {len(found)} quantizers of its "
-            f"{size} codes to say which are near: leave it out"
+            f"--perturb-codes replaces codes by near ones, but {type(tokenizer).__name__} has {len(found)} quantizers "
+            f"of its {size} codes to say which are near: leave it out"
         )
     return found[0].lookup(torch.arange(size, device=device)[None, None])[0, :, 0].T.float()
 
