@@ -36,10 +36,11 @@ def images(features: list[torch.Tensor]) -> torch.Tensor:
     return torch.zeros(len(features[0]), 3, 1, 1)
 
 
-def trained(ratios: dict[int, float], steps: int = 70) -> SurpriseGate:
+def trained(ratios: dict[int, float], steps: int = 100) -> SurpriseGate:
     gate = SurpriseGate(CODES + 1, CODES, ratios, hidden=32)
     optimizer = torch.optim.Adam(gate.parameters(), 2e-2)
-    for _ in range(steps):
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 2e-2 * (1 - step / steps)
         features, codes, _ = planted(8, len(ratios))
         gate(features, images(features))
         optimizer.zero_grad()

@@ -82,8 +82,8 @@ class Probe:
         if not encoded:
             raise UserError("--probe-prior trains a prior on the codes of training pictures, but there are none")
         codes = Codes.concatenate(encoded)
-        if codes.grains is not None:
-            self._spec = replace(self._spec, regions=tuple(codes.grains.shape[1:]))
+        _, rows, columns = codes.require_grains().shape
+        self._spec = replace(self._spec, regions=(rows, columns))
         with computing(self._device):
             self._prior = _trained(codes, self._spec)
         return {
@@ -156,8 +156,10 @@ def _trained(codes: Codes, spec: CodeSpec) -> RasterScan:
     """A prior of its own weights and order of pictures, which are drawn on the host: alike on all devices."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
-        stacks = (Transformer(_WIDTH, _HEADS, layers, dropout=0.0) for layers in (_POSITION_LAYERS, _CONTENT_LAYERS))
-        prior = RasterScan(spec, *stacks, dropout=0.0).to(codes.device)
+        position, content = (
+            Transformer(_WIDTH, _HEADS, layers, dropout=0.0) for layers in (_POSITION_LAYERS, _CONTENT_LAYERS)
+        )
+        prior = RasterScan(spec, position, content, dropout=0.0).to(codes.device)
         chosen = torch.randint(len(codes), (_STEPS, _BATCH))
     optimizer = torch.optim.AdamW(prior.parameters(), _LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
