@@ -167,4 +167,5 @@ def _axes() -> tuple:
 def _errors(value: Value) -> list[list[float]] | None:
     if value.low is None or value.high is None:
         return None
-    return [[value.value - value.low], [value.high - value.value]]
+    # the mean of few or equal figures may lie outside, by rounding at least
+    return [[max(value.value - value.low, 0.0)], [max(value.high - value.value, 0.0)]]
