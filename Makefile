@@ -6,7 +6,7 @@ VENV ?= .venv
 INSTALLED = $(VENV)/installed
 QUICKSTART_TOKENIZE = $(VENV)/bin/vltok tokenize --tokenizer runs/quickstart/bundle --precision bfloat16 --overwrite
 
-.PHONY: quickstart test test-versions faults soak bench gpu check plugins lint clean
+.PHONY: quickstart test docs tutorial test-versions faults soak bench gpu check plugins lint clean
 
 quickstart: $(INSTALLED)
 	$(VENV)/bin/vltok fit --config recipes/quickstart.yaml --overwrite
@@ -18,6 +18,18 @@ quickstart: $(INSTALLED)
 
 test: lint
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses auto --dist worksteal
+
+# the documentation, for a browser: build/docs/index.html
+docs: $(INSTALLED)
+	$(VENV)/bin/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet docs build/docs
+
+# the tutorial anew, with what its cells show, in ten minutes
+tutorial: $(INSTALLED)
+	$(VENV)/bin/python -m pip install --quiet nbclient ipykernel
+	mkdir -p build/tutorial && cp docs/tutorial.ipynb build/tutorial
+	PATH=$(abspath $(VENV))/bin:$$PATH $(VENV)/bin/jupyter execute --inplace build/tutorial/tutorial.ipynb
+	cp build/tutorial/tutorial.ipynb docs
+	$(VENV)/bin/python -m pip uninstall --quiet --yes my-gate
 
 # the quick tests on every Python and with the oldest and the newest libraries that pyproject.toml allows; takes uv
 test-versions:

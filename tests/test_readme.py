@@ -2,85 +2,30 @@
 
 import re
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-import skimage.data
 import torch
-from PIL import Image
 
-from vltok.cli.main import VERBS, main
+from vltok.cli.main import VERBS
 from vltok.evaluation.ablations import AblationTable
-from vltok.io.bundles import fingerprint
 from vltok.io.recipes import parse
 from vltok.verbs.training_recipe import fit_parser
 
-from .cli.exports import PRIOR, write_bundle, write_prior
 from .io.importers.foreign import vqgan_state
+from .readers import ROOT, add_prior, blocks_of, commands_of, make_project, run
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = [
-    [line.partition(" #")[0].strip() for line in block.splitlines() if line.strip()]
-    for block in re.findall(r"^```sh\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
-]
+BLOCKS = [commands_of(block) for block in blocks_of(README, "sh")]
 COMMANDS = [command for block in BLOCKS for command in block]
 VLTOK = [block for block in BLOCKS if block[0].startswith("vltok ")]
-
-#: Appended to a training, so that it takes seconds: an option given twice counts the second time.
-SMALL = {
-    "recipes/quickstart.yaml": "--model.tokenizer.encoder.width=32 --model.tokenizer.decoder.width=32",
-    "recipes/imagenet_dq.yaml": (
-        "--model.tokenizer.encoder.width=32 --model.tokenizer.encoder.blocks=1 --model.tokenizer.encoder.channels=32 "
-        "--model.tokenizer.gate.channels=32 --model.tokenizer.quantizer.dimension=32 "
-        "--model.tokenizer.decoder.width=32 --model.tokenizer.decoder.blocks=1 --model.tokenizer.decoder.channels=32 "
-        "--model.discriminator.width=8 --model.perceptual none --data.workers=0"
-    ),
-    "recipes/quickstart_prior.yaml": "--model.prior.codebook_size=300 --model.prior.width=24",
-}
-ONE_STEP = "--trainer.max_steps=1 --trainer.limit_val_batches=1 --trainer.accelerator=cpu --trainer.precision=32-true "
-FEW = "--data.train_crops=8 --data.val_crops=8"
-ON_IMAGES = "--model.calibration_batches=1 --data.size=64 --data.batch_size=2 "
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
-    """A folder as the README's reader has it: the recipes, some pictures, shards of them, a trained bundle."""
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
-    (tmp_path / "pictures").mkdir()
-    photographs = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea(), skimage.data.rocket()]
-    for index in range(8):
-        photograph = Image.fromarray(photographs[index % 4]).resize((90, 72))
-        photograph.rotate(45 * index).save(tmp_path / "pictures" / f"{index}.jpg")
-    write_bundle(tmp_path / "runs" / "quickstart" / "bundle")
-    return tmp_path
-
-
-def run(command: str) -> None:
-    recipe = next(iter(re.findall(r"--config (\S+)", command)), None)
-    if recipe is not None:
-        small = "" if "--start" in command else SMALL[recipe]
-        command = f"{command} {small} {ONE_STEP} {'' if 'prior' in recipe else ON_IMAGES}"
-    if recipe == "recipes/quickstart.yaml" and "--data " not in command:
-        command = f"{command} {FEW}"
-    if "_crops" in command and FEW not in command:
-        command = f"{re.sub('_crops [0-9]+', '_crops 40', command)} --data.size=64"
-    if command.startswith("vltok ablate "):
-        _, *others = (row for row in sorted(Path(command.split()[2]).glob("*.yaml")) if row.name != "table.yaml")
-        for row in others:
-            row.unlink()
-        small = SMALL["recipes/quickstart_prior.yaml"]
-        if "prior" not in command:
-            small = f"{SMALL['recipes/quickstart.yaml']} {ON_IMAGES} {FEW}"
-        command = f"{command.replace(' 0 1 2', ' 0')} {small} {ONE_STEP}"
-    if command.startswith("vltok evaluate "):
-        command = f"{command} --data.val_crops=8"
-    if command.startswith("vltok rate "):
-        command = f"{command} --training-pictures 8 --pictures 4 --points 2"
-    assert main(shlex.split(command)[1:]) == 0, command
+    return make_project(tmp_path)
 
 
 def test_every_verb_is_shown():
@@ -161,10 +106,8 @@ def test_the_files_that_it_names_exist():
 
 
 def test_the_lines_of_python_run_one_after_another(project: Path) -> None:
-    write_prior(project / "runs" / "quickstart_prior" / "bundle", PRIOR, fingerprint("runs/quickstart/bundle"))
-    shutil.copytree("runs/quickstart/bundle", "runs/quickstart_prior/tokenizer")
-    (project / "pictures" / "0.jpg").rename(project / "photo.jpg")
-    (first, second) = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+    add_prior(project)
+    first, second = blocks_of(README, "python")
     small = {"trainer.max_steps": 1, "trainer.limit_val_batches": 1, "data.size": 64, "data.batch_size": 2}
     small |= {"model.calibration_batches": 1, "data.train_crops": 8, "data.val_crops": 2}
     small |= {"model.tokenizer.encoder.width": 32, "model.tokenizer.decoder.width": 32}
