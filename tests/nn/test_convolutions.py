@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from vltok.nn import convolutions
-from vltok.nn.convolutions import packed_convolutions
+from vltok.nn.convolutions import packed_convolutions, plus_convolved
 from vltok.nn.precision import computing
 from vltok.nn.resampling import Upsample
 
@@ -33,12 +33,19 @@ def test_packed_layers_give_what_plain_ones_give(
     layouts = (torch.contiguous_format, torch.channels_last)
     maps = [torch.randn(shape).contiguous(memory_format=layout) for shape in shapes for layout in layouts]
     expected = [layer(x) for x in maps]
+    dtype = getattr(torch, precision)
     with packed_convolutions(layer), computing("cpu", precision):
         for x, plain in zip(maps, expected, strict=True):
             found = layer(x)
             if x.numel():
-                assert found.dtype == getattr(torch, precision)
+                assert found.dtype == dtype
             torch.testing.assert_close(found.float(), plain, rtol=tolerance, atol=tolerance)
+            for layout in layouts:
+                other = torch.randn(plain.shape).to(dtype).contiguous(memory_format=layout)
+                before = other.clone()
+                total = plus_convolved(other, layer, x)
+                torch.testing.assert_close(total.float(), plain + other.float(), rtol=tolerance, atol=tolerance)
+                assert other.equal(before) and (not x.numel() or total.dtype == dtype)
 
 
 @torch.no_grad()
@@ -86,5 +93,5 @@ def test_where_there_are_no_kernels_none_are_used(monkeypatch: pytest.MonkeyPatc
     def missing(*_: object) -> None:
         return torch.ops.mkldnn._no_such_operation()
 
-    monkeypatch.setattr(convolutions, "_convolution", missing)
-    assert not convolutions._packs.__wrapped__(torch.float32)
+    monkeypatch.setattr(convolutions, "_Convolution", missing)
+    assert not convolutions._has_kernels.__wrapped__(torch.float32)

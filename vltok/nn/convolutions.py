@@ -40,6 +40,20 @@ def packed_convolutions(model: nn.Module) -> Iterator[None]:
             del vars(layer)["forward"]
 
 
+def plus_convolved(
+    features: Float[Tensor, "b d _ _"], layer: nn.Module, x: Float[Tensor, "b c H W"]
+) -> Float[Tensor, "b d _ _"]:
+    """A map plus what a convolution makes of another one: one operation where its weight is packed.
+
+    Args:
+        features: What is added; it stays as it is.
+        layer: The convolution.
+        x: What it convolves.
+    """
+    packed = layer.forward
+    return packed.plus(features, x) if isinstance(packed, _Packed) else features + layer(x)
+
+
 class _Packed:
     """What a layer gives, by its packed weight in each type that is asked for.
 
@@ -54,13 +68,24 @@ class _Packed:
 
     def __call__(self, x: Float[Tensor, "b c H W"]) -> Float[Tensor, "b d _ _"]:
         """The layer's result."""
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or not x.numel() or not _packs(dtype):
-            return self._plain(x)
+        dtype = _dtype(x)
+        return self._kernel(dtype)(x.to(dtype)) if _packs(dtype, x) else self._plain(x)
+
+    def plus(self, features: Float[Tensor, "b d _ _"], x: Float[Tensor, "b c H W"]) -> Float[Tensor, "b d _ _"]:
+        """A map plus the layer's result, with one rounding where both are one operation."""
+        dtype = _dtype(x)
+        kernel = self._kernel(dtype) if _packs(dtype, x) else None
+        if not isinstance(kernel, _Convolution) or features.dtype != dtype:
+            return features + self(x)
+        total = features.clone()
+        kernel.add_to(total, x.to(dtype))
+        return total
+
+    def _kernel(self, dtype: torch.dtype) -> Kernel:
         if dtype not in self._kernels:
             with torch.autocast("cpu", enabled=False):
                 self._kernels[dtype] = self._make(dtype)
-        return self._kernels[dtype](x.to(dtype))
+        return self._kernels[dtype]
 
 
 def _maker(layer: nn.Module) -> Callable[[torch.dtype], Kernel] | None:
@@ -69,14 +94,23 @@ def _maker(layer: nn.Module) -> Callable[[torch.dtype], Kernel] | None:
         return functools.partial(_upsampling, layer) if layer.sums.device.type == "cpu" else None
     if type(layer) is not nn.Conv2d or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
         return None
-    return functools.partial(_convolution, layer) if layer.weight.device.type == "cpu" else None
+    return functools.partial(_Convolution, layer) if layer.weight.device.type == "cpu" else None
 
 
-def _convolution(layer: nn.Conv2d, dtype: torch.dtype) -> Kernel:
-    form = (layer.padding, layer.stride, layer.dilation, layer.groups)
-    weight = torch.ops.mkldnn._reorder_convolution_weight(layer.weight.to(dtype), *form)
-    bias = None if layer.bias is None else layer.bias.to(dtype)
-    return lambda x: torch.ops.mkldnn._convolution_pointwise(x, weight, bias, *form, *_ALONE)
+class _Convolution:
+    """Convolves as a layer does, in one type."""
+
+    def __init__(self, layer: nn.Conv2d, dtype: torch.dtype) -> None:
+        form = (layer.padding, layer.stride, layer.dilation, layer.groups)
+        weight = torch.ops.mkldnn._reorder_convolution_weight(layer.weight.to(dtype), *form)
+        self._arguments = (weight, None if layer.bias is None else layer.bias.to(dtype), *form)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.ops.mkldnn._convolution_pointwise(x, *self._arguments, *_ALONE)
+
+    def add_to(self, total: Tensor, x: Tensor) -> None:
+        """Add what the layer makes of a map to another one, in place."""
+        torch.ops.mkldnn._convolution_pointwise_.binary(total, x, *self._arguments, "add", 1.0, None, [], None)
 
 
 def _upsampling(layer: Upsample, dtype: torch.dtype) -> Kernel:
@@ -86,8 +120,19 @@ def _upsampling(layer: Upsample, dtype: torch.dtype) -> Kernel:
     return lambda x: torch.ops.mkldnn._convolution_transpose_pointwise(x, weight, bias, *form, *_ALONE)
 
 
+def _dtype(x: Tensor) -> torch.dtype:
+    """In which type a layer computes."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+
+
+def _packs(dtype: torch.dtype, x: Tensor) -> bool:
+    """Whether a packed weight serves for a map."""
+    trained = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    return not trained and x.numel() > 0 and _has_kernels(dtype)
+
+
 @functools.cache
-def _packs(dtype: torch.dtype) -> bool:
+def _has_kernels(dtype: torch.dtype) -> bool:
     """Whether this CPU and this PyTorch have the kernels for a type, which only a trial tells."""
     if dtype == torch.float64:
         return False
@@ -96,6 +141,8 @@ def _packs(dtype: torch.dtype) -> bool:
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         nn.init.dirac_(layer.weight)
         try:
-            return _convolution(layer, dtype)(x).equal(x)
+            kernel, total = _Convolution(layer, dtype), x.clone()
+            kernel.add_to(total, x)
+            return kernel(x).equal(x) and total.equal(2 * x)
         except (AttributeError, RuntimeError):  # they are no public part of PyTorch
             return False

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vltok.errors import UserError
+from vltok.nn.convolutions import plus_convolved
 from vltok.nn.norms import GROUPS, group_norm_silu
 from vltok.nn.recomputing import Recomputable
 from vltok.nn.spatial_attention import SpatialAttention
@@ -41,8 +42,7 @@ class ResidualBlock(Recomputable):
     def forward(self, x: Float[Tensor, "b c H W"]) -> Float[Tensor, "b d H W"]:
         """The input (projected if the width changes) plus what the convolutions make of it."""
         h = self.conv1(self.norm1(x))
-        h = self.conv2(self.dropout(self.norm2(h)))
-        return self.shortcut(x) + h
+        return plus_convolved(self.shortcut(x), self.conv2, self.dropout(self.norm2(h)))
 
 
 class ResidualStage(nn.Module):
