@@ -206,7 +206,12 @@ class Codes:
         return self.lengths.shape[0]
 
     def __iter__(self) -> Iterator[Codes]:
-        return (self[index] for index in range(len(self)))
+        """Each image, a batch of one that shares the memory of this one."""
+        every = self.ids.split(self.lengths.tolist())
+        for image, ids in enumerate(every):
+            here = slice(image, image + 1)
+            grains, labels = (None if value is None else value[here] for value in (self.grains, self.labels))
+            yield Codes(ids, self.lengths[here], grains, labels)
 
     def __getitem__(
         self, index: SupportsIndex | slice | Sequence | Int[Tensor, " n"] | Bool[Tensor, " b"] | np.ndarray
