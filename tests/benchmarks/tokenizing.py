@@ -15,6 +15,7 @@ from skimage import data as photographs
 
 import vltok
 from vltok.nn.convolutions import packed_convolutions
+from vltok.nn.memory import kept_memory
 from vltok.nn.precision import computing
 from vltok.pictures.shards import WebDataset
 
@@ -42,7 +43,7 @@ def rows(setting: Setting) -> Iterator[Row]:
 
             @torch.inference_mode()
             def forward(precision: str = name(dtype)) -> None:
-                with packed_convolutions(tokenizer), computing(setting.device, precision):
+                with packed_convolutions(tokenizer), kept_memory(), computing(setting.device, precision):
                     for batch in images:
                         tokenizer.encode(batch.to(setting.device))
 

@@ -19,6 +19,7 @@ from vltok.io.bundles import class_names, fingerprint, load_prior, load_tokenize
 from vltok.io.places import find_tokenizer
 from vltok.io.recipes import instantiate, parse_tree, recipe_parser
 from vltok.nn.convolutions import packed_convolutions
+from vltok.nn.memory import kept_memory
 from vltok.nn.modes import evaluating
 from vltok.pictures.images import ImageData
 from vltok.verbs.devices import choose_device
@@ -74,13 +75,21 @@ def open_tokenizer(
     if isinstance(given, Tokenizer):
         with evaluating(given):
             opened = _taken(given, device, local_rank)
-            with packed_convolutions(given):
+            with _coding(opened):
                 yield opened
     else:
         device = choose_device(device, local_rank)
         opened = Opened(load_tokenizer(given, device, trust=trust), str(given), fingerprint(given), device)
-        with packed_convolutions(opened.model):
+        with _coding(opened):
             yield opened
+
+
+@contextlib.contextmanager
+def _coding(opened: Opened[Tokenizer]) -> Iterator[None]:
+    """What lets a tokenizer code fast on the CPU."""
+    memory = kept_memory() if opened.device == "cpu" else contextlib.nullcontext()
+    with packed_convolutions(opened.model), memory:
+        yield
 
 
 @contextlib.contextmanager
