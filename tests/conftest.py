@@ -26,6 +26,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from skimage import data
 
+from vltok.evaluation.records import Record
+from vltok.measures.meanings import explained
+
 PARITY = Path(__file__).parents[2] / "shared" / "parity"
 
 
@@ -33,6 +36,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Tests that need a GPU say so where there is none."""
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
         pytest.skip("no GPU that PyTorch can use")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def explained_figures() -> Iterator[None]:
+    """Whatever record a test writes, readers can be told what each of its figures means."""
+    write = Record.write
+
+    def checked(record: Record, folder: Path) -> Path:
+        without = [name for name in record.values if not explained(name)]
+        assert not without, f"{', '.join(without)}: write an entry in vltok/measures/meanings.py"
+        return write(record, folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Record, "write", checked)
+        yield
 
 
 @pytest.fixture(autouse=True)

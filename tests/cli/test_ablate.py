@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 import vltok
 from vltok.cli.main import main
+from vltok.errors import UserError
 from vltok.evaluation.records import Record
 
 from .runs import RECIPE
@@ -81,12 +83,22 @@ def test_a_notebook_runs_a_table(table: Path) -> None:
     trained = Path("out/good/seed-3/metrics.json").stat().st_mtime_ns
     one_step = {"trainer": {"max_steps": 1}}
     outcome = vltok.ablate(table, "out", seeds=[3], overrides=one_step, rates=["codes=7", " codes=7"])
-    (run,) = outcome.results.runs
+    (run,) = outcome.finished
     assert outcome.failures == () and Path("out/good/seed-3/metrics.json").stat().st_mtime_ns == trained
     assert run.evaluation is None and run.figure("codes=7 length") == 7
     (row,) = json.loads(Path("out/table.json").read_text())["rows"]
     assert row["figures"]["codes=7 psnr"]["values"] == [run.at_rates["codes=7"].figure("psnr")]
-    assert "| codes at codes=7 | PSNR at codes=7 [dB] |" in outcome.results.markdown()
+    assert "| code length at codes=7 [codes] ↓ | PSNR at codes=7 [dB] ↑ |" in outcome.results.markdown()
+    assert outcome.files[-2:] == (Path("out/rates_psnr.svg"), Path("out/report.html"))
+
+    # what was measured is drawn again, without training; what had been written is the same
+    written = [path.read_bytes() for path in outcome.files]
+    shutil.rmtree(table)
+    again = vltok.ablate("out/table.json", "again")
+    assert again.results.rows == outcome.results.rows and (again.runs, again.finished) == (0, ())
+    assert [path.read_bytes() for path in again.files] == written
+    with pytest.raises(UserError, match="was measured before, and is drawn again: it takes no options but --out"):
+        vltok.ablate("out/table.json", "again", rates=["codes=8"])
 
 
 def test_runs_are_evaluated(table: Path, capsys: pytest.CaptureFixture) -> None:

@@ -53,7 +53,7 @@ def test_a_timing_of_another_machine_is_left_out(project: Path, tmp_path: Path, 
     line = capsys.readouterr().err
     assert "'seconds_per_image' of 'jpeg 20' and 'jpeg 60'" in line and "environment.device is" in line
     table = (tmp_path / "out" / "table.md").read_text()
-    assert "| psnr |" in table and "seconds" not in table and line.count("\n") == 1
+    assert "| PSNR [dB] ↑ |" in table and "time of coding" not in table and line.count("\n") == 1
 
 
 def write_run(folder: Path, logged: dict[str, list[float]]) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from vltok.cli.main import main
+from vltok.pictures.photos import HELD_OUT, TRAINING
 
 from .exports import write_bundle
 from .runs import one_line
@@ -22,14 +23,19 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_it_prints_the_curve(bundle: str, capsys: pytest.CaptureFixture) -> None:
     assert main(["rate", bundle, "--data", "photos", *FEW, "--points", "3", "--out", "out"]) == 0
     said = capsys.readouterr()
-    lines = said.out.splitlines()
+    lines, photographs = said.out.splitlines(), len(TRAINING) + len(HELD_OUT)
     assert lines[0] == "calibrated on 20 pictures, for 25.0% to 100.0% of the most codes"
-    assert lines[1].split() == ["asked", "for", "codes", "bits/pixel", "in", "files", "PSNR", "SSIM"]
+    assert lines[1].split()[:5] == ["asked", "for", "code", "length", "[codes]"] and lines[1].endswith(
+        "PSNR [dB] ↑  SSIM ↑"
+    )
     assert [line.split()[0] for line in lines[2:5]] == ["4.0", "10.0", "16.0"]
     assert lines[5].startswith("   own choice") and len(lines[5].split()) == 7
     assert lines[6].split()[:4] == ["jpeg", "5", "–", "–"]
-    assert "means over 6 held-out pictures" in lines and len({len(line) for line in lines[1:13]}) == 1
-    assert lines[-2] == "stored: bundle/rate.json, bundle/code_tables.safetensors"
+    assert (
+        f"means over photos ({photographs} pictures): 6 held-out pictures of 16 × 16" in lines
+        and len({len(line) for line in lines[1:13]}) == 1
+    )
+    assert lines[-2] == "stored: bundle/rate.json, bundle/code_tables.safetensors, bundle/rate_curve.json"
     assert lines[-1] == "written: out/curve.json, out/curve.png, out/rate.html"
     assert [line.partition(":")[0] for line in said.err.splitlines()] == ["rate"]
 

@@ -102,7 +102,8 @@ def test_where_codes_went_is_measured_over_all_pictures(bundle: str, tmp_path: P
     metrics = metrics_of(tmp_path / "out")
     # four crops each of two pictures
     assert metrics["protocol"]["adaptation"] == {"images": 8, "regions": 8 * 16}
-    assert f"adaptation: {metrics['values']['gain_share']['value']:.0%} of the best gain" in capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f" share of the best gain ↑ {metrics['values']['gain_share']['value']:.1%} " in printed
 
 
 def exif_rotated(photograph: Image.Image) -> bytes:

@@ -1,16 +1,12 @@
-"""Tables of ablations: what a folder may hold, and the figures over the seeds."""
+"""Tables of ablations: what a folder may hold."""
 
-import csv
-import json
-import math
-import statistics
 from pathlib import Path
 
 import pytest
 import yaml
 
 from vltok.errors import UserError
-from vltok.evaluation.ablations import AblationResults, AblationRun, AblationTable, Spread
+from vltok.evaluation.ablations import AblationRun, AblationTable, Column
 from vltok.evaluation.records import Record
 from vltok.evaluation.values import Value
 from vltok.io.recipe_names import Place, RecipeNames
@@ -50,7 +46,7 @@ def test_a_row_is_a_folder_of_its_own(folder: Path, name: str) -> None:
 def test_a_folder_is_read(folder: Path) -> None:
     table = AblationTable.read(folder)
     assert (table.title, table.source, table.base) == ("Gates", "a test", folder / "../base.yaml")
-    assert [column.title for column in table.columns] == ["PSNR [dB]", "share"]
+    assert [column.means.title for column in table.columns] == ["PSNR [dB] ↑", "share"]
     assert list(table.rows) == ["a", "b"]
     assert table.evaluate is None
     (folder / "table.yaml").write_text(yaml.safe_dump({**DESCRIPTION, "evaluate": {"features": "inception"}}))
@@ -68,7 +64,6 @@ def test_a_folder_is_read(folder: Path) -> None:
         ({"title": ["x"]}, "title must be str"),
         ({"base": "nowhere.yaml"}, "base is 'nowhere.yaml', but there is no"),
         ({"columns": []}, "columns must name at least one figure"),
-        ({"columns": [{"key": "psnr"}]}, "heading"),
         ({"columns": [{"key": "psnr", "heading": "x", "format": "q"}]}, "format must be one for numbers"),
         ({"columns": [{"key": "psnr", "haeding": "x"}]}, "did you mean 'heading'?"),
         ({"rates": ["psnr"]}, "rate 'psnr' must be a kind and its value"),
@@ -95,16 +90,6 @@ def test_what_is_missing_is_said(folder: Path, tmp_path: Path) -> None:
         AblationTable.read(folder)
 
 
-def test_the_spread_is_that_of_a_sample() -> None:
-    values = [24.0, 25.0, 27.0]
-    spread = Spread.of(values)
-    assert spread.mean == pytest.approx(statistics.fmean(values))
-    assert spread.deviation == pytest.approx(statistics.stdev(values))
-    assert spread.shown(".2f", runs=3) == "25.33 ± 1.53"
-    assert spread.shown(".2f", runs=5) == "25.33 ± 1.53 (n = 3)"
-    assert Spread.of([3.0]).shown(".1f", runs=1) == "3.0" and Spread.of([]) is None
-
-
 def record(psnr: float, share: float | None = None) -> Record:
     values = {"psnr": Value(psnr)} | ({} if share is None else {"ratio_8_of_training": Value(share)})
     return Record("tokenizer", {"path": "a"}, values, {}, {"data": {}, "precision": "float32", "steps": 9}, {})
@@ -120,33 +105,22 @@ def test_a_figure_is_found_by_its_name_that_of_0_1_0_and_its_path() -> None:
     assert run.figure("mean-codes=83.2 psnr") == 26.0 and run.figure("mean-codes=121.6 psnr") is None
 
 
-def test_the_table_in_three_forms(folder: Path, tmp_path: Path) -> None:
-    runs = [
-        AblationRun("a", 1, record(25.0, 0.25)),
-        AblationRun("a", 0, record(24.0, 0.75)),
-        AblationRun("b", 0, record(23.456)),
-        AblationRun("b", 1, record(math.inf)),
-    ]
-    results = AblationResults(AblationTable.read(folder), runs)
-    lines = results.markdown().splitlines()
-    assert lines[0] == "Gates (a test): mean ± standard deviation over n seeds."
-    assert lines[2:] == [
-        "|  | PSNR [dB] | share | n |",
-        "| --- | --- | --- | --- |",
-        "| a | 24.50 ± 0.71 | 0.5 ± 0.3536 | 2 |",
-        "| b | 23.46 (n = 1) | – | 2 |",
-    ]
-    results.write(tmp_path / "out")
-    assert (tmp_path / "out" / "table.md").read_text() == results.markdown()
-    with (tmp_path / "out" / "table.csv").open() as file:
-        first, second = csv.DictReader(file)
-    assert float(first["psnr mean"]) == 24.5 and float(first["psnr deviation"]) == pytest.approx(0.5**0.5)
-    assert second["ratios.8 mean"] == "" and second["ratios.8 n"] == "0"
-    assert (second["n"], second["psnr n"]) == ("2", "1")
-    tree = json.loads((tmp_path / "out" / "table.json").read_text())
-    assert tree["rows"][0]["seeds"] == [0, 1]
-    assert tree["rows"][0]["figures"]["psnr"]["values"] == [24.0, 25.0]
-    assert "ratios.8" not in tree["rows"][1]["figures"]
+@pytest.mark.parametrize(
+    ("key", "title"),
+    [
+        ("psnr", "PSNR [dB] ↑"),
+        ("unseen_mean_length", "code length [codes] ↓"),
+        ("ratios.8", "regions with factor 8 on training pictures"),
+        ("evaluation.values.kernel_distance/timm:a.b.value", "kernel distance, timm:a.b ↓"),
+        ("evaluation.subject.parameters", "parameters ↓"),
+        ("protocol.steps", "steps"),
+        ("mean-codes=83.2 psnr", "PSNR at mean-codes=83.2 [dB] ↑"),
+    ],
+)
+def test_a_column_is_called_as_its_figure(key: str, title: str) -> None:
+    assert Column(key).means.title == title
+    own = Column(key, "mine", "s", ".1f")
+    assert own.means.label == "mine [s]" and own.means.better == Column(key).means.better and own.form == ".1f"
 
 
 def a_codebook(names: RecipeNames) -> list[tuple[Place, int]]:

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from vltok.errors import UserError
 from vltok.evaluation.comparison import Comparison, named
@@ -50,14 +51,15 @@ def codec(**protocol) -> Record:
 
 def test_a_table_of_what_each_has() -> None:
     lines = Comparison({"a": record(), "jpeg 30": codec()}).markdown().splitlines()
-    heads = "psnr | length | bits_per_pixel | frechet_distance/random:test_resnet | error_correlation | ssim"
-    assert lines[0] == f"|  | {heads} | seconds_per_image |"
-    assert lines[2] == "| a | 20 (19 to 21) | 64 | 0.16 | 5 | 0.5 | 0.7 | 0.01 |"
-    assert lines[3] == "| jpeg 30 | 25 (24 to 26) | – | 0.9 | – | – | – | – |"
+    heads = "PSNR [dB] ↑ | code length [codes] ↓ | rate [bits/pixel] ↓ | Fréchet distance, random:test_resnet ↓"
+    heads += " | granularity and error at fixed length ↑ | SSIM ↑ | time of coding [s an image] ↓"
+    assert lines[0] == f"|  | {heads} |"
+    assert lines[2] == "| a | 20.00 (19.00 to 21.00) | 64.0 | 0.160 | 5 | 0.500 | 0.700 | 0.01 |"
+    assert lines[3] == "| jpeg 30 | 25.00 (24.00 to 26.00) | – | 0.900 | – | – | – | – |"
 
 
 def test_a_bar_in_a_name_ends_no_cell() -> None:
-    assert Comparison({"a|b": record()}).markdown().splitlines()[2].startswith("| a\\|b | 20 (19 to 21) |")
+    assert Comparison({"a|b": record()}).markdown().splitlines()[2].startswith("| a\\|b | 20.00 (19.00 to 21.00) |")
 
 
 def test_a_table_as_csv(tmp_path: Path) -> None:
@@ -142,23 +144,26 @@ def test_the_front_is_what_no_other_beats() -> None:
     assert pareto_front(lower, higher=False) == [(64.0, -20.0), (128.0, -23.0), (256.0, -26.0)]
 
 
+def legend(figure: Figure) -> set[str]:
+    (found,) = figure.legends
+    return {text.get_text() for text in found.get_texts()}
+
+
 def test_curves_show_what_the_records_hold() -> None:
     records = {"a": record(), "b": record("b", psnr=24.0, length=160.0), "jpeg 30": codec()}
     # as of equal figures: by rounding the mean is no part of its interval
     records["b"].values["bits_per_pixel"] = Value(0.4, 0.4 + 1e-15, 0.4 + 1e-15)
     comparison = Comparison(records)
     (axes,) = rate_distortion(comparison, "bits_per_pixel", "psnr").axes
-    assert axes.get_xlabel() == "bits per pixel" and axes.get_ylabel() == "PSNR [dB]"
+    assert axes.get_xlabel() == "rate [bits/pixel] ↓" and axes.get_ylabel() == "PSNR [dB] ↑"
     front = next(line for line in axes.lines if line.get_label() == "none is better at both")
     assert list(zip(*front.get_data(), strict=True)) == [(0.16, 20.0), (0.4, 24.0), (0.9, 25.0)]
-    (axes,) = rate_distortion(comparison, "length", "psnr").axes
-    assert {text.get_text() for text in axes.get_legend().get_texts()} == {"a", "b", "none is better at both"}
+    assert legend(rate_distortion(comparison, "length", "psnr")) == {"a", "b", "none is better at both"}
     assert rate_distortion(comparison, "length", "lpips") is None
     drawn = {
         f"prior {length}": prior({"length_of_samples": Value(length), "fid": Value(9.0)}) for length in (50.0, 60.0)
     }
     (axes,) = rate_distortion(Comparison(drawn), "length_of_samples", "fid").axes
-    assert axes.get_xlabel() == "codes a drawn image"
-    (axes,) = length_histograms(records).axes
-    assert {text.get_text() for text in axes.get_legend().get_texts()} == {"a", "b"}
+    assert axes.get_xlabel() == "code length of drawn images [codes]"
+    assert legend(length_histograms(records)) == {"a", "b"}
     assert length_histograms({"jpeg 30": codec()}) is None

@@ -29,7 +29,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         read = Record.read(place)
         assert dataclasses.replace(read, values=RECORD.values) == RECORD and read.name == "a"
         assert read.values["psnr"] == RECORD.values["psnr"]
-        assert read.values["frechet_distance/timm:a.b_c"].shown() == "nan"
+        assert read.values["frechet_distance/timm:a.b_c"].shown(".4g") == "nan"
     with pytest.raises(UserError, match="cannot be read"):
         Record.read(tmp_path / "nowhere")
 
@@ -96,3 +96,9 @@ def test_a_name_of_a_figure_leads_nowhere(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"run", "out"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"in"}
     assert "\\<b\\>" in (tmp_path / "out" / "in" / "table.md").read_text()
+
+
+def test_a_figure_that_nothing_explains_fails_the_tests(tmp_path: Path) -> None:
+    protocol = {"data": {}, "precision": "float32"}
+    with pytest.raises(AssertionError, match=r"^new_figure: write an entry in vltok/measures/meanings\.py"):
+        Record("tokenizer", {"path": "a"}, {"psnr": Value(1.0), "new_figure": Value(1.0)}, {}, protocol).write(tmp_path)

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import skimage.data
 import torch
@@ -13,10 +14,12 @@ from playwright.sync_api import Page
 
 from vltok.codes import Codes, CodeSpec
 from vltok.evaluation.curves import length_histograms
+from vltok.evaluation.rate_means import RateMeans
 from vltok.evaluation.records import Record
 from vltok.evaluation.report import report_html
 from vltok.evaluation.values import Value
 from vltok.figures.examples import Example
+from vltok.measures.meanings import meaning
 
 SPEC = CodeSpec(codebook_size=300, factors=(4, 8))
 
@@ -43,12 +46,13 @@ def record(kind: str = "tokenizer") -> Record:
 def test_the_file_needs_nothing_else() -> None:
     page = report_html(record(), examples(), SPEC)
     assert "{{" not in page
-    assert not re.search(r"https?://", page)
+    assert not re.search(r"https?://(?!www\.w3\.org/)", page)
     for source in re.findall(r'(?:src|href)="([^"]*)"', page):
-        assert source.startswith("data:"), source
-    assert "21.5 (21 to 22)" in page and "my/bundle" in page and "<th>split</th><td>val</td>" in page
+        assert source.startswith(("data:", "#")), source
+    assert "21.50 dB" in page and "my/bundle" in page and '<th scope="row">split</th><td>val</td>' in page
+    assert 'aria-label="95% confidence interval 21.00 to 22.00' in page and meaning("psnr").text in page
     # keys are text, whatever stands in them
-    assert "<astronaut>" not in page and page.count("</script>") == 2
+    assert "<astronaut>" not in page and page.count("</script>") == 3
 
 
 def test_the_protocol_is_told_in_words() -> None:
@@ -63,23 +67,21 @@ def test_the_protocol_is_told_in_words() -> None:
         record(), protocol=protocol, environment={"vltok": "0", "data": {"crops": "random squares"}}
     )
     page = report_html(told, examples(), SPEC)
-    assert "<th>pixels</th><td>SHA-256 01234567…</td>" in page and "<th>crops</th><td>random squares</td>" in page
-    assert "<th>side of a picture, in pixels</th><td>16</td>" in page and "(1.0, 4.0)" not in page
-    assert "features" not in page.partition("<h2>Protocol</h2>")[2].partition("</section>")[0]
-    assert "<th>drawn: sampling: top k</th><td>5</td>" in page
+    assert '<th scope="row">pixels</th><td>SHA-256 01234567…</td>' in page and "<td>random squares</td>" in page
+    assert ">side of a picture, in pixels</th><td>16</td>" in page and "(1.0, 4.0)" not in page
+    assert "features" not in page.partition("<summary>Protocol")[2].partition("</details>")[0]
+    assert ">drawn: sampling: top k</th><td>5</td>" in page
 
 
 def test_a_histogram_of_one_tokenizer_needs_no_legend() -> None:
-    (axes,) = length_histograms({"": record()}).axes
-    assert axes.get_legend() is None
-    (axes,) = length_histograms(
-        {"": dataclasses.replace(record(), codes={"drawn": record().codes, "data": record().codes})}
-    ).axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["drawn", "data"]
+    assert length_histograms({"": record()}).legends == []
+    both = dataclasses.replace(record(), codes={"drawn": record().codes, "data": record().codes})
+    (legend,) = length_histograms({"": both}).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["drawn", "data"]
 
 
-@pytest.mark.parametrize("path", ["{{data}}", "{{values}}", "<script>alert(1)</script>", '" onload="a', "\udcff.png"])
-def test_names_are_text_whatever_they_hold(path: str) -> None:
+def test_names_are_text_whatever_they_hold() -> None:
+    path = '{{data}} {{values}} <script>alert(1)</script> " onload="a \udcff.png'
     hostile = dataclasses.replace(
         record(),
         subject={"path": path},
@@ -91,10 +93,25 @@ def test_names_are_text_whatever_they_hold(path: str) -> None:
     page.encode("utf-8")
     text = str(escape(path)).replace("\udcff", "\\udcff")
     assert f"<title>tokenizer {text}</title>" in page and f"<h1>tokenizer {text}</h1>" in page
-    assert f"<th>{text}</th><td>2</td>" in page
-    assert page.count("<script") == 2 and page.count("</script>") == 2
+    assert f'<th scope="row" role="rowheader">{text}</th><td class="number" role="cell">2</td>' in page
+    assert page.count("<script") == 3 and page.count("</script>") == 3
     data = page.partition('id="data">')[2].partition("</script>")[0]
     assert [picture["key"] for picture in json.loads(data)] == [path] * 3
+
+
+def test_curves_of_the_same_tokenizer_stand_on_its_page() -> None:
+    images = {
+        "length": np.array([7.0, 13.0, 10.0]),
+        "l1": np.array([0.1, 0.3, 0.2]),
+        "psnr": np.array([20.0, 21.0, 23.0]),
+    }
+    here = dataclasses.replace(record(), values={**record().values, "file_bits_per_pixel": Value(0.5)})
+    point = {"psnr": 20.0, "file_bits_per_pixel": 0.4, "bits_per_pixel": 0.5}
+    rates = RateMeans([point], point, {"<jpeg>": [point]}, "7 <held-out> pictures")
+    page = report_html(here, [], SPEC, images, rates)
+    for told in ("7 &lt;held-out&gt; pictures", "&lt;jpeg&gt;", "measured on this page", "rank correlation 1.00"):
+        assert told in page
+    assert page.count('<svg class="plot"') == 3 and "90% lie from 20.10 to 22.80" in page
 
 
 @pytest.fixture
@@ -114,7 +131,7 @@ def shown(page: Page, element: str) -> str:
 def test_the_first_picture_is_shown(page: Page) -> None:
     assert page.locator("#key").inner_text() == "<astronaut>"
     assert page.locator("#place").inner_text() == "1 of 3"
-    assert "PSNR [dB] 20.5" in page.locator("#figures").inner_text()
+    assert "PSNR 20.50 dB" in page.locator("#chips").inner_text()
     assert page.locator("#length").inner_text() == "7"
     assert len(page.locator("#codes").inner_text().split()) == 7
     assert len({shown(page, element) for element in ("image", "result", "map", "fixed", "error")}) == 5

@@ -69,7 +69,7 @@ def test_the_plots_show_the_curves(run: Path) -> None:
     assert set(figures) == {"length", "ratios", "budget", "val_psnr", "val_length"}
     for name, label in (
         ("val_psnr", "PSNR [dB], held-out pictures"),
-        ("val_length", "codes an image, held-out pictures"),
+        ("val_length", "code length [codes], held-out pictures"),
     ):
         (axes,) = figures[name].axes
         assert axes.get_ylabel() == label and [line.get_label() for line in axes.lines] == ["a", "b"]

@@ -32,9 +32,11 @@ def test_no_text_ends_its_fence() -> None:
 
 def test_a_card_holds_hostile_names() -> None:
     config = {"class_path": "a\n---\n# b", "init_args": {"note": "x\n\n```\n<img src=y>"}}
-    card = model_card("n\n<script>", "tokenizer", config, "", {"a|b": "<i>\n", "c": 1.0})
+    card = model_card("n\n<script>", "tokenizer", config, "", {"a|b": "<i>\n", "psnr": 21.5})
     front, _, rest = card.removeprefix("---\n").partition("\n---\n")
     assert yaml.safe_load(front)["tags"][-1] == config["class_path"]
-    assert "# n \\<script\\>\n" in rest and "| a\\|b | \\<i\\> |" in rest
+    assert (
+        "# n \\<script\\>\n" in rest and "| a\\|b | \\<i\\> |  |" in rest and "| PSNR ↑ | 21.50 dB | How near" in rest
+    )
     inside = rest.partition("````yaml\n")[2].partition("\n````")[0]
     assert yaml.safe_load(inside) == config

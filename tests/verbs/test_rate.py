@@ -17,11 +17,13 @@ from tests.cli.exports import CONFIG, write_bundle
 from vltok.codes import Codes, CodeSpec
 from vltok.compression.tables import CodeTables
 from vltok.errors import UserError
+from vltok.evaluation.rate_means import RateMeans
 from vltok.interfaces import Tokenizer, TokenizerOutput
 from vltok.io.bundles import fingerprint, load_tokenizer
 from vltok.measures.pixels import to_bytes
 from vltok.pictures.folder import Folder
 from vltok.pictures.photos import Photos
+from vltok.verbs.evaluate import evaluate
 from vltok.verbs.rate import RateMeasurement, rate
 
 
@@ -57,13 +59,22 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Rate
 
 def test_the_bundle_keeps_what_was_measured(measured) -> None:
     bundle, _, found = measured
-    assert found.stored == (bundle / "rate.json", bundle / "code_tables.safetensors")
+    assert found.stored == tuple(bundle / name for name in ("rate.json", "code_tables.safetensors", "rate_curve.json"))
     loaded = load_tokenizer(bundle)
     assert loaded.calibration == found.calibration and found.calibration.pictures == 40
     assert found.calibration.data == "photos, 32 × 32 pixels, of the training split"
     assert [tables.name for tables in CodeTables.stored(bundle, loaded.spec)] == [found.tables.name]
     copied = bundle_of(bundle.with_name("copy"), entropy_gate(4, 8, 16), (4, 8, 16))
     assert fingerprint(copied) == fingerprint(bundle)
+
+
+def test_the_report_of_an_evaluation_shows_the_curve(measured, tmp_path: Path) -> None:
+    bundle, _, found = measured
+    evaluation = evaluate(bundle, photos(val_crops=2), examples=0, device="cpu", out=tmp_path)
+    assert evaluation.rates == RateMeans.of(found.curve, "12 held-out pictures of photos, 32 × 32 pixels")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "vltok rate on 12 held-out pictures of photos" in page and "jpeg" in page.partition("Rate and distortion")[2]
+    assert "measured on this page" in page and "measured on this page" not in (tmp_path / "metrics.json").read_text()
 
 
 def test_the_curve_goes_from_the_fewest_codes_to_the_most(measured) -> None:
@@ -117,7 +128,7 @@ def test_the_folder_holds_every_figure(measured) -> None:
     for told, point in zip([*content["points"], content["own"]], [*found.curve.points, found.curve.own], strict=True):
         assert told["mean"] == point.mean and told["asked"] == point.asked
         assert told["images"]["psnr"] == pytest.approx(point.images["psnr"].tolist(), rel=1e-5)
-    assert Image.open(out / "curve.png").size == (900, 600)
+    assert Image.open(out / "curve.png").width == 720
 
 
 @pytest.fixture
@@ -169,7 +180,7 @@ def test_what_cannot_be_steered_is_measured_at_its_own_choice(
     (line,) = caplog.messages
     assert line.startswith(f"'{bundle}' cannot be steered, so that its own choice alone is measured: {why}")
     assert found.calibration is None and found.curve.points == () and found.curve.own.mean["length"] > 0
-    assert found.stored == (bundle / "code_tables.safetensors",) and len(found.files) == 3
+    assert found.stored == (bundle / "code_tables.safetensors", bundle / "rate_curve.json") and len(found.files) == 3
 
 
 class Unsteered(Tokenizer):

@@ -13,7 +13,7 @@ Train every row of a table with every seed, each in a process of its own, and wr
 TABLE_DIR holds table.yaml and a recipe for each row, laid over the base recipe that table.yaml names. Where table.yaml
 has options of 'vltok evaluate', every run is evaluated with them, and once more at each of its rates. What has been
 trained or evaluated is not repeated, and what was stopped goes on. Options that are not listed here are those of
-'vltok fit' and count for every run.
+'vltok fit' and count for every run. Of a table.json that was written before, table, plots and report are made again.
 """
 
 
@@ -43,8 +43,8 @@ def run(arguments: list[str]) -> None:
         progress=partial(print, flush=True),
         signals=("SIGINT", "SIGTERM"),
     )
-    written = ", ".join(str(outcome.folder / f"table.{kind}") for kind in ("md", "csv", "json"))
-    print(f"\n{outcome.results.markdown()}\nwritten: {written}")
+    *written, report = outcome.files
+    print(f"\n{outcome.results.markdown()}\nwritten: {', '.join(map(str, written))}; everything at one look:\n{report}")
     if outcome.failures:
         failed = f"{len(outcome.failures)} of {outcome.runs} runs failed: {'; '.join(outcome.failures)}"
         raise UserError(f"{failed}; their .log files say why")
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         exit_on_error=False,
         add_help=False,
     )
-    parser.add_argument("--out", metavar="DIR", help="the folder that receives the runs and the table")
+    parser.add_argument("--out", metavar="DIR", help="the folder that receives the runs, the table and its report")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S", help="by default 0 1 2")
     rates = "such as mean-codes=120, instead of those of table.yaml; see 'vltok evaluate --rate'"
     parser.add_argument("--rates", nargs="+", metavar="R", help=rates)

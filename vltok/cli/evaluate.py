@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vltok.cli.progress import shown
+from vltok.errors import one_line
 from vltok.files import written_whole
 from vltok.launchers import find_rank
 from vltok.verbs.evaluation_options import EvaluationOptions
@@ -39,15 +40,16 @@ def run(arguments: list[str]) -> None:
 
 
 def _print(evaluation: Evaluation, written: list[Path], unnamed: bool) -> None:
+    from vltok.evaluation.data_used import DataUsed
+    from vltok.evaluation.values import value_lines
+
     record = evaluation.record
     if "asked_bits_per_pixel" in record.subject:
         asked = record.subject["asked_bits_per_pixel"]
         print(f"{record.name}: the quality whose rate comes nearest to {asked:g} bits per pixel without exceeding it")
-    width = max(map(len, record.values))
-    for name, value in record.values.items():
-        print(f"  {name:<{width}}  {value.shown()}")
-    images = evaluation.measurement.images
-    print(f"measured on {images} pictures; written: {', '.join(map(str, written))}; everything at one look:")
+    print("\n".join(value_lines(record.values)))
+    print(one_line(f"measured on {DataUsed.of(record).in_words()}"))
+    print(f"written: {', '.join(map(str, written))}; everything at one look:")
     if unnamed:
         print(
             "the distance between the sets of images was not measured: name a network for it with --features",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vltok.errors import one_line
 from vltok.io.recipes import parse_options
+from vltok.measures.meanings import meaning
 from vltok.verbs.options import keywords, verb_parser
 
 if TYPE_CHECKING:
@@ -56,8 +57,10 @@ def _lines(found: BundleInfo) -> Iterator[tuple[str, str]]:
     if found.kind == "prior":
         yield "classes", "none" if found.classes is None else _classes(found)
         yield "tokenizer", f"{found.tokenizer} ({' or '.join(found.tokenizer_places) or 'no place is told'})"
-    if figures:
-        yield "figures", ", ".join(f"{name} {_shown(value)}" for name, value in figures.items())
+    for place, (name, value) in enumerate(figures.items()):
+        means = meaning(name)
+        shown = means.shown(value) if isinstance(value, float) else _shown(value)
+        yield "" if place else "figures", f"{means.name} {means.arrow or '='} {shown}"
     yield from _provenance(found.provenance, found.vltok)
     yield "needs", ", ".join(f"{name} {version}" for name, version in found.requires.items())
     yield "fingerprint", found.fingerprint

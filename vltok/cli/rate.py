@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from vltok.cli.progress import shown
 from vltok.errors import one_line
 from vltok.io.recipes import parse, recipe_parser
+from vltok.measures.meanings import meaning
 from vltok.verbs.options import add_options, check_apart_from_pictures, description, keywords, with_default_data
 
 if TYPE_CHECKING:
     from vltok.evaluation.rate_curves import RateCurve
 
-_COLUMNS = {"codes": "length", "bits/pixel": "bits_per_pixel", "in files": "file_bits_per_pixel", "PSNR": "psnr"}
-_COLUMNS |= {"SSIM": "ssim"}
-_FORMS = {"length": ".1f", "psnr": ".2f"}
+_COLUMNS = ("length", "bits_per_pixel", "file_bits_per_pixel", "psnr", "ssim")
 
 
 def run(arguments: list[str]) -> None:
@@ -39,24 +37,23 @@ def run(arguments: list[str]) -> None:
         low, high = (f"{share:.1%}" for share in (found.calibration.shares[0], found.calibration.shares[-1]))
         print(f"calibrated on {found.calibration.pictures} pictures, for {low} to {high} of the most codes")
     _print(found.curve)
+    print(one_line(f"means over {found.data.in_words()}"))
     for what, files in (("stored", found.stored), ("written", found.files)):
         if files:
             print(one_line(f"{what}: {', '.join(map(str, files))}"))
 
 
 def _print(curve: RateCurve) -> None:
-    names = ["asked for", *_COLUMNS]
+    told = [meaning(column) for column in _COLUMNS]
     rows = [(f"{point.asked['length']:.1f} codes", point.mean) for point in curve.points]
     rows.append(("own choice", curve.own.mean))
     for codec, points in curve.codecs.items():
         rows += [(f"{codec} {point.asked['quality']:g}", point.mean) for point in points]
-    print("".join(f"{name:>13}" for name in names))
+    print("  ".join([f"{'asked for':>13}", *(means.title for means in told)]))
     for name, mean in rows:
-        print(f"{name:>13}" + "".join(f"{_shown(mean, column):>13}" for column in _COLUMNS.values()))
-    print(f"means over {len(curve.keys)} held-out pictures")
+        cells = [f"{name:>13}"]
+        for column, means in zip(_COLUMNS, told, strict=True):
+            cells.append(f"{format(mean[column], means.form) if column in mean else '–':>{len(means.title)}}")
+        print("  ".join(cells))
     if curve.missing:
         print(f"not measured, for Pillow does not write them here: {', '.join(curve.missing)}")
-
-
-def _shown(mean: Mapping[str, float], column: str) -> str:
-    return format(mean[column], _FORMS.get(column, ".3f")) if column in mean else "–"

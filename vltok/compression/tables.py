@@ -94,8 +94,8 @@ class CodeTables:
             digest.update(values.astype("<i4").tobytes())
         return digest.hexdigest()
 
-    def save(self, bundle: str | os.PathLike) -> None:
-        """Store them in the folder of the tokenizer's bundle, whole or not at all.
+    def save(self, bundle: str | os.PathLike) -> Path:
+        """Store them in the folder of the tokenizer's bundle, whole or not at all; the path.
 
         Those that are there stay, so that files which were compressed with them can still be read; the ones that were
         stored last are the ones to compress with.
@@ -114,6 +114,7 @@ class CodeTables:
         }
         with written_whole(path) as file:
             save_file(tensors, file, {**_FORMAT, "tokenizer": owner})
+        return path
 
     @classmethod
     def stored(cls, bundle: str | os.PathLike, spec: CodeSpec) -> list[CodeTables]:

@@ -1,4 +1,4 @@
-"""Tables of ablations: a folder that says what is run, and what came out as mean ± standard deviation over seeds.
+"""Tables of ablations: a folder that says what is run, and what was measured of each run.
 
 ```
 recipes/ablations/table6/
@@ -7,23 +7,22 @@ recipes/ablations/table6/
 ```
 """
 
-import itertools
-import json
-import math
-import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from vltok.errors import UserError, unknown
+from vltok.evaluation.old_records import figure_name
 from vltok.evaluation.records import Record
-from vltok.evaluation.tables import markdown_table, write_table
-from vltok.files import written_whole
 from vltok.io.recipes import parse_tree, read, recipe_parser
+from vltok.measures.meanings import Meaning, meaning
 from vltok.rates import Rate
 
 _DESCRIPTION = "table.yaml"
+#: What the files end in that stand beside the folders of rows.
+_WRITTEN = (".md", ".csv", ".json", ".html", ".svg")
 
 
 @dataclass(frozen=True)
@@ -34,28 +33,45 @@ class Column:
         key: The name of a figure of the run's `metrics.json`, or a dotted path into it: ``psnr``, ``protocol.steps``.
             Below ``evaluation`` stand those of its evaluation: ``evaluation.ssim``; after a rate, those of the
             evaluation at this rate: ``mean-codes=83.2 ssim``.
-        heading: What stands above it.
+        heading: What stands above it; by default the figure's name and unit (`vltok.measures.meanings`).
         unit: Added to the heading.
-        format: How its numbers are written, in Python's format language.
+        format: How its numbers are written, in Python's format language; by default as the figure's are.
     """
 
     key: str
-    heading: str
+    heading: str | None = None
     unit: str | None = None
-    format: str = ".4g"
+    format: str | None = None
 
     def __post_init__(self) -> None:
         try:
-            format(1.0, self.format)
+            format(1.0, self.form)
         except ValueError as error:
             raise UserError(
                 f"column '{self.key}': format must be one for numbers, such as .2f or .1%, not '{self.format}'"
             ) from error
 
     @property
-    def title(self) -> str:
-        """The heading with its unit."""
-        return f"{self.heading} [{self.unit}]" if self.unit else self.heading
+    def figure(self) -> str:
+        """The name of the figure, wherever it is looked for."""
+        key = self.key.rpartition(" ")[2].removeprefix("evaluation.")
+        stored = re.fullmatch(r"values\.(.+)\.value", key)
+        return figure_name(stored[1] if stored else key).removeprefix("protocol.").removeprefix("subject.")
+
+    @property
+    def means(self) -> Meaning:
+        """What its figure means, with the heading, the unit and the format of the table where it has its own."""
+        known = meaning(self.figure)
+        rate = self.key.rpartition(" ")[0]
+        if self.heading is not None:
+            return replace(known, name=self.heading, unit=self.unit or "", form=self.form)
+        name = f"{known.name} at {rate}" if rate else known.name
+        return replace(known, name=name, unit=known.unit if self.unit is None else self.unit, form=self.form)
+
+    @property
+    def form(self) -> str:
+        """How its numbers are written."""
+        return meaning(self.figure).form if self.format is None else self.format
 
 
 @dataclass(frozen=True)
@@ -84,8 +100,8 @@ class AblationTable:
     @property
     def shown(self) -> tuple[Column, ...]:
         """The columns, and those of the rates: what pictures cost and lose at each."""
-        lengths = (Column(f"{rate} length", f"codes at {rate}", format=".1f") for rate in self.rates)
-        qualities = (Column(f"{rate} psnr", f"PSNR at {rate}", "dB", ".2f") for rate in self.rates)
+        lengths = (Column(f"{rate} length") for rate in self.rates)
+        qualities = (Column(f"{rate} psnr") for rate in self.rates)
         return (*self.columns, *lengths, *qualities)
 
     @classmethod
@@ -110,7 +126,7 @@ class AblationTable:
             raise UserError(f"'{folder}' has no rows: write a YAML file for each beside {_DESCRIPTION}")
         for row in rows:
             # each becomes a folder beside the table's own files, under its name
-            if row.startswith(".") or row in ("table.md", "table.csv", "table.json"):
+            if row.startswith(".") or Path(row).suffix in _WRITTEN:
                 raise UserError(f"'{rows[row]}': no row can be called '{row}': give the file another name")
         return cls(**{**described, "base": base, "rows": rows})
 
@@ -125,6 +141,7 @@ class AblationRun:
         record: What `vltok fit` measured at its end.
         evaluation: What `vltok evaluate` measured then, if it has.
         at_rates: What it measured at each rate.
+        images: The figures of each picture of its evaluation, by name, as far as they are kept.
     """
 
     row: str
@@ -132,6 +149,7 @@ class AblationRun:
     record: Record
     evaluation: Record | None = None
     at_rates: Mapping[str, Record] = field(default_factory=dict)
+    images: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def figure(self, key: str) -> Any:
         """What stands under the key of a column; None where nothing does."""
@@ -142,88 +160,6 @@ class AblationRun:
         if group != "evaluation":
             return self.record.figure(key)
         return None if self.evaluation is None else self.evaluation.figure(rest)
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A figure over the seeds.
-
-    Attributes:
-        mean: Its mean.
-        deviation: Its standard deviation (divided by n - 1); None for a single seed.
-        values: The figure of each seed.
-    """
-
-    mean: float
-    deviation: float | None
-    values: tuple[float, ...]
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread | None":
-        """The spread of values; None where there are none."""
-        if not values:
-            return None
-        deviation = statistics.stdev(values) if len(values) > 1 else None
-        return cls(statistics.fmean(values), deviation, tuple(values))
-
-    def shown(self, form: str, runs: int) -> str:
-        """``24.13 ± 0.05``, with its own ``(n = 2)`` where it is not that of all runs."""
-        deviation = "" if self.deviation is None else f" ± {format(self.deviation, form)}"
-        own = "" if len(self.values) == runs else f" (n = {len(self.values)})"
-        return f"{format(self.mean, form)}{deviation}{own}"
-
-
-@dataclass(frozen=True)
-class AblationResults:
-    """The figures of a table's finished runs.
-
-    Attributes:
-        table: What was run.
-        runs: Those that have finished, of any rows and seeds.
-    """
-
-    table: AblationTable
-    runs: Sequence[AblationRun]
-
-    def markdown(self) -> str:
-        """The table in Markdown; a figure that no run of a row has is a dash, and one that only some have says so."""
-        columns = self.table.shown
-        rows = []
-        for row, runs, spreads in self._rows():
-            forms = zip(spreads, columns, strict=True)
-            cells = ["–" if spread is None else spread.shown(column.format, len(runs)) for spread, column in forms]
-            rows.append([row, *cells, str(len(runs))])
-        title = f"{self.table.title} ({self.table.source}): mean ± standard deviation over n seeds."
-        return f"{title}\n\n{markdown_table(['', *(column.title for column in columns), 'n'], rows)}"
-
-    def write(self, folder: Path) -> None:
-        """Write `table.md`, `table.csv` and `table.json`."""
-        with written_whole(folder / "table.md") as path:
-            path.write_text(self.markdown(), encoding="utf-8")
-        keys = [column.key for column in self.table.shown]
-        lines, tree = [], []
-        for row, runs, spreads in self._rows():
-            cells = [(s.mean, s.deviation, len(s.values)) if s is not None else (None, None, 0) for s in spreads]
-            lines.append([row, len(runs), *itertools.chain.from_iterable(cells)])
-            figures = {key: asdict(spread) for key, spread in zip(keys, spreads, strict=True) if spread is not None}
-            tree.append({"row": row, "seeds": [run.seed for run in runs], "figures": figures})
-        heads = ["row", "n", *(f"{key} {what}" for key in keys for what in ("mean", "deviation", "n"))]
-        write_table(folder / "table.csv", heads, lines)
-        columns = [asdict(column) for column in self.table.shown]
-        table = {"title": self.table.title, "source": self.table.source, "columns": columns, "rows": tree}
-        with written_whole(folder / "table.json") as path:
-            path.write_text(json.dumps(table, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-    def _rows(self) -> Iterator[tuple[str, list[AblationRun], list[Spread | None]]]:
-        """Each row with its runs by seed, and the spread of each column."""
-        for row in self.table.rows:
-            runs = sorted((run for run in self.runs if run.row == row), key=lambda run: run.seed)
-            yield row, runs, [_spread(runs, column.key) for column in self.table.shown]
-
-
-def _spread(runs: Sequence[AblationRun], key: str) -> Spread | None:
-    values = [run.figure(key) for run in runs]
-    return Spread.of([float(value) for value in values if isinstance(value, int | float) and math.isfinite(value)])
 
 
 def distinct(rates: Sequence[str]) -> tuple[str, ...]:

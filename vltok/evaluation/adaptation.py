@@ -7,7 +7,7 @@ alone goes from one granularity to the next finer one.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -51,18 +51,6 @@ class Adaptation:
     images: int
     regions: int
     values: dict[str, Value]
-
-
-def adaptation_line(values: Mapping[str, Value]) -> str:
-    """Figures of adaptation as people read them."""
-
-    def shown(name: str, form: str) -> str:
-        return format(values[name].value, form) if name in values else "none"
-
-    return (
-        f"{shown('gain_share', '.0%')} of the best gain; rank correlation of granularity with gain "
-        f"{shown('gain_correlation', '.3f')}, with coarse error {shown('coarse_error_correlation', '.3f')}"
-    )
 
 
 def adaptive(tokenizer: Tokenizer) -> bool:

@@ -13,10 +13,8 @@ from vltok.evaluation.records import Record
 from vltok.evaluation.tables import markdown_table, write_table
 from vltok.evaluation.values import Value
 from vltok.files import written_whole
+from vltok.measures.meanings import SETS, SPEED, meaning
 
-_DISTANCES = ("fid", "kid", "inception_score", "rfid", "rkid", "rinception_score", "precision", "recall")
-#: They say as much of the machine as of what was measured.
-_TIMINGS = ("seconds_per_image", "seconds_per_sample", "codes_per_second", "samples_per_second")
 _OF_SAMPLES = ("length_of_samples", "length_distance")
 
 
@@ -45,7 +43,7 @@ class Comparison:
             different = self._difference(column)
             if different is None:
                 self.columns.append(column)
-            elif column in _TIMINGS or any(self.records[row].of_training for row in self.column(column)):
+            elif _timing(column) or any(self.records[row].of_training for row in self.column(column)):
                 self.notes.append(f"{different}; it is left out of the table")
             else:
                 raise UserError(f"{different}; compare those alone that agree")
@@ -57,10 +55,16 @@ class Comparison:
     def markdown(self) -> str:
         """The table in Markdown; a row that lacks a figure has a dash."""
         rows = [
-            [row, *(record.values[name].shown() if name in record.values else "–" for name in self.columns)]
+            [
+                row,
+                *(
+                    record.values[name].shown(meaning(name).form) if name in record.values else "–"
+                    for name in self.columns
+                ),
+            ]
             for row, record in self.records.items()
         ]
-        return markdown_table(["", *self.columns], rows)
+        return markdown_table(["", *(meaning(name).title for name in self.columns)], rows)
 
     def write(self, folder: Path) -> list[Path]:
         """Write `table.md` and `table.csv`; their paths."""
@@ -103,9 +107,14 @@ def named(folders: Sequence[Path]) -> dict[str, Record]:
     }
 
 
+def _timing(column: str) -> bool:
+    """Whether a figure says as much of the machine as of what was measured."""
+    return meaning(column).group == SPEED
+
+
 def _protocol(record: Record, column: str) -> dict[str, Any]:
     """The part of a record's protocol on which a figure depends."""
-    if column in _TIMINGS:
+    if _timing(column):
         return {"environment": {"device": record.environment["device"]}}
     keys = ["data", "precision"]
     if column == "lpips":
@@ -115,7 +124,7 @@ def _protocol(record: Record, column: str) -> dict[str, Any]:
     for figures in ("probe", "perturbed"):
         if column.startswith(f"{figures}_"):
             keys.append(figures)
-    of_sets = column in _DISTANCES or column.endswith(("_fid", "_kid")) or "/" in column
+    of_sets = meaning(column).group == SETS or column.endswith(("_fid", "_kid")) or "/" in column
     if of_sets:
         keys.append("features")
     if column.endswith("_of_training"):

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from vltok.codes import CodeSpec
 from vltok.evaluation.measurement import Measurement
+from vltok.evaluation.rate_means import RateMeans
 from vltok.evaluation.records import Record
 from vltok.evaluation.report import report_html
 from vltok.evaluation.tables import write_table
@@ -41,6 +42,7 @@ class Evaluation:
         measurement: The figures of each picture, and the examples.
         spec: Of the codes; None for a codec.
         drawing_order: When each code of a prior's first picture was drawn; None where that is not known.
+        rates: What `vltok rate` measured of the same tokenizer, where its bundle keeps it.
         files: What was written, the report last.
     """
 
@@ -48,6 +50,7 @@ class Evaluation:
     measurement: Measurement
     spec: CodeSpec | None
     drawing_order: Int[Tensor, " t"] | None = None
+    rates: RateMeans | None = None
     files: Sequence[Path] = ()
 
     @property
@@ -70,5 +73,5 @@ class Evaluation:
             write_table(folder / "images.csv", ["key", *columns], rows)
             written.append(folder / "images.csv")
         with written_whole(folder / "report.html") as page:
-            page.write_text(report_html(self.record, self.examples, self.spec), encoding="utf-8")
+            page.write_text(report_html(self.record, self.examples, self.spec, columns, self.rates), encoding="utf-8")
         return [*written, folder / "report.html"]

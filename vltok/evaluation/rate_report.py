@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from vltok.codes import CodeSpec
 from vltok.evaluation.curves import rate_curve
-from vltok.evaluation.pages import coding_map, legend, page_of, picture_source
+from vltok.evaluation.data_used import DataUsed
+from vltok.evaluation.pages import Plot, coding_map, legend, page_of, picture_source, protocol_rows
 from vltok.evaluation.rate_curves import CurvePoint, RateCurve
+from vltok.evaluation.rate_means import RateMeans
 from vltok.figures.examples import Example
+from vltok.figures.plots import places_of, save_plot
 from vltok.files import written_whole
+from vltok.measures.meanings import meaning
 
 #: A coding map is grey under a few tints.
 _MAP_COLORS = 64
+#: What is told of a point, and of a picture at it.
+_SHOWN = ("length", "file_bits_per_pixel", "psnr", "ssim", "bits_per_pixel")
 
 
 def write_curve(folder: Path, curve: RateCurve, about: Mapping[str, Any], spec: CodeSpec) -> tuple[Path, ...]:
@@ -24,27 +30,20 @@ def write_curve(folder: Path, curve: RateCurve, about: Mapping[str, Any], spec: 
     Args:
         folder: Where to.
         curve: What was measured.
-        about: Of what, on which pictures: plain values, of which `tokenizer` has a `path`.
+        about: Of what, on which pictures: plain values, of which `tokenizer` has a `path`, and `data` is described.
         spec: Of the tokenizer's codes.
     """
     paths = folder / "curve.json", folder / "curve.png", folder / "rate.html"
     with written_whole(paths[0]) as path:
         path.write_text(json.dumps({"version": 1, **about, **curve.to_json()}, default=str), encoding="utf-8")
-    with written_whole(paths[1]) as path:
-        rate_curve(curve).savefig(path, format="png", dpi=150)
+    save_plot(rate_curve(RateMeans.of(curve), curve.own.images), paths[1])
     with written_whole(paths[2]) as path:
-        path.write_text(rate_html(curve, str(about["tokenizer"]["path"]), spec), encoding="utf-8")
+        path.write_text(rate_html(curve, about, spec), encoding="utf-8")
     return paths
 
 
-def rate_html(curve: RateCurve, name: str, spec: CodeSpec) -> str:
-    """The page.
-
-    Args:
-        curve: What it shows.
-        name: What the tokenizer is called.
-        spec: Of its codes.
-    """
+def rate_html(curve: RateCurve, about: Mapping[str, Any], spec: CodeSpec) -> str:
+    """The page; arguments are those of `write_curve`."""
     shown = [*curve.points, curve.own]
     pictures = [
         {
@@ -55,22 +54,35 @@ def rate_html(curve: RateCurve, name: str, spec: CodeSpec) -> str:
         for place, example in enumerate(curve.own.examples)
         if example.image is not None
     ]
-    data = {
-        "points": [_numbers(point) for point in shown],
-        "picks": [
-            [float(f"{bits:.4g}"), float(f"{decibels:.4g}")]
-            for bits, decibels in zip(curve.own.images["file_bits_per_pixel"], curve.own.images["psnr"], strict=True)
-        ],
-        "codecs": {codec: [_numbers(point) for point in points] for codec, points in curve.codecs.items()},
-        "pictures": pictures,
-    }
+    figure = rate_curve(RateMeans.of(curve), curve.own.images)
+    says = "What pictures cost and lose at each rate; bits are those of whole files, headers included."
+    if curve.missing:
+        says += f" Not measured, for Pillow did not write them: {', '.join(curve.missing)}."
+    data = DataUsed.described(about.get("data", {}), "val", len(curve.keys))
     return page_of(
-        "rate.html", name=name, count=len(curve.keys), legend=legend(spec), missing=", ".join(curve.missing), data=data
+        "rate.html",
+        title=f"rates of {about['tokenizer']['path']}",
+        about=[f"Measured on {data.in_words()}."],
+        legend=legend(spec),
+        plot=Plot.of("Rate and distortion", says, figure),
+        protocol=protocol_rows(about),
+        data={"points": [_point(point, places_of(figure)) for point in shown], "pictures": pictures},
     )
 
 
-def _numbers(point: CurvePoint) -> dict[str, Any]:
-    return {"asked": dict(point.asked), **point.mean}
+def _point(point: CurvePoint, places: Callable[[float, float], tuple[float, float]]) -> dict[str, Any]:
+    mean = point.mean
+    return {
+        "length": mean["length"],
+        "asked": f"asked for {point.asked['length']:.1f} codes" if point.asked else "its own choice",
+        "figures": _words(mean),
+        "at": [float(place) for place in places(mean["file_bits_per_pixel"], mean["psnr"])],
+    }
+
+
+def _words(figures: Mapping[str, float]) -> list[str]:
+    told = [(meaning(name), figures[name]) for name in _SHOWN if name in figures]
+    return [f"{means.name} {means.shown(value)}" for means, value in told]
 
 
 def _coded(example: Example, spec: CodeSpec) -> dict[str, Any]:
@@ -78,4 +90,4 @@ def _coded(example: Example, spec: CodeSpec) -> dict[str, Any]:
     drawn = None
     if spec.gridded and example.codes is not None and example.image is not None:
         drawn = picture_source(coding_map(example.image, example.codes, spec), _MAP_COLORS)
-    return {**example.figures, "result": picture_source(example.result), "map": drawn}
+    return {"figures": _words(example.figures), "result": picture_source(example.result), "map": drawn}

@@ -2,44 +2,103 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxtyping import UInt8
+import numpy as np
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vltok.codes import CodeSpec
-from vltok.evaluation.curves import length_histograms
-from vltok.evaluation.differences import flat
-from vltok.evaluation.pages import coding_map, css, figure_source, legend, page_of, picture_source
+from vltok.evaluation.curves import errors_of_lengths, length_histograms, rate_curve
+from vltok.evaluation.data_used import DataUsed
+from vltok.evaluation.pages import (
+    Plot,
+    coding_map,
+    css,
+    figure_groups,
+    legend,
+    page_of,
+    picture_source,
+    protocol_rows,
+    there,
+)
+from vltok.evaluation.rate_means import RateMeans
 from vltok.evaluation.records import Record
-from vltok.evaluation.words import PROTOCOL, in_words
 from vltok.figures.coding_maps import error_colors, error_map
 from vltok.figures.examples import Example
+from vltok.measures.meanings import meaning
 from vltok.measures.pixels import to_bytes, to_unit_range
 
-_HASH = re.compile("[0-9a-f]{64}")
 #: The error that gets the brightest colour, of pixel values in [0, 1].
 _LARGEST_ERROR = 0.2
+_CAPTION = (
+    "Arrows say which way is better. Bars: the thick part is the 95% confidence interval of the mean (bootstrap over "
+    "the pictures), the tick the mean, and the thin line reaches over the middle 90% of the pictures."
+)
 
 
-def report_html(record: Record, examples: Sequence[Example], spec: CodeSpec | None) -> str:
-    """The report, with examples for its viewer; `spec` is of their codes, None for a codec."""
-    measured = f"measured on {record.protocol['data']['images']} pictures."
+def report_html(
+    record: Record,
+    examples: Sequence[Example],
+    spec: CodeSpec | None,
+    images: Mapping[str, Float[np.ndarray, " n"]] | None = None,
+    rates: RateMeans | None = None,
+) -> str:
+    """The report.
+
+    Args:
+        record: The figures.
+        examples: For its viewer.
+        spec: Of their codes; None for a codec.
+        images: The figures of each picture, by name.
+        rates: What `vltok rate` measured of the same tokenizer.
+    """
+    images = images or {}
+    colors = ", ".join(css(color) for color in (error_colors()[::51] * 255).round().int().tolist())
+    where = {key: record.environment[key] for key in ("device", "vltok") if record.environment.get(key) is not None}
+    described = record.environment.get("data")
     return page_of(
         "report.html",
         title=f"{record.kind} {record.name}",
-        subtitle=f"vltok {record.environment.get('vltok')}, {measured}",
+        about=[f"Measured on {DataUsed.of(record).in_words()}."],
         legend=legend(spec),
         largest=f"{_LARGEST_ERROR:g}",
-        gradient=", ".join(css(color) for color in (error_colors()[::51] * 255).round().int().tolist()),
-        values=[(in_words(name), value.shown()) for name, value in record.values.items()],
-        histogram=_histogram(record),
-        protocol=_protocol(record),
+        gradient=f"linear-gradient(to right, {colors})",
+        groups=figure_groups(record.values, images),
+        caption=_CAPTION,
+        plots=_plots(record, images, rates),
+        protocol=protocol_rows(
+            _protocol(record), {"data": described} if isinstance(described, Mapping) else {}, {"measured": where}
+        ),
         pictures=[_picture(example, spec) for example in examples],
+    )
+
+
+def _plots(record: Record, images: Mapping[str, Float[np.ndarray, " n"]], rates: RateMeans | None) -> list[Plot]:
+    curve = None
+    if rates is not None:
+        here = {name: value.value for name, value in record.values.items()}
+        curve = Plot.of(
+            "Rate and distortion",
+            f"What pictures cost and lose at each rate, beside codecs: measured by vltok rate on {rates.data}.",
+            rate_curve(rates, here=here if "file_bits_per_pixel" in here else None),
+        )
+    columns = {"": {name: images[name].tolist() for name in ("length", "l1") if name in images}}
+    scatter = None
+    if len(set(columns[""].get("length", ()))) > 1:
+        scatter = errors_of_lengths(columns)
+    return there(
+        [
+            curve,
+            Plot.of("Code lengths", "How many pictures have how many codes.", length_histograms({"": record})),
+            Plot.of(
+                "Error over code length",
+                "Each dot is a picture: whether those that got more codes still have the larger error.",
+                scatter,
+            ),
+        ]
     )
 
 
@@ -71,25 +130,13 @@ def _error(
     return to_bytes(error_map(decoded, image, region, largest=2 * _LARGEST_ERROR)[0])
 
 
-def _histogram(record: Record) -> str | None:
-    figure = length_histograms({"": record})
-    return None if figure is None else figure_source(figure)
-
-
-def _protocol(record: Record) -> Iterator[tuple[str, str]]:
-    """What the figures depend on, in words; what does not apply is left out."""
-    for key, value in flat(record.protocol).items():
-        if key == "crops":  # the data says it in words
-            value = record.environment.get("data", {}).get("crops", value)
-        if value is not None:
-            yield PROTOCOL.get(key, key.replace(".", ": ").replace("_", " ")), _plain(value)
+def _protocol(record: Record) -> Mapping[str, Any]:
+    """A record's protocol; the data says in words what its crops are."""
+    told = record.environment.get("data")
+    crops = told.get("crops") if isinstance(told, Mapping) else None
+    return {key: value for key, value in record.protocol.items() if key != "crops" or crops is None}
 
 
 def _words(figures: Mapping[str, float]) -> list[str]:
-    return [f"{in_words(name)} {value:.4g}" for name, value in figures.items() if math.isfinite(value)]
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, str):
-        return f"SHA-256 {value[:8]}…" if _HASH.fullmatch(value) else value  # metrics.json has the whole
-    return json.dumps(value)
+    told = [(meaning(name), value) for name, value in figures.items() if math.isfinite(value)]
+    return [f"{means.name} {means.shown(value)}" for means, value in told]

@@ -1,5 +1,6 @@
 """Tables in Markdown and CSV."""
 
+import contextlib
 import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,3 +23,14 @@ def write_table(path: Path, heads: Sequence[str], rows: Iterable[Sequence[Any]])
         beside.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
     ):
         csv.writer(file).writerows([heads, *rows])
+
+
+def read_numbers(path: Path) -> dict[str, list[float]]:
+    """The columns of a table that `write_table` wrote, of which every cell is a number."""
+    with path.open(encoding="utf-8", newline="") as file:
+        heads, *rows = csv.reader(file)
+    found = {}
+    for head, *column in zip(heads, *rows, strict=True):
+        with contextlib.suppress(ValueError):
+            found[head] = [float(cell) for cell in column]
+    return found

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from vltok.measures.meanings import meaning
+
 _RESAMPLES, _BATCH = 1000, 50
 
 
@@ -42,13 +44,13 @@ class Value:
         value, low, high, deviation = (None if number is None else float(number) for number in parts)
         return cls(math.nan if value is None else value, low, high, deviation, given.get("note"))
 
-    def shown(self) -> str:
-        """``24.13 (24.01 to 24.25)``."""
-        text = f"{self.value:.4g}"
+    def shown(self, form: str, unit: str = "") -> str:
+        """``24.13 dB (24.01 to 24.25)``: with a form of Python's format language, and a unit or none."""
+        text = f"{format(self.value, form)} {unit}".strip()
         if self.low is not None and self.high is not None:
-            text += f" ({self.low:.4g} to {self.high:.4g})"
+            text += f" ({format(self.low, form)} to {format(self.high, form)})"
         if self.deviation is not None:
-            text += f" ± {self.deviation:.4g}"
+            text += f" ± {format(self.deviation, form)}"
         return text if self.note is None else f"{text}, {self.note}"
 
     def to_json(self) -> dict[str, float | str | None]:
@@ -57,6 +59,15 @@ class Value:
         return {
             name: None if isinstance(part, float) and not math.isfinite(part) else part for name, part in kept.items()
         }
+
+
+def value_lines(values: Mapping[str, Value]) -> list[str]:
+    """Figures as a terminal shows them: a line each, with name, direction, number and unit."""
+    told = [(meaning(name), value) for name, value in values.items()]
+    width = max((len(means.name) for means, _ in told), default=0)
+    return [
+        f"  {means.name:<{width}} {means.arrow or ' '} {value.shown(means.form, means.unit)}" for means, value in told
+    ]
 
 
 def mean_value(values: Float[np.ndarray, " n"], seed: int = 0) -> Value:

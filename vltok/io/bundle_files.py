@@ -22,9 +22,9 @@ from vltok.rates import RateCalibration
 from vltok.version import __version__
 
 CONFIG, WEIGHTS, CARD = "config.yaml", "model.safetensors", "README.md"
-#: What `vltok rate` adds to a tokenizer's bundle; the fingerprint does not depend on it. See `vltok.rates`, and
-#: `vltok.compression.tables` for how often its codes occur.
-MEASURED = CALIBRATION, TABLES = "rate.json", "code_tables.safetensors"
+#: What `vltok rate` adds to a tokenizer's bundle; the fingerprint does not depend on it. See `vltok.rates`,
+#: `vltok.compression.tables` for how often its codes occur, and `vltok.evaluation.rate_means`.
+MEASURED = CALIBRATION, TABLES, CURVE = "rate.json", "code_tables.safetensors", "rate_curve.json"
 FILES = (CONFIG, WEIGHTS, CARD, *MEASURED)
 
 Kind = Literal["tokenizer", "prior"]

@@ -9,6 +9,7 @@ import yaml
 
 from vltok.io import yaml_text
 from vltok.io.markdown import escaped, fenced
+from vltok.measures.meanings import meaning
 from vltok.version import __version__
 
 _KINDS = {
@@ -93,15 +94,19 @@ def published(
 
 
 def _table(metrics: Mapping[str, Any]) -> str:
-    rows = [f"| {escaped(name)} | {escaped(_shown(value))} |" for name, value in metrics.items()]
-    return "\n".join(["| figure | value |", "| --- | --- |", *rows])
+    rows = []
+    for name, value in metrics.items():
+        means = meaning(name)
+        cells = (f"{means.name} {means.arrow}", _shown(value, name), means.text)
+        rows.append(f"| {' | '.join(map(escaped, cells))} |")
+    return "\n".join(["| figure | value | what it says |", "| --- | --- | --- |", *rows])
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, name: str) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return meaning(name).shown(value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_shown(item)}" for key, item in value.items())
+        return ", ".join(f"{key}: {_shown(item, name)}" for key, item in value.items())
     return str(value) if isinstance(value, str | int) else json.dumps(value)
 
 

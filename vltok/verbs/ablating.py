@@ -3,6 +3,7 @@
 ```
 table6/
   table.md, table.csv, table.json   mean ± standard deviation of each figure over the seeds
+  pareto_psnr.svg, …, report.html   the same drawn: quality over codes, errors over codes; all at one look
   r8_0.1/seed-0/                    a run folder, as 'vltok fit' leaves it
   r8_0.1/seed-0/evaluation/         what 'vltok evaluate' found, where table.yaml asks for it
   r8_0.1/seed-0/rates/codes=100/    the same at a rate
@@ -27,7 +28,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vltok.errors import UserError, check_seed
-from vltok.evaluation.ablations import AblationResults, AblationRun, AblationTable, distinct
+from vltok.evaluation.ablation_results import AblationResults
+from vltok.evaluation.ablations import AblationRun, AblationTable, distinct
 from vltok.evaluation.differences import differences
 from vltok.evaluation.records import Record
 from vltok.files import check_folder
@@ -52,15 +54,19 @@ class AblationOutcome:
 
     Attributes:
         folder: Holds the runs and the table.
-        results: The runs that have finished, and the table of their figures.
+        results: The figures of those that have finished.
         runs: How many there are.
         failures: The names of those that failed; their `.log` files say why.
+        finished: What was measured of those that have finished; none where a table was drawn again.
+        files: What was written, the report last.
     """
 
     folder: Path
     results: AblationResults
     runs: int
     failures: tuple[str, ...]
+    finished: tuple[AblationRun, ...]
+    files: tuple[Path, ...]
 
 
 def ablate(
@@ -79,7 +85,8 @@ def ablate(
     Runs that have finished are not repeated, and those that were stopped go on.
 
     Args:
-        table: The folder of `table.yaml` and of a recipe for each row.
+        table: The folder of `table.yaml` and of a recipe for each row; or a `table.json` that was written before, whose
+            table, plots and report are made again, without training.
         out: The folder that receives the runs and the table.
         seeds: Those of the runs of a row.
         rates: At which every run is evaluated besides, such as ``mean-codes=120``, instead of those of `table.yaml`.
@@ -98,21 +105,34 @@ def ablate(
         if option.partition("=")[0] in _OWN:
             raise UserError(f"{option.partition('=')[0]} is set by the table itself: leave it out")
     folder = check_folder("--out", out)
+    given = read_path(table)
+    if given.is_file():
+        if options or rates is not None:
+            raise UserError(f"'{given}' was measured before, and is drawn again: it takes no options but --out")
+        results = AblationResults.read(given)
+        return AblationOutcome(folder, results, 0, (), (), _write(results, folder))
     if jobs < 1:
         raise UserError(f"--jobs must be at least 1, not {jobs}")
     for seed in seeds:
         check_seed("--seeds", seed)
     if len(set(seeds)) < len(seeds):
         raise UserError(f"--seeds must differ, not {' '.join(map(str, seeds))}")
-    read = AblationTable.read(read_path(table))
+    read = AblationTable.read(given)
     if rates is not None:
         read = replace(read, rates=distinct(rates))
     translate_arguments(options)  # before torch is loaded
     planned = _planned(read, seeds, options, folder)
     failures = _run_all(planned, jobs, progress or (lambda line: None), signals)
-    results = AblationResults(read, [job.result() for job in planned if job.next_step() is None])
-    results.write(folder)
-    return AblationOutcome(folder, results, len(planned), tuple(failures))
+    finished = [job.result() for job in planned if job.next_step() is None]
+    results = AblationResults.of(read, finished)
+    files = _write(results, folder)
+    return AblationOutcome(folder, results, len(planned), tuple(failures), tuple(finished), files)
+
+
+def _write(results: AblationResults, folder: Path) -> tuple[Path, ...]:
+    from vltok.evaluation.ablation_report import write_report  # takes torch, and `vltok ablate --help` must not
+
+    return (*results.write(folder), *write_report(results, folder))
 
 
 def _options(overrides: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -171,7 +191,8 @@ class _Job:
         own = self.evaluations.get(None)
         at_rates = {rate: evaluation.record() for rate, evaluation in self.evaluations.items() if rate is not None}
         measured = None if own is None else own.record()
-        return AblationRun(self.row, self.seed, Record.read(self.folder.path), measured, at_rates)
+        images = {} if own is None else own.images()
+        return AblationRun(self.row, self.seed, Record.read(self.folder.path), measured, at_rates, images)
 
 
 def _planned(table: AblationTable, seeds: Sequence[int], overrides: Sequence[str], out: Path) -> list[_Job]:

@@ -28,6 +28,7 @@ from vltok.evaluation.features import FeatureNetwork, feature_network, weights_h
 from vltok.evaluation.gathering import gather, joined
 from vltok.evaluation.measurement import Measurement, ProcessShare
 from vltok.evaluation.priors import measure_prior
+from vltok.evaluation.rate_means import RateMeans
 from vltok.evaluation.reconstruction import QUALITIES, measure_reconstruction
 from vltok.evaluation.records import Record, environment, package_version
 from vltok.extras import remedy
@@ -163,7 +164,7 @@ def evaluate(
             "skipped": skipped,
         }
         record = Record(kind, found.subject, measurement.values, measurement.codes, protocol, where)
-        evaluation = Evaluation(record, measurement, found.spec, found.drawing_order)
+        evaluation = Evaluation(record, measurement, found.spec, found.drawing_order, found.rates)
         if folder is not None:
             evaluation = dataclasses.replace(evaluation, files=tuple(evaluation.write(folder)))
     return evaluation
@@ -193,6 +194,7 @@ class _Outcome:
     spec: CodeSpec | None
     protocol: dict[str, Any]
     drawing_order: Int[Tensor, " t"] | None = None
+    rates: RateMeans | None = None
 
 
 def _tokenizer(
@@ -222,6 +224,7 @@ def _tokenizer(
         encode = encoder_at(tokenizer, rate)
         coder = TokenizerCoder(tokenizer, under.device, encode)
         files = _bits_of_files(given, tokenizer.spec)
+        rates = None if isinstance(given, Tokenizer) else RateMeans.stored(given, opened.fingerprint)
         outcome = _reconstructed(coder, tokenizer.spec, opened.subject, beside, lpips, under, files)
         values, protocol = asked.measure(
             tokenizer, encode, under.source, under.share, under.network, under.device, under.seed
@@ -229,7 +232,7 @@ def _tokenizer(
     at = {} if rate is None else {"rate": str(Rate.of(rate))}
     measurement = dataclasses.replace(outcome.measurement, values={**outcome.measurement.values, **values})
     protocol = {**outcome.protocol, "fixed": described, **at, **protocol}
-    return dataclasses.replace(outcome, measurement=measurement, protocol=protocol)
+    return dataclasses.replace(outcome, measurement=measurement, protocol=protocol, rates=rates)
 
 
 def _bits_of_files(given: Tokenizer | str | os.PathLike, spec: CodeSpec) -> BitsOfFiles | None:

@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from vltok.errors import UserError
 from vltok.evaluation.records import Record, environment
 from vltok.evaluation.unigram import unigram_loss
-from vltok.evaluation.values import Value
+from vltok.evaluation.values import Value, value_lines
 from vltok.figures.grids import sample_grid
 from vltok.files import written_whole
 from vltok.interfaces import Prior, SamplingConfig
@@ -55,6 +55,7 @@ def report_prior(
     protocol = {
         "data": {"tokenizer": facts.tokenizer, "lengths": unseen},
         "sequences": {
+            "place": facts.place,
             "training": len(data.training),
             "unseen": 0 if data.held_out is None else len(data.held_out),
         },
@@ -142,23 +143,9 @@ def _draw(
 
 
 def _say(figures: Mapping[str, float], data: CodeSource, folder: RunFolder, say: Callable[[str], None]) -> None:
-    if "unigram_per_code" in figures:
+    if data.held_out is not None:
         say(f"on {len(data.held_out)} code sequences that training never saw:")
-        parts = [name.removesuffix("_per_code") for name in figures if name.endswith("_per_code")]
-        parts = [part for part in parts if part in figures]
-        for part in parts:
-            say(f"  {part + ' loss':<21} {figures[part]:.4f} nats a token, {figures[part + '_per_code']:.4f} a code")
-        say(f"  a unigram model       {figures['unigram_per_code']:.4f} nats a code")
-        if "content_below_unigram" in figures:
-            say(f"  contents against it   {-figures['content_below_unigram']:+.1%}")
-        if "bits_per_code" in figures:
-            bits = f"{figures['bits_per_code']:.3f} bits a code, {figures['bits_per_image']:.0f} bits an image"
-            say(f"  in all                {bits}")
-    elif "loss" in figures:
-        say(f"a loss of {figures['loss']:.4f} on {len(data.held_out)} code sequences that training never saw")
-    if "codes_per_second" in figures:
-        say(f"trained on {figures['codes_per_second']:.0f} codes a second")
-    if "samples_per_second" in figures:
-        say(f"drew {figures['samples_per_second']:.2f} images a second")
+    for line in value_lines({name: Value(figure) for name, figure in figures.items()}):
+        say(line)
     written = [folder.bundle, folder.metrics, *([folder.samples] if folder.samples.is_file() else [])]
     say(f"written: {', '.join(map(str, written))}")

@@ -17,12 +17,14 @@ import torch
 from vltok.compression.table_coder import TableCoder, measured_bits
 from vltok.compression.tables import CodeTables
 from vltok.errors import UserError, whole_number
+from vltok.evaluation.data_used import DataUsed
 from vltok.evaluation.rate_curves import RateCurve, codes_of_rates, measure_rates
+from vltok.evaluation.rate_means import RateMeans
 from vltok.evaluation.rate_report import write_curve
 from vltok.evaluation.records import environment
 from vltok.files import alone_in, check_folder, written_whole
 from vltok.interfaces import Steerable, Tokenizer
-from vltok.io.bundle_files import CALIBRATION, TABLES
+from vltok.io.bundle_files import CALIBRATION
 from vltok.io.bundles import fingerprint
 from vltok.nn.precision import computing
 from vltok.paths import read_path
@@ -44,6 +46,7 @@ class RateMeasurement:
         calibration: Which threshold gives which mean code length; None where the tokenizer cannot be steered.
         tables: How often its codes occur; `compress` takes them.
         curve: What held-out pictures cost and lose at each rate.
+        data: Which pictures these are.
         stored: The files that the bundle got.
         files: Those of the folder that was asked for, the page to look at last.
     """
@@ -51,6 +54,7 @@ class RateMeasurement:
     calibration: RateCalibration | None
     tables: CodeTables
     curve: RateCurve
+    data: DataUsed
     stored: tuple[Path, ...]
     files: tuple[Path, ...]
 
@@ -75,8 +79,8 @@ def rate(
     Training pictures say which threshold gives which mean code length, and how often codes occur. Both are stored in
     the bundle's folder (rate.json, code_tables.safetensors), where encoding with a rate and `vltok compress` find them.
     Held-out pictures, which neither training nor calibration has seen, then say what each rate costs and loses. A
-    folder receives curve.json, curve.png, and rate.html with a slider. In Python, a tokenizer object gets its
-    `calibration`.
+    folder receives curve.json, curve.png, and rate.html with a slider; the bundle keeps the means (rate_curve.json),
+    which the report of `vltok evaluate` shows. In Python, a tokenizer object gets its `calibration`.
 
     Args:
         tokenizer: A tokenizer's bundle, a folder or `user/name`; in Python, a tokenizer too.
@@ -127,9 +131,13 @@ def rate(
         tables = CodeTables.measure(codes_of_rates(model, calibration, to_count.batches(report), where), spec)
         if bundle is None:
             model.calibration = calibration
-        stored = () if bundle is None else _store(bundle, calibration, tables)
+        calibrating = [] if calibration is None else [partial(_store_calibration, calibration=calibration)]
+        stored = _store(bundle, *calibrating, tables.save)
         files_of = partial(measured_bits, coder=TableCoder(tables, spec))
         curve = measure_rates(model, files_of, calibration, held_out.batches(report), points, codecs, examples, where)
+        means = RateMeans.of(curve, f"{len(curve.keys)} held-out pictures of {_kind(data)}")
+        if stored:
+            stored += _store(bundle, partial(means.store, tokenizer=opened.fingerprint))
         measured_on = None if calibration is None else {"pictures": calibration.pictures, "data": calibration.data}
         about = {
             "tokenizer": opened.subject,
@@ -137,8 +145,9 @@ def rate(
             "data": data.description(),
             "environment": environment(where),
         }
+        used = DataUsed.described(data.description(), "val", len(curve.keys))
         files = () if folder is None else write_curve(folder, curve, about, spec)
-    return RateMeasurement(calibration, tables, curve, stored, files)
+    return RateMeasurement(calibration, tables, curve, used, stored, files)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,24 +208,31 @@ def _why_fixed(opened: Opened[Tokenizer], pictures: _Chosen) -> str | None:
 
 def _described(data: ImageData) -> str:
     """What pictures are, but not where: bundles are published."""
-    kind = data.description().get("kind", type(data).__name__)
-    return f"{kind}, {data.size} × {data.size} pixels, of the training split"
+    return f"{_kind(data)}, of the training split"
 
 
-def _store(bundle: Path, calibration: RateCalibration | None, tables: CodeTables) -> tuple[Path, ...]:
+def _kind(data: ImageData) -> str:
+    return f"{data.description().get('kind', type(data).__name__)}, {data.size} × {data.size} pixels"
+
+
+def _store(bundle: Path | None, *stores: Callable[[Path], Path]) -> tuple[Path, ...]:
     """Write what was measured into a bundle's folder; where that cannot be, a warning says so."""
-    stored = []
+    stored: list[Path] = []
     remedy = "measure a copy of it that you may write"
+    if bundle is None:
+        return ()
     if not bundle.is_dir():
         _LOG.warning("the rates are stored nowhere, for '%s' is a repository: %s", bundle, remedy)
         return ()
     try:
-        if calibration is not None:
-            with written_whole(bundle / CALIBRATION) as file:
-                file.write_text(calibration.text(fingerprint(bundle)), encoding="utf-8")
-            stored.append(bundle / CALIBRATION)
-        tables.save(bundle)
-        stored.append(bundle / TABLES)
+        for store in stores:
+            stored.append(store(bundle))
     except OSError as error:
         _LOG.warning("'%s' cannot be written (%s): %s", error.filename or bundle, error.strerror, remedy)
     return tuple(stored)
+
+
+def _store_calibration(bundle: Path, calibration: RateCalibration) -> Path:
+    with written_whole(bundle / CALIBRATION) as file:
+        file.write_text(calibration.text(fingerprint(bundle)), encoding="utf-8")
+    return bundle / CALIBRATION

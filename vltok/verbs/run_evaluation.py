@@ -11,6 +11,7 @@ from typing import Any
 from vltok.errors import UserError
 from vltok.evaluation.differences import differences
 from vltok.evaluation.records import Record
+from vltok.evaluation.tables import read_numbers
 from vltok.io import yaml_text
 from vltok.io.bundles import fingerprint, prior_fingerprint
 from vltok.verbs.evaluation_options import EvaluationOptions
@@ -53,6 +54,11 @@ class RunEvaluation:
     def record(self) -> Record:
         """What it measured."""
         return Record.read(self.folder)
+
+    def images(self) -> dict[str, list[float]]:
+        """What it measured of each picture; nothing of a prior, which has none."""
+        path = self.folder / "images.csv"
+        return read_numbers(path) if path.is_file() else {}
 
 
 def plan_evaluation(

@@ -8,12 +8,12 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
-from vltok.evaluation.adaptation import adaptation_line, adaptive, measure_adaptation
+from vltok.evaluation.adaptation import adaptive, measure_adaptation
 from vltok.evaluation.coders import TokenizerCoder
 from vltok.evaluation.measurement import Measurement
 from vltok.evaluation.reconstruction import measure_reconstruction
 from vltok.evaluation.records import Record, environment
-from vltok.evaluation.values import Value
+from vltok.evaluation.values import Value, value_lines
 from vltok.files import written_whole
 from vltok.interfaces import LengthTargeted
 from vltok.io.bundles import fingerprint, save_tokenizer
@@ -98,7 +98,7 @@ def report_tokenizer(
     where = {**environment(device), "skipped": len(data.skipped)}
     record = Record("tokenizer", subject, values, codes, protocol, where)
     record.write(folder.path)
-    _say(record, measured, of_training, say)
+    _say(record, say)
     images = next(iter(data.val_dataloader())).images[:_PICTURES].to(device)
     with written_whole(folder.picture) as path:
         draw_coded(tokenizer.to(device), images).save(path)
@@ -125,27 +125,21 @@ def _card(data: ImageData, unseen: Measurement, seen: Measurement, steps: int) -
     description = json.dumps(data.description(), indent=2, ensure_ascii=False)
     return (
         f"Trained for {steps} steps on images of {data.size} × {data.size} pixels with `vltok fit`.\n\n"
-        f"Figures are over {unseen.images} images that training never saw; those that end in `_of_training` over "
-        f"{seen.images} crops of the training pictures.\n\n"
+        f"Figures are over {unseen.images} images that training never saw; those on training pictures over "
+        f"{seen.images} crops of these.\n\n"
         f"Data:\n\n```json\n{description}\n```"
     )
 
 
-def _say(record: Record, unseen: Measurement, seen: Measurement, say: Callable[[str], None]) -> None:
-    def shown(name: str, form: str) -> str:
-        return format(record.values[name].value, form) if name in record.values else "none"
+def _say(record: Record, say: Callable[[str], None]) -> None:
+    of_training = {name for name in record.values if name.endswith("_of_training") or name == "expected_length"}
+    unseen, crops = record.protocol["data"]["images"], record.protocol["training_data"]["images"]
+    say(f"on {unseen} images that training never saw:")
+    _say_figures({name: value for name, value in record.values.items() if name not in of_training}, say)
+    say(f"on {crops} crops of the training pictures:")
+    _say_figures({name: value for name, value in record.values.items() if name in of_training}, say)
 
-    ratios = ", ".join(f"factor {factor}: {share:.3f}" for factor, share in seen.codes["ratios"].items())
-    say(f"on {unseen.images} images that training never saw:")
-    say(f"  PSNR                  {shown('psnr', '.2f')} dB")
-    say(f"  codebook usage        {shown('codebook_usage', '.1%')}")
-    say(f"  code length           {shown('length', '.1f')} ± {shown('length_std', '.1f')}")
-    say(f"  contrast correlation  {shown('contrast_correlation', '.3f')}")
-    if "flat_finest_share" in record.values:
-        say(f"  flat regions          {shown('flat_finest_share', '.1%')} of them with the finest codes")
-    if record.protocol["adaptation"] is not None:
-        say(f"  adaptation            {adaptation_line(record.values)}")
-    say(f"on {seen.images} crops of the training pictures:")
-    say(f"  code length           {shown('length_of_training', '.1f')} (expected {shown('expected_length', '.1f')})")
-    if ratios:
-        say(f"  ratios                {ratios}")
+
+def _say_figures(values: Mapping[str, Value], say: Callable[[str], None]) -> None:
+    for line in value_lines(values):
+        say(line)

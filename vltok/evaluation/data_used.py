@@ -1,0 +1,81 @@
+"""Which data made a figure: every table, record and report tells it in the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vltok.evaluation.records import Record
+
+#: Where descriptions of data say where it lies.
+_PLACES = ("root", "shards", "place")
+_SPLITS = {"val": "held-out pictures", "train": "training pictures", "all": "pictures"}
+
+
+@dataclass(frozen=True)
+class DataUsed:
+    """The data that figures were measured on.
+
+    Attributes:
+        name: The name of its source: ``photos``, ``folder``, …; None where it is not known.
+        place: Its path, as it was given; None where it has none.
+        pictures: How many pictures the source has in all; None where it does not say.
+        split: Which of them were measured: ``val`` are held out.
+        measured: How many.
+        size: The side of a measured picture, in pixels.
+    """
+
+    name: str | None
+    place: str | None
+    pictures: int | None
+    split: str | None
+    measured: int | None
+    size: int | None
+
+    @classmethod
+    def described(cls, description: Mapping[str, Any], split: str | None, measured: int | None) -> DataUsed:
+        """Of what `ImageData.description` gives, so many pictures of a split."""
+        place = next((description[key] for key in _PLACES if description.get(key) is not None), None)
+        if isinstance(place, list | tuple):
+            place = ", ".join(map(str, place))
+        name, pictures, size = (description.get(key) for key in ("kind", "pictures", "size"))
+        return cls(
+            None if name is None else str(name),
+            None if place is None else str(place),
+            pictures if isinstance(pictures, int) else None,
+            split,
+            measured,
+            size if isinstance(size, int) else None,
+        )
+
+    @classmethod
+    def of(cls, record: Record) -> DataUsed:
+        """The data of a record."""
+        data, sequences = record.protocol["data"], record.protocol.get("sequences")
+        if isinstance(sequences, Mapping):  # what a prior was trained on
+            unseen = sequences.get("unseen")
+            return cls.described({"kind": "codes", "pictures": sequences.get("training"), **sequences}, "val", unseen)
+        found = record.environment.get("data")
+        if not isinstance(found, Mapping):
+            found = record.protocol.get("training_data", {}).get("description")
+        described = found if isinstance(found, Mapping) else {}
+        size = {} if data.get("size") is None else {"size": data["size"]}
+        return cls.described({**described, **size}, data.get("split"), data.get("images"))
+
+    def in_words(self) -> str:
+        """``folder 'my/pictures' (775 pictures): 48 held-out pictures of 64 × 64``."""
+        place = "" if self.place is None else f" '{self.place}'"
+        total = "" if self.pictures is None else f" ({self.pictures:,} {self._things})"
+        what = _SPLITS.get(self.split or "all", f"pictures of the split '{self.split}'")
+        if self.measured is not None and self.pictures is not None and self.measured > self.pictures:
+            what = f"crops of {what}"
+        if self.name == "codes":
+            what = what.replace("pictures", self._things)
+        count = "" if self.measured is None else f"{self.measured:,} "
+        size = "" if self.size is None else f" of {self.size} × {self.size}"
+        return f"{self.name or 'data that is not told'}{place}{total}: {count}{what}{size}"
+
+    @property
+    def _things(self) -> str:
+        return "sequences" if self.name == "codes" else "pictures"
