@@ -45,6 +45,20 @@ class GainGate(Gate, Taught):
     variables of the assignment that gains most at these ratios. They follow those of each batch by a moving average,
     and are stored with the model. So single images get more codes or fewer, and a choice takes one forward pass.
 
+    Others choose lengths by what codes are worth, too. Here the share of finer codes is given, and each region of an
+    image is a choice of its own, taught by decodings while the tokenizer trains.
+
+    - EVATok (https://arxiv.org/abs/2603.12267) searches, with a proxy tokenizer, the assignment of codes to blocks of a
+      video that is best in quality and cost, trains a router to predict it, and then a tokenizer that follows it.
+      `gain` needs one training, searches nothing, and sees what single regions gain.
+    - InfoTok (https://arxiv.org/abs/2512.16975) gives a video as many codes as its likelihood asks for, estimated by
+      the evidence lower bound, and a transformer squeezes it into them. `gain` asks how much an error falls, not how
+      large it or a likelihood is.
+    - KARL (https://arxiv.org/abs/2507.07995) is told a quality to reach, and predicts in one pass where the sequence of
+      an image's codes may stop. `gain` also takes one pass, but is given the length, and its codes have places.
+    - STAT (https://arxiv.org/abs/2601.14246) gives each code of a sequence a probability to be kept, which falls along
+      it and is aligned with a measure of the image's complexity. `gain` predicts what was measured by decoding.
+
     Args:
         channels: Width of the encoder's feature maps.
         ratios: Share of regions of each factor over the training images, summing to 1, such as ``{8: 0.5, 16: 0.5}``.
