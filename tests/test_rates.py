@@ -8,11 +8,15 @@ from vltok.codes import Ratios
 from vltok.errors import UserError
 from vltok.rates import Rate, RateCalibration
 
+THIRDS = Ratios((16, 8, 4), (0.3333333334, 0.3333333333, 0.3333333333))
+
 
 @pytest.mark.parametrize(
     ("text", "kind", "value"),
     [
         ("codes=400", "codes", 400),
+        ("codes = 400", "codes", 400),
+        ("ratios=4:0.3333333333,8:0.3333333333,16:0.3333333334", "ratios", THIRDS),
         ("max-codes=400.0", "max-codes", 400),
         ("mean-codes=180.5", "mean-codes", 180.5),
         (" bpp=0.2 ", "bpp", 0.2),
@@ -36,8 +40,23 @@ def test_a_text_says_a_rate(text, kind, value):
     ("text", "said"),
     [
         ("code=400", "did you mean 'codes'"),
-        ("400", "no rate is called '400'; there are: codes"),
+        ("CODES=400", "did you mean 'codes'"),
+        ("40", "rate '40' does not say what it is: codes=40 are exactly so many, max-codes=40 at most, mean-codes=40"),
+        ("0.2", "does not say what it is"),
+        ("", "does not say what it is: codes=400 are"),
+        ("-40", "there are: codes"),
+        ("nan", "there are: codes"),
         ("codes", "such as codes=400"),
+        ("codes=", "such as codes=400"),
+        ("codes=400,psnr=30", "one kind and its value"),
+        ("codes=400,codes=400", "one kind and its value"),
+        ("codes=nan", "whole number"),
+        ("codes=inf", "whole number"),
+        ("max-codes=-3", "at least 1"),
+        ("mean-codes=1e400", "positive"),
+        ("ratios=8:0.5,8:0.5", "name each factor once"),
+        ("ratios=8:nan,16:0.5", "sum to 1"),
+        ("ratios=8:-0.5,16:1.5", "at least 0"),
         ("codes=many", "such as codes=400"),
         ("codes=0", "at least 1"),
         ("codes=3.5", "whole number"),

@@ -44,8 +44,9 @@ def unknown(what: str, given: object, allowed: Iterable[object]) -> UserError:
         allowed: Every valid choice.
     """
     names = [str(name) for name in allowed]
-    near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    small = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(str(given).lower(), small, n=1, cutoff=0.5)
+    hint = f"; did you mean '{small[near[0]]}'?" if near else ""
     return UserError(f"no {what} is called '{given}'; there are: {', '.join(names) or 'none'}{hint}")
 
 

@@ -74,23 +74,23 @@ class Rate:
         if isinstance(given, Rate):
             return given
         text = given.strip().removesuffix(_MEASURED)
-        name, _, value = text.partition("=")
+        name, _, value = map(str.strip, text.partition("="))
         kind = next((kind for kind in get_args(RateKind) if kind == name), None)
         if kind is None:
-            raise unknown("rate", name, get_args(RateKind))
+            raise unknown("rate", name, get_args(RateKind)) if name.strip("0123456789.") else _without_kind(given, name)
         try:
             number = Ratios.of(_shares(value)) if kind == "ratios" else float(value)
             number = int(number) if isinstance(number, float) and number.is_integer() else number
             return cls(kind, number, measured=text != given.strip())
         except ValueError as error:
             example = "ratios=8:0.5,16:0.5" if kind == "ratios" else f"{kind}={_EXAMPLES.get(kind, 400)}"
-            raise UserError(f"rate '{given}' must be a kind and its value, such as {example}") from error
+            raise UserError(f"rate '{given}' must be one kind and its value, such as {example}") from error
 
     def __str__(self) -> str:
         value = repr(self.value).removesuffix(".0")
         if isinstance(self.value, Ratios):
             pairs = zip(self.value.factors, self.value.shares, strict=True)
-            value = ",".join(f"{factor}:{share:g}" for factor, share in pairs)
+            value = ",".join(f"{factor}:{share!r}".removesuffix(".0") for factor, share in pairs)
         return f"{self.kind}={value}{_MEASURED if self.measured else ''}"
 
 
@@ -168,7 +168,23 @@ class RateCalibration:
 _EXAMPLES: Mapping[str, Any] = {"bpp": 0.2, "psnr": 30, "ssim": 0.9, "lpips": 0.1, "threshold": 0.5}
 
 
+def _without_kind(given: str, number: str) -> UserError:
+    """The error for a number alone, or for nothing."""
+    example = number or "400"
+    return UserError(
+        f"rate '{given}' does not say what it is: codes={example} are exactly so many, max-codes={example} at most, "
+        f"mean-codes={example} on average; there are also {', '.join(get_args(RateKind)[3:])}"
+    )
+
+
 def _shares(text: str) -> dict[int, float]:
-    """Ratios as ``8:0.5,16:0.5`` or ``{8: 0.5, 16: 0.5}``."""
-    pairs = [pair.split(":") for pair in text.strip().strip("{}").split(",")]
-    return {int(factor): float(share) for factor, share in pairs}
+    """Ratios as ``8:0.5,16:0.5`` or ``{8: 0.5, 16: 0.5}``.
+
+    Raises:
+        ValueError: They are none.
+    """
+    pairs = [pair.split(":") for pair in text.strip("{}").split(",")]
+    shares = {int(factor): float(share) for factor, share in pairs}
+    if len(shares) < len(pairs):
+        raise UserError(f"ratios must name each factor once, not {text}")
+    return shares

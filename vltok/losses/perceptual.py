@@ -22,7 +22,7 @@ from vltok.nn.backbones import feature_network
 #: Where VGG16's layers are cut: behind relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3.
 VGG16_CUTS = (0, 4, 9, 16, 23, 30)
 
-_DO_WITHOUT = "or do without it by 'perceptual: none' (or 'perceptual: timm') in the recipe's model"
+_IN_RECIPES = "do without it by 'perceptual: none' (or 'perceptual: timm') in the recipe's model"
 
 
 class LPIPS(Perceptual):
@@ -49,9 +49,20 @@ class LPIPS(Perceptual):
         Raises:
             UserError: VGG16's weights are neither on this machine nor to be had from the network, or are damaged.
         """
+        self.load_or(_IN_RECIPES)
+
+    def load_or(self, otherwise: str) -> None:
+        """The same.
+
+        Args:
+            otherwise: What a user does without the weights; errors name it.
+
+        Raises:
+            UserError: As `load`.
+        """
         if len(self.slices):
             return
-        layers = _vgg16_features()
+        layers = _vgg16_features(otherwise)
         self.slices.extend(layers[start:end] for start, end in itertools.pairwise(VGG16_CUTS))
         self.heads.extend(_lpips_heads())
         self.requires_grad_(False).to(self.shift.device)
@@ -171,7 +182,7 @@ def _unit(features: Tensor, axis: int = 1) -> Tensor:
     return features * (features.square().sum(axis, keepdim=True) + 1e-8).rsqrt()
 
 
-def _vgg16_features() -> nn.Sequential:
+def _vgg16_features(otherwise: str) -> nn.Sequential:
     """The convolutional layers of VGG16 with torchvision's ImageNet weights."""
     weights = torchvision.models.VGG16_Weights.IMAGENET1K_V1
     name = weights.url.rpartition("/")[2]
@@ -181,12 +192,12 @@ def _vgg16_features() -> nn.Sequential:
     except (OSError, http.client.HTTPException) as error:
         raise UserError(
             f"LPIPS needs the weights of VGG16: {name} is not in {folder} and cannot be downloaded "
-            f"({first_line(error)}); put {weights.url} there, {_DO_WITHOUT}"
+            f"({first_line(error)}); put {weights.url} there, or {otherwise}"
         ) from error
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(
             f"{folder}/{name}, the weights of VGG16 that LPIPS needs, is damaged ({first_line(error)}): "
-            f"delete it and get {weights.url} again, {_DO_WITHOUT}"
+            f"delete it and get {weights.url} again, or {otherwise}"
         ) from error
     # on the meta device, because the classifier, which is not needed, is nine tenths of VGG16
     with torch.device("meta"):
