@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vltok.compression.coding import Alphabet, Decoder, Encoder
+from vltok.compression.coding import Alphabet, CutDecoder, Decoder, Encoder
 from vltok.compression.frequencies import TOTAL, quantized
 from vltok.errors import UserError
 
@@ -72,3 +72,21 @@ def test_any_bytes_are_symbols_or_told_as_damage() -> None:
             assert Decoder(data).take(200, alphabet).max() <= 2
         except UserError as error:
             assert "damaged" in str(error)
+
+
+@settings(max_examples=50)
+@given(messages(), st.floats(0, 1))
+def test_a_beginning_says_the_first_symbols_and_none_that_are_wrong(
+    runs: list[tuple[np.ndarray, np.ndarray]], share: float
+) -> None:
+    data = encoded(runs)
+    decoder, told = CutDecoder(data[: int(share * len(data))]), 0.0
+    for symbols, alphabet in runs:
+        found = decoder.take(len(symbols), Alphabet(alphabet))
+        assert np.array_equal(found, symbols[: len(found)])
+        told += -np.log2(alphabet[found] / TOTAL).sum()
+        if len(found) < len(symbols):
+            # what is there says all but the last symbol or two, of which each is said by so many bits at most
+            rest = -np.log2(alphabet[symbols[len(found) : len(found) + 1]] / TOTAL).sum()
+            assert told + rest > 8 * int(share * len(data)) - 34
+            break

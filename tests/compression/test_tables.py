@@ -1,5 +1,6 @@
 """How often codes occur, measured and stored."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,14 @@ def test_a_bundle_keeps_all_that_were_measured_and_its_fingerprint(bundle: Path)
     assert np.array_equal(found.ids, first.ids) and np.array_equal(found.grains, first.grains)
     assert fingerprint(bundle) == before
     assert load_tokenizer(bundle).spec == spec
+
+
+def test_two_that_store_tables_at_once_lose_none(bundle: Path) -> None:
+    spec = load_tokenizer(bundle).spec
+    every = [CodeTables.measure([random_codes(spec, 2, seed)], spec) for seed in range(12)]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda tables: tables.save(bundle), every))
+    assert {tables.name for tables in CodeTables.stored(bundle, spec)} == {tables.name for tables in every}
 
 
 def test_tables_of_another_bundle_or_damaged_ones_are_told(bundle: Path, tmp_path: Path) -> None:

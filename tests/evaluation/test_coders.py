@@ -57,6 +57,8 @@ def test_a_plug_in_brings_jpeg_xl(pixels, monkeypatch):
 def test_what_pillow_was_built_without_is_left_out(monkeypatch):
     monkeypatch.setattr("PIL.features.get_supported", lambda: ["jpg"])
     assert [codec for codec in codecs_here() if codec != "jpegxl"] == ["jpeg"]
+    with pytest.raises(UserError, match=r"Pillow does not write avif here, but jpeg.*: pip install --upgrade pillow"):
+        CodecCoder("avif", 30)
 
 
 @pytest.mark.parametrize(("codec", "quality"), [("jpeg", 0), ("jpeg", 96), ("webp", 101)])

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from vltok.measures.pixels import psnr, to_bytes
+from vltok.measures.pixels import picture_psnr, psnr, to_bytes
+from vltok.measures.similarity import picture_ssim, ssim
 from vltok.pictures.transforms import to_unit_range
 
 
@@ -56,3 +57,13 @@ def test_nan_is_not_hidden() -> None:
     broken = torch.zeros(1, 3, 4, 4)
     broken[0, 0, 0, 0] = torch.nan
     assert psnr(broken, torch.zeros(1, 3, 4, 4)).isnan().all()
+
+
+@pytest.mark.parametrize("rows", [1, 7, 100])
+def test_bands_of_a_picture_have_the_figures_of_the_whole(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vltok.measures.pixels._BAND_PIXELS", rows * 80)
+    picture = torch.from_numpy(skimage.data.chelsea()[:60, :80].copy()).movedim(-1, 0)
+    other = picture.roll(1, 2)
+    whole = [to_unit_range(side)[None] for side in (other, picture)]
+    assert picture_psnr(other, picture) == pytest.approx(psnr(*whole).item(), rel=1e-6)
+    assert picture_ssim(other, picture) == pytest.approx(ssim(*whole).item(), rel=1e-5)

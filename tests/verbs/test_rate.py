@@ -103,6 +103,13 @@ def test_bits_are_those_of_the_files_of_compress(measured) -> None:
     images = torch.cat([batch.images for batch in photos().val_dataloader()])
     files = vltok.compress(bundle, list(to_bytes(images)), device="cpu").pictures
     assert found.curve.own.images["file_bits_per_pixel"].tolist() == [file.bits_per_pixel for file in files]
+    # at a rate, which the files name
+    point = found.curve.points[2]
+    rated = f"mean-codes={round(point.asked['length'], 1):g}"
+    files = [vltok.compress(bundle, image, rate=rated, device="cpu").pictures[0] for image in to_bytes(images)]
+    same = [file.code_length == length for file, length in zip(files, point.images["length"], strict=True)]
+    bits = point.images["file_bits_per_pixel"]
+    assert all(bits[place] == files[place].bits_per_pixel for place in range(12) if same[place]) and sum(same) > 6
 
 
 def test_codecs_stand_beside_it_on_the_same_pixels(measured) -> None:

@@ -29,5 +29,4 @@ def run(arguments: list[str]) -> None:
 
 
 def _print(done: DecompressedPicture) -> None:
-    held = "" if done.sections == done.of else f" of {done.sections} of {done.of} granularities"
-    print(f"{one_line(done.name)}.png{held}")
+    print(f"{one_line(done.name)}.png{f' of {done.held}' if done.held else ''}")

@@ -47,12 +47,13 @@ class Coder(ABC):
         """The sections of tiles, each a batch of one."""
 
     @abstractmethod
-    def decode(self, sections: Sequence[bytes], grids: Sequence[Grid]) -> list[DecodedTile]:
+    def decode(self, sections: Sequence[bytes], grids: Sequence[Grid], rest: bytes = b"") -> list[DecodedTile]:
         """The tiles of sections, of which the last ones may be missing, but not the first.
 
         Args:
             sections: What `encode` gave, or the first ones of it.
             grids: Those of the tiles.
+            rest: The beginning of the next section, which may stand for the first one where codes lie on no grid.
 
         Raises:
             UserError: They are no such sections.

@@ -5,6 +5,7 @@ Axis letters: s symbol, n what a symbol may be.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import constriction
@@ -15,6 +16,8 @@ from vltok.errors import UserError
 
 #: Bits of the coder's words and of its state.
 _WORD, _STATE = 32, 64
+#: The most that the bytes of a section can say after those that are there.
+_FULL = b"\xff" * 1024
 
 
 class Alphabet:
@@ -101,3 +104,28 @@ class Decoder:
             return self._coder.decode(alphabet.model, *count)
         except (AssertionError, ValueError) as error:
             raise UserError("its codes are damaged") from error
+
+
+class CutDecoder:
+    """Turns the beginning of what `Encoder.finish` gave into symbols, as far as it says which they are.
+
+    What is missing makes the number that was written larger by something between nothing and the most that its bytes
+    can say: where both ends mean the same symbol, it is this one.
+
+    Args:
+        data: The beginning.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._ends = Decoder(data), Decoder(data + _FULL)
+
+    def take(self, count: int, alphabet: Alphabet) -> Int[np.ndarray, " s"]:
+        """At most so many of the next symbols, of an alphabet."""
+        found: list[int] = []
+        with contextlib.suppress(UserError):  # the most that bytes can say may lie beyond all symbols
+            while len(found) < count:
+                low, high = (decoder.take_one(alphabet) for decoder in self._ends)
+                if low != high:
+                    break
+                found.append(low)
+        return np.array(found, dtype=np.int64)

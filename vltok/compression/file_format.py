@@ -72,12 +72,14 @@ class VltFile:
         sections: Those that are there whole.
         ends: Where each section ends, those that are missing too, in bytes from the beginning of the file.
         size: How many bytes are there.
+        rest: The beginning of the first section that is not there whole.
     """
 
     header: Header
     sections: tuple[bytes, ...]
     ends: tuple[int, ...]
     size: int
+    rest: bytes = b""
 
     @property
     def cut(self) -> bool:
@@ -138,7 +140,8 @@ def unpack(data: bytes) -> VltFile:
     if len(data) == ends[-1] and zlib.crc32(data[start:], zlib.crc32(first + said)).to_bytes(4, "big") != checksum:
         raise UserError("it is damaged: its checksum does not fit what it holds")
     header = Header(tokenizer, kind, model, height, width, tile, rate.decode("utf-8", "replace"), codes)
-    return VltFile(header, tuple(sections), tuple(ends), len(data))
+    rest = data[ends[len(sections) - 1] if sections else start :]
+    return VltFile(header, tuple(sections), tuple(ends), len(data), rest)
 
 
 class _Reader:

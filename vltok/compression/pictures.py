@@ -14,7 +14,7 @@ from vltok.codes import Codes, CodeSpec
 from vltok.compression.coders import Coder, DecodedTile
 from vltok.compression.file_format import Header, VltFile, named, pack
 from vltok.errors import UserError
-from vltok.interfaces import FixedSize, Tokenizer
+from vltok.interfaces import FixedSize, Steerable, Tokenizer
 from vltok.measures.pixels import to_bytes, to_unit_range
 from vltok.nn.precision import computing
 from vltok.pictures.decoding import MOST_PIXELS
@@ -43,6 +43,17 @@ class PictureCoder:
     size: tuple[int, int] | None = None
     rate: RateEncoder | None = None
 
+    @property
+    def cuttable(self) -> bool:
+        """Whether any beginning of an image's codes is an image (`Steerable`)."""
+        return isinstance(self.tokenizer, Steerable) and not self.tokenizer.spec.gridded
+
+    @property
+    def most_stages(self) -> int:
+        """The most stages that a file can have."""
+        spec = self.tokenizer.spec
+        return (spec.longest_length - 1).bit_length() + 1 if self.cuttable else max(spec.granularities, 1)
+
     @torch.inference_mode()
     def compress(self, picture: UInt8[Tensor, "3 H W"], coder: Coder, tile: int) -> tuple[bytes, int]:
         """The bytes of a picture's file, and how many codes it has.
@@ -59,14 +70,13 @@ class PictureCoder:
         height, width = picture.shape[1:]
         tiling = self._tiling(height, width, tile)
         whole = padded(picture, *tiling.unit)
-        at_rate = None if self.rate is None else self.rate.tiles(whole[0].numel(), height * width)
-        tiles = []
-        for down, across in tiling:
-            with computing(self.device):
-                image = to_unit_range(whole[:, down, across])[None].to(self.device)
-                shown = tiling.shown(down, across)
-                codes = self.tokenizer.encode(image) if at_rate is None else at_rate(image, shown)
-            tiles.append(codes.to("cpu").validate(self.tokenizer.spec))
+        with computing(self.device):
+            if self.rate is None:
+                images = (to_unit_range(whole[:, down, across])[None].to(self.device) for down, across in tiling)
+                found = [self.tokenizer.encode(image) for image in images]
+            else:
+                found = self.rate.tiles(whole, list(tiling), (height, width), self.device)
+        tiles = [codes.to("cpu").validate(self.tokenizer.spec) for codes in found]
         header = Header(
             named(self.fingerprint),
             coder.kind,
@@ -79,22 +89,41 @@ class PictureCoder:
         )
         return pack(header, coder.encode(tiles)), sum(int(codes.lengths.sum()) for codes in tiles)
 
+    def stages(self, file: VltFile, coder: Coder) -> list[list[DecodedTile]]:
+        """The codes of a file's tiles, as they grow: at each granularity, or as their number doubles.
+
+        Args:
+            file: It, or the beginning of it.
+            coder: Of its codes.
+
+        Raises:
+            UserError: It is of another size than the tokenizer takes, its codes are damaged, or too few are there.
+        """
+        if self.tokenizer.spec.gridded:
+            return [self.decode(file, coder, sections) for sections in range(1, len(file.sections) + 1)]
+        tiles = self.decode(file, coder, len(file.sections))
+        if not self.cuttable:
+            return [tiles]
+        longest = max(int(tile.codes.lengths) for tile in tiles)
+        return [[_beginning(tile, 1 << place) for tile in tiles] for place in range((longest - 1).bit_length() + 1)]
+
     def decode(self, file: VltFile, coder: Coder, sections: int) -> list[DecodedTile]:
         """The codes of a file's tiles.
 
         Args:
             file: It, or the beginning of it.
             coder: Of its codes.
-            sections: How many of its sections to read, at least 1.
+            sections: How many of its sections to read, at least 1; where codes may be cut anywhere, none of a file
+                whose only section is cut.
 
         Raises:
-            UserError: It is of another size than the tokenizer takes, or its codes are damaged.
+            UserError: It is of another size than the tokenizer takes, its codes are damaged, or too few are there.
         """
         spec = self.tokenizer.spec
         tiling = self._tiling_of(file)
         sides = [(down.stop - down.start, across.stop - across.start) for down, across in tiling]
         grids = [(high // spec.factors[0], wide // spec.factors[0]) if spec.gridded else None for high, wide in sides]
-        tiles = coder.decode(file.sections[:sections], grids)
+        tiles = coder.decode(file.sections[:sections], grids, file.rest)
         if sections == len(file.ends) and coder.check([tile.codes for tile in tiles]) != file.header.codes:
             raise UserError(
                 "the prior gives other probabilities here than where it was compressed: use the versions of PyTorch "
@@ -141,6 +170,12 @@ class PictureCoder:
         header = file.header
         tiling = self._tiling(header.height, header.width, 1)
         return replace(tiling, most=header.tile or max(header.height, header.width))
+
+
+def _beginning(tile: DecodedTile, most: int) -> DecodedTile:
+    """At most so many codes of a tile, of those that lie on no grid."""
+    ids = tile.codes.ids[:most]
+    return DecodedTile(Codes(ids, torch.tensor([len(ids)])))
 
 
 def smoothed(image: Float[Tensor, "3 H W"], known: Bool[Tensor, "H W"]) -> Float[Tensor, "3 H W"]:

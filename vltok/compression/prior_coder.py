@@ -80,8 +80,8 @@ class PriorCoder(Coder):
                 self._prior.walk(choose)
         return [encoder.finish() for encoder in encoders]
 
-    def decode(self, sections: Sequence[bytes], grids: Sequence[Grid]) -> list[DecodedTile]:
-        """The tiles of sections. See `Coder.decode`.
+    def decode(self, sections: Sequence[bytes], grids: Sequence[Grid], rest: bytes = b"") -> list[DecodedTile]:
+        """The tiles of sections; a part of one tells nothing. See `Coder.decode`.
 
         Raises:
             UserError: They are no such sections, or of tiles of another size than the prior's images.

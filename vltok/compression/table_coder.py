@@ -1,4 +1,8 @@
-"""Codes under tables: a section for each granularity, the grain map at the beginning of the first."""
+"""Codes under tables: a section for each granularity, the grain map at the beginning of the first.
+
+Codes that lie on no grid have one section: how many each tile has, the first code of every tile, the second ones, and
+so on, so that any beginning of it is a beginning of every tile.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,10 @@ from torch import Tensor
 
 from vltok.codes import Codes, CodeSpec
 from vltok.compression.coders import Coder, DecodedTile, Grid
-from vltok.compression.coding import Alphabet, Decoder, Encoder
+from vltok.compression.coding import Alphabet, CutDecoder, Decoder, Encoder
 from vltok.compression.file_format import EQUAL, NAME_BYTES, TABLES, Header, file_size
 from vltok.compression.tables import CodeTables, neighbourhood, neighbourhoods
+from vltok.errors import UserError
 
 
 class TableCoder(Coder):
@@ -37,23 +42,25 @@ class TableCoder(Coder):
     def encode(self, tiles: Sequence[Codes]) -> list[bytes]:
         """The sections of tiles. See `Coder.encode`."""
         encoders = [Encoder() for _ in self.ids]
+        if self.lengths is not None:
+            encoders[0].add(np.concatenate([tile.lengths.numpy() for tile in tiles]), self.lengths)
+            ids = np.concatenate([tile.ids.numpy() for tile in tiles])
+            encoders[0].add(ids[_in_turn([len(tile.ids) for tile in tiles])], self.ids[0])
+            return [encoders[0].finish()]
         for tile in tiles:
-            ids = tile.ids.numpy()
-            if self.lengths is not None:
-                encoders[0].add(tile.lengths.numpy(), self.lengths)
-                parts = [ids]
-            else:
-                grains = tile.require_grains().numpy()
-                places = neighbourhoods(grains, self.spec.granularities).ravel()
-                encoders[0].add_each(grains.ravel(), self.frequencies[places])
-                regions = np.bincount(grains.ravel(), minlength=self.spec.granularities)
-                parts = np.split(ids, (regions * self.spec.codes_per_region).cumsum()[:-1])
+            grains = tile.require_grains().numpy()
+            places = neighbourhoods(grains, self.spec.granularities).ravel()
+            encoders[0].add_each(grains.ravel(), self.frequencies[places])
+            regions = np.bincount(grains.ravel(), minlength=self.spec.granularities)
+            parts = np.split(tile.ids.numpy(), (regions * self.spec.codes_per_region).cumsum()[:-1])
             for encoder, part, alphabet in zip(encoders, parts, self.ids, strict=True):
                 encoder.add(part, alphabet)
         return [encoder.finish() for encoder in encoders]
 
-    def decode(self, sections: Sequence[bytes], grids: Sequence[Grid]) -> list[DecodedTile]:
+    def decode(self, sections: Sequence[bytes], grids: Sequence[Grid], rest: bytes = b"") -> list[DecodedTile]:
         """The tiles of sections. See `Coder.decode`."""
+        if self.lengths is not None:
+            return self._on_no_grid(sections, len(grids), rest)
         decoders = [Decoder(section) for section in sections]
         return [self._tile(decoders, grid) for grid in grids]
 
@@ -61,11 +68,24 @@ class TableCoder(Coder):
         """Nothing: tables are the same everywhere."""
         return b""
 
+    def _on_no_grid(self, sections: Sequence[bytes], tiles: int, rest: bytes) -> list[DecodedTile]:
+        assert self.lengths is not None
+        if sections:
+            decoder = Decoder(sections[0])
+            lengths = decoder.take(tiles, self.lengths)
+            found = decoder.take(int(lengths.sum()), self.ids[0])
+        else:
+            beginning = CutDecoder(rest)
+            lengths = beginning.take(tiles, self.lengths)
+            found = beginning.take(int(lengths.sum()), self.ids[0]) if len(lengths) == tiles else lengths[:0]
+            if len(found) < tiles:
+                raise UserError("it is cut before the first code of every tile")
+        turns = _in_turn(lengths.tolist())[: len(found)]
+        tile = np.repeat(np.arange(tiles), lengths)[turns]
+        parts = np.split(found[np.argsort(tile, kind="stable")], np.bincount(tile, minlength=tiles).cumsum()[:-1])
+        return [DecodedTile(Codes(torch.from_numpy(part), torch.tensor([len(part)]))) for part in parts]
+
     def _tile(self, decoders: Sequence[Decoder], grid: Grid) -> DecodedTile:
-        if self.lengths is not None:
-            length = decoders[0].take(1, self.lengths)
-            found = decoders[0].take(int(length[0]), self.ids[0])
-            return DecodedTile(Codes(torch.from_numpy(found), torch.from_numpy(length)))
         assert grid is not None
         grains = torch.from_numpy(self._grains(decoders[0], grid))
         regions = torch.bincount(grains.flatten(), minlength=self.spec.granularities).tolist()
@@ -98,17 +118,23 @@ class TableCoder(Coder):
         return np.array([line[1:-1] for line in around[1:]])
 
 
-def measured_bits(codes: Codes, coder: TableCoder) -> Float[Tensor, " b"]:
+def _in_turn(lengths: Sequence[int]) -> Int[np.ndarray, " t"]:
+    """The codes of tiles of these lengths in the order of a file: the first ones of all, then the second ones."""
+    return np.argsort(np.concatenate([np.arange(length) for length in lengths]), kind="stable")
+
+
+def measured_bits(codes: Codes, rate: str = "", *, coder: TableCoder) -> Float[Tensor, " b"]:
     """The bits of the files of images, headers included, each of which is one tile under tables.
 
     Args:
         codes: Of images whose sides are multiples of the coarsest factor.
+        rate: What was asked for, as the files say it.
         coder: Of codes of the same tokenizer.
     """
     sizes = []
     for image in codes.on_host:
         height, width = (1, 1) if image.grains is None else image.grains.shape[1:]
         factor = coder.spec.factors[0] if coder.spec.gridded else 1
-        header = Header(bytes(NAME_BYTES), coder.kind, bytes(NAME_BYTES), height * factor, width * factor)
+        header = Header(bytes(NAME_BYTES), coder.kind, bytes(NAME_BYTES), height * factor, width * factor, rate=rate)
         sizes.append(file_size(header, coder.encode([image])))
     return torch.tensor(sizes, dtype=torch.float64) * 8

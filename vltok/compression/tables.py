@@ -23,7 +23,7 @@ from torch import Tensor
 from vltok.codes import Codes, CodeSpec
 from vltok.compression.frequencies import TOTAL, quantized
 from vltok.errors import UserError
-from vltok.files import written_whole
+from vltok.files import acquire, written_whole
 from vltok.io.bundle_files import FILES, TABLES
 from vltok.io.bundles import fingerprint
 from vltok.io.hub import Hub, find
@@ -105,15 +105,19 @@ class CodeTables:
         """
         owner = fingerprint(bundle)
         path = Path(bundle) / TABLES
-        stored = {table.name: table for table in _stored(path, owner, self.spec)} if path.exists() else {}
-        stored.pop(self.name, None)
-        tensors = {
-            f"{number}.{kind}": torch.from_numpy(values)
-            for number, tables in enumerate([*stored.values(), self])
-            for kind, values in tables._values().items()
-        }
-        with written_whole(path) as file:
-            save_file(tensors, file, {**_FORMAT, "tokenizer": owner})
+        lock = acquire(path.with_name(f".{TABLES}.lock"), -1)  # others would lose what this adds, or the reverse
+        try:
+            stored = {table.name: table for table in _stored(path, owner, self.spec)} if path.exists() else {}
+            stored.pop(self.name, None)
+            tensors = {
+                f"{number}.{kind}": torch.from_numpy(values)
+                for number, tables in enumerate([*stored.values(), self])
+                for kind, values in tables._values().items()
+            }
+            with written_whole(path) as file:
+                save_file(tensors, file, {**_FORMAT, "tokenizer": owner})
+        finally:
+            lock.release()
         return path
 
     @classmethod

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from vltok.errors import UserError
-from vltok.evaluation.coders import HIGHEST_QUALITY, Codec, CodecCoder
+from vltok.evaluation.codecs import HIGHEST_QUALITY, Codec
+from vltok.evaluation.coders import CodecCoder
 from vltok.evaluation.gathering import gather
 from vltok.evaluation.measurement import ProcessShare
 from vltok.measures.pixels import to_bytes

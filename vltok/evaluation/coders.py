@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -17,15 +17,13 @@ from torch import Tensor
 
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
+from vltok.evaluation.codecs import HIGHEST_QUALITY, Codec
 from vltok.interfaces import Adaptive, Tokenizer
 from vltok.measures.codes import fixed_rate_bits
 from vltok.measures.pixels import to_bytes, to_picture, to_unit_range
 from vltok.nn.precision import computing
 from vltok.pictures.formats import register_plugins
 
-Codec = Literal["jpeg", "webp", "avif", "jpeg2000", "jpegxl"]
-#: JPEG's 100 switches parts of it off. JPEG 2000 is asked for a PSNR, in dB.
-HIGHEST_QUALITY: Mapping[Codec, int] = {"jpeg": 95, "webp": 100, "avif": 100, "jpeg2000": 100, "jpegxl": 100}
 #: What Pillow calls the formats, and the libraries that write them; that of JPEG XL is a plug-in.
 _FORMATS: Mapping[Codec, tuple[str, str]] = {
     "jpeg": ("JPEG", "jpg"),
@@ -34,6 +32,8 @@ _FORMATS: Mapping[Codec, tuple[str, str]] = {
     "jpeg2000": ("JPEG2000", "jpg_2000"),
     "jpegxl": ("JXL", "pillow_jxl"),
 }
+#: What brings each.
+_PACKAGES: Mapping[Codec, str] = {**dict.fromkeys(get_args(Codec), "--upgrade pillow"), "jpegxl": "pillow-jxl-plugin"}
 #: How small files are asked for, of what takes no seconds.
 _OPTIONS: Mapping[Codec, Mapping[str, Any]] = {
     "jpeg": {"optimize": True},
@@ -128,14 +128,18 @@ class CodecCoder:
     """A codec as Pillow writes it. An image takes the bits of its whole file, headers and tables included.
 
     Args:
-        codec: Which, of `codecs_here`.
+        codec: Which.
         quality: From 1 to its `HIGHEST_QUALITY`.
 
     Raises:
-        UserError: The quality is out of range.
+        UserError: Pillow does not write it here, or the quality is out of range.
     """
 
     def __init__(self, codec: Codec, quality: int) -> None:
+        if codec not in (here := codecs_here()):
+            raise UserError(
+                f"Pillow does not write {codec} here, but {', '.join(here)}: pip install {_PACKAGES[codec]}"
+            )
         if not 1 <= quality <= HIGHEST_QUALITY[codec]:
             raise UserError(f"--quality must lie between 1 and {HIGHEST_QUALITY[codec]} for {codec}, not {quality}")
         asked = {"quality_layers": [quality]} if codec == "jpeg2000" else {"quality": quality}

@@ -16,14 +16,12 @@ from vltok.evaluation.records import Record, environment
 from vltok.evaluation.values import mean_value
 from vltok.interfaces import Tokenizer
 from vltok.measures.codes import fixed_rate_bits, ratios
-from vltok.measures.pixels import decibels, to_bytes, to_unit_range
+from vltok.measures.pixels import picture_psnr, to_bytes, to_unit_range
 from vltok.nn.precision import computing
 from vltok.pictures.tiles import Tiling
 from vltok.pictures.transforms import padded
 from vltok.rates import Rate
 from vltok.tokenizers.rate import RateEncoder
-
-_BAND_PIXELS = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,16 +90,18 @@ def code_picture(
     tiling = Tiling.of(tokenizer, height, width, tile)
     whole = padded(picture, *tiling.unit)
     reconstruction = torch.empty(whole.shape, dtype=torch.uint8)
-    at_rate = None if rate is None else rate.tiles(whole[0].numel(), height * width)
+    with computing(device):
+        at_rate = None if rate is None else iter(rate.tiles(whole, list(tiling), (height, width), device))
     length = 0
     grains: list[list[Tensor]] = []
     for down in tiling.rows:
         grains.append([])
         for across in tiling.columns:
-            pixels = whole[:, down, across]
             with computing(device):
-                images = to_unit_range(pixels)[None].to(device)
-                codes = tokenizer.encode(images) if at_rate is None else at_rate(images, tiling.shown(down, across))
+                if at_rate is None:
+                    codes = tokenizer.encode(to_unit_range(whole[:, down, across])[None].to(device))
+                else:
+                    codes = next(at_rate)
                 decoded = tokenizer.decode(codes)[0]
             if not decoded.isfinite().all():
                 raise UserError("the tokenizer gives NaN or infinite pixels for this picture")
@@ -118,17 +118,11 @@ def code_picture(
 
 def picture_figures(picture: UInt8[Tensor, "3 H W"], coded: CodedPicture, spec: CodeSpec) -> PictureFigures:
     """The figures of a picture that `code_picture` has coded."""
-    # bands of rows: as floats, a picture takes many times its memory
-    rows = max(1, _BAND_PIXELS // picture.shape[2])
-    squares = sum(
-        int((one.int() - other.int()).square().sum())
-        for one, other in zip(coded.reconstruction.split(rows, 1), picture.split(rows, 1), strict=True)
-    )
-    ratio = decibels(torch.tensor(max(squares, 1) / 255**2 / picture.numel())).item()
     regions = 0 if coded.grains is None else coded.grains.numel()
     shares = {} if coded.grains is None else ratios(coded.grains, spec.factors)
     bits = fixed_rate_bits(float(coded.length), regions, spec)
     height, width = picture.shape[1:]
+    ratio = picture_psnr(coded.reconstruction, picture)
     return PictureFigures(width, height, ratio, coded.length, bits, {f: share.item() for f, share in shares.items()})
 
 

@@ -5,7 +5,7 @@ Axis letters: n picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from vltok.codes import Codes
 from vltok.errors import UserError
-from vltok.evaluation.coders import BitsOfFiles, Codec, CodecCoder, CodedBatch, TokenizerCoder, codecs_here
+from vltok.evaluation.codecs import Codec
+from vltok.evaluation.coders import CodecCoder, CodedBatch, TokenizerCoder, codecs_here
 from vltok.evaluation.reconstruction import PictureFigure
 from vltok.figures.examples import Example
 from vltok.interfaces import Candidates, Steerable, Tokenizer
@@ -24,7 +25,7 @@ from vltok.measures.pixels import decibels, mse, psnr, to_bytes, to_unit_range
 from vltok.measures.similarity import ssim
 from vltok.nn.precision import computing
 from vltok.pictures.images import ImageBatch
-from vltok.rates import RateCalibration
+from vltok.rates import Rate, RateCalibration
 
 _FIGURES: Mapping[str, PictureFigure] = {"psnr": psnr, "ssim": ssim, "mse": mse}
 #: At which qualities codecs are measured.
@@ -124,7 +125,7 @@ def codes_of_rates(
 @torch.inference_mode()
 def measure_rates(
     tokenizer: Tokenizer,
-    files: BitsOfFiles,
+    files: Callable[[Codes, str], Float[Tensor, " b"]],
     calibration: RateCalibration | None,
     batches: Iterable[ImageBatch],
     points: int,
@@ -136,7 +137,7 @@ def measure_rates(
 
     Args:
         tokenizer: In evaluation mode, on `device`.
-        files: Gives the bits of the files that its codes become.
+        files: Gives the bits of the files that its codes become, which say what rate was asked for.
         calibration: Its calibration; without one, its own choice is all.
         batches: The pictures, whose sizes may differ between batches.
         points: At how many rates, evenly spaced in the mean code length from the least to the most.
@@ -157,13 +158,15 @@ def measure_rates(
         pixels = to_bytes(batch.images)
         with computing(device):
             chosen, found = _choices(tokenizer, calibration, batch.images.to(device))
-        own.add(batch.keys, pixels, coder.decoded(chosen), device, files)
+        own.add(batch.keys, pixels, coder.decoded(chosen), device, files(chosen, ""))
         if found is not None:
-            longest += int(found.lengths[:, -1].sum())
+            finest = found.lengths[:, -1].float()
+            longest += int(finest.sum())
             for share, threshold in thresholds.items():
                 with computing(device):
                     codes = found.above(threshold)
-                steered[share].add(batch.keys, pixels, coder.decoded(codes), device, files)
+                rate = str(Rate("mean-codes", round(share * finest.mean().item(), 1)))
+                steered[share].add(batch.keys, pixels, coder.decoded(codes), device, files(codes, rate))
         for (name, quality), series in coded.items():
             series.add(batch.keys, pixels, CodecCoder(name, quality)(pixels), device)
         keys += batch.keys
@@ -225,18 +228,18 @@ class _Series:
         pixels: UInt8[Tensor, "b 3 H W"],
         coded: CodedBatch,
         device: torch.device | str,
-        files: BitsOfFiles | None = None,
+        in_files: Float[Tensor, " b"] | None = None,
     ) -> None:
-        """Measure a batch."""
+        """Measure a batch; `in_files` are the bits of the files of codes."""
         area = pixels[0, 0].numel()
         decoded, original = (to_unit_range(side.to(device)) for side in (coded.pixels, pixels))
         found = {name: figure(decoded, original).cpu() for name, figure in _FIGURES.items()}
-        if coded.codes is None or files is None:
+        if coded.codes is None or in_files is None:
             found["file_bits_per_pixel"] = coded.bits / area
         else:
             found["length"] = coded.codes.lengths
             found["bits_per_pixel"] = coded.bits / area
-            found["file_bits_per_pixel"] = files(coded.codes) / area
+            found["file_bits_per_pixel"] = in_files / area
         for name, column in found.items():
             self.columns.setdefault(name, []).append(column.double().numpy())
         for place in range(min(self.most - len(self.examples), len(keys))):

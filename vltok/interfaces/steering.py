@@ -60,7 +60,10 @@ class Proportioned(ABC):
 
 
 class Steerable(ABC):
-    """A tokenizer whose code length can be chosen when it encodes, whatever it was trained for (`vltok.rates.Rate`)."""
+    """A tokenizer whose code length can be chosen when it encodes, whatever it was trained for (`vltok.rates.Rate`).
+
+    Where its codes lie on no grid, steps add them at the end: any beginning of an image's codes is an image.
+    """
 
     @abstractmethod
     def candidates(self, images: Float[Tensor, "b 3 H W"]) -> Candidates:

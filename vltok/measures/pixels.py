@@ -3,11 +3,15 @@
 Reconstructions and images are given in [-1, 1]; both sides are clamped and rounded to 8 bits before they are compared.
 """
 
+from collections.abc import Iterator
+
 import torch
 from einops import rearrange, reduce
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
+
+_BAND_PIXELS = 2**20
 
 
 def to_bytes(images: Float[Tensor, "*b 3 H W"]) -> UInt8[Tensor, "*b 3 H W"]:
@@ -43,6 +47,27 @@ def psnr(reconstructions: Float[Tensor, "b 3 H W"], images: Float[Tensor, "b 3 H
     """
     # torchmetrics has this too, but importing it takes longer than all else that `vltok reconstruct` does to start
     return decibels(mse(reconstructions, images).clamp(min=1 / 255**2 / images.shape[1:].numel()))
+
+
+def picture_psnr(reconstruction: UInt8[Tensor, "3 H W"], picture: UInt8[Tensor, "3 H W"]) -> float:
+    """The same of one picture of any size: as floats, it would take many times its memory."""
+    squares = sum(
+        int((one.int() - other.int()).square().sum())
+        for one, other in zip(bands(reconstruction), bands(picture), strict=True)
+    )
+    return decibels(torch.tensor(max(squares, 1) / 255**2 / picture.numel())).item()
+
+
+def bands(picture: UInt8[Tensor, "3 H W"], beyond: int = 0) -> Iterator[UInt8[Tensor, "3 _ W"]]:
+    """A picture in bands of rows, each of which takes little memory.
+
+    Args:
+        picture: Its pixels.
+        beyond: How many rows of the next one each band has too; one of no more rows than that is left out.
+    """
+    rows = max(1, _BAND_PIXELS // picture.shape[2])
+    for start in range(0, picture.shape[1] - beyond, rows):
+        yield picture[:, start : start + rows + beyond]
 
 
 def decibels(error: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:

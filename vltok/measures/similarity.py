@@ -1,10 +1,10 @@
 """The structural similarity of images."""
 
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vltok.errors import UserError
-from vltok.measures.pixels import to_bytes
+from vltok.measures.pixels import bands, to_bytes, to_unit_range
 
 _HALF_WINDOW = 5
 #: The fewest pixels along a side that a picture must have.
@@ -35,3 +35,18 @@ def ssim(reconstructions: Float[Tensor, "b 3 H W"], images: Float[Tensor, "b 3 H
     # torchmetrics continues the images by their reflection, where scikit-image and the paper count no place
     inside = slice(_HALF_WINDOW, -_HALF_WINDOW)
     return places[:, :, inside, inside].mean(dim=(1, 2, 3))
+
+
+def picture_ssim(reconstruction: UInt8[Tensor, "3 H W"], picture: UInt8[Tensor, "3 H W"]) -> float:
+    """The same of one picture of any size, band by band.
+
+    Raises:
+        UserError: It is smaller than the window.
+    """
+    total, places = 0.0, 0
+    overlap = min(2 * _HALF_WINDOW, picture.shape[1] - 1)  # of the places of both bands' windows
+    for decoded, original in zip(bands(reconstruction, overlap), bands(picture, overlap), strict=True):
+        here = original[0].numel() - overlap * original.shape[2]
+        total += here * ssim(*(to_unit_range(side)[None] for side in (decoded, original))).item()
+        places += here
+    return total / places

@@ -52,10 +52,6 @@ class Tiling:
     def __iter__(self) -> Iterator[tuple[slice, slice]]:
         return ((down, across) for down in self.rows for across in self.columns)
 
-    def shown(self, down: slice, across: slice) -> tuple[int, int]:
-        """The height and width of the picture in a tile, in pixels: what is beyond was added."""
-        return min(down.stop, self.height) - down.start, min(across.stop, self.width) - across.start
-
     def _divided(self, side: int, unit: int) -> list[slice]:
         units = math.ceil(side / unit)
         step = math.ceil(units / math.ceil(units / self.most)) * unit

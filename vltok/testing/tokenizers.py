@@ -200,6 +200,9 @@ class TokenizerContract(TrainableContract[Tokenizer]):
             codes = found.after(steps).validate(tokenizer.spec)
             assert codes.lengths.equal(lengths.gather(1, steps[:, None])[:, 0])
             assert found.within(codes.lengths).lengths.equal(codes.lengths)
+            if not tokenizer.spec.gridded:
+                most = found.after(torch.full_like(steps, scores.shape[1]))
+                assert all(one.ids.equal(whole.ids[: len(one.ids)]) for one, whole in zip(codes, most, strict=True))
             count = int(codes.lengths[0])
             assert (tokenizer.encode(images, Rate("codes", count)).lengths == count).all()
             assert tokenizer.encode(images, Rate("max-codes", count)).lengths.max() <= count

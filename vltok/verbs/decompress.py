@@ -37,9 +37,10 @@ class DecompressedPicture:
         name: That of its results; no other file has it.
         source: The file's path, or None where its bytes were given.
         pixels: The picture; None where it was written to a folder.
-        growing: What fewer sections of the file make, from the first one on, where that was asked for.
-        sections: How many sections of the file are there; only with `progressive` some may be missing.
+        growing: What fewer codes of the file make, from the coarsest on, where that was asked for.
+        sections: How many sections of the file are there whole; only with `progressive` some may be missing.
         of: How many it had: one for each granularity, or one in all.
+        held: How much of a file is there whose end is missing, such as ``1 of 2 granularities``; empty where all is.
     """
 
     name: str
@@ -48,6 +49,7 @@ class DecompressedPicture:
     growing: tuple[UInt8[np.ndarray, "H W 3"], ...]
     sections: int
     of: int
+    held: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +90,8 @@ def decompress(
         prior: The prior's bundle, where they were compressed with one; in Python, a prior too.
         tables: How often codes occur, where the bundle does not say it.
         progressive: Show the picture growing: NAME.1.png is what the codes of the coarsest granularity make, and so on
-            up to NAME.png. Of a file whose end is missing, what is there is shown.
+            up to NAME.png; of codes that may be cut anywhere, the first one, two, four, and so on. Of a file whose end
+            is missing, what is there is shown.
         device: `cpu`, `cuda` or `cuda:1`; by default where the tokenizer is, or a GPU where there is one.
         trust: Whether the bundle may name more than registered components: see `load_tokenizer`.
         progress: Is given each picture as soon as it is done.
@@ -103,8 +106,9 @@ def decompress(
     failed: dict[str, str] = {}
     alone = contextlib.nullcontext() if folder is None else alone_in(folder)
     with alone, open_coders(tokenizer, prior, tables, device, trust) as coders:
-        endings = [".png", *(f".{stage}.png" for stage in range(1, coders.opened.model.spec.granularities))]
-        names = name_outputs(list(sources), folder or Path(os.devnull), endings if progressive else endings[:1])
+        stages = coders.pictures(coders.to_compress()).most_stages if progressive else 1
+        endings = [".png", *(f".{stage}.png" for stage in range(1, stages))]
+        names = name_outputs(list(sources), folder or Path(os.devnull), endings)
         for name, (path, data) in zip(names, sources.items(), strict=True):
             try:
                 picture = _read(coders, name, path, data, progressive)
@@ -124,18 +128,19 @@ def _read(coders: Coders, name: str, path: Path, data: bytes | None, progressive
     coder = coders.to_decompress(file.header)
     pictures = coders.pictures(coder)
     here, of = len(file.sections), len(file.ends)
+    what = f"it is cut: {file.size} of its {file.ends[-1]} bytes are there"
+    if file.cut and not progressive:
+        raise UserError(f"{what}; --progressive shows what they hold")
+    if file.cut and not here and not pictures.cuttable:
+        raise UserError(f"{what}, and the codes of the coarsest granularity end with byte {file.ends[0]}")
+    stages = pictures.stages(file, coder) if progressive else [pictures.decode(file, coder, here)]
+    held = ""
     if file.cut:
-        what = f"it is cut: {file.size} of its {file.ends[-1]} bytes are there"
-        if not progressive:
-            raise UserError(f"{what}; --progressive shows what they hold")
-        if not here:
-            raise UserError(f"{what}, and the codes of the coarsest granularity end with byte {file.ends[0]}")
-        _LOG.warning("'%s': %s, which hold %d of %d granularities", path, what, here, of)
-    grown = []
-    for sections in range(1 if progressive else here, here + 1):
-        tiles = pictures.decode(file, coder, sections)
-        grown.append(np.asarray(to_picture(pictures.picture(file, tiles))))
-    return DecompressedPicture(name, path if data is None else None, grown[-1], tuple(grown[:-1]), here, of)
+        codes = sum(int(tile.codes.lengths) for tile in stages[-1])
+        held = f"{codes} codes" if pictures.cuttable else f"{here} of {of} granularities"
+        _LOG.warning("'%s': %s, which hold %s", path, what, held)
+    grown = [np.asarray(to_picture(pictures.picture(file, tiles))) for tiles in stages]
+    return DecompressedPicture(name, path if data is None else None, grown[-1], tuple(grown[:-1]), here, of, held)
 
 
 def _written(done: DecompressedPicture, folder: Path) -> DecompressedPicture:
@@ -145,7 +150,7 @@ def _written(done: DecompressedPicture, folder: Path) -> DecompressedPicture:
         assert pixels is not None
         with written_whole(folder / f"{done.name}{ending}") as file:
             Image.fromarray(pixels).save(file)
-    return DecompressedPicture(done.name, done.source, None, (), done.sections, done.of)
+    return DecompressedPicture(done.name, done.source, None, (), done.sections, done.of, done.held)
 
 
 def _find(given: Sequence[Compact]) -> dict[Path, bytes | None]:

@@ -21,7 +21,8 @@ from vltok.drawing.config import SamplingOptions
 from vltok.errors import UserError, whole_number
 from vltok.evaluation.adaptation import adaptive
 from vltok.evaluation.codec_rates import find_quality
-from vltok.evaluation.coders import BitsOfFiles, Codec, CodecCoder, Coder, TokenizerCoder, coarsest_codes
+from vltok.evaluation.codecs import Codec
+from vltok.evaluation.coders import BitsOfFiles, CodecCoder, Coder, TokenizerCoder, coarsest_codes
 from vltok.evaluation.distances import check_images
 from vltok.evaluation.evaluations import Evaluation
 from vltok.evaluation.features import FeatureNetwork, feature_network, weights_hash
@@ -57,7 +58,7 @@ def evaluate(
     data: ImageData | str | Mapping[str, Any] | None = None,
     *,
     prior: Prior | str | os.PathLike | None = None,
-    codec: Literal["jpeg", "webp"] | None = None,
+    codec: Codec | None = None,
     quality: int | None = None,
     bits_per_pixel: float | None = None,
     fixed: Tokenizer | str | os.PathLike | None = None,
@@ -90,7 +91,7 @@ def evaluate(
             photographs by default.
         prior: A prior's bundle, which is measured; in Python, a prior too.
         codec: A codec that everybody knows, which is measured.
-        quality: The codec's, from 1 to 95 (jpeg) or 100 (webp).
+        quality: The codec's, from 1 to 95 (jpeg) or 100; of jpeg2000 the PSNR in dB that it aims at.
         bits_per_pixel: Instead of a quality: takes that whose mean rate over the pictures is the nearest not above it.
         fixed: The bundle of a tokenizer of fixed length, whose error map is compared with the coding map; by default
             the measured one itself, with its coarsest granularity everywhere.
@@ -223,7 +224,7 @@ def _tokenizer(
             beside, described = TokenizerCoder(other.model, under.device), other.fingerprint
         encode = encoder_at(tokenizer, rate)
         coder = TokenizerCoder(tokenizer, under.device, encode)
-        files = _bits_of_files(given, tokenizer.spec)
+        files = _bits_of_files(given, tokenizer.spec, "" if rate is None else str(Rate.of(rate)))
         rates = None if isinstance(given, Tokenizer) else RateMeans.stored(given, opened.fingerprint)
         outcome = _reconstructed(coder, tokenizer.spec, opened.subject, beside, lpips, under, files)
         values, protocol = asked.measure(
@@ -235,8 +236,8 @@ def _tokenizer(
     return dataclasses.replace(outcome, measurement=measurement, protocol=protocol, rates=rates)
 
 
-def _bits_of_files(given: Tokenizer | str | os.PathLike, spec: CodeSpec) -> BitsOfFiles | None:
-    """What the files of `vltok compress` take, where a bundle says how often its codes occur."""
+def _bits_of_files(given: Tokenizer | str | os.PathLike, spec: CodeSpec, rate: str) -> BitsOfFiles | None:
+    """What the files of `vltok compress` take at a rate, where a bundle says how often its codes occur."""
     tables = [] if isinstance(given, Tokenizer) else CodeTables.stored(given, spec)
     if not tables:
         return None
@@ -245,7 +246,7 @@ def _bits_of_files(given: Tokenizer | str | os.PathLike, spec: CodeSpec) -> Bits
     except ModuleNotFoundError as error:
         _LOG.warning("the bytes of compressed files are not measured: %s", remedy(error) or error)
         return None
-    return partial(measured_bits, coder=TableCoder(tables[-1], spec))
+    return partial(measured_bits, rate=rate, coder=TableCoder(tables[-1], spec))
 
 
 def _codec(
@@ -271,7 +272,7 @@ def _reconstructed(
     figures, described = dict(QUALITIES), None
     if lpips:
         network = LPIPS()
-        network.load()
+        network.load_or("leave --lpips out")
         figures["lpips"] = each_distance(network.to(under.device).eval())
         described = {"name": "vgg16", "weights": weights_hash(network)}
     batches = under.share.batches(under.source)

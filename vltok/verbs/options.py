@@ -22,12 +22,13 @@ from jsonargparse import ArgumentParser, Namespace
 
 from vltok.drawing.config import SamplingConfig, SamplingOptions
 from vltok.errors import UserError
+from vltok.evaluation.codecs import Codec
 from vltok.files import check_folder
 from vltok.io.recipes import read
 from vltok.registry import components
 
 #: The types that the command line can give.
-_PLAIN = {"str": str, "int": int, "float": float, "bool": bool}
+_PLAIN = {"str": str, "int": int, "float": float, "bool": bool, "Codec": Codec}
 #: What some options mean on the command line, whatever the functions say.
 _MEANINGS = {
     "trust": "let bundles run any Python code that they name, and fetch what they name: as if you started a program of "

@@ -189,3 +189,36 @@ def test_its_rates_are_calibrated_and_measured(tmp_path):
     for mean in (2.5, 4.0):
         alone = [tokenizer.encode(image, f"mean-codes={mean}").lengths.item() for image in seen]
         assert abs(sum(alone) / len(alone) - mean) <= 0.1
+
+
+#: Six tiles.
+PICTURE = skimage.data.astronaut()[:30, 100:148]
+
+
+def test_every_beginning_of_a_file_is_a_picture_once_it_has_a_code_of_each_tile(caplog):
+    tokenizer = build(FixedLength(6))
+    (file,) = vltok.compress(tokenizer, PICTURE).pictures  # four bits a code
+    (whole,) = vltok.decompress(tokenizer, file.data, progressive=True).pictures
+    assert (whole.pixels == vltok.reconstruct(tokenizer, PICTURE).pictures[0].pixels).all() and not whole.held
+    # of one code a tile, two, and four
+    for stage, most in zip(whole.growing, (1, 2, 4), strict=True):
+        tokenizer.length_policy = FixedLength(most)
+        assert (stage == vltok.reconstruct(tokenizer, PICTURE).pictures[0].pixels).all()
+    prefixes = [file.data[:size] for size in range(file.size)]
+    found = vltok.decompress(tokenizer, prefixes, progressive=True)
+    held = [int(each.held.removesuffix(" codes")) for each in found.pictures]
+    assert held == sorted(held) and 6 <= held[0] < 12 and held[-1] >= 33 and "which hold" in caplog.text
+    assert (found.pictures[0].growing or (found.pictures[0].pixels,))[0].tolist() == whole.growing[0].tolist()
+    assert all("cut" in reason or "no .vlt file" in reason for reason in found.failed.values())
+
+
+def test_tiles_of_a_picture_share_its_codes():
+    tokenizer = build(FixedLength(6))
+    for count in (6, 17, 36):
+        (file,) = vltok.compress(tokenizer, PICTURE, rate=f"codes={count}").pictures
+        assert file.code_length == count
+    (file,) = vltok.compress(tokenizer, PICTURE, rate="max-codes=20").pictures
+    assert file.code_length == 20
+    best = vltok.reconstruct(tokenizer, PICTURE).record.figure("psnr")
+    (found,) = vltok.reconstruct(tokenizer, PICTURE, rate=f"psnr={best - 0.01}").pictures
+    assert found.figures.psnr >= best - 0.01
