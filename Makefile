@@ -14,6 +14,7 @@ quickstart: $(INSTALLED)
 	$(QUICKSTART_TOKENIZE) --split val --data.val_crops 300 --out runs/quickstart_codes/val
 	$(VENV)/bin/vltok fit --config recipes/quickstart_prior.yaml --overwrite
 	$(VENV)/bin/vltok sample --prior runs/quickstart_prior/bundle --count 64 --overwrite --out runs/quickstart_samples
+	$(VENV)/bin/vltok rate runs/quickstart/bundle --training-pictures 1000 --out runs/quickstart_rate
 	$(VENV)/bin/vltok evaluate --tokenizer runs/quickstart/bundle --features efficientnet-lite0 --out runs/quickstart_evaluation
 
 test: lint

@@ -1,6 +1,7 @@
 """A headless Chromium, for the tests of the report; run as a command, it takes the picture of one.
 
 python tests/evaluation/browser.py runs/quickstart_evaluation/report.html recipes/report.png
+python tests/evaluation/browser.py runs/quickstart_rate/rate.html recipes/rate.png
 """
 
 import contextlib
@@ -37,10 +38,14 @@ def open_page(width: int = 1200, height: int = 900) -> Iterator[Page]:
 
 
 def take_picture(report: Path, picture: Path) -> None:
-    """Write the viewer of a report, at its second picture, as a PNG."""
+    """Write the viewer of a report, at its second picture or its third rate, as a PNG."""
     with open_page(1280, 700) as page:
         page.goto(f"file://{report.resolve()}")
-        page.keyboard.press("ArrowRight")
+        if page.locator("#rate").count():
+            page.set_viewport_size({"width": 900, "height": 1100})
+            page.locator("#rate").fill("2")
+        else:
+            page.keyboard.press("ArrowRight")
         page.evaluate("Promise.all([...document.images].filter(image => image.src).map(image => image.decode()))")
         page.screenshot(path=picture)
     with Image.open(picture) as taken:
