@@ -60,6 +60,11 @@ def check_seed(key: str, seed: int) -> None:
         raise UserError(f"{key} must lie between 0 and {LARGEST_SEED}, not {seed}")
 
 
+def how_many(count: int, noun: str) -> str:
+    """A count and what is counted: `1 picture`, `2 classes`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
 def one_line(text: object) -> str:
     """A text as a terminal may show it in one line: what it cannot print is escaped, and very long words are cut.
 

@@ -70,7 +70,7 @@ def test_files_are_stored_as_they_are_with_their_labels(tree: Tree, tmp_path: Pa
         assert path.parent.name.replace(" ", "_") in key
     assert json.loads((tmp_path / "out" / "classes.json").read_text()) == ["class 0", "class 1"]
     out = capsys.readouterr().out
-    assert out.startswith("packed 8 pictures of 2 classes into 1 shards (")
+    assert out.startswith("packed 8 pictures of 2 classes into 1 shard (")
     assert out.count("\n") == 1
 
 

@@ -199,7 +199,7 @@ def test_a_class_without_a_picture(tmp_path: Path) -> None:
         ({"a.png": picture(), "a.json": b'{"class": 1}'}, "call the key 'label'"),
         ({"a.png": picture(), "a.label": b"1"}, r"call it 'a\.cls'"),
         ({f"{n}.{end}": picture() if end == "png" else b"cat" for n in range(7) for end in ("png", "cls")}, "7 labels"),
-        ({"a.png": picture(), "a.cls": b"-1"}, "1 labels cannot be used, first: .*label -1"),
+        ({"a.png": picture(), "a.cls": b"-1"}, "1 label cannot be used, first: .*label -1"),
     ],
 )
 def test_labels_that_shards_would_lose(members: dict[str, bytes], reason: str, tmp_path: Path) -> None:

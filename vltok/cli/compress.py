@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vltok.cli.failures import require_all
-from vltok.errors import one_line
+from vltok.errors import how_many, one_line
 from vltok.io.recipes import parse_options
 from vltok.verbs.options import keywords, verb_parser
 
@@ -27,7 +27,9 @@ def run(arguments: list[str]) -> None:
     require_all(found.failed, count, "pictures could not be compressed")
     size = sum(picture.size for picture in found.pictures)
     pixels = sum(picture.height * picture.width for picture in found.pictures)
-    print(f"{size} bytes in {count} files, {8 * size / pixels:.3f} bits per pixel; written to {options.out}")
+    print(
+        f"{size} bytes in {how_many(count, 'file')}, {8 * size / pixels:.3f} bits per pixel; written to {options.out}"
+    )
 
 
 def _print(done: CompressedPicture) -> None:

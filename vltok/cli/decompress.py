@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vltok.cli.failures import require_all
-from vltok.errors import one_line
+from vltok.errors import how_many, one_line
 from vltok.io.recipes import parse_options
 from vltok.verbs.options import keywords, verb_parser
 
@@ -25,7 +25,7 @@ def run(arguments: list[str]) -> None:
     found = decompress(**keywords(options), progress=_print)
     count = len(found.pictures)
     require_all(found.failed, count, "files could not be decompressed")
-    print(f"{count} pictures written to {options.out}")
+    print(f"{how_many(count, 'picture')} written to {options.out}")
 
 
 def _print(done: DecompressedPicture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vltok.cli.progress import shown
+from vltok.errors import how_many
 from vltok.io.recipes import parse_options
 from vltok.verbs.options import keywords, verb_parser
 
@@ -18,4 +19,4 @@ def run(arguments: list[str]) -> None:
 
     with shown("detokenize") as progress:
         found = detokenize(**keywords(options), progress=progress)
-    print(f"{found.pictures} pictures written to {found.folder}")
+    print(f"{how_many(found.pictures, 'picture')} written to {found.folder}")

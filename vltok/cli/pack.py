@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vltok.errors import how_many
 from vltok.io.recipes import parse_options
 from vltok.verbs.options import keywords, verb_parser
 
@@ -19,9 +20,10 @@ def run(arguments: list[str]) -> None:
     if found is None:
         print(f"put in place what the same command had packed when it was killed, at {options.shards}")
         return
-    labels = "without classes" if found.classes is None else f"of {found.classes} classes"
+    labels = "without classes" if found.classes is None else f"of {how_many(found.classes, 'class')}"
     skipped = f"; skipped {found.corrupt} corrupt" if found.corrupt else ""
     print(
-        f"packed {found.pictures} pictures {labels} into {found.shards} shards ({found.megabytes:.1f} MB) at "
+        f"packed {how_many(found.pictures, 'picture')} {labels} into {how_many(found.shards, 'shard')} "
+        f"({found.megabytes:.1f} MB) at "
         f"{found.pattern}{skipped}"
     )

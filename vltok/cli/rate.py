@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vltok.cli.progress import shown
-from vltok.errors import one_line
+from vltok.errors import how_many, one_line
 from vltok.io.recipes import parse, recipe_parser
 from vltok.measures.meanings import meaning
 from vltok.verbs.options import add_options, check_apart_from_pictures, description, keywords, with_default_data
@@ -35,7 +35,7 @@ def run(arguments: list[str]) -> None:
         found = rate(**keywords(options, "config"), progress=progress)
     if found.calibration is not None:
         low, high = (f"{share:.1%}" for share in (found.calibration.shares[0], found.calibration.shares[-1]))
-        print(f"calibrated on {found.calibration.pictures} pictures, for {low} to {high} of the most codes")
+        print(f"calibrated on {how_many(found.calibration.pictures, 'picture')}, for {low} to {high} of the most codes")
     _print(found.curve)
     print(one_line(f"means over {found.data.in_words()}"))
     for what, files in (("stored", found.stored), ("written", found.files)):

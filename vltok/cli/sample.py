@@ -22,6 +22,7 @@ from jsonargparse import ArgumentParser
 
 from vltok.cli.progress import shown, whose_part
 from vltok.drawing.config import SamplingOptions, every_option, options_for
+from vltok.errors import how_many
 from vltok.io.recipes import parse_options
 from vltok.verbs.options import keywords, sampling_options, verb_parser
 
@@ -50,8 +51,8 @@ def run(arguments: list[str]) -> None:
     length = found.manifest.statistics["length"]
     speed = f", {found.drawn / (time.monotonic() - start):.2f} images/s" if found.drawn else ""
     print(
-        f"{options.count} pictures of {length['mean']:.1f} codes (from {length['minimum']} to {length['maximum']})"
-        f"{speed}; written to {options.out}"
+        f"{how_many(options.count, 'picture')} of {length['mean']:.1f} codes (from {length['minimum']} to "
+        f"{length['maximum']}){speed}; written to {options.out}"
     )
 
 

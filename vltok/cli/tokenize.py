@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vltok.cli.progress import shown, whose_part
+from vltok.errors import how_many
 from vltok.io.recipes import parse, recipe_parser
 from vltok.verbs.options import add_options, description, keywords, with_bundle_path, with_default_data
 
@@ -28,11 +29,12 @@ def run(arguments: list[str]) -> None:
     if not found.new:
         print(f"{found.folder} holds these codes already: nothing is left to do")
     if found.manifest.skipped:
-        print(f"skipped {len(found.manifest.skipped)} pictures that cannot be read; codes.json names them")
+        print(f"skipped {how_many(len(found.manifest.skipped), 'picture')} that cannot be read; codes.json names them")
     figures = found.manifest.statistics
     ratios = ", ".join(f"factor {factor}: {share:.1%}" for factor, share in figures["ratios"].items())
+    length = figures["length"]
     print(
-        f"{figures['samples']} sequences of {figures['length']['mean']:.1f} codes (from {figures['length']['minimum']} "
-        f"to {figures['length']['maximum']}){f', {ratios}' if ratios else ''}; "
+        f"{how_many(figures['samples'], 'sequence')} of {length['mean']:.1f} codes (from {length['minimum']} to "
+        f"{length['maximum']}){f', {ratios}' if ratios else ''}; "
         f"{figures['bits_per_pixel']['codes_and_grain_map']:.3f} bits per pixel; written to {found.folder}"
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from vltok.errors import UserError, whole_number
+from vltok.errors import UserError, how_many, whole_number
 from vltok.loading.checks import default_workers
 from vltok.loading.pools import in_processes
 from vltok.paths import read_path
@@ -66,14 +66,14 @@ class Diagnosis:
 
     def lines(self) -> Iterator[str]:
         """All of it, for people."""
-        of = "" if self.shards is None else f" of {self.shards} shards"
+        of = "" if self.shards is None else f" of {how_many(self.shards, 'shard')}"
         sizes = ", ".join(f"{which} {width} × {height}" for which, (width, height) in self.sizes.items())
-        yield f"{self.pictures} pictures{of} can be used{f': {sizes} pixels' if sizes else ''}"
+        yield f"{how_many(self.pictures, 'picture')}{of} can be used{f': {sizes} pixels' if sizes else ''}"
         if self.modes:
             yield f"modes: {', '.join(f'{mode} {count}' for mode, count in self.modes.items())}"
         if self.labels:
             least, most = min(self.labels.values()), max(self.labels.values())
-            yield f"labels: {len(self.labels)} classes of {least} to {most} pictures"
+            yield f"labels: {how_many(len(self.labels), 'class')} of {least} to {how_many(most, 'picture')}"
         else:
             yield "labels: none"
         yield from (f"note: {note}" for note in self.notes)
@@ -186,7 +186,7 @@ def _of_shards(pattern: str, picture: str | None, workers: int, progress: Progre
             findings.setdefault(finding.kind, []).append(finding)
         report(1)
     if wrong:
-        losses.append(f"{len(wrong)} labels cannot be used, first: {wrong[0]}")
+        losses.append(f"{how_many(len(wrong), 'label')} cannot be used, first: {wrong[0]}")
     notes: list[str] = []
     for some in findings.values():
         text = f"{some[0].kind.value}: {len(some)} times, first {some[0].text}"
