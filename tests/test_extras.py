@@ -73,20 +73,28 @@ def test_measuring_needs_no_entropy_coder() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "extra"),
-    [
-        (("fit", "--config", str(ROOT / "recipes" / "quickstart.yaml")), "train"),
-        (("tokenize", "--tokenizer", "bundle", "--data", "folder", "--data.root", ".", "--out", "codes"), "data"),
-        (("pack", ".", "shards/train-%06d.tar"), "data"),
-        (("evaluate", "--codec", "jpeg", "--out", "measured"), "evaluate"),
-        (("compress", ".", "--tokenizer", "bundle", "--out", "files"), "compression"),
-        (("rate", "bundle"), "data"),
-        (("sample", "--prior", "bundle", "--out", "drawn"), "figures"),
-    ],
-)
-def test_a_verb_says_what_to_install(arguments: tuple[str, ...], extra: str, tmp_path: Path) -> None:
-    done = bare("from vltok.cli.main import main; sys.exit(main(sys.argv[1:]))", *arguments, cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"vltok: error: vltok {arguments[0]}: "), done.stderr
-    assert done.stderr.endswith(f"is not installed: pip install 'vltok[{extra}]'\n")
+#: What a verb is given, and the extra that it needs.
+VERBS = [
+    (("fit", "--config", str(ROOT / "recipes" / "quickstart.yaml")), "train"),
+    (("tokenize", "--tokenizer", "bundle", "--data", "folder", "--data.root", ".", "--out", "codes"), "data"),
+    (("pack", ".", "shards/train-%06d.tar"), "data"),
+    (("evaluate", "--codec", "jpeg", "--out", "measured"), "evaluate"),
+    (("compress", ".", "--tokenizer", "bundle", "--out", "files"), "compression"),
+    (("rate", "bundle"), "data"),
+    (("sample", "--prior", "bundle", "--out", "drawn"), "figures"),
+]
+
+
+def test_a_verb_says_what_to_install(tmp_path: Path) -> None:
+    program = f"""
+from vltok.cli.main import main
+for arguments, _ in {VERBS!r}:
+    print(main(list(arguments)), file=sys.stderr)
+"""
+    done = bare(program, cwd=tmp_path)
+    said = [(line, code) for line, code in zip(*[iter(done.stderr.splitlines())] * 2, strict=True)]
+    assert len(said) == len(VERBS), done.stderr
+    for (line, code), (arguments, extra) in zip(said, VERBS, strict=True):
+        assert code == "1"
+        assert line.startswith(f"vltok: error: vltok {arguments[0]}: "), line
+        assert line.endswith(f"is not installed: pip install 'vltok[{extra}]'"), line

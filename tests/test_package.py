@@ -33,11 +33,11 @@ def test_a_folder_of_the_same_name_does_not_hide_the_package(tmp_path: Path) -> 
     """A clone is DIR/vltok: from DIR, Python sees a folder without `__init__.py` first."""
     (tmp_path / "vltok").mkdir()
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    program = "import vltok; print(vltok.__file__, vltok.load_tokenizer.__name__)"
+    program = "import vltok; print(vltok.__file__, vltok.shipped_recipes.__name__)"
     shown = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
-    assert shown.stdout.split()[1] == "load_tokenizer"
+    assert shown.stdout.split()[1] == "shipped_recipes"
 
 
 _AS_WINDOWS = """

@@ -77,7 +77,7 @@ def test_a_tokenizer_trains_for_two_steps(path, tmp_path, capsys):
         [
             *("fit", "--config", str(path), "--out", str(tmp_path / "run"), *smaller),
             *("--model.perceptual", "none", "--model.calibration_batches=1"),
-            *("--data", "photos", "--data.size=64", "--data.batch_size=2"),
+            *("--data", "photos", "--data.size=32", "--data.batch_size=2"),
             *("--data.train_crops=4", "--data.val_crops=2"),
             *("--trainer.max_steps=2", "--trainer.precision=32-true", "--trainer.accelerator=cpu"),
         ]

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import socket
+import tempfile
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -87,18 +89,42 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def start_process(arguments: list[str], **environment: str) -> BaseProcess:
-    """`vltok` in a process of its own, which need not import torch again: a server forks it that already has."""
+def start_process(arguments: list[str], said: Path | None = None, **environment: str) -> BaseProcess:
+    """`vltok` in a process of its own, which need not import torch again: a server forks it that already has.
+
+    Args:
+        arguments: What follows the command.
+        said: The file that gets what it says of errors; by default what the server had for that.
+        environment: Variables of its environment.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
-    process = context.Process(target=_run, args=(arguments, environment))
+    process = context.Process(target=_run, args=(arguments, said, environment))
     process.start()
     return process
 
 
-def _run(arguments: list[str], environment: dict[str, str]) -> None:
+def run_in_two(arguments: list[str], **environment: str) -> tuple[list[int | None], str]:
+    """The exit codes of two processes of `vltok` that work together, as torchrun starts them, and what both said."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    environment |= {"TORCHELASTIC_RUN_ID": "two", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
+    with tempfile.TemporaryDirectory() as folder:
+        said = [Path(folder, rank) for rank in "01"]
+        processes = [
+            start_process(arguments, file, **environment, RANK=file.name, LOCAL_RANK=file.name) for file in said
+        ]
+        for process in processes:
+            process.join(240)
+        return [process.exitcode for process in processes], "".join(file.read_text() for file in said)
+
+
+def _run(arguments: list[str], said: Path | None, environment: dict[str, str]) -> None:
     from vltok.cli.main import main
 
+    if said is not None:
+        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), 2)
     torch.set_num_threads(1)
     os.environ.update(environment)
     raise SystemExit(main(arguments))

@@ -5,8 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,7 +14,9 @@ import vltok
 from vltok.cli.main import main
 from vltok.errors import UserError
 from vltok.evaluation.records import Record
+from vltok.verbs.ablating import AblationOutcome
 
+from .exports import start_process
 from .runs import RECIPE
 
 TABLE = """
@@ -26,18 +26,42 @@ base: ../base.yaml
 columns: [{key: psnr, heading: PSNR, unit: dB, format: .2f}, {key: protocol.steps, heading: steps, format: .0f}]
 """
 
+ONE_STEP = {"trainer": {"max_steps": 1}}
 ROW = "model.tokenizer.gate: random\nmodel.tokenizer.gate.ratios: {4: 0.5, 8: 0.5}"
+
+
+def write_table(folder: Path) -> None:
+    """A table of one row."""
+    (folder / "base.yaml").write_text(RECIPE)
+    (folder / "table").mkdir()
+    (folder / "table" / "table.yaml").write_text(TABLE)
+    (folder / "table" / "good.yaml").write_text(ROW)
 
 
 @pytest.fixture
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A table of two rows, the second of which fails."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "base.yaml").write_text(RECIPE)
-    (tmp_path / "table").mkdir()
-    (tmp_path / "table" / "table.yaml").write_text(TABLE)
-    (tmp_path / "table" / "good.yaml").write_text(ROW)
-    (tmp_path / "table" / "wrong.yaml").write_text("data: {class_path: folder, init_args: {root: nowhere}}")
+    write_table(tmp_path)
+    Path("table/wrong.yaml").write_text("data: {class_path: folder, init_args: {root: nowhere}}")
+    return Path("table")
+
+
+@pytest.fixture(scope="module")
+def notebook(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, AblationOutcome, list[str]]:
+    """Where a notebook ran a table of one row, what came of it, and what it was told."""
+    folder, lines = tmp_path_factory.mktemp("notebook"), list[str]()
+    write_table(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return folder, vltok.ablate("table", "out", seeds=[3], overrides=ONE_STEP, progress=lines.append), lines
+
+
+@pytest.fixture
+def trained(notebook: tuple[Path, object, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that table, whose run is there."""
+    shutil.copytree(notebook[0], tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return Path("table")
 
 
@@ -73,18 +97,15 @@ def test_runs_that_end_are_in_the_table_and_those_that_fail_are_named(
     assert "holds a run of another recipe" in line and "quantizer.init_args.size is 16 there and 8 here" in line
 
 
-def test_a_notebook_runs_a_table(table: Path) -> None:
-    (table / "wrong.yaml").unlink()
-    lines: list[str] = []
-    outcome = vltok.ablate(table, "out", seeds=[3], overrides={"trainer": {"max_steps": 1}}, progress=lines.append)
+def test_a_notebook_runs_a_table(notebook: tuple[Path, AblationOutcome, list[str]], trained: Path) -> None:
+    _, outcome, lines = notebook
     assert (outcome.folder, outcome.runs, outcome.failures) == (Path("out"), 1, ())
     assert lines[0].startswith("[1/1] good, seed 3: ") and "| good |" in outcome.results.markdown()
     # what has been trained is measured at a rate without training again
-    trained = Path("out/good/seed-3/metrics.json").stat().st_mtime_ns
-    one_step = {"trainer": {"max_steps": 1}}
-    outcome = vltok.ablate(table, "out", seeds=[3], overrides=one_step, rates=["codes=7", " codes=7"])
+    before = Path("out/good/seed-3/metrics.json").stat().st_mtime_ns
+    outcome = vltok.ablate(trained, "out", seeds=[3], overrides=ONE_STEP, rates=["codes=7", " codes=7"])
     (run,) = outcome.finished
-    assert outcome.failures == () and Path("out/good/seed-3/metrics.json").stat().st_mtime_ns == trained
+    assert outcome.failures == () and Path("out/good/seed-3/metrics.json").stat().st_mtime_ns == before
     assert run.evaluation is None and run.figure("codes=7 length") == 7
     (row,) = json.loads(Path("out/table.json").read_text())["rows"]
     assert row["figures"]["codes=7 psnr"]["values"] == [run.at_rates["codes=7"].figure("psnr")]
@@ -93,7 +114,7 @@ def test_a_notebook_runs_a_table(table: Path) -> None:
 
     # what was measured is drawn again, without training; what had been written is the same
     written = [path.read_bytes() for path in outcome.files]
-    shutil.rmtree(table)
+    shutil.rmtree(trained)
     again = vltok.ablate("out/table.json", "again")
     assert again.results.rows == outcome.results.rows and (again.runs, again.finished) == (0, ())
     assert [path.read_bytes() for path in again.files] == written
@@ -101,16 +122,14 @@ def test_a_notebook_runs_a_table(table: Path) -> None:
         vltok.ablate("out/table.json", "again", rates=["codes=8"])
 
 
-def test_runs_are_evaluated(table: Path, capsys: pytest.CaptureFixture) -> None:
-    (table / "wrong.yaml").unlink()
-    arguments = ["ablate", str(table), "--out", "out", "--seeds", "3", "--trainer.max_steps", "1"]
-    assert main(arguments) == 0
+def test_runs_are_evaluated(trained: Path, capsys: pytest.CaptureFixture) -> None:
+    arguments = ["ablate", str(trained), "--out", "out", "--seeds", "3", "--trainer.max_steps", "1"]
     # what was trained before the table asked for an evaluation is not trained again
     before = Path("out/good/seed-3/metrics.json").stat().st_mtime_ns
     columns = "columns: [{key: evaluation.values.ssim.value, heading: SSIM, format: .3f}]"
     evaluate = "evaluate: {features: 'random:test_resnet', batch_size: 2, data.val_crops: 7}"
     description = TABLE[: TABLE.index("columns")]
-    (table / "table.yaml").write_text(f"{description}{columns}\n{evaluate}\n")
+    (trained / "table.yaml").write_text(f"{description}{columns}\n{evaluate}\n")
     assert main(arguments) == 0
     folder = Path("out/good/seed-3")
     assert (folder / "metrics.json").stat().st_mtime_ns == before
@@ -126,7 +145,7 @@ def test_runs_are_evaluated(table: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(arguments) == 0
     assert "1 of 1 runs have finished before" in capsys.readouterr().out
     assert (folder / "evaluation" / "metrics.json").stat().st_mtime_ns == written
-    (table / "table.yaml").write_text(f"{description}{columns}\nevaluate: {{features: inceptoin}}\n")
+    (trained / "table.yaml").write_text(f"{description}{columns}\nevaluate: {{features: inceptoin}}\n")
     assert main(arguments) == 1
     printed = capsys.readouterr()
     assert "no feature network is called 'inceptoin'" in printed.out and "1 of 1 runs failed" in printed.err
@@ -155,19 +174,17 @@ def test_wrong_options_of_an_evaluation_are_found_before_anything_runs(
 
 def test_an_interrupt_ends_what_is_running(table: Path) -> None:
     (table / "wrong.yaml").unlink()
-    command = [sys.executable, "-m", "vltok", "ablate", "table", "--out", "out", "--seeds", "0"]
-    process = subprocess.Popen(
-        [*command, "--trainer.max_steps", "1000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    command = ["ablate", "table", "--out", "out", "--seeds", "0", "--trainer.max_steps", "1000000"]
+    process = start_process(command, Path("said"))
     config = Path("out/good/seed-0/config.yaml")
-    while not config.is_file() and process.poll() is None:
+    while not config.is_file() and process.is_alive():
         time.sleep(0.1)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     child = int(children.read_text().split()[0]) if children.exists() else None
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert said == "vltok: interrupted: what is running is stopped; the same command goes on\n"
+    os.kill(process.pid, signal.SIGINT)
+    process.join(120)
+    assert process.exitcode == 130
+    assert Path("said").read_text() == "vltok: interrupted: what is running is stopped; the same command goes on\n"
     assert not Path("out/good/seed-0/metrics.json").exists()
     if child is not None:
         with pytest.raises(ProcessLookupError):

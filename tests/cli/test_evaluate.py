@@ -4,7 +4,6 @@ import copy
 import csv
 import json
 import math
-import socket
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from vltok.evaluation.records import Record
 from vltok.io.bundles import fingerprint, load_tokenizer
 from vltok.sequences.manifest import CodeManifest
 
-from .exports import CONFIG, PRIOR, start_process, write_bundle, write_pictures, write_prior
+from .exports import CONFIG, PRIOR, run_in_two, write_bundle, write_pictures, write_prior
 
 DATA = ["--data=folder", "--data.root=pictures", "--data.size=16", "--data.workers=0", "--data.val_share=0.4"]
 
@@ -165,16 +164,8 @@ def test_a_prior(tmp_path: Path) -> None:
 
 
 def evaluate_in_two(*arguments: str) -> dict:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    environment = {"TORCHELASTIC_RUN_ID": "two", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    processes = [
-        start_process(["evaluate", *DATA, "--device=cpu", *arguments], RANK=str(rank), **environment) for rank in (0, 1)
-    ]
-    for process in processes:
-        process.join(240)
-        assert process.exitcode == 0
+    codes, said = run_in_two(["evaluate", *DATA, "--device=cpu", *arguments])
+    assert codes == [0, 0], said
     return json.loads(Path(arguments[-1], "metrics.json").read_text())
 
 

@@ -1,10 +1,7 @@
 """Signals stop a training between two steps, with a checkpoint of the last one."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +9,7 @@ import pytest
 from vltok.cli.main import main
 from vltok.training.checkpoints import read_checkpoint
 
+from .exports import run_in_two
 from .runs import one_line
 
 SIGNALS = """
@@ -64,17 +62,15 @@ def test_a_signal_saves_at_the_end_of_the_step_and_says_how_to_go_on(
     assert json.loads(Path("run/metrics.json").read_text())["protocol"]["steps"] == steps + 1
 
 
-def test_a_signal_to_one_of_two_processes_saves_and_stops_both(recipe: Path) -> None:
+def test_a_signal_to_one_of_two_processes_saves_and_stops_both(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("signals.py").write_text(SIGNALS)
+    monkeypatch.syspath_prepend(Path.cwd())
     callback = f"{{class_path: signals.Signal, init_args: {{number: {int(signal.SIGTERM)}, step: 3, rank: 1}}}}"
     options = ["--trainer.devices=2", "--trainer.strategy=ddp", f"--trainer.callbacks=[{callback}]"]
-    command = [sys.executable, "-m", "vltok", "fit", "--config", str(recipe), "--out", "two", *options]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(
-        [*command, "--trainer.max_steps=20"], capture_output=True, text=True, timeout=600, env=environment
-    )
-    assert done.returncode == 130, done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("vltok: ")]
+    command = ["fit", "--config", str(recipe), "--out", "two", *options, "--trainer.max_steps=20"]
+    codes, said = run_in_two(command)
+    assert codes == [130, 130], said
+    (line,) = [line for line in said.splitlines() if line.startswith("vltok: ")]
     assert line == "vltok: interrupted: no bundle was written; go on with 'vltok fit --resume --out two'"
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in said
     assert read_checkpoint(Path("two/checkpoints/last.ckpt"))["global_step"] == 4

@@ -129,9 +129,12 @@ def _prior(kind: type[Prior], factors: tuple[int, ...], **options: object) -> Ca
     return build
 
 
-#: Those that a whole batch and its shares must train alike.
+#: Those that a whole batch and its shares must train alike: each part meets each part of the other kinds.
 CASES: dict[str, Callable[[], Case]] = {
-    ", ".join(parts): _tokenizer(*parts) for parts in itertools.product(GATES, BUDGETS, ("vq", "ema-vq"))
+    f"{gate}, {budget}, {quantizer}": _tokenizer(gate, budget, quantizer)
+    for (gate, budget), quantizer in zip(
+        itertools.product(GATES, BUDGETS), itertools.cycle(("vq", "ema-vq")), strict=False
+    )
 }
 CASES |= {
     "cosine-vq": _tokenizer("feature", "ratio, batch", "cosine-vq"),

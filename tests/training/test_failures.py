@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ..cli.exports import run_in_two
 from ..cli.runs import dq_vae
 
 RECIPE = (
@@ -40,30 +41,50 @@ class Fault(Callback):
 """
 
 
+FIT = ["fit", "--config", "tiny.yaml", "--out", "run", "--trainer.callbacks", "[{class_path: fault.Fault}]"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with the recipe and the fault."""
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(RECIPE)
+    Path("fault.py").write_text(FAULT)
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("loss 1", "NaN or infinite at step 6 (not finite: pixel, quantization, loss)"),
         ("error 1", "the disk is gone"),
+        pytest.param("loss 1", "NaN or infinite at step 6 (not finite: pixel, ", marks=pytest.mark.faults),
         pytest.param("gradient 1", "NaN or infinite at step 6 (not finite: gradient)", marks=pytest.mark.faults),
         pytest.param("error 0", "the disk is gone", marks=pytest.mark.faults),
         pytest.param("death 1", "process 1 of this training was killed by SIGKILL", marks=pytest.mark.faults),
     ],
 )
-def test_one_of_two_fails(fault: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "tiny.yaml").write_text(RECIPE)
-    (tmp_path / "fault.py").write_text(FAULT)
+def test_one_of_two_fails(fault: str, message: str) -> None:
     environment = {**os.environ, "FAULT": fault, "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "vltok", "fit", "--config", "tiny.yaml", "--out", "run"]
-    command += ["--trainer.callbacks", "[{class_path: fault.Fault}]"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "vltok", *FIT], env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode != 0
-    lines = [line for line in done.stderr.splitlines() if line.startswith("vltok: ")]
-    assert len(lines) == 1 and message in lines[0], done.stderr
-    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    state = torch.load(checkpoint, weights_only=True)
+    check(done.stderr, message)
+
+
+def test_one_of_two_that_a_launcher_has_started_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path.cwd())
+    codes, said = run_in_two(FIT, FAULT="loss 1")
+    assert codes == [1, 1], said
+    check(said, "NaN or infinite at step 6 (not finite: pixel, quantization, loss)")
+
+
+def check(said: str, message: str) -> None:
+    """One line says it, and the checkpoint before it is left."""
+    lines = [line for line in said.splitlines() if line.startswith("vltok: ")]
+    assert len(lines) == 1 and message in lines[0], said
+    state = torch.load("run/checkpoints/last.ckpt", weights_only=True)
     assert state["global_step"] == 4 and all(value.isfinite().all() for value in state["state_dict"].values())
-    assert not (tmp_path / "run" / "bundle").exists()
+    assert not Path("run/bundle").exists()
     if "NaN" in message:
         assert "go on with 'vltok fit --resume --out run'" in lines[0]

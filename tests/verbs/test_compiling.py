@@ -24,6 +24,7 @@ def images() -> torch.Tensor:
     return torch.rand(1, 3, 16, 16) * 2 - 1
 
 
+@pytest.mark.usefixtures("unchecked")  # checks of shapes are slow to trace
 def test_compiled_networks_paint_as_others_do_and_see_weights_that_change_afterwards(
     tokenizer: DQVAE, images: torch.Tensor
 ) -> None:
@@ -46,6 +47,7 @@ def test_few_batches_are_coded_as_they_are(tokenizer: DQVAE, caplog: pytest.LogC
     assert caplog.messages == ["--compile: nothing is compiled for 99 batches, it pays from 100 on"]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_does_not_compile_is_one_line(tokenizer: DQVAE, images: torch.Tensor) -> None:
     def broken(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> object:
         raise RuntimeError("no C++ compiler")

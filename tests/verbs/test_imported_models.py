@@ -111,7 +111,6 @@ def run(*arguments: object) -> None:
         pytest.param(dq_vae("e2e_dual_entropy"), "dynamic-vector-quantization", 64, False, id="entropy"),
         pytest.param(vqgan, "taming-transformers", 16, True, id="vqgan"),
         pytest.param(gumbel, "taming-transformers", 16, False, id="gumbel"),
-        pytest.param(latent_diffusion, "taming-transformers", 16, True, id="latent-diffusion"),
         pytest.param(diffusers, "diffusers", 16, True, id="diffusers"),
         pytest.param(llamagen, "llamagen", 16, False, id="llamagen"),
     ],
@@ -136,6 +135,15 @@ def test_a_tokenizer_goes_through_every_command(write, format, size, exported, p
     first, tuned = (vltok.load_tokenizer(path) for path in ("bundle", "tuned/bundle"))
     assert first.config == tuned.config and vltok.fingerprint("bundle") != vltok.fingerprint("tuned/bundle")
     assert main(["export", "tuned/bundle", "exported", "--to", "diffusers"]) == int(not exported)
+
+
+def test_averages_of_latent_diffusion_are_a_vqgan(parity, tmp_path) -> None:
+    bundles = [
+        vltok.import_model(write(tmp_path, parity), tmp_path / write.__name__) for write in (vqgan, latent_diffusion)
+    ]
+    plain, averaged = (vltok.load_tokenizer(found.bundle) for found in bundles)
+    assert [found.averaged for found in bundles] == [False, True] and plain.config == averaged.config
+    torch.testing.assert_close(averaged.quantizer.codebook, 0.9 * plain.quantizer.codebook)
 
 
 @pytest.mark.parametrize(
