@@ -35,7 +35,7 @@ ALLOWED = {
     ("vltok/registry.py", "importlib.import_module"): "the target of an entry point",
     ("vltok/__init__.py", "importlib.import_module"): "vltok's own modules",
     ("vltok/cli/main.py", "importlib.import_module"): "a verb, which is looked up first",
-    ("vltok/verbs/ablating.py", "subprocess.Popen"): "this Python itself, without a shell",
+    ("vltok/verbs/ablation_jobs.py", "subprocess.Popen"): "this Python itself, without a shell",
     ("vltok/io/recipe_names.py", "importlib.import_module"): "the user's own recipe; of bundles, registered components",
     ("vltok/io/importers/tensors_only.py", "torch.load"): "its find_class gives tensors, and nothing of the file's own",
     ("vltok/verbs/resume_rules.py", "pydoc.locate"): "the recipe of the user's own run, whose classes fit builds",

@@ -48,7 +48,7 @@ def test_a_frechet_distance_of_fewer_images_than_features_says_so(found):
     for real, count in ((True, 40), (False, 12)):
         distances.update(Features(torch.randn(count, 12), None), real=real)
     value = distances.compute()["frechet"]
-    assert value.note == "biased: 12 images for 12 features" and value.shown().endswith(f", {value.note}")
+    assert value.note == "biased: 12 images for 12 features" and value.shown(".4g").endswith(f", {value.note}")
     assert Value.from_json(value.to_json()) == value
 
 

@@ -104,7 +104,7 @@ def test_the_card_has_front_matter_and_figures(bundle: Path) -> None:
     card = (bundle / "README.md").read_text()
     _, front, text = card.split("---\n", 2)
     assert yaml.safe_load(front)["library_name"] == "vltok"
-    assert "Trained on *pictures*." in text and "| psnr | 21.35 |" in text
+    assert "Trained on *pictures*." in text and "| PSNR ↑ | 21.35 dB |" in text
     assert "# mine" in text
 
 
@@ -198,14 +198,16 @@ def test_a_calibration_stays_with_what_is_saved_again(tokenizer: Tokenizer, bund
     assert fingerprint(tmp_path / "again") == before
 
 
-def test_tables_stay_where_the_same_tokenizer_is_saved_again(tokenizer: Tokenizer, bundle: Path) -> None:
-    """Without them, what was compressed could not be read."""
+def test_tables_and_curve_stay_where_the_same_tokenizer_is_saved_again(tokenizer: Tokenizer, bundle: Path) -> None:
+    """Without the tables, what was compressed could not be read."""
     (bundle / "code_tables.safetensors").write_bytes(b"tables")
+    (bundle / "rate_curve.json").write_bytes(b"curve")
     save_tokenizer(tokenizer, bundle, card="again")
     assert (bundle / "code_tables.safetensors").read_bytes() == b"tables"
+    assert (bundle / "rate_curve.json").read_bytes() == b"curve"
     torch.nn.init.zeros_(tokenizer.project_in.weight)
     save_tokenizer(tokenizer, bundle)
-    assert not (bundle / "code_tables.safetensors").exists()
+    assert not (bundle / "code_tables.safetensors").exists() and not (bundle / "rate_curve.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ bundle/
   model.safetensors   the weights
   README.md           a model card, as the Hugging Face Hub shows it
   rate.json                 of a tokenizer, once `vltok rate` has measured it: which threshold gives which code length
-  code_tables.safetensors   and how often its codes occur
+  code_tables.safetensors   how often its codes occur
+  rate_curve.json           and what pictures cost and lose at each rate
 ```
 """
 
@@ -30,6 +31,7 @@ from vltok.io.bundle_files import (
     CALIBRATION,
     CARD,
     CONFIG,
+    CURVE,
     TABLES,
     WEIGHTS,
     Kind,
@@ -249,9 +251,11 @@ def _save(
         (folder / CARD).write_text(text, encoding="utf-8")
         if isinstance(model, Tokenizer) and model.calibration is not None:
             (folder / CALIBRATION).write_text(model.calibration.text(fingerprint_of(content, kind)), encoding="utf-8")
-        if (path / TABLES).is_file() and _same(path, content, kind):
-            # pictures may have been compressed with them
-            shutil.copyfile(path / TABLES, folder / TABLES)
+        # pictures may have been compressed with the tables
+        measured = [name for name in (TABLES, CURVE) if (path / name).is_file()]
+        if measured and _same(path, content, kind):
+            for name in measured:
+                shutil.copyfile(path / name, folder / name)
 
 
 def _same(path: Path, content: Mapping[str, Any], kind: Kind) -> bool:

@@ -13,39 +13,26 @@ table6/
 
 from __future__ import annotations
 
-import collections
-import contextlib
 import json
 import os
-import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vltok.errors import UserError, check_seed
 from vltok.evaluation.ablation_results import AblationResults
 from vltok.evaluation.ablations import AblationRun, AblationTable, distinct
 from vltok.evaluation.differences import differences
-from vltok.evaluation.records import Record
 from vltok.files import check_folder
 from vltok.io import yaml_text
 from vltok.io.recipes import translate_arguments
 from vltok.paths import read_path
-from vltok.verbs.counting import format_seconds
+from vltok.verbs.ablation_jobs import Job, run_all
 from vltok.verbs.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    from vltok.verbs.run_evaluation import RunEvaluation
 
 #: Options of `vltok fit` that the table sets.
 _OWN = ("--config", "--seed_everything", "--resume", "--overwrite", "--print_config")
-_SECONDS_TO_STOP = 60
-_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -122,7 +109,7 @@ def ablate(
         read = replace(read, rates=distinct(rates))
     translate_arguments(options)  # before torch is loaded
     planned = _planned(read, seeds, options, folder)
-    failures = _run_all(planned, jobs, progress or (lambda line: None), signals)
+    failures = run_all(planned, jobs, progress or (lambda line: None), signals)
     finished = [job.result() for job in planned if job.next_step() is None]
     results = AblationResults.of(read, finished)
     files = _write(results, folder)
@@ -145,57 +132,7 @@ def _options(overrides: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"--{prefix}{key}={value if isinstance(value, str) else json.dumps(value)}"
 
 
-@dataclass(frozen=True)
-class _Step:
-    """A process of a run."""
-
-    arguments: tuple[str, ...]
-    log: Path
-
-    def failure(self, code: int) -> str:
-        """Why it failed, in a line."""
-        lines = [line.strip() for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines()]
-        said = [line for line in lines if line.startswith("vltok: ")] or [line for line in lines if line]
-        reason = f"stopped by signal {-code}" if code < 0 else said[-1] if said else f"exit code {code}"
-        return reason.removeprefix("vltok: ").removeprefix("error: ")
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One row with one seed: it is trained, and then evaluated where the table wants that, by rate."""
-
-    row: str
-    seed: int
-    folder: RunFolder
-    arguments: tuple[str, ...]
-    evaluations: Mapping[str | None, RunEvaluation]
-
-    @property
-    def name(self) -> str:
-        return f"{self.row}, seed {self.seed}"
-
-    def next_step(self) -> _Step | None:
-        """What is to be done; None when nothing is left."""
-        path = self.folder.path
-        if not self.folder.metrics.is_file():
-            goes_on = "--resume" if self.folder.resumable else "--overwrite"
-            fit = ("fit", *self.arguments, "--out", str(path), goes_on)
-            return _Step(fit, path.with_name(f"{path.name}.log"))
-        for evaluation in self.evaluations.values():
-            if not evaluation.finished:
-                log = path.with_name(f"{path.name}.{evaluation.folder.name}.log")
-                return _Step(("evaluate", *evaluation.arguments), log)
-        return None
-
-    def result(self) -> AblationRun:
-        own = self.evaluations.get(None)
-        at_rates = {rate: evaluation.record() for rate, evaluation in self.evaluations.items() if rate is not None}
-        measured = None if own is None else own.record()
-        images = {} if own is None else own.images()
-        return AblationRun(self.row, self.seed, Record.read(self.folder.path), measured, at_rates, images)
-
-
-def _planned(table: AblationTable, seeds: Sequence[int], overrides: Sequence[str], out: Path) -> list[_Job]:
+def _planned(table: AblationTable, seeds: Sequence[int], overrides: Sequence[str], out: Path) -> list[Job]:
     """Every run, seed by seed, so that an early look at the table sees every row.
 
     Raises:
@@ -220,7 +157,7 @@ def _planned(table: AblationTable, seeds: Sequence[int], overrides: Sequence[str
                 rate: plan_evaluation(table.evaluate or {}, recipe, folder, rate, parsed.config.trust)
                 for rate in ([] if table.evaluate is None else [None]) + list(table.rates)
             }
-            jobs.append(_Job(row, seed, folder, (*given, "--seed_everything", str(seed)), evaluations))
+            jobs.append(Job(row, seed, folder, (*given, "--seed_everything", str(seed)), evaluations))
     return sorted(jobs, key=lambda job: seeds.index(job.seed))
 
 
@@ -240,88 +177,3 @@ def _check_same(folder: RunFolder, wanted: dict) -> None:
             f"'{folder.path}' holds a run of another recipe: {key} is {there} there and {here} here; name "
             "another --out or remove it"
         )
-
-
-def _run_all(jobs: Sequence[_Job], at_a_time: int, say: Callable[[str], None], signals: Sequence[str]) -> list[str]:
-    """Run the jobs, and say a line for each that ends; the names of those that failed."""
-    import torch
-
-    environment = {**os.environ, "OMP_NUM_THREADS": str(max(torch.get_num_threads() // at_a_time, 1))}
-    waiting = collections.deque((job, step) for job in jobs if (step := job.next_step()) is not None)
-    running: dict[subprocess.Popen, tuple[_Job, _Step, float]] = {}
-    failures: list[str] = []
-    total, done = len(jobs), len(jobs) - len(waiting)
-    if done:
-        say(f"{done} of {total} runs have finished before")
-    with _stopping(running, signals):
-        while waiting or running:
-            while waiting and len(running) < at_a_time:
-                job, step = waiting.popleft()
-                running[_start(step, environment)] = (job, step, time.monotonic())
-            time.sleep(_POLL_SECONDS)
-            for process in [process for process in running if process.poll() is not None]:
-                job, step, start = running.pop(process)
-                left = job.next_step() if process.returncode == 0 else step
-                if left is not None and left.log != step.log:
-                    running[_start(left, environment)] = (job, left, start)
-                    continue
-                done += 1
-                seconds = format_seconds(time.monotonic() - start)
-                if left is None:
-                    say(f"[{done}/{total}] {job.name}: {seconds}")
-                else:
-                    failures.append(job.name)
-                    reason = step.failure(process.returncode)
-                    say(f"[{done}/{total}] {job.name}: failed after {seconds}: {reason}")
-    return failures
-
-
-def _start(step: _Step, environment: dict[str, str]) -> subprocess.Popen:
-    step.log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "vltok", *step.arguments]
-    with step.log.open("w", encoding="utf-8") as log:
-        # in a session of its own, so that an interrupt reaches it once, from here, with all that it has started; this
-        # Python itself, and no shell
-        return subprocess.Popen(  # nosec B603
-            command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
-        )
-
-
-@contextlib.contextmanager
-def _stopping(running: Collection[subprocess.Popen], signals: Sequence[str]) -> Iterator[None]:
-    """Where the block is interrupted, by one of some signals, interrupt what is running, and wait until it has ended.
-
-    Raises:
-        KeyboardInterrupt: It was; says how to go on.
-    """
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt("what is running is stopped; the same command goes on")
-
-    main = threading.current_thread() is threading.main_thread()
-    heard = [getattr(signal, name) for name in signals if main and hasattr(signal, name)]
-    before = {number: signal.signal(number, interrupt) for number in heard}
-    try:
-        yield
-    except BaseException:
-        for process in running:
-            _signal(process, signal.SIGINT)
-        deadline = time.monotonic() + _SECONDS_TO_STOP
-        for process in running:
-            try:
-                process.wait(max(deadline - time.monotonic(), 0))
-            except subprocess.TimeoutExpired:
-                _signal(process, getattr(signal, "SIGKILL", signal.SIGTERM))
-                process.wait()
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _signal(process: subprocess.Popen, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, number)
-        else:  # Windows has neither groups of processes nor most signals
-            process.terminate()
