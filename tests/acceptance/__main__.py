@@ -2,7 +2,7 @@
 
 On random crops of the embedded photographs: a calibration sees one half, and figures are those of the other half.
 Every file is read and written again by another process with another number of threads. Prints a line for each promise,
-and ends with 1 where one is broken. 10,000 files of the quickstart's size take about 20 minutes on two cores.
+and ends with 1 where one is broken. A few hundred pictures tell no mean within half a percent, whatever the tokenizer.
 """
 
 from __future__ import annotations
