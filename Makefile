@@ -29,7 +29,7 @@ tutorial: $(INSTALLED)
 	$(VENV)/bin/python -m pip install --quiet nbclient ipykernel
 	mkdir -p build/tutorial && cp docs/tutorial.ipynb build/tutorial
 	PATH=$(abspath $(VENV))/bin:$$PATH $(VENV)/bin/jupyter execute --inplace build/tutorial/tutorial.ipynb
-	cp build/tutorial/tutorial.ipynb docs
+	$(VENV)/bin/python docs/slim.py build/tutorial/tutorial.ipynb docs/tutorial.ipynb
 	$(VENV)/bin/python -m pip uninstall --quiet --yes my-gate
 
 # the quick tests on every Python and with the oldest and the newest libraries that pyproject.toml allows; takes uv

@@ -1,5 +1,6 @@
 """The documentation: it builds, every command and block of code in it runs, and it looks right in a browser."""
 
+import json
 import re
 import subprocess
 import sys
@@ -127,3 +128,11 @@ def test_it_fits_a_phone_and_the_dark(built: Path) -> None:
 
 def _brightness(color: str) -> float:
     return sum(map(int, re.findall(r"\d+", color)[:3])) / 3
+
+
+def test_the_shown_tutorial_is_whole() -> None:
+    """Its outputs are those of one run from the first cell to the last."""
+    cells = json.loads((DOCS / "tutorial.ipynb").read_text(encoding="utf-8"))["cells"]
+    counted = [cell["execution_count"] for cell in cells if cell["cell_type"] == "code"]
+    assert counted == list(range(1, len(counted) + 1))
+    assert not [each for cell in cells for each in cell.get("outputs", ()) if each["output_type"] == "error"]
