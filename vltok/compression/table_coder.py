@@ -2,6 +2,9 @@
 
 Codes that lie on no grid have one section: how many each tile has, the first code of every tile, the second ones, and
 so on, so that any beginning of it is a beginning of every tile.
+
+Pictures may be unlike those that tables were measured on. So before codes stands how much they follow the tables, from
+wholly to not at all, whichever takes the fewest bits: codes never take more than at equal frequencies, but for 2 bits.
 """
 
 from __future__ import annotations
@@ -17,8 +20,39 @@ from vltok.codes import Codes, CodeSpec
 from vltok.compression.coders import Coder, DecodedTile, Grid
 from vltok.compression.coding import Alphabet, CutDecoder, Decoder, Encoder
 from vltok.compression.file_format import EQUAL, NAME_BYTES, TABLES, Header, file_size
+from vltok.compression.frequencies import TOTAL, quantized
 from vltok.compression.tables import CodeTables, neighbourhood, neighbourhoods
 from vltok.errors import UserError
+
+#: The shares of the tables in the frequencies that codes are given; the rest is equal.
+_SHARES = (1.0, 0.75, 0.375, 0.0)
+
+
+class _Blends:
+    """The codes of one granularity, of which some follow the table more than others.
+
+    Args:
+        table: How often each code occurs.
+        shares: Of the table in each blend.
+    """
+
+    def __init__(self, table: Int[np.ndarray, " v"], shares: Sequence[float]) -> None:
+        rows = np.stack([quantized(share * table + (1 - share) * TOTAL / len(table)) for share in shares])
+        self._bits = -np.log2(rows / TOTAL)
+        self._blends = [Alphabet(row) for row in rows]
+        self._choice = Alphabet(np.full(len(shares), TOTAL // len(shares)))
+
+    def add(self, ids: Int[np.ndarray, " t"], encoder: Encoder) -> None:
+        """Which blend takes the fewest bits, and the codes under it."""
+        if len(ids):
+            best = int(self._bits[:, ids].sum(axis=1).argmin())
+            encoder.add(np.array([best]), self._choice)
+            encoder.add(ids, self._blends[best])
+
+    def take(self, count: int, decoder: Decoder | CutDecoder) -> Int[np.ndarray, " t"]:
+        """So many codes, or fewer where the end is missing."""
+        blend = decoder.take(min(count, 1), self._choice)
+        return decoder.take(count, self._blends[blend[0]]) if len(blend) else blend
 
 
 class TableCoder(Coder):
@@ -32,9 +66,10 @@ class TableCoder(Coder):
     def __init__(self, tables: CodeTables | None, spec: CodeSpec) -> None:
         self.kind = EQUAL if tables is None else TABLES
         self.name = "" if tables is None else tables.name
+        shares = (0.0,) if tables is None else _SHARES
         tables = CodeTables.measure([], spec) if tables is None else tables
         self.spec = spec
-        self.ids = [Alphabet(row) for row in tables.ids]
+        self.ids = [_Blends(row, shares) for row in tables.ids]
         self.frequencies = np.zeros((0, 1), dtype=np.int32) if tables.grains is None else tables.grains
         self.grains = [Alphabet(row) for row in self.frequencies]
         self.lengths = None if tables.lengths is None else Alphabet(tables.lengths)
@@ -45,7 +80,7 @@ class TableCoder(Coder):
         if self.lengths is not None:
             encoders[0].add(np.concatenate([tile.lengths.numpy() for tile in tiles]), self.lengths)
             ids = np.concatenate([tile.ids.numpy() for tile in tiles])
-            encoders[0].add(ids[_in_turn([len(tile.ids) for tile in tiles])], self.ids[0])
+            self.ids[0].add(ids[_in_turn([len(tile.ids) for tile in tiles])], encoders[0])
             return [encoders[0].finish()]
         for tile in tiles:
             grains = tile.require_grains().numpy()
@@ -53,8 +88,8 @@ class TableCoder(Coder):
             encoders[0].add_each(grains.ravel(), self.frequencies[places])
             regions = np.bincount(grains.ravel(), minlength=self.spec.granularities)
             parts = np.split(tile.ids.numpy(), (regions * self.spec.codes_per_region).cumsum()[:-1])
-            for encoder, part, alphabet in zip(encoders, parts, self.ids, strict=True):
-                encoder.add(part, alphabet)
+            for encoder, part, blends in zip(encoders, parts, self.ids, strict=True):
+                blends.add(part, encoder)
         return [encoder.finish() for encoder in encoders]
 
     def decode(self, sections: Sequence[bytes], grids: Sequence[Grid], rest: bytes = b"") -> list[DecodedTile]:
@@ -73,11 +108,11 @@ class TableCoder(Coder):
         if sections:
             decoder = Decoder(sections[0])
             lengths = decoder.take(tiles, self.lengths)
-            found = decoder.take(int(lengths.sum()), self.ids[0])
+            found = self.ids[0].take(int(lengths.sum()), decoder)
         else:
             beginning = CutDecoder(rest)
             lengths = beginning.take(tiles, self.lengths)
-            found = beginning.take(int(lengths.sum()), self.ids[0]) if len(lengths) == tiles else lengths[:0]
+            found = self.ids[0].take(int(lengths.sum()), beginning) if len(lengths) == tiles else lengths[:0]
             if len(found) < tiles:
                 raise UserError("it is cut before the first code of every tile")
         turns = _in_turn(lengths.tolist())[: len(found)]
@@ -92,8 +127,8 @@ class TableCoder(Coder):
         counts = [count * codes for count, codes in zip(regions, self.spec.codes_per_region, strict=True)]
         # the last sections may be missing
         parts = [
-            torch.from_numpy(decoder.take(count, alphabet))
-            for decoder, count, alphabet in zip(decoders, counts, self.ids, strict=False)
+            torch.from_numpy(blends.take(count, decoder))
+            for decoder, count, blends in zip(decoders, counts, self.ids, strict=False)
         ]
         known = grains < len(decoders)
         if not known.all():
