@@ -111,11 +111,10 @@ def test_it_fits_a_phone_and_the_dark(built: Path) -> None:
             errors: list[str] = []
             page.on("pageerror", lambda error: errors.append(str(error)))
             page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
-            for name in ("index", "tutorial", "concepts/orders", "verbs/evaluate", "components/gates", "api/vltok"):
-                for scheme in ("light", "dark"):
-                    page.emulate_media(color_scheme=scheme)
-                    page.goto(f"file://{built / name}.html")
-                    assert page.evaluate("document.documentElement.scrollWidth") == 390, name
+            page.emulate_media(color_scheme="dark")
+            for name in ("index", "tutorial", "verbs/evaluate", "api/vltok"):
+                page.goto(f"file://{built / name}.html")
+                assert page.evaluate("document.documentElement.scrollWidth") == 390, name
             assert not errors
             page.goto(f"file://{built / 'concepts' / 'orders'}.html")
             words = page.locator(".panels text:not(.upon)").first
