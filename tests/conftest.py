@@ -29,6 +29,8 @@ from skimage import data
 from vltok.evaluation.records import Record
 from vltok.measures.meanings import explained
 
+#: Figures of the tests' own components, which nobody explains.
+OWN_FIGURES = {"last_error"}
 PARITY = Path(__file__).parents[2] / "shared" / "parity"
 
 
@@ -44,7 +46,7 @@ def explained_figures() -> Iterator[None]:
     write = Record.write
 
     def checked(record: Record, folder: Path) -> Path:
-        without = [name for name in record.values if not explained(name)]
+        without = [name for name in record.values if name not in OWN_FIGURES and not explained(name)]
         assert not without, f"{', '.join(without)}: write an entry in vltok/measures/meanings.py"
         return write(record, folder)
 

@@ -66,7 +66,7 @@ def test_a_folder_is_read(folder: Path) -> None:
         ({"columns": []}, "columns must name at least one figure"),
         ({"columns": [{"key": "psnr", "heading": "x", "format": "q"}]}, "format must be one for numbers"),
         ({"columns": [{"key": "psnr", "haeding": "x"}]}, "did you mean 'heading'?"),
-        ({"rates": ["psnr"]}, "rate 'psnr' must be a kind and its value"),
+        ({"rates": ["psnr"]}, "rate 'psnr' must be one kind and its value"),
         ({"evaluate": "inception"}, "evaluate must be dict"),
     ],
 )

@@ -58,7 +58,7 @@ def _another(path: Path) -> Path:
 
 def test_the_card_of_a_prior_shows_how_to_draw(folder: Path) -> None:
     card = (folder / "runs" / "prior" / "README.md").read_text()
-    assert "vltok.load_prior" in card and "vltok sample" in card and "| loss | 1.5 |" in card
+    assert "vltok.load_prior" in card and "vltok sample" in card and "| loss ↓ | 1.5000 nats |" in card
     assert yaml.safe_load(card.split("---\n")[1])["tags"][:2] == ["vltok", "image-generation"]
 
 

@@ -171,7 +171,8 @@ WRONG = {
     "misspelt component": (
         f"{INNER}/gate/class_path",
         "entropi",
-        "no gate is called 'entropi'; there are: entropy, feature, fixed, gain, random; did you mean 'entropy'?",
+        "no gate is called 'entropi'; there are: entropy, feature, fixed, gain, random, surprise; did you mean "
+        "'entropy'?",
     ),
     "no such class": (
         f"{INNER}/gate/class_path",
@@ -188,13 +189,13 @@ WRONG = {
         f"{INNER}/gate/class_path",
         "vltok.tokenizers.encoders.PatchEncoder",
         "tokenizer.gate: 'vltok.tokenizers.encoders.PatchEncoder' is no Gate; there are: entropy, feature, fixed, "
-        "gain, random",
+        "gain, random, surprise",
     ),
     "misspelt init_args": (
         f"{INNER}/gate",
         {"class_path": "fixed", "initargs": {}},
         "tokenizer.gate must be a component's name or dotted path, or hold class_path and init_args alone; there are: "
-        "entropy, feature, fixed, gain, random",
+        "entropy, feature, fixed, gain, random, surprise",
     ),
     "number for a component": (
         f"{INNER}/budget",

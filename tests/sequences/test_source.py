@@ -71,7 +71,9 @@ def test_a_prior_is_trained_on_codes_of(source: str, tmp_path: Path, monkeypatch
     (tmp_path / "prior.yaml").write_text(PRIOR + data[source])
     assert main(["fit", "--config", "prior.yaml", "--out", "run"]) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert metrics["protocol"]["sequences"] == {"training": 12, "unseen": 12}
+    counted = {"training": 12, "unseen": 12}
+    place = {"somebody else's": "nowhere", "parquet": "train"}[source]
+    assert metrics["protocol"]["sequences"] == {**counted, "place": place}
     assert metrics["values"]["unigram_per_code"]["value"] > 0 and metrics["protocol"]["tokenizer"] == "0" * 64
     assert (tmp_path / "run" / "bundle" / "config.yaml").is_file()
 
