@@ -6,7 +6,7 @@ VENV ?= .venv
 INSTALLED = $(VENV)/installed
 QUICKSTART_TOKENIZE = $(VENV)/bin/vltok tokenize --tokenizer runs/quickstart/bundle --precision bfloat16 --overwrite
 
-.PHONY: quickstart test docs tutorial test-versions faults soak bench gpu check plugins lint clean
+.PHONY: quickstart test docs test-docs tutorial test-versions faults soak bench gpu check plugins lint clean
 
 quickstart: $(INSTALLED)
 	$(VENV)/bin/vltok fit --config recipes/quickstart.yaml --overwrite
@@ -23,6 +23,10 @@ test: lint
 # the documentation, for a browser: build/docs/index.html
 docs: $(INSTALLED)
 	$(VENV)/bin/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet docs build/docs
+
+# whether its pages build without a warning, link to what there is, and look right in a browser
+test-docs: $(INSTALLED)
+	$(VENV)/bin/python -m pytest -m docs tests/test_docs.py
 
 # the tutorial anew, with what its cells show, in ten minutes
 tutorial: $(INSTALLED)

@@ -82,6 +82,7 @@ def test_there_is_no_other_kind_of_block() -> None:
     assert kinds == {"sh", "python", "text", "{toctree}"}
 
 
+@pytest.mark.docs
 def test_reference_and_texts_of_the_repository_are_in_it(built: Path) -> None:
     gates = (built / "components" / "gates.html").read_text(encoding="utf-8")
     for entry in vltok.plugins("gate"):
@@ -92,6 +93,7 @@ def test_reference_and_texts_of_the_repository_are_in_it(built: Path) -> None:
     assert "Laws of the house" in (built / "contributing.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.docs
 def test_each_link_leads_somewhere(built: Path) -> None:
     texts = {path: path.read_text(encoding="utf-8") for path in built.rglob("*.html")}
     places = {path: set(re.findall(r'\bid="([^"]+)"', text)) for path, text in texts.items()}
@@ -105,6 +107,7 @@ def test_each_link_leads_somewhere(built: Path) -> None:
                 assert not place or found not in places or place in places[found], f"{path}: {link}"
 
 
+@pytest.mark.docs
 def test_it_fits_a_phone_and_the_dark(built: Path) -> None:
     try:
         with open_page(390, 800) as page:

@@ -172,6 +172,7 @@ def test_wrong_options_of_an_evaluation_are_found_before_anything_runs(
     assert not Path("out").exists()
 
 
+@pytest.mark.faults
 def test_an_interrupt_ends_what_is_running(table: Path) -> None:
     (table / "wrong.yaml").unlink()
     command = ["ablate", "table", "--out", "out", "--seeds", "0", "--trainer.max_steps", "1000000"]

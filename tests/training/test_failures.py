@@ -52,14 +52,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("fault.py").write_text(FAULT)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
         ("error 1", "the disk is gone"),
-        pytest.param("loss 1", "NaN or infinite at step 6 (not finite: pixel, ", marks=pytest.mark.faults),
-        pytest.param("gradient 1", "NaN or infinite at step 6 (not finite: gradient)", marks=pytest.mark.faults),
-        pytest.param("error 0", "the disk is gone", marks=pytest.mark.faults),
-        pytest.param("death 1", "process 1 of this training was killed by SIGKILL", marks=pytest.mark.faults),
+        ("loss 1", "NaN or infinite at step 6 (not finite: pixel, "),
+        ("gradient 1", "NaN or infinite at step 6 (not finite: gradient)"),
+        ("error 0", "the disk is gone"),
+        ("death 1", "process 1 of this training was killed by SIGKILL"),
     ],
 )
 def test_one_of_two_fails(fault: str, message: str) -> None:
