@@ -59,6 +59,14 @@ def test_tiles_are_one_file_whose_beginning_is_the_coarse_picture(bundle: Path) 
     assert coarse.shape == PHOTOGRAPH.shape and not np.array_equal(coarse, whole.pixels)
 
 
+def test_to_show_a_file_growing_asks_for_no_tables(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (file,) = compress(bundle, PHOTOGRAPH, device="cpu").pictures
+    assert "does not say how often its codes occur" in caplog.text
+    caplog.clear()
+    decompress(bundle, file.data, progressive=True, device="cpu")
+    assert not caplog.records
+
+
 def test_every_prefix_is_the_coarse_picture_or_one_line(bundle: Path) -> None:
     (file,) = compress(bundle, PHOTOGRAPH, device="cpu").pictures
     coarsest = unpack(file.data).ends[0]

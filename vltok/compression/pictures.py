@@ -20,7 +20,7 @@ from vltok.nn.precision import computing
 from vltok.pictures.decoding import MOST_PIXELS
 from vltok.pictures.tiles import Tiling
 from vltok.pictures.transforms import padded
-from vltok.tokenizers.rate import RateEncoder
+from vltok.tokenizers.rate import RateEncoder, tiles_at
 
 _PART = 1024
 
@@ -43,17 +43,6 @@ class PictureCoder:
     size: tuple[int, int] | None = None
     rate: RateEncoder | None = None
 
-    @property
-    def cuttable(self) -> bool:
-        """Whether any beginning of an image's codes is an image (`Steerable`)."""
-        return isinstance(self.tokenizer, Steerable) and not self.tokenizer.spec.gridded
-
-    @property
-    def most_stages(self) -> int:
-        """The most stages that a file can have."""
-        spec = self.tokenizer.spec
-        return (spec.longest_length - 1).bit_length() + 1 if self.cuttable else max(spec.granularities, 1)
-
     @torch.inference_mode()
     def compress(self, picture: UInt8[Tensor, "3 H W"], coder: Coder, tile: int) -> tuple[bytes, int]:
         """The bytes of a picture's file, and how many codes it has.
@@ -71,12 +60,8 @@ class PictureCoder:
         tiling = self._tiling(height, width, tile)
         whole = padded(picture, *tiling.unit)
         with computing(self.device):
-            if self.rate is None:
-                images = (to_unit_range(whole[:, down, across])[None].to(self.device) for down, across in tiling)
-                found = [self.tokenizer.encode(image) for image in images]
-            else:
-                found = self.rate.tiles(whole, list(tiling), (height, width), self.device)
-        tiles = [codes.to("cpu").validate(self.tokenizer.spec) for codes in found]
+            found = tiles_at(self.tokenizer, self.rate, whole, list(tiling), (height, width), self.device)
+            tiles = [codes.to("cpu").validate(self.tokenizer.spec) for codes in found]
         header = Header(
             named(self.fingerprint),
             coder.kind,
@@ -102,10 +87,10 @@ class PictureCoder:
         if self.tokenizer.spec.gridded:
             return [self.decode(file, coder, sections) for sections in range(1, len(file.sections) + 1)]
         tiles = self.decode(file, coder, len(file.sections))
-        if not self.cuttable:
+        if not cuttable(self.tokenizer):
             return [tiles]
-        longest = max(int(tile.codes.lengths) for tile in tiles)
-        return [[_beginning(tile, 1 << place) for tile in tiles] for place in range((longest - 1).bit_length() + 1)]
+        stages = _doublings(max(int(tile.codes.lengths) for tile in tiles))
+        return [[_beginning(tile, 1 << place) for tile in tiles] for place in range(stages)]
 
     def decode(self, file: VltFile, coder: Coder, sections: int) -> list[DecodedTile]:
         """The codes of a file's tiles.
@@ -170,6 +155,22 @@ class PictureCoder:
         header = file.header
         tiling = self._tiling(header.height, header.width, 1)
         return replace(tiling, most=header.tile or max(header.height, header.width))
+
+
+def cuttable(tokenizer: Tokenizer) -> bool:
+    """Whether any beginning of an image's codes is an image (`Steerable`)."""
+    return isinstance(tokenizer, Steerable) and not tokenizer.spec.gridded
+
+
+def most_stages(tokenizer: Tokenizer) -> int:
+    """The most stages that a file of a tokenizer's codes can have."""
+    spec = tokenizer.spec
+    return _doublings(spec.longest_length) if cuttable(tokenizer) else max(spec.granularities, 1)
+
+
+def _doublings(length: int) -> int:
+    """How many numbers of codes are shown that grow up to a length: 1, 2, 4, and so on."""
+    return (length - 1).bit_length() + 1
 
 
 def _beginning(tile: DecodedTile, most: int) -> DecodedTile:

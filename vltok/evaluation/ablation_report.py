@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from vltok.evaluation.ablation_results import AblationResults, AblationRow, Spread
 from vltok.evaluation.ablations import Column
-from vltok.evaluation.curves import draw_front, errors_of_lengths
+from vltok.evaluation.curves import ERRORS_OF_LENGTHS, draw_front, errors_of_lengths
 from vltok.evaluation.pages import Bar, Plot, page_of, there
 from vltok.figures.plots import COLORS, in_our_looks, label, name_lines, new_plot, save_plot
 from vltok.files import safe_name, written_whole
@@ -61,8 +61,7 @@ def ablation_plots(results: AblationResults) -> Iterator[tuple[str, str, str, Fi
                 yield f"pareto_{name}", f"{known.name} over codes", f"A point a row. {spreads}", drawn
     errors = errors_of_lengths({row.name: row.images for row in results.rows})
     if errors is not None:
-        says = "Each dot is a picture: whether those that got more codes still have the larger error."
-        yield "error_length", "Error over code length", says, errors
+        yield "error_length", *ERRORS_OF_LENGTHS, errors
 
 
 @in_our_looks()

@@ -25,6 +25,11 @@ _MARKS = {"tokenizer": "o", "codec": "s", "prior": "^"}
 _OWN_CHOICES = "what it chooses itself, each picture"
 _SHARE = "share of regions"
 _BINS = 32
+#: What `errors_of_lengths` shows: a heading, and a line.
+ERRORS_OF_LENGTHS = (
+    "Error over code length",
+    "Each dot is a picture: whether those that got more codes still have the larger error.",
+)
 #: So many pictures are enough to see how they lie.
 _MOST_DOTS = 1000
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -130,6 +131,12 @@ def figure_groups(
         bar = Bar.of(value, means.form, images.get(name))
         found[means.group].append({**row, "shown": number, "note": value.note, "bar": bar})
     return [(group, rows) for group, rows in found.items() if rows]
+
+
+def in_words(figures: Mapping[str, int | float]) -> list[str]:
+    """Those of a picture that are finite: ``PSNR 24.13 dB``."""
+    told = [(meaning(name), value) for name, value in figures.items() if math.isfinite(value)]
+    return [f"{means.name} {means.shown(value)}" for means, value in told]
 
 
 def protocol_rows(*trees: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

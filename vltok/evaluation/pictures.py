@@ -16,12 +16,12 @@ from vltok.evaluation.records import Record, environment
 from vltok.evaluation.values import mean_value
 from vltok.interfaces import Tokenizer
 from vltok.measures.codes import fixed_rate_bits, ratios
-from vltok.measures.pixels import picture_psnr, to_bytes, to_unit_range
+from vltok.measures.pixels import picture_psnr, to_bytes
 from vltok.nn.precision import computing
 from vltok.pictures.tiles import Tiling
 from vltok.pictures.transforms import padded
 from vltok.rates import Rate
-from vltok.tokenizers.rate import RateEncoder
+from vltok.tokenizers.rate import RateEncoder, tiles_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,18 +90,14 @@ def code_picture(
     tiling = Tiling.of(tokenizer, height, width, tile)
     whole = padded(picture, *tiling.unit)
     reconstruction = torch.empty(whole.shape, dtype=torch.uint8)
-    with computing(device):
-        at_rate = None if rate is None else iter(rate.tiles(whole, list(tiling), (height, width), device))
+    coded = tiles_at(tokenizer, rate, whole, list(tiling), (height, width), device)
     length = 0
     grains: list[list[Tensor]] = []
     for down in tiling.rows:
         grains.append([])
         for across in tiling.columns:
             with computing(device):
-                if at_rate is None:
-                    codes = tokenizer.encode(to_unit_range(whole[:, down, across])[None].to(device))
-                else:
-                    codes = next(at_rate)
+                codes = next(coded)
                 decoded = tokenizer.decode(codes)[0]
             if not decoded.isfinite().all():
                 raise UserError("the tokenizer gives NaN or infinite pixels for this picture")

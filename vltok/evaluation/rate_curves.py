@@ -153,6 +153,7 @@ def measure_rates(
     thresholds = {} if calibration is None else _thresholds(calibration, np.linspace(0, 1, points).tolist())
     steered = {share: _Series(examples) for share in thresholds}
     coded = {(name, quality): _Series(0) for name in here for quality in _QUALITIES[name]}
+    coders = {codec: CodecCoder(*codec) for codec in coded}
     coder, keys, longest = TokenizerCoder(tokenizer, device), list[str](), 0
     for batch in batches:
         pixels = to_bytes(batch.images)
@@ -167,8 +168,8 @@ def measure_rates(
                     codes = found.above(threshold)
                 rate = str(Rate("mean-codes", round(share * finest.mean().item(), 1)))
                 steered[share].add(batch.keys, pixels, coder.decoded(codes), device, files(codes, rate))
-        for (name, quality), series in coded.items():
-            series.add(batch.keys, pixels, CodecCoder(name, quality)(pixels), device)
+        for codec, series in coded.items():
+            series.add(batch.keys, pixels, coders[codec](pixels), device)
         keys += batch.keys
     if not keys:
         raise UserError("there is no picture to measure")

@@ -10,13 +10,12 @@ from typing import Any
 from vltok.codes import CodeSpec
 from vltok.evaluation.curves import rate_curve
 from vltok.evaluation.data_used import DataUsed
-from vltok.evaluation.pages import Plot, coding_map, legend, page_of, picture_source, protocol_rows
+from vltok.evaluation.pages import Plot, coding_map, in_words, legend, page_of, picture_source, protocol_rows
 from vltok.evaluation.rate_curves import CurvePoint, RateCurve
 from vltok.evaluation.rate_means import RateMeans
 from vltok.figures.examples import Example
 from vltok.figures.plots import places_of, save_plot
 from vltok.files import written_whole
-from vltok.measures.meanings import meaning
 
 #: A coding map is grey under a few tints.
 _MAP_COLORS = 64
@@ -55,6 +54,7 @@ def rate_html(curve: RateCurve, about: Mapping[str, Any], spec: CodeSpec) -> str
         if example.image is not None
     ]
     figure = rate_curve(RateMeans.of(curve), curve.own.images)
+    places = places_of(figure)
     says = "What pictures cost and lose at each rate; bits are those of whole files, headers included."
     if curve.missing:
         says += f" Not measured, for Pillow did not write them: {', '.join(curve.missing)}."
@@ -66,7 +66,7 @@ def rate_html(curve: RateCurve, about: Mapping[str, Any], spec: CodeSpec) -> str
         legend=legend(spec),
         plot=Plot.of("Rate and distortion", says, figure),
         protocol=protocol_rows(about),
-        data={"points": [_point(point, places_of(figure)) for point in shown], "pictures": pictures},
+        data={"points": [_point(point, places) for point in shown], "pictures": pictures},
     )
 
 
@@ -75,14 +75,13 @@ def _point(point: CurvePoint, places: Callable[[float, float], tuple[float, floa
     return {
         "length": mean["length"],
         "asked": f"asked for {point.asked['length']:.1f} codes" if point.asked else "its own choice",
-        "figures": _words(mean),
+        "figures": _told(mean),
         "at": [float(place) for place in places(mean["file_bits_per_pixel"], mean["psnr"])],
     }
 
 
-def _words(figures: Mapping[str, float]) -> list[str]:
-    told = [(meaning(name), figures[name]) for name in _SHOWN if name in figures]
-    return [f"{means.name} {means.shown(value)}" for means, value in told]
+def _told(figures: Mapping[str, float]) -> list[str]:
+    return in_words({name: figures[name] for name in _SHOWN if name in figures})
 
 
 def _coded(example: Example, spec: CodeSpec) -> dict[str, Any]:
@@ -90,4 +89,4 @@ def _coded(example: Example, spec: CodeSpec) -> dict[str, Any]:
     drawn = None
     if spec.gridded and example.codes is not None and example.image is not None:
         drawn = picture_source(coding_map(example.image, example.codes, spec), _MAP_COLORS)
-    return {"figures": _words(example.figures), "result": picture_source(example.result), "map": drawn}
+    return {"figures": _told(example.figures), "result": picture_source(example.result), "map": drawn}

@@ -94,6 +94,7 @@ def measure_reconstruction(
     distances = SetDistances(device)
     counts: CodeCounts | None = None
     contrasts, errors = RegionCorrelation("contrast_correlation"), RegionCorrelation("error_correlation")
+    finest: list[np.ndarray] = []  # of each flat region, whether it has the finest granularity
     keys: list[str] = []
     kept: list[Example] = []
     columns: dict[str, list[np.ndarray]] = {}
@@ -115,7 +116,9 @@ def measure_reconstruction(
             counted = CodeCounts.of(codes.validate(spec), spec, pixels[:, 0].numel())
             counts = counted if counts is None else counts + counted
             if spec.gridded:
-                contrasts.update(codes.require_grains(), local_contrast(original, spec.factors[0]))
+                grains, contrast = codes.require_grains().cpu(), local_contrast(original, spec.factors[0]).cpu()
+                contrasts.update(grains, contrast)
+                finest.append((grains == spec.granularities - 1)[contrast < FLAT].numpy())
         if network is not None:
             seen, left = network(pixels.to(device)), network(coded.pixels.to(device))
             distances.update(seen, real=True)
@@ -152,10 +155,9 @@ def measure_reconstruction(
         values["length_std"] = Value(described["length"]["variance"] ** 0.5)
         values |= {name: Value(described[name]["any"]) for name in ("codebook_usage", "codebook_perplexity")}
         if spec.granularities > 1:
-            grains, contrast = contrasts.regions()
             values |= contrasts.values()
-            if (flat := contrast < FLAT).any():
-                values["flat_finest_share"] = Value((grains[flat] == spec.granularities - 1).mean().item())
+            if len(of_flat := np.concatenate(gather(finest))):
+                values["flat_finest_share"] = Value(of_flat.mean().item())
     if network is not None:
         values |= named_distances(distances.compute(seed), network.name, "r")
     values["seconds_per_image"] = seconds_each(times)

@@ -41,11 +41,6 @@ class RegionCorrelation:
         self._measured.append(measured.numpy().ravel())
         return rank_correlations(grains, measured)
 
-    def regions(self) -> tuple[np.ndarray, np.ndarray]:
-        """The granularity of every region that all processes saw, and what was measured in it, `[r]` each."""
-        grains, measured = (np.concatenate(gather(parts)) for parts in (self._grains, self._measured))
-        return grains, measured
-
     def values(self, per_picture: Float[np.ndarray, " n"] | None = None, seed: int = 0) -> dict[str, Value]:
         """The figures of all processes; nothing that is not defined.
 
@@ -56,7 +51,8 @@ class RegionCorrelation:
         Returns:
             Over the regions of all pictures together, and with `_per_picture` the mean of the pictures' own.
         """
-        found, overall = {}, rank_correlation(*(torch.from_numpy(each) for each in self.regions()))
+        whole = (torch.from_numpy(np.concatenate(gather(parts))) for parts in (self._grains, self._measured))
+        found, overall = {}, rank_correlation(*whole)
         if overall is not None:
             found[self._name] = Value(overall)
         if per_picture is not None and not np.isnan(per_picture).all():

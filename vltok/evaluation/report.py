@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,13 +10,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vltok.codes import CodeSpec
-from vltok.evaluation.curves import errors_of_lengths, length_histograms, rate_curve
+from vltok.evaluation.curves import ERRORS_OF_LENGTHS, errors_of_lengths, length_histograms, rate_curve
 from vltok.evaluation.data_used import DataUsed
 from vltok.evaluation.pages import (
     Plot,
     coding_map,
     css,
     figure_groups,
+    in_words,
     legend,
     page_of,
     picture_source,
@@ -28,7 +28,6 @@ from vltok.evaluation.rate_means import RateMeans
 from vltok.evaluation.records import Record
 from vltok.figures.coding_maps import error_colors, error_map
 from vltok.figures.examples import Example
-from vltok.measures.meanings import meaning
 from vltok.measures.pixels import to_bytes, to_unit_range
 
 #: The error that gets the brightest colour, of pixel values in [0, 1].
@@ -93,11 +92,7 @@ def _plots(record: Record, images: Mapping[str, Float[np.ndarray, " n"]], rates:
         [
             curve,
             Plot.of("Code lengths", "How many pictures have how many codes.", length_histograms({"": record})),
-            Plot.of(
-                "Error over code length",
-                "Each dot is a picture: whether those that got more codes still have the larger error.",
-                scatter,
-            ),
+            Plot.of(*ERRORS_OF_LENGTHS, scatter),
         ]
     )
 
@@ -115,7 +110,7 @@ def _picture(example: Example, spec: CodeSpec | None) -> dict[str, Any]:
             maps["fixed"] = picture_source(_error(fixed, original, spec.factors[0]))
     return {
         "key": example.key,
-        "figures": _words(example.figures),
+        "figures": in_words(example.figures),
         "image": None if original is None else picture_source(original),
         "result": picture_source(example.result),
         **maps,
@@ -135,8 +130,3 @@ def _protocol(record: Record) -> Mapping[str, Any]:
     told = record.environment.get("data")
     crops = told.get("crops") if isinstance(told, Mapping) else None
     return {key: value for key, value in record.protocol.items() if key != "crops" or crops is None}
-
-
-def _words(figures: Mapping[str, float]) -> list[str]:
-    told = [(meaning(name), value) for name, value in figures.items() if math.isfinite(value)]
-    return [f"{means.name} {means.shown(value)}" for means, value in told]

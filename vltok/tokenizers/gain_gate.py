@@ -13,7 +13,7 @@ from vltok.errors import UserError
 from vltok.interfaces import Gate, GateDecision, Taught
 from vltok.measures.regions import region_errors
 from vltok.processes import rows_of_all, sum_over_processes, world
-from vltok.tokenizers.quantiles import quantile
+from vltok.tokenizers.thresholds import pace, quantile
 
 #: Against division by zero: the least mean gain, in squared error of a region; one value off by 1 of 255 levels.
 LEAST_GAIN = (2 / 255) ** 2
@@ -161,7 +161,7 @@ class GainGate(Gate, Taught):
         gains = torch.where(changed, errors[0] - errors[1:], 0)
         total, count = sum_over_processes(torch.stack([gains.abs().sum(), changed.sum()]))
         count = count.clamp_min(1)
-        self.mean_gain.lerp_((total / count).clamp_min(LEAST_GAIN), self._pace())
+        self.mean_gain.lerp_((total / count).clamp_min(LEAST_GAIN), pace(self.steps, self.decay))
         worths = _worths(self._gains(features))
         expected = worths.gather(1, grains[1:].movedim(0, 1)) - worths.gather(1, grains[:1].movedim(0, 1))
         losses = F.huber_loss(expected.movedim(1, 0), gains / self.mean_gain, reduction="none")
@@ -193,7 +193,7 @@ class GainGate(Gate, Taught):
         rows = rows_of_all(worths.movedim(1, -1).flatten(0, 2))
         found = self._prices(rows, self._shares)
         self.steps += 1
-        self.prices.lerp_(found, self._pace())
+        self.prices.lerp_(found, pace(self.steps, self.decay))
         if not len(self._drawn):
             return found
         # multiples of the golden ratio spread evenly however many there are, alike on all processes
@@ -207,10 +207,6 @@ class GainGate(Gate, Taught):
             others = torch.stack([rows[:, j] - prices[j] for j in range(self.granularities) if j != k]).amax(dim=0)
             prices[k] = quantile(rows[:, k] - others, 1 - shares[k])
         return torch.stack(prices[1:]) - prices[0]
-
-    def _pace(self) -> Float[Tensor, ""]:
-        """The weight of a new value in the moving averages: at first that of a plain mean."""
-        return (1 / self.steps.clamp_min(1)).clamp_min(1 - self.decay)
 
 
 def _worths(gains: Float[Tensor, "b n h w"]) -> Float[Tensor, "b k h w"]:

@@ -3,7 +3,7 @@
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -212,7 +212,7 @@ class RateEncoder:
         if not least <= mean <= most:
             raise UserError(f"rate {self.rate}: images of this size have {least:g} to {most:g} codes")
         if len(found.lengths) > 1:
-            return found.after(_shared(found.scores, found.lengths, mean))
+            return found.after(_shared(found, mean))
         if self.tokenizer.calibration is not None:
             return found.above(self.tokenizer.calibration.threshold(mean / most))
         if not self._warned:
@@ -252,6 +252,22 @@ def encoder_at(tokenizer: Tokenizer, rate: Rate | str | None) -> Callable[[Float
     return tokenizer.encode if rate is None else RateEncoder(tokenizer, Rate.of(rate))
 
 
+def tiles_at(
+    tokenizer: Tokenizer,
+    rate: RateEncoder | None,
+    picture: UInt8[Tensor, "3 H W"],
+    places: Sequence[tuple[slice, slice]],
+    shown: tuple[int, int],
+    device: torch.device | str,
+) -> Iterator[Codes]:
+    """The codes of the tiles of one picture, as `RateEncoder.tiles` gives them, or of the tokenizer's own choice."""
+    if rate is not None:
+        yield from rate.tiles(picture, places, shown, device)
+        return
+    for down, across in places:
+        yield tokenizer.encode(to_unit_range(picture[:, down, across])[None].to(device))
+
+
 def calibrate(tokenizer: Tokenizer, batches: Iterable[Float[Tensor, "_ 3 _ _"]], data: str = "") -> RateCalibration:
     """Measure which threshold gives which mean code length.
 
@@ -285,8 +301,9 @@ def calibrate(tokenizer: Tokenizer, batches: Iterable[Float[Tensor, "_ 3 _ _"]],
     return RateCalibration(tuple(steps.tolist()), tuple(shares[places].clamp(max=1).tolist()), pictures, data)
 
 
-def _shared(scores: Float[Tensor, "b n"], lengths: Int[Tensor, "b _"], mean: float) -> Int[Tensor, " b"]:
+def _shared(found: _Steps, mean: float) -> Int[Tensor, " b"]:
     """How many steps each image takes, so that all of a batch have a mean length by one threshold."""
+    scores, lengths = found.scores, found.lengths
     ranked = scores.flatten().sort(descending=True, stable=True).indices
     spent = lengths[:, 0].sum() + lengths.diff(dim=1).flatten()[ranked].cumsum(0)
     # the number of steps whose total comes nearest

@@ -11,7 +11,7 @@ from vltok.codes import Ratios
 from vltok.errors import UserError
 from vltok.interfaces import Foreseeing, Gate, GateDecision
 from vltok.processes import batch_mean, rows_of_all
-from vltok.tokenizers.quantiles import quantile
+from vltok.tokenizers.thresholds import pace, quantile
 
 
 class SurpriseGate(Gate, Foreseeing):
@@ -133,6 +133,5 @@ class SurpriseGate(Gate, Foreseeing):
         rows = rows_of_all(surprise.flatten())
         found = torch.stack([quantile(rows, share) for share in self._coarser])
         self.steps += 1
-        # at first the weight of a plain mean
-        self.thresholds.lerp_(found, (1 / self.steps).clamp_min(1 - self.decay))
+        self.thresholds.lerp_(found, pace(self.steps, self.decay))
         return found

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vltok.compression.coders import Coder
 from vltok.compression.file_format import EQUAL, PRIOR, Header, named
@@ -38,6 +38,7 @@ class Coders:
     opened: Opened[Tokenizer]
     tables: list[CodeTables]
     prior: PriorCoder | None = None
+    _coders: dict[CodeTables | None, TableCoder] = field(init=False, default_factory=dict)
 
     def to_compress(self) -> Coder:
         """The one to compress with."""
@@ -49,7 +50,7 @@ class Coders:
                 "'vltok rate' for smaller files",
                 self.opened.name,
             )
-        return TableCoder(self.tables[-1] if self.tables else None, self.opened.model.spec)
+        return self._by_tables(self.tables[-1] if self.tables else None)
 
     def to_decompress(self, header: Header) -> Coder:
         """The one with which a file was compressed.
@@ -63,7 +64,7 @@ class Coders:
                 "give the one with which it was compressed"
             )
         if header.kind == EQUAL:
-            return TableCoder(None, self.opened.model.spec)
+            return self._by_tables(None)
         if header.kind == PRIOR:
             if self.prior is not None and named(self.prior.name) == header.model:
                 return self.prior
@@ -71,11 +72,16 @@ class Coders:
             raise UserError(f"a prior models its codes ({header.model.hex()}…){other}: give that one as --prior")
         for tables in self.tables:
             if named(tables.name) == header.model:
-                return TableCoder(tables, self.opened.model.spec)
+                return self._by_tables(tables)
         raise UserError(
             f"it was compressed with tables ({header.model.hex()}…) that '{self.opened.name}' does not have: give the "
             "bundle as it was then"
         )
+
+    def _by_tables(self, tables: CodeTables | None) -> TableCoder:
+        if tables not in self._coders:
+            self._coders[tables] = TableCoder(tables, self.opened.model.spec)
+        return self._coders[tables]
 
     def pictures(self, coder: Coder, rate: Rate | str | None = None) -> PictureCoder:
         """What goes from pictures to files and back, with a coder of their codes.

@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from vltok.compression.file_format import unpack
+from vltok.compression.pictures import cuttable, most_stages
 from vltok.compression.tables import CodeTables
 from vltok.errors import UserError
 from vltok.files import alone_in, check_folder, written_whole
@@ -106,7 +107,7 @@ def decompress(
     failed: dict[str, str] = {}
     alone = contextlib.nullcontext() if folder is None else alone_in(folder)
     with alone, open_coders(tokenizer, prior, tables, device, trust) as coders:
-        stages = coders.pictures(coders.to_compress()).most_stages if progressive else 1
+        stages = most_stages(coders.opened.model) if progressive else 1
         endings = [".png", *(f".{stage}.png" for stage in range(1, stages))]
         names = name_outputs(list(sources), folder or Path(os.devnull), endings)
         for name, (path, data) in zip(names, sources.items(), strict=True):
@@ -131,13 +132,13 @@ def _read(coders: Coders, name: str, path: Path, data: bytes | None, progressive
     what = f"it is cut: {file.size} of its {file.ends[-1]} bytes are there"
     if file.cut and not progressive:
         raise UserError(f"{what}; --progressive shows what they hold")
-    if file.cut and not here and not pictures.cuttable:
+    if file.cut and not here and not cuttable(coders.opened.model):
         raise UserError(f"{what}, and the codes of the coarsest granularity end with byte {file.ends[0]}")
     stages = pictures.stages(file, coder) if progressive else [pictures.decode(file, coder, here)]
     held = ""
     if file.cut:
         codes = sum(int(tile.codes.lengths) for tile in stages[-1])
-        held = f"{codes} codes" if pictures.cuttable else f"{here} of {of} granularities"
+        held = f"{codes} codes" if cuttable(coders.opened.model) else f"{here} of {of} granularities"
         _LOG.warning("'%s': %s, which hold %s", path, what, held)
     grown = [np.asarray(to_picture(pictures.picture(file, tiles))) for tiles in stages]
     return DecompressedPicture(name, path if data is None else None, grown[-1], tuple(grown[:-1]), here, of, held)

@@ -25,7 +25,6 @@ from vltok.evaluation.records import environment
 from vltok.files import alone_in, check_folder, written_whole
 from vltok.interfaces import Steerable, Tokenizer
 from vltok.io.bundle_files import CALIBRATION
-from vltok.io.bundles import fingerprint
 from vltok.nn.precision import computing
 from vltok.paths import read_path
 from vltok.pictures.exporting import export_batches
@@ -131,8 +130,10 @@ def rate(
         tables = CodeTables.measure(codes_of_rates(model, calibration, to_count.batches(report), where), spec)
         if bundle is None:
             model.calibration = calibration
-        calibrating = [] if calibration is None else [partial(_store_calibration, calibration=calibration)]
-        stored = _store(bundle, *calibrating, tables.save)
+        stores: list[Callable[[Path], Path]] = [tables.save]
+        if calibration is not None:
+            stores.insert(0, partial(_store_calibration, text=calibration.text(opened.fingerprint)))
+        stored = _store(bundle, *stores)
         files_of = partial(measured_bits, coder=TableCoder(tables, spec))
         curve = measure_rates(model, files_of, calibration, held_out.batches(report), points, codecs, examples, where)
         means = RateMeans.of(curve, f"{len(curve.keys)} held-out pictures of {_kind(data)}")
@@ -232,7 +233,7 @@ def _store(bundle: Path | None, *stores: Callable[[Path], Path]) -> tuple[Path, 
     return tuple(stored)
 
 
-def _store_calibration(bundle: Path, calibration: RateCalibration) -> Path:
+def _store_calibration(bundle: Path, text: str) -> Path:
     with written_whole(bundle / CALIBRATION) as file:
-        file.write_text(calibration.text(fingerprint(bundle)), encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
     return bundle / CALIBRATION
