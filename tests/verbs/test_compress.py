@@ -59,11 +59,12 @@ def test_tiles_are_one_file_whose_beginning_is_the_coarse_picture(bundle: Path) 
     assert coarse.shape == PHOTOGRAPH.shape and not np.array_equal(coarse, whole.pixels)
 
 
-def test_to_show_a_file_growing_asks_for_no_tables(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (file,) = compress(bundle, PHOTOGRAPH, device="cpu").pictures
+def test_to_show_a_file_growing_asks_for_no_tables(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_bundle(tmp_path / "bundle")
+    (file,) = compress(tmp_path / "bundle", PHOTOGRAPH, device="cpu").pictures
     assert "does not say how often its codes occur" in caplog.text
     caplog.clear()
-    decompress(bundle, file.data, progressive=True, device="cpu")
+    decompress(tmp_path / "bundle", file.data, progressive=True, device="cpu")
     assert not caplog.records
 
 
