@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from vltok.nn.linear import Linear, PackedLinear, packs
 
 
@@ -32,3 +34,27 @@ def test_single_rows_in_float32_need_no_second_weight():
 def test_where_there_are_no_kernels_none_are_used(monkeypatch):
     monkeypatch.setattr(PackedLinear, "forward", lambda *_: torch.ops.mkldnn._no_such_operation())
     assert not packs.__wrapped__(torch.float32)
+
+
+class Casts(TorchDispatchMode):
+    """The shapes of what is cast to another type."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        if operation is torch.ops.aten._to_copy.default:
+            self.shapes.append(tuple(args[0].shape))
+        return operation(*args, **(kwargs or {}))
+
+
+def test_autocast_casts_the_weight_alone_where_the_input_has_its_type():
+    layer = Linear(8, 4)
+    hidden = torch.randn(3, 8, dtype=torch.bfloat16, requires_grad=True)
+    with Casts() as casts, torch.autocast("cpu", torch.bfloat16):
+        found = layer(hidden)
+        found.backward(torch.ones_like(found))
+    assert found.dtype == torch.bfloat16
+    assert (3, 8) not in casts.shapes
+    assert layer(hidden).dtype == torch.float32

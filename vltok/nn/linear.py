@@ -15,7 +15,9 @@ class Linear(nn.Linear):
 
     def forward(self, hidden: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
         """The products of some rows, in the layer's own type."""
-        return F.linear(hidden.to(self.weight.dtype), self.weight, self.bias)
+        if not torch.is_autocast_enabled(hidden.device.type):  # autocast chooses the type, and would cast back
+            hidden = hidden.to(self.weight.dtype)
+        return F.linear(hidden, self.weight, self.bias)
 
 
 class PackedLinear(nn.Module):
