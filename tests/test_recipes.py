@@ -92,14 +92,14 @@ LAYERS = {
     "dq-transformer": ("position_layers", "content_layers"),
     "raster-scan": ("position_layers", "content_layers"),
     "global-local": ("global_layers", "local_layers"),
-    "fixed-raster": ("layers",),
+    "sequence": ("layers",),
 }
 
 
 @pytest.mark.parametrize("path", PRIOR_RECIPES, ids=ids)
 def test_a_prior_trains_for_two_steps(path, tmp_path, capsys):
     prior = recipe_of(path)["model"]["init_args"]["prior"]
-    spec = CodeSpec(24, (4,) if prior["class_path"] == "fixed-raster" else (4, 8))
+    spec = CodeSpec(24, (4,) if prior["class_path"] == "sequence" else (4, 8))
     for split, count in (("train", 8), ("val", 4)):
         codes = random_codes(count, spec, (2, 2))
         export_codes(tmp_path / split, codes, spec=spec, classes=prior["init_args"].get("classes"))

@@ -9,16 +9,16 @@ from vltok.codes import CodeSpec
 from vltok.interfaces import Prior
 from vltok.nn.transformer import Transformer
 from vltok.priors.dq_transformer import DQTransformer
-from vltok.priors.fixed_raster import FixedRaster
 from vltok.priors.global_local import GlobalLocal
 from vltok.priors.raster_scan import RasterScan
+from vltok.priors.sequence import SequencePrior
 
 #: The transformers of each prior.
 TRANSFORMERS: dict[type[Prior], tuple[str, ...]] = {
     DQTransformer: ("position_transformer", "content_transformer"),
     RasterScan: ("position_transformer", "content_transformer"),
     GlobalLocal: ("global_transformer", "local_transformer"),
-    FixedRaster: ("transformer",),
+    SequencePrior: ("transformer",),
 }
 
 
@@ -34,10 +34,10 @@ def tiny_prior(
     checkpointing: bool = False,
     **options: Any,
 ) -> Any:
-    """A prior whose transformers have so many layers."""
+    """A prior whose transformers have so many layers; without factors its codes lie on no grid, six at most."""
     transformers = {
         name: Transformer(width, heads, count, dropout, checkpointing)
         for name, count in zip(TRANSFORMERS[kind], layers, strict=False)
     }
-    spec = CodeSpec(codebook_size, tuple(factors), regions)
+    spec = CodeSpec(codebook_size, tuple(factors), regions) if factors else CodeSpec(codebook_size, max_length=6)
     return kind(spec=spec, dropout=dropout, **transformers, **options)

@@ -14,7 +14,8 @@ from vltok.registry import find, kinds
 def components(kind: str) -> str:
     """Every component of a kind that vltok itself brings: a section each."""
     group, interface = kinds()[kind]
-    own = [entry for entry in vltok.plugins(kind) if entry.distribution == "vltok"]
+    # of a class that has another name of before, the last one in the alphabet is that of now
+    own = {entry.target: entry for entry in vltok.plugins(kind) if entry.distribution == "vltok"}.values()
     head = f"Group of entry points: `{group}`. Interface: {{py:obj}}`{interface.replace(':', '.')}`."
     return "\n\n".join([head, *("\n\n".join(_section(entry)) for entry in own)])
 

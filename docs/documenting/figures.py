@@ -50,7 +50,7 @@ def orders() -> str:
         panels.append(_order(name, codes, SPEC))
     fixed = CodeSpec(64, (16,), (2, 3))
     flat = Codes(torch.arange(6), torch.tensor([6]), torch.zeros(1, 2, 3, dtype=torch.long))
-    return row(*panels, _order("fixed-raster", flat, fixed))
+    return row(*panels, _order("sequence", flat, fixed))
 
 
 def tracks() -> str:

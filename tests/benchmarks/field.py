@@ -14,7 +14,7 @@ from vltok.interfaces import Prior, SamplingConfig
 from vltok.nn.llama import Llama
 from vltok.nn.transformer import Transformer
 from vltok.priors.dq_transformer import DQTransformer
-from vltok.priors.fixed_raster import FixedRaster
+from vltok.priors.sequence import SequencePrior
 
 from .base_prior import dq_transformer, told
 from .table import Row, Setting, timed
@@ -60,7 +60,7 @@ def copied(setting: Setting) -> float:
 def rar(setting: Setting) -> Iterator[Row]:
     """RAR's: float32, 128 images of 256 codes at once, with guidance (https://arxiv.org/abs/2411.00776)."""
     width, heads, layers, images, side = (64, 4, 2, 2, 4) if setting.tiny else (960, 15, 24, 128, 16)
-    fixed = FixedRaster(
+    fixed = SequencePrior(
         CodeSpec(1024, (16,), (side, side)), Transformer(width, heads, layers), classes=1000, label_dropout=0.1
     )
     sampling = SamplingConfig(guidance=2.0)
@@ -73,7 +73,7 @@ def rar(setting: Setting) -> Iterator[Row]:
 def llamagen(setting: Setting) -> Iterator[Row]:
     """LlamaGen's: 8 classes of 576 codes with guidance (https://arxiv.org/abs/2406.06525)."""
     width, heads, layers, images, side = (64, 4, 2, 2, 4) if setting.tiny else (768, 12, 12, 8, 24)
-    fixed = FixedRaster(
+    fixed = SequencePrior(
         CodeSpec(16384, (16,), (side, side)),
         Llama(side, width, heads, layers),
         classes=1000,

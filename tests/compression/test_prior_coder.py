@@ -17,16 +17,17 @@ from vltok.errors import UserError
 from vltok.interfaces import Prior
 from vltok.nn.llama import Llama
 from vltok.priors.dq_transformer import DQTransformer
-from vltok.priors.fixed_raster import FixedRaster
 from vltok.priors.global_local import GlobalLocal
 from vltok.priors.raster_scan import RasterScan
+from vltok.priors.sequence import SequencePrior
 from vltok.testing.outcomes import nats, random_codes
 
 KINDS: dict[str, tuple[type[Prior], tuple[int, ...]]] = {
     "dq-transformer": (DQTransformer, (4, 2)),
     "dq-transformer of three": (DQTransformer, (4, 2, 1)),
     "dq-transformer of one": (DQTransformer, (2,)),
-    "fixed-raster": (FixedRaster, (2,)),
+    "sequence": (SequencePrior, ()),
+    "sequence on a grid": (SequencePrior, (2,)),
     "raster-scan": (RasterScan, (4, 2, 1)),
     "global-local": (GlobalLocal, (4, 2, 1)),
 }
@@ -121,7 +122,7 @@ def test_another_process_with_other_threads_computes_the_same(tmp_path: Path) ->
 def test_what_a_prior_has_learned_makes_files_smaller_than_tables() -> None:
     # each code follows from the one before: tables see codes that are equally frequent
     spec = CodeSpec(11, (2,), (3, 4))
-    prior = tiny_prior(FixedRaster, 11, (2,), (3, 4), width=32)
+    prior = tiny_prior(SequencePrior, 11, (2,), (3, 4), width=32)
     starts = torch.randint(11, (64, 1), generator=torch.Generator().manual_seed(0))
     ids = (starts + 3 * torch.arange(12)) % 11
     codes = Codes(ids.flatten(), torch.full((64,), 12), torch.zeros(64, 3, 4, dtype=torch.long))
@@ -138,7 +139,7 @@ def test_what_a_prior_has_learned_makes_files_smaller_than_tables() -> None:
 def test_a_transformer_of_another_kind_serves_too() -> None:
     torch.manual_seed(0)
     spec = CodeSpec(13, (2,), (2, 3))
-    prior = FixedRaster(spec=spec, transformer=Llama(width=16, heads=2, layers=1)).eval()
+    prior = SequencePrior(spec=spec, transformer=Llama(width=16, heads=2, layers=1)).eval()
     codes = random_codes(spec, 2)
     coder = PriorCoder(prior, "00")
     assert Codes.concatenate([tile.codes for tile in coder.decode(coder.encode(list(codes)), [(2, 3)] * 2)]).equal(
@@ -148,8 +149,10 @@ def test_a_transformer_of_another_kind_serves_too() -> None:
 
 def test_priors_that_cannot_code_are_refused_in_a_line() -> None:
     with pytest.raises(UserError, match="knows 4 classes"):
-        PriorCoder(tiny_prior(FixedRaster, factors=(2,), classes=4), "00")
-    PriorCoder(tiny_prior(FixedRaster, factors=(2,), classes=4, label_dropout=0.1), "00")
-    coder = PriorCoder(prior_of("fixed-raster"), "00")
+        PriorCoder(tiny_prior(SequencePrior, factors=(2,), classes=4), "00")
+    PriorCoder(tiny_prior(SequencePrior, factors=(2,), classes=4, label_dropout=0.1), "00")
+    coder = PriorCoder(prior_of("sequence on a grid"), "00")
     with pytest.raises(UserError, match=r"\(9, 9\) regions"):
         coder.decode([b""], [(9, 9)])
+    with pytest.raises(UserError, match="it is cut within the first codes that a prior models"):
+        PriorCoder(prior_of("sequence"), "00").decode([], [None], b"cut")

@@ -9,7 +9,7 @@ from tests.tiny_priors import TRANSFORMERS, tiny_prior
 from vltok.interfaces import SamplingConfig
 from vltok.priors.captured import CapturedSteps
 from vltok.priors.dq_transformer import DQTransformer
-from vltok.priors.fixed_raster import FixedRaster
+from vltok.priors.sequence import SequencePrior
 
 
 class Replays:
@@ -108,7 +108,7 @@ def test_what_is_wrong_with_a_step_itself_is_no_matter_of_graphs(monkeypatch):
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 @pytest.mark.parametrize("kind", TRANSFORMERS, ids=lambda kind: kind.__name__)
 def test_captured_steps_draw_what_steps_draw_one_by_one(kind, guidance, precision):
-    factors = (1,) if kind is FixedRaster else (2, 1)
+    factors = (1,) if kind is SequencePrior else (2, 1)
     prior = tiny_prior(kind, 8, factors, (6, 6), width=64, classes=3, label_dropout=0.1).cuda()
     labels = torch.arange(7) % 3
     sampler = prior.sampler(SamplingConfig(guidance=guidance, precision=precision))

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from vltok.errors import UserError
 from vltok.interfaces import Prior, SamplingConfig
 from vltok.priors.dq_transformer import DQTransformer
-from vltok.priors.fixed_raster import FixedRaster
 from vltok.priors.global_local import GlobalLocal
 from vltok.priors.raster_scan import RasterScan
+from vltok.priors.sequence import SequencePrior
 from vltok.tokenizers.decoders import PixelShuffleDecoder
 from vltok.tokenizers.dqvae import DQVAE
 from vltok.tokenizers.encoders import PatchEncoder
@@ -41,7 +41,7 @@ PRIORS: dict[str, Callable[[], Prior]] = {
     "dq-transformer, one factor": lambda: tiny_prior(DQTransformer, **SIZES, factors=SINGLE),
     "raster-scan": lambda: tiny_prior(RasterScan, **SIZES, factors=TRIPLE),
     "global-local": lambda: tiny_prior(GlobalLocal, **SIZES, factors=TRIPLE),
-    "fixed-raster": lambda: tiny_prior(FixedRaster, **{**SIZES, "regions": (2, 3)}, factors=SINGLE),
+    "fixed-raster": lambda: tiny_prior(SequencePrior, **{**SIZES, "regions": (2, 3)}, factors=SINGLE),
 }
 # Two regions of 1, 4 or 16 codes.
 LENGTHS: dict[tuple[int, ...], list[dict[str, Any]]] = {

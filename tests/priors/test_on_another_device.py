@@ -7,7 +7,7 @@ import torch
 
 from tests.tiny_priors import TRANSFORMERS, tiny_prior
 from vltok.interfaces import Prior, SamplingConfig
-from vltok.priors.fixed_raster import FixedRaster
+from vltok.priors.sequence import SequencePrior
 from vltok.priors.stepwise import STEPS_BETWEEN_LOOKS
 from vltok.testing.other_device import another_device
 
@@ -19,9 +19,9 @@ AT_AN_END = 2
 @pytest.mark.parametrize("kind", TRANSFORMERS, ids=lambda kind: kind.__name__)
 def test_sampling_waits_once_in_sixteen_steps(kind: type[Prior]) -> None:
     options: dict[str, Any] = {"guidance": 2.0, "precision": "bfloat16"}
-    if kind is not FixedRaster:  # which has one length alone
+    if kind is not SequencePrior:  # which has one length alone
         options["codes"] = 34
-    factors = (1,) if kind is FixedRaster else (2, 1)
+    factors = (1,) if kind is SequencePrior else (2, 1)
     prior = tiny_prior(kind, 8, factors, (4, 4), width=8, classes=3, label_dropout=0.1)
     labels = torch.tensor([0, 2])
     with another_device() as device:

@@ -1,4 +1,4 @@
-"""The priors that walk over regions in raster order: raster-scan, global-local, fixed-raster."""
+"""The priors that walk over regions in raster order: raster-scan, global-local, sequence."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,9 +15,9 @@ from vltok.codes import Codes
 from vltok.errors import UserError
 from vltok.interfaces import Prior, SamplingConfig
 from vltok.priors.dq_transformer import DQTransformer
-from vltok.priors.fixed_raster import FixedRaster, FixedRasterSteps
 from vltok.priors.global_local import GlobalLocal, GlobalLocalSteps
 from vltok.priors.raster_scan import RasterScan, RasterScanSteps
+from vltok.priors.sequence import SequencePrior, SequenceSteps
 from vltok.priors.stepwise import Steps, StepwiseDrawing
 from vltok.testing import random_codes
 
@@ -27,9 +27,9 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 STEPS: dict[type[Prior], Callable[..., Steps]] = {
     RasterScan: RasterScanSteps,
     GlobalLocal: GlobalLocalSteps,
-    FixedRaster: FixedRasterSteps,
+    SequencePrior: SequenceSteps,
 }
-LAYERS = {DQTransformer: (1, 2), RasterScan: (1, 2), GlobalLocal: (2, 1), FixedRaster: (2,)}
+LAYERS = {DQTransformer: (1, 2), RasterScan: (1, 2), GlobalLocal: (2, 1), SequencePrior: (2,)}
 CASES = [
     (RasterScan, (2, 1)),
     (RasterScan, (4, 2, 1)),
@@ -37,7 +37,8 @@ CASES = [
     (GlobalLocal, (2, 1)),
     (GlobalLocal, (4, 2, 1)),
     (GlobalLocal, (1,)),
-    (FixedRaster, (1,)),
+    (SequencePrior, (1,)),
+    (SequencePrior, ()),
 ]
 
 
@@ -91,7 +92,7 @@ def test_cached_logits_equal_those_of_the_whole_model(kind, factors, batch_size)
     for number, image in enumerate(codes):
         contents = torch.stack(said[number][prior.content_head])
         predicted = prior(image)
-        if kind is FixedRaster:
+        if kind is SequencePrior:
             assert_close(contents[: len(predicted[0])], predicted[0], rtol=1e-4, atol=1e-4)
         elif kind is RasterScan:
             assert_close(contents[: len(image.ids)], predicted.contents, rtol=1e-4, atol=1e-4)
@@ -134,7 +135,7 @@ def test_every_parameter_gets_a_gradient(kind, factors, options):
     if len(factors) == 1:
         # one granularity leaves nothing to choose, and a region of one code none to read before another
         idle = ("position_head", "granularity_head", "content_embedding", "inside_embedding")
-        without = [name for name in without if kind is FixedRaster or not name.startswith(idle)]
+        without = [name for name in without if kind is SequencePrior or not name.startswith(idle)]
     assert not without
 
 
@@ -146,6 +147,30 @@ def test_lengths_are_met_exactly(kind):
     assert prior.sample(32, SamplingConfig(max_codes=14), seeded()).lengths.max() == 12
     drawn = prior.sample(8, SamplingConfig(ratios={2: 0.9, 1: 0.1}), seeded())
     assert [grains.flatten().bincount(minlength=2).tolist() for grains in drawn.grains] == [[5, 1]] * 8
+
+
+def test_sequences_on_no_grid_have_the_lengths_that_are_asked_for():
+    prior = lively(small(SequencePrior, ()))
+    assert prior.sample(8, SamplingConfig(codes=4), seeded()).lengths.tolist() == [4] * 8
+    assert set(prior.sample(64, SamplingConfig(max_codes=3), seeded()).lengths.tolist()) == {1, 2, 3}
+    assert prior.sample(8, SamplingConfig(max_codes=2**70), seeded()).equal(prior.sample(8, SamplingConfig(), seeded()))
+    # a code depends on how many there will be
+    longer = [prior.sample(8, SamplingConfig(codes=codes, top_k=1), seeded()) for codes in (5, 6)]
+    assert not longer[0].ids.view(8, 5).equal(longer[1].ids.view(8, 6)[:, :5])
+
+
+def test_bundles_name_a_sequence_by_its_name_of_now(tmp_path):
+    spec = {"codebook_size": 8, "factors": [8], "regions": [2, 2]}
+    config = {"class_path": "fixed-raster", "init_args": {**spec, "width": 8, "heads": 2, "layers": 1}}
+    prior = vltok.build(config)
+    assert {name.partition(".")[0] for name in prior.state_dict()} == {
+        "content_embedding",
+        "step_embedding",
+        "transformer",
+        "content_head",
+    }
+    vltok.save_prior(prior, tmp_path, "0" * 64)
+    assert "class_path: sequence" in (tmp_path / "config.yaml").read_text()
 
 
 @pytest.mark.parametrize(("kind", "factors"), [*CASES, (DQTransformer, (2, 1))])
@@ -209,7 +234,7 @@ def test_recipes_match_the_dq_transformers_parameters(recipe, base):
 
 def test_errors_name_the_remedy():
     with pytest.raises(UserError, match="raster-scan"):
-        small(FixedRaster, (2, 1))
+        small(SequencePrior, (2, 1))
     for kind in (RasterScan, GlobalLocal):
         with pytest.raises(UserError, match="heads"):
             small(kind, heads=3)
@@ -219,8 +244,13 @@ def test_errors_name_the_remedy():
             small(kind).sample(1, SamplingConfig(codes=7))
     for option in ({"codes": 6}, {"max_codes": 9}, {"ratios": {1: 1.0}}):
         with pytest.raises(
-            UserError, match=rf"^{next(iter(option))} is .*, but FixedRaster has no such option: leave it out"
+            UserError, match=rf"^{next(iter(option))} is .*, but a sequence on a grid has no such option: leave it out"
         ):
-            small(FixedRaster, (1,)).sample(1, SamplingConfig(**option))
-    with pytest.raises(UserError, match="position_top_k is 3, but FixedRaster has no such option"):
-        small(FixedRaster, (1,)).sample(1, SamplingConfig(position_top_k=3))
+            small(SequencePrior, (1,)).sample(1, SamplingConfig(**option))
+    with pytest.raises(UserError, match="position_top_k is 3, but a sequence on a grid has no such option"):
+        small(SequencePrior, (1,)).sample(1, SamplingConfig(position_top_k=3))
+    for option, named in (({"codes": 7}, "codes is 7"), ({"max_codes": 0}, "max_codes is 0")):
+        with pytest.raises(UserError, match=f"{named}, but sequences have from 1 to 6 codes"):
+            small(SequencePrior, ()).sample(1, SamplingConfig(**option))
+    with pytest.raises(UserError, match=r"ratios is .*, but codes on no grid have no regions: give codes or max_codes"):
+        small(SequencePrior, ()).sample(1, SamplingConfig(ratios={1: 1.0}))

@@ -16,9 +16,9 @@ from vltok.drawing.config import SamplingOptions
 from vltok.drawing.sampling import LogitWatch, drawn, filtered
 from vltok.interfaces import Prior, PriorLoss
 from vltok.priors.dq_transformer import DQTransformer
-from vltok.priors.fixed_raster import FixedRaster
 from vltok.priors.global_local import GlobalLocal
 from vltok.priors.raster_scan import RasterScan
+from vltok.priors.sequence import SequencePrior
 from vltok.registry import components
 from vltok.testing import ConditionalPriorContract, PriorContract
 
@@ -26,10 +26,11 @@ from ..tiny_priors import tiny_prior
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
-#: Two regions of 1 or 4 codes; two of 1, 4 or 16, of which there is but one code; and six of 1.
+#: Two regions of 1 or 4 codes; two of 1, 4 or 16, of which there is but one code; six of 1; and up to six on no grid.
 DUAL: dict[str, Any] = {"codebook_size": 2, "factors": (2, 1), "regions": (1, 2)}
 TRIPLE = {**DUAL, "codebook_size": 1, "factors": (4, 2, 1)}
 SINGLE = {**DUAL, "factors": (1,), "regions": (2, 3)}
+NO_GRID = {"codebook_size": 2, "factors": ()}
 
 
 class TestDQTransformer(PriorContract):
@@ -87,14 +88,24 @@ class TestGlobalLocalOfClasses(ConditionalPriorContract):
         return tiny_prior(GlobalLocal, **DUAL, classes=classes, label_dropout=label_dropout)
 
 
-class TestFixedRaster(PriorContract):
+class TestSequence(PriorContract):
     def build(self):
-        return tiny_prior(FixedRaster, **SINGLE)
+        return tiny_prior(SequencePrior, **NO_GRID)
 
 
-class TestFixedRasterOfClasses(ConditionalPriorContract):
+class TestSequenceOfClasses(ConditionalPriorContract):
     def build(self, classes, label_dropout):
-        return tiny_prior(FixedRaster, **SINGLE, classes=classes, label_dropout=label_dropout)
+        return tiny_prior(SequencePrior, **NO_GRID, classes=classes, label_dropout=label_dropout)
+
+
+class TestSequenceOnAGrid(PriorContract):
+    def build(self):
+        return tiny_prior(SequencePrior, **SINGLE)
+
+
+class TestSequenceOnAGridOfClasses(ConditionalPriorContract):
+    def build(self, classes, label_dropout):
+        return tiny_prior(SequencePrior, **SINGLE, classes=classes, label_dropout=label_dropout)
 
 
 def test_every_registered_prior_is_held_to_both_contracts():
@@ -201,7 +212,7 @@ def test_the_contract_finds_a_loss_that_lies_about_its_counts():
 def test_a_prior_that_is_too_large_is_named():
     class Large(PriorContract):
         def build(self):
-            return tiny_prior(FixedRaster, **{**SINGLE, "codebook_size": 64})
+            return tiny_prior(SequencePrior, **{**SINGLE, "codebook_size": 64})
 
     with pytest.raises(AssertionError, match="smaller"):
         Large().test_no_code_is_seen_before_it_is_predicted()

@@ -19,9 +19,9 @@ from vltok.interfaces import Budget, Gate, Perceptual, Prior, Quantizer
 from vltok.losses.adversarial import PatchGAN
 from vltok.pictures.images import ImageBatch
 from vltok.priors.dq_transformer import DQTransformer
-from vltok.priors.fixed_raster import FixedRaster
 from vltok.priors.global_local import GlobalLocal
 from vltok.priors.raster_scan import RasterScan
+from vltok.priors.sequence import SequencePrior
 from vltok.processes import batch_mean, rows_of_all, sum_over_processes
 from vltok.testing.modules import pictures
 from vltok.tokenizers.budgets import CodeLengthBudget, RatioBudget
@@ -144,7 +144,7 @@ CASES |= {
     "dq-transformer, granularity-mean": _prior(DQTransformer, (4, 8), position_loss="granularity-mean"),
     "global-local": _prior(GlobalLocal, (4, 8)),
     "raster-scan": _prior(RasterScan, (4, 8)),
-    "fixed-raster": _prior(FixedRaster, (4,)),
+    "fixed-raster": _prior(SequencePrior, (4,)),
 }
 #: Of these, those that Lightning's own trainer runs.
 FITTED = ("discriminator", "raster-scan")

@@ -76,7 +76,7 @@ def test_a_prior_is_built_for_the_codes(codes: str, tmp_path: Path) -> None:
 
 def test_options_are_followed(codes: str) -> None:
     prior = ["--model", "vltok.training.PriorTraining", "--model.prior=fixed-raster", "--data=codes"]
-    with pytest.raises(UserError, match="fixed-raster models codes of one factor, not of"):
+    with pytest.raises(UserError, match="a sequence has codes of one factor or of none, not of"):
         TrainingRecipe.of_arguments([*prior, "--data.root", codes]).build()
 
 

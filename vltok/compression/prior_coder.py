@@ -44,8 +44,8 @@ class PriorCoder(Coder):
         if not isinstance(prior, Codable):
             raise UserError(
                 f"{type(prior).__name__} does not tell the probabilities of its choices one by one, which an entropy "
-                "coder needs: compress without --prior, or under one of dq-transformer, fixed-raster, raster-scan and "
-                "global-local"
+                "coder needs: compress without --prior, or under one of dq-transformer, raster-scan, global-local and "
+                "sequence"
             )
         if prior.classes is not None and not prior.conditioning.label_dropout:
             raise UserError(
@@ -84,8 +84,11 @@ class PriorCoder(Coder):
         """The tiles of sections; a part of one tells nothing. See `Coder.decode`.
 
         Raises:
-            UserError: They are no such sections, or of tiles of another size than the prior's images.
+            UserError: They are no such sections, the first is cut, or they are of tiles of another size than the
+                prior's images.
         """
+        if not sections:
+            raise UserError("it is cut within the first codes that a prior models, of which a part tells nothing")
         decoders = [Decoder(section) for section in sections]
 
         def choose(logits: Float[Tensor, " n"], section: int) -> int | None:

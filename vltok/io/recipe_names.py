@@ -303,7 +303,10 @@ class RecipeNames:
     def _name(self, path: str, place: Place) -> str:
         """The name of what stands at a place, if exactly one registered component means it; else its dotted path."""
         kind = self.kind(place)
-        names = [each.name for each in registrations(self.classes[place]) if each.kind == kind]
+        component = self.classes[place]
+        names = [each.name for each in registrations(component) if each.kind == kind]
+        # of several, the one that its file has too: others are names of before
+        names.sort(key=lambda name: name.replace("-", "_") != component.__module__.rpartition(".")[2])
         taken = [] if kind is None else [each.name for each in components(kind)]
         return next((name for name in names if taken.count(name) == 1), path)
 

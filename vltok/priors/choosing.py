@@ -106,17 +106,16 @@ class _Unknown(Exception):
 
 
 @torch.no_grad()
-def walked(steps: Steps[State], layout: Layout) -> tuple[Codes, Bool[Tensor, "h w"]]:
-    """The image that steps make whose tokens somebody is asked for: see `Codable.walk`.
+def answered(steps: Steps[State]) -> State:
+    """A batch of one, as far as somebody knows the tokens that steps ask for.
 
     Args:
-        steps: Of a `Told`; their state has the codes, `laid` as the layout lays them, and one column more.
-        layout: Where codes lie.
+        steps: Of a `Told`.
     """
-    device = layout.region.device
+    device = next(steps.prior.parameters()).device
     labels = steps.prior.conditioning.to_draw(1, 1.0, device)
     caches = steps.caches(1)
-    state: Any = steps.start(1)
+    state = steps.start(1)
     with torch.autocast(device.type, enabled=False):
         for step in range(steps.longest):
             if bool(steps.finished(state)):
@@ -127,8 +126,18 @@ def walked(steps: Steps[State], layout: Layout) -> tuple[Codes, Bool[Tensor, "h 
             except _Unknown:
                 break
     steps.guidance.watch.require_numbers()
-    laid = state.laid[:, :-1].clone()
-    known = torch.zeros(layout.regions, dtype=torch.bool, device=device)
+    return state
+
+
+def walked(steps: Steps[Any], layout: Layout) -> tuple[Codes, Bool[Tensor, "h w"]]:
+    """The image that steps make whose tokens somebody is asked for: see `Codable.walk`.
+
+    Args:
+        steps: Of a `Told`; their state has the codes, `laid` as the layout lays them, and one column more.
+        layout: Where codes lie.
+    """
+    laid = answered(steps).laid[:, :-1].clone()
+    known = torch.zeros(layout.regions, dtype=torch.bool, device=laid.device)
     known[layout.region[laid[0] != FREE]] = True
     # the places of the coarsest granularity come first, one for each region
     laid[0, : layout.regions][~known] = 0

@@ -74,12 +74,7 @@ class Layout(nn.Module):
         Raises:
             UserError: The codes lie on no grid, or on one of another size than the spec's.
         """
-        grains = codes.require_grains()
-        if tuple(grains.shape[1:]) != self.spec.regions:
-            raise UserError(
-                f"these codes have grids of {grains.shape[1]} × {grains.shape[2]} regions, but the prior is built for "
-                f"{self.spec.regions}: set its `regions` to the codes'"
-            )
+        grains = require_grid(codes, self.spec)
         taken = grains.flatten(1)[:, self.region] == self.granularity
         return torch.full_like(taken, FREE, dtype=torch.long).masked_scatter(taken, codes.ids.long())
 
@@ -90,6 +85,21 @@ class Layout(nn.Module):
             1, self.region.expand_as(taken), self.granularity * taken, "amax"
         )
         return Codes(laid[taken], taken.sum(1), grains.unflatten(1, self.spec.grid))
+
+
+def require_grid(codes: Codes, spec: CodeSpec) -> Int[Tensor, "b h w"]:
+    """The grain maps of codes.
+
+    Raises:
+        UserError: The codes lie on no grid, or on one of another size than the spec's.
+    """
+    grains = codes.require_grains()
+    if tuple(grains.shape[1:]) != spec.regions:
+        raise UserError(
+            f"these codes have grids of {grains.shape[1]} × {grains.shape[2]} regions, but the prior is built for "
+            f"{spec.regions}: set its `regions` to the codes'"
+        )
+    return grains
 
 
 def _regions_of_places(spec: CodeSpec, granularity: int) -> Int[Tensor, " n"]:

@@ -150,6 +150,27 @@ def at_most(codes: int, spec: CodeSpec) -> Bool[Tensor, "_ r c"]:
     return _reachable(spec, min(codes, spec.longest_length), exact=False)
 
 
+def sequence_lengths(sampling: VariableLengthSampling, longest: int) -> Bool[Tensor, " n"]:
+    """Which lengths, from 1 on, a sequence on no grid may have.
+
+    Raises:
+        UserError: No sequence can have such a length.
+    """
+    if sampling.ratios is not None:
+        raise UserError(f"ratios is {sampling.ratios}, but codes on no grid have no regions: give codes or max_codes")
+    least, most = 1, longest
+    if sampling.codes is not None:
+        least = most = sampling.codes
+    elif sampling.max_codes is not None:
+        most = sampling.max_codes
+    if most < 1 or least > longest:
+        name = "max_codes" if sampling.codes is None else "codes"
+        raise UserError(f"{name} is {most}, but sequences have from 1 to {longest} codes")
+    # what is beyond the longest may be more than a tensor of numbers is compared with
+    lengths = torch.arange(1, longest + 1)
+    return (lengths >= least) & (lengths <= min(most, longest))
+
+
 def region_counts(ratios: Mapping[int, float], spec: CodeSpec) -> list[int]:
     """How many regions each granularity gets, for given shares, each within one region of its share.
 

@@ -84,7 +84,7 @@ def check_codes(prior: Prior, data: LightningDataModule) -> None:
     if prior.spec.gridded and not facts.spec.gridded:
         raise UserError(
             f"model.prior has factors {_plain(prior.spec.factors)}, but the codes in {root} lie on no grid: give a "
-            "prior that models plain sequences, such as causal-lm of vltok-causal-lm"
+            "prior that models plain sequences, such as sequence"
         )
     for key in ("codebook_size", "factors", "regions", "max_length"):
         wanted, found = getattr(prior.spec, key), getattr(facts.spec, key)

@@ -57,7 +57,7 @@ def logits_of(state: dict[str, Tensor], label: int, ids: list[int]) -> Tensor:
 def imported():
     state = llamagen_gpt_state()
     found = LlamaGenGPT().convert(CONFIG, state, None)
-    prior = build({**found.config, "class_path": "vltok.priors.fixed_raster.FixedRaster"})
+    prior = build({**found.config, "class_path": "vltok.priors.sequence.SequencePrior"})
     prior.load_state_dict(found.state)
     return prior.eval(), state
 

@@ -30,7 +30,7 @@ _HEADS = {3200: 32, 4096: 32}
 
 
 class LlamaGenGPT(Importer):
-    """Class-conditional GPTs of LlamaGen, as `fixed-raster` with the transformer `llama`.
+    """Class-conditional GPTs of LlamaGen, as `sequence` with the transformer `llama`.
 
     Those conditioned on texts have no counterpart. Their code: https://github.com/FoundationVision/LlamaGen
     """
@@ -40,7 +40,7 @@ class LlamaGenGPT(Importer):
         return _CODES in state and "layers.0.attention.wqkv.weight" in state and bool({_CLASSES, _TEXTS} & state.keys())
 
     def convert(self, config: Mapping[str, Any], state: Mapping[str, Tensor], folder: Path) -> Imported:
-        """Translate to a `fixed-raster`; the original has no embeddings of steps, so that these are zero."""
+        """Translate to a `sequence`; the original has no embeddings of steps, so that these are zero."""
         if _TEXTS in state:
             raise UserError("the GPT is conditioned on texts, of which vltok has no counterpart")
         size, width = shape(state, _CODES)
@@ -90,7 +90,7 @@ class LlamaGenGPT(Importer):
             "label_dropout": float(config.get("class_dropout_prob", 0.1)) if rows > classes else 0.0,
         }
         left = tuple(name for name in dropped if name not in embedded)
-        config = {"class_path": "fixed-raster", "init_args": arguments}
+        config = {"class_path": "sequence", "init_args": arguments}
         return Imported(
             config, converted, left, "prior", {ours: theirs for theirs, ours in names.items()}, assumed=assumed
         )

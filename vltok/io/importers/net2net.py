@@ -21,7 +21,7 @@ _TOKENS, _STEPS, _HEAD = "transformer.tok_emb.weight", "transformer.pos_emb", "t
 
 
 class Net2Net(Importer):
-    """GPTs of taming-transformers, conditioned on a class or on nothing, as `fixed-raster`.
+    """GPTs of taming-transformers, conditioned on a class or on nothing, as `sequence`.
 
     Those conditioned on other codes, such as a depth map's, have no counterpart. Their code:
     https://github.com/CompVis/taming-transformers
@@ -32,7 +32,7 @@ class Net2Net(Importer):
         return {_TOKENS, _STEPS, _HEAD} <= state.keys() and f"{_PREFIX}blocks.0.attn.key.weight" in state
 
     def convert(self, config: Mapping[str, Any], state: Mapping[str, Tensor], folder: Path) -> Imported:
-        """Translate to a `fixed-raster`; the VQGAN that the checkpoint carries along is its tokenizer.
+        """Translate to a `sequence`; the VQGAN that the checkpoint carries along is its tokenizer.
 
         The original starts an image with a code: that of the class's number, or code 0. A row of its own is made of it.
         """
@@ -81,7 +81,7 @@ class Net2Net(Importer):
             "classes": classes,
         }
         dropped = [name for name in state if name.endswith(".attn.mask") or not name.startswith(_PREFIX)]
-        config = {"class_path": "fixed-raster", "init_args": arguments}
+        config = {"class_path": "sequence", "init_args": arguments}
         return Imported(config, converted, tuple(dropped), "prior", assumed=assumed, tokenizer=lambda: tokenizer)
 
 

@@ -1,0 +1,256 @@
+"""A GPT over one sequence of codes: those of one granularity row by row, or those that lie on no grid.
+
+```
+⟨sos⟩ C₀ C₁ … ─ embedding ─┐
+steps 0  1  2 … ─ embedding ─(+)─ Transformer ─ head ─► C₀ C₁ C₂ …
+length n n n  … ─ embedding ─┘
+⟨sos⟩ ─ embedding ─ head ─► n
+```
+
+On a grid it is the prior of VQGAN (Esser, Rombach and Ommer, 2021): every image has a code a region, and there is no
+length to tell. Elsewhere the length comes first, so that p(image) = p(n) Π p(Cᵢ | n, C₀ … Cᵢ₋₁): no end needs to be
+drawn, and a length that is asked for is met by telling it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from vltok.codes import Codes, CodeSpec
+from vltok.drawing.conditioning import Conditioning
+from vltok.drawing.config import SamplingOptions, VariableLengthSampling, options_for
+from vltok.drawing.sampling import Guidance, draw_content, draw_position
+from vltok.errors import UserError
+from vltok.interfaces import Choose, Codable, Ordered, Prior, PriorLoss
+from vltok.nn.attention import Packing
+from vltok.nn.heads import Head
+from vltok.nn.sequence_model import KeyValueCache, SequenceModel
+from vltok.nn.transformer import Transformer, initialise
+from vltok.priors.choosing import Chooser, Drawn, Told, answered
+from vltok.priors.layout import require_grid
+from vltok.priors.lengths import sequence_lengths
+from vltok.priors.losses import nats_per_code
+from vltok.priors.orderings import preceding
+from vltok.priors.parts import links_between, moved_to
+from vltok.priors.stepwise import StepInputs, Steps, StepwiseDrawing, in_precision
+
+
+class SequencePrior(Prior, Ordered, Codable):
+    """An autoregressive transformer over one sequence of codes: a VQGAN's, or those of a tokenizer without a grid.
+
+    A recipe that leaves out the transformer gets as many parameters as the base DQ-Transformer, within 1%. It is
+    registered as `sequence`, and as `fixed-raster`, its name of before.
+
+    Args:
+        spec: The codes that it models: of one factor, on a grid of regions that is known, or on no grid, of a longest
+            length that is.
+        transformer: Walks over the codes.
+        dropout: Dropout of embeddings; a recipe's transformer has the same unless it says otherwise.
+        classes: Number of classes; None for an unconditional model.
+        label_dropout: Probability with which training hides an image's class. Above 0 the model also learns the
+            unconditional distribution, which classifier-free guidance needs.
+
+    Raises:
+        UserError: Codes of several factors, of an unknown grid or an unknown longest length, or label dropout without
+            classes.
+    """
+
+    sampling = VariableLengthSampling
+    links = links_between(transformer=24)
+    former_arguments = moved_to(transformer="layers")
+
+    def __init__(
+        self,
+        spec: CodeSpec,
+        transformer: Transformer | SequenceModel,
+        dropout: float = 0.1,
+        classes: int | None = None,
+        label_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if spec.granularities > 1:
+            raise UserError(
+                f"a sequence has codes of one factor or of none, not of {list(spec.factors)}: use raster-scan, "
+                "global-local or dq-transformer for several"
+            )
+        self.spec = spec
+        self.conditioning = Conditioning(classes, label_dropout)
+        self.dropout = dropout
+        self.content_embedding = nn.Embedding(spec.content_start + self.conditioning.starts, transformer.width)
+        self.step_embedding = nn.Embedding(spec.longest_length, transformer.width)
+        self.transformer = transformer
+        self.content_head = Head(transformer.width, spec.codebook_size, transformer.head_norm)
+        self.lengths = None if spec.gridded else Lengths(spec.longest_length, transformer)
+        initialise(self)
+
+    def forward(self, codes: Codes) -> tuple[Float[Tensor, "t v"], Int[Tensor, " t"]]:
+        """Logits of every code from those before it, and the codes themselves."""
+        hidden, _ = self._hidden(codes)
+        return self.content_head(hidden), codes.ids.long()
+
+    def _hidden(self, codes: Codes) -> tuple[Float[Tensor, "t d"], Float[Tensor, "b d"]]:
+        """What the head of contents reads, and what that of lengths reads."""
+        packing = self._packing(codes)
+        starts = self.spec.content_start + self.conditioning.of_codes(codes, self.training)
+        before = preceding(codes.ids.long(), starts, packing)
+        embedded = self.embed(before, packing.steps, codes.lengths.long()[packing.images])
+        hidden = self.transformer(F.dropout(embedded, self.dropout, self.training), packing)
+        return hidden, self.content_embedding(starts)
+
+    def loss(self, codes: Codes) -> PriorLoss:
+        """The negative log-likelihood in nats a code."""
+        hidden, starts = self._hidden(codes)
+        nats = {"content": self.content_head.nats(hidden, codes.ids.long()).sum()}
+        counts = {"content": codes.ids.numel()}
+        if self.lengths is not None:
+            nats["length"] = self.lengths.head.nats(starts, codes.lengths.long() - 1).sum()
+            counts["length"] = len(codes)
+        return nats_per_code(codes, nats, counts)
+
+    def drawing_order(self, codes: Codes) -> Int[Tensor, " t"]:
+        """When each code is drawn. See `Ordered.drawing_order`."""
+        return self._packing(codes).steps
+
+    def drawing(self, sampling: VariableLengthSampling) -> StepwiseDrawing:
+        """Draws code by code.
+
+        The temperature, top-k and top-p of positions are those of lengths.
+
+        Raises:
+            UserError: A length that no image can have, or anything of lengths on a grid, where there is but one.
+        """
+        if self.spec.gridded:
+            options_for(SamplingOptions, "a sequence on a grid", sampling)
+        return StepwiseDrawing(SequenceSteps(in_precision(self, sampling.precision), sampling))
+
+    def choices(self, codes: Codes) -> list[int]:
+        """The choices that make an image: its length less one, where that is one, and its codes."""
+        self._packing(codes)
+        return [*([] if self.lengths is None else (codes.lengths - 1).tolist()), *codes.ids.tolist()]
+
+    def walk(self, choose: Choose) -> tuple[Codes, Bool[Tensor, "h w"]]:
+        """The image that is chosen. See `Codable.walk`. What is known of a sequence on no grid is a shorter one."""
+        steps = SequenceSteps(self, self.sampling(), Told(choose))
+        state = answered(steps)
+        if self.spec.gridded:
+            known = torch.arange(self.spec.longest_length, device=steps.device) < state.drawn
+            return steps.codes(state), known.view(self.spec.grid)
+        return steps.codes(replace(state, length=state.drawn)), steps.finished(state)[None]
+
+    def embed(
+        self, contents: Int[Tensor, " n"], steps: Int[Tensor, " n"], lengths: Int[Tensor, " n"]
+    ) -> Float[Tensor, "n d"]:
+        """What the transformer reads."""
+        embedded = self.content_embedding(contents) + self.step_embedding(steps)
+        return embedded if self.lengths is None else embedded + self.lengths.embedding(lengths - 1)
+
+    def _packing(self, codes: Codes) -> Packing:
+        """Where images lie.
+
+        Raises:
+            UserError: The codes lie on a grid of another size than the spec's.
+        """
+        if self.spec.gridded:
+            require_grid(codes, self.spec)
+        return Packing(codes.lengths.long(), codes.on_host.lengths.tolist())
+
+
+class Lengths(nn.Module):
+    """What a sequence of a length reads of it, and how likely it is to have one, from its start.
+
+    Args:
+        longest: The longest.
+        transformer: The prior's.
+    """
+
+    def __init__(self, longest: int, transformer: SequenceModel) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(longest, transformer.width)
+        self.head = Head(transformer.width, longest, transformer.head_norm)
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceState:
+    """Images under way.
+
+    Attributes:
+        laid: The codes drawn, and anything beyond them; the last column is for what follows the last, `[b p+1]`.
+        drawn: How many there are, `[b]`.
+        length: How many there will be; 0 where that is not drawn yet, `[b]`.
+    """
+
+    laid: Int[Tensor, "b _"]
+    drawn: Int[Tensor, " b"]
+    length: Int[Tensor, " b"]
+
+
+class SequenceSteps(Steps[SequenceState]):
+    """The step that draws one code of each image, and before the first one its length.
+
+    Args:
+        prior: The model.
+        sampling: How lengths and codes are drawn.
+        choose: Who chooses them; chance by default.
+
+    Raises:
+        UserError: A length that no image can have.
+    """
+
+    prior: SequencePrior
+
+    def __init__(self, prior: SequencePrior, sampling: VariableLengthSampling, choose: Chooser | None = None) -> None:
+        self.prior = prior
+        self.choose = choose or Drawn(sampling)
+        self.guidance = Guidance(sampling.guidance)
+        self.device = prior.step_embedding.weight.device
+        self.longest = prior.spec.longest_length
+        self.draws = 1 if prior.lengths is None else 2  # a content and a length
+        self.allowed = sequence_lengths(sampling, self.longest).to(self.device)
+
+    def caches(self, rows: int) -> tuple[KeyValueCache]:
+        """That of the transformer."""
+        return (self.prior.transformer.cache(rows, self.longest),)
+
+    def start(self, images: int) -> SequenceState:
+        """Images without a code."""
+        drawn = torch.zeros(images, dtype=torch.long, device=self.device)
+        length = torch.full_like(drawn, self.longest if self.prior.lengths is None else 0)
+        return SequenceState(drawn.new_zeros(images, self.longest + 1), drawn, length)
+
+    def finished(self, state: SequenceState) -> Bool[Tensor, " b"]:
+        """Which images have all codes."""
+        return (state.drawn == state.length) & (state.drawn > 0)
+
+    def codes(self, state: SequenceState) -> Codes:
+        """The codes of finished images."""
+        there = torch.arange(self.longest, device=self.device) < state.length[:, None]
+        grid = self.prior.spec.regions
+        grains = None if grid is None else state.length.new_zeros(len(there), *grid)
+        return Codes(state.laid[:, :-1][there], state.length, grains)
+
+    def step(self, state: SequenceState, inputs: StepInputs) -> SequenceState:
+        """Every image reads its last code, or its start, and draws the next."""
+        prior, rows, length = self.prior, self.guidance.rows, state.length
+        starts = prior.spec.content_start + inputs.labels
+        if prior.lengths is not None:
+            logits = self.guidance.logits(prior.lengths.head(prior.content_embedding(starts)))
+            logits = logits.masked_fill(~self.allowed, -torch.inf)
+            unknown = length == 0
+            drawn = self.choose(draw_position, logits, inputs.noise[:, 1], unknown)
+            length = torch.where(unknown, drawn + 1, length)
+        last = rows(state.drawn) - 1
+        content = rows(state.laid).gather(1, last.clamp(min=0)[:, None])[:, 0]
+        embedded = prior.embed(torch.where(last < 0, starts, content), inputs.cursors.steps, rows(length))
+        hidden = prior.transformer.step(embedded, inputs.caches[0], inputs.cursors)
+        logits = self.guidance.logits(prior.content_head(hidden))
+        content = self.choose(draw_content, logits, inputs.noise[:, 0], state.drawn < length)
+        return SequenceState(
+            laid=state.laid.scatter(1, state.drawn[:, None], content[:, None]),
+            drawn=torch.minimum(state.drawn + 1, length),
+            length=length,
+        )
