@@ -14,17 +14,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing import assert_close
 
 from vltok.nn import attention
-from vltok.nn.attention import Packing, backend, packed_causal_attention, sdpa_attention
+from vltok.nn.attention import Packing, backend, packed_attention, sdpa_attention
 
 HEADS, WIDTH = 2, 8
 
 
-def plain(query, key, value, lengths):
+def plain(query, key, value, lengths, causal=True):
     """Softmax attention of each image alone, in float64."""
     outputs = []
     for q, k, v in zip(*(tensor.double().split(lengths) for tensor in (query, key, value)), strict=True):
         scores = torch.einsum("qhd,khd->hqk", q, k) / math.sqrt(q.shape[-1])
-        future = torch.ones(len(q), len(q), dtype=torch.bool).triu(1)
+        future = torch.ones(len(q), len(q), dtype=torch.bool).triu(1) & causal
         outputs.append(torch.einsum("hqk,khd->qhd", scores.masked_fill(future, -torch.inf).softmax(-1), v))
     return torch.cat(outputs)
 
@@ -34,11 +34,11 @@ def operands(total, dtype=torch.float64, device="cpu"):
 
 
 @settings(max_examples=25, deadline=None)
-@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5))
-def test_equals_a_plain_softmax_and_so_do_its_gradients(lengths):
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5), causal=st.booleans())
+def test_equals_a_plain_softmax_and_so_do_its_gradients(lengths, causal):
     inputs = operands(sum(lengths))
-    attended = packed_causal_attention(*inputs, Packing(torch.tensor(lengths)))
-    expected = plain(*inputs, lengths)
+    attended = packed_attention(*inputs, Packing(torch.tensor(lengths)), causal=causal)
+    expected = plain(*inputs, lengths, causal)
     assert_close(attended, expected)
     upstream = torch.randn_like(expected)
     for ours, theirs in zip(
@@ -47,11 +47,12 @@ def test_equals_a_plain_softmax_and_so_do_its_gradients(lengths):
         assert_close(ours, theirs)
 
 
-def test_long_images_of_a_cpu_are_not_padded_and_give_the_same():
+@pytest.mark.parametrize("causal", [True, False])
+def test_long_images_of_a_cpu_are_not_padded_and_give_the_same(causal):
     lengths = [40, 3, 70]
     inputs, packing = operands(sum(lengths)), Packing(torch.tensor(lengths))
-    attended = packed_causal_attention(*inputs, packing)
-    expected = plain(*inputs, lengths)
+    attended = packed_attention(*inputs, packing, causal=causal)
+    expected = plain(*inputs, lengths, causal)
     assert_close(attended, expected)
     upstream = torch.randn_like(expected)
     assert_close(torch.autograd.grad(attended, inputs, upstream), torch.autograd.grad(expected, inputs, upstream))
@@ -61,7 +62,7 @@ def test_long_images_of_a_cpu_are_not_padded_and_give_the_same():
 def test_lower_precision_stays_within_its_rounding(dtype, tolerance):
     lengths = [3, 7, 1]
     inputs = operands(sum(lengths), dtype)
-    attended = packed_causal_attention(*inputs, Packing(torch.tensor(lengths)))
+    attended = packed_attention(*inputs, Packing(torch.tensor(lengths)))
     assert attended.dtype == dtype
     assert_close(attended.double(), plain(*inputs, lengths), rtol=tolerance, atol=tolerance)
 
@@ -69,10 +70,10 @@ def test_lower_precision_stays_within_its_rounding(dtype, tolerance):
 def test_dropout_drops_and_keeps_the_mean():
     inputs = [tensor.detach() for tensor in operands(6)]
     packing = Packing(torch.tensor([2, 4]))
-    drawn = torch.stack([packed_causal_attention(*inputs, packing, 0.5) for _ in range(300)])
+    drawn = torch.stack([packed_attention(*inputs, packing, 0.5) for _ in range(300)])
     assert not torch.equal(drawn[0], drawn[1])
     # the standard deviation of the mean of 300 is below 0.1
-    assert_close(drawn.mean(0), packed_causal_attention(*inputs, packing), rtol=0, atol=0.5)
+    assert_close(drawn.mean(0), packed_attention(*inputs, packing), rtol=0, atol=0.5)
 
 
 def test_packing_says_where_images_lie():
@@ -170,20 +171,40 @@ def test_on_cuda_the_first_kernel_that_is_to_be_had_serves(xformers, works, dtyp
     assert backend("auto", "cuda", dtype, 64, dropout) is serving
 
 
-def test_varlen_keeps_images_apart_and_codes_from_seeing_later_ones(monkeypatch):
+@pytest.mark.parametrize("causal", [True, False])
+def test_varlen_keeps_images_apart_and_codes_from_seeing_later_ones_if_asked_to(monkeypatch, causal):
     lengths = [3, 1, 4]
     inputs = [tensor.detach() for tensor in operands(sum(lengths))]
 
     def reference(query, key, value, starts, key_starts, longest, longest_key, *, window_size):
         assert starts is key_starts
-        assert window_size == (-1, 0)
+        assert window_size == ((-1, 0) if causal else (-1, -1))
         assert longest == longest_key == max(lengths)
         assert starts.dtype == torch.int32
-        return plain(query, key, value, starts.diff().tolist())
+        return plain(query, key, value, starts.diff().tolist(), causal)
 
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", reference)
     packing = Packing(torch.tensor(lengths))
-    assert_close(attention.varlen_attention(*inputs, packing, 0.0), sdpa_attention(*inputs, packing, 0.0))
+    expected = sdpa_attention(*inputs, packing, 0.0, causal)
+    assert_close(attention.varlen_attention(*inputs, packing, 0.0, causal), expected)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_xformers_gets_the_mask_that_keeps_images_apart_and_hides_later_codes_if_asked_to(monkeypatch, causal):
+    lengths = [3, 1, 4]
+    inputs = [tensor.detach() for tensor in operands(sum(lengths))]
+
+    def reference(query, key, value, attn_bias, p):
+        return plain(query[0], key[0], value[0], *attn_bias)[None]
+
+    def mask(causal):
+        return SimpleNamespace(from_seqlens=lambda lengths, device: (lengths, causal))
+
+    masks = SimpleNamespace(BlockDiagonalCausalMask=mask(True), BlockDiagonalMask=mask(False))
+    fresh(monkeypatch, SimpleNamespace(attn_bias=masks, memory_efficient_attention=reference))
+    packing = Packing(torch.tensor(lengths))
+    expected = sdpa_attention(*inputs, packing, 0.0, causal)
+    assert_close(attention.xformers_attention(*inputs, packing, 0.0, causal), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -203,21 +224,22 @@ def test_varlen_takes_and_gives_packed_sequences_on_a_fake_device(device, dtype)
 if find_spec("xformers"):
 
     def test_xformers_mask_is_block_diagonal_and_causal():
-        mask = Packing(torch.tensor([2, 3])).block_diagonal_mask.materialize((5, 5))
+        mask = Packing(torch.tensor([2, 3])).causal_mask.materialize((5, 5))
         images = torch.tensor([0, 0, 1, 1, 1])
         visible = (images[:, None] == images) & torch.ones(5, 5, dtype=torch.bool).tril()
         assert torch.equal(mask == 0, visible)
 
 
 @pytest.mark.cuda
+@pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("kernel", ["auto", "xformers", "varlen", "sdpa"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float16, 1e-2), (torch.bfloat16, 3e-2)])
-def test_kernels_agree_on_a_gpu(kernel, dtype, tolerance):
+def test_kernels_agree_on_a_gpu(kernel, dtype, tolerance, causal):
     lengths = [5, 130, 17]
     inputs = [torch.randn(sum(lengths), 2, 64, dtype=dtype, device="cuda", requires_grad=True) for _ in range(3)]
     packing = Packing(torch.tensor(lengths, device="cuda"))
-    attended = packed_causal_attention(*inputs, packing, kernel=kernel)
-    expected = plain(*inputs, lengths)
+    attended = packed_attention(*inputs, packing, kernel=kernel, causal=causal)
+    expected = plain(*inputs, lengths, causal)
     assert_close(attended.double(), expected, rtol=tolerance, atol=tolerance)
     upstream = torch.randn_like(expected)
     for ours, theirs in zip(

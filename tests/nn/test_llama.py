@@ -60,7 +60,7 @@ def test_attention_is_computed_by_the_kernel_that_is_chosen(monkeypatch: pytest.
         seen.append(kernel)
         return value
 
-    monkeypatch.setattr("vltok.nn.llama.packed_causal_attention", attend)
+    monkeypatch.setattr("vltok.nn.llama.packed_attention", attend)
     model = Llama(3, **SMALL)
     use_attention(model, "sdpa")
     model(torch.randn(5, 32), Packing(torch.tensor([2, 3])))

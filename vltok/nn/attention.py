@@ -1,4 +1,4 @@
-"""Causal attention over packed sequences: one function, and one backend for each kind of device.
+"""Attention over packed sequences, causal or not: one function, and one backend for each kind of device.
 
 Axis letters: b image, t code (packed over the batch), d width of a head.
 """
@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 _logger = logging.getLogger(__name__)
@@ -50,16 +50,27 @@ class Packing:
         return self.images * self.longest + self.steps
 
     @functools.cached_property
-    def block_diagonal_mask(self) -> Any:
+    def causal_mask(self) -> Any:
         """xformers' mask that keeps images apart and codes from seeing later ones."""
         return _xformers().attn_bias.BlockDiagonalCausalMask.from_seqlens(self.lengths, device=self.cu_seqlens.device)
+
+    @functools.cached_property
+    def mask(self) -> Any:
+        """xformers' mask that keeps images apart."""
+        return _xformers().attn_bias.BlockDiagonalMask.from_seqlens(self.lengths, device=self.cu_seqlens.device)
+
+    @functools.cached_property
+    def present(self) -> Bool[Tensor, "b longest"]:
+        """Which slots of images padded on the right hold a code."""
+        lengths = self.cu_seqlens.diff()
+        return torch.arange(self.longest, device=lengths.device) < lengths[:, None]
 
 
 #: From this mean length on, a CPU's work on an image costs more than a call for it.
 _LONG = 32
 
 Kernel = Literal["auto", "xformers", "varlen", "sdpa"]
-Backend = Callable[[Tensor, Tensor, Tensor, Packing, float], Tensor]
+Backend = Callable[[Tensor, Tensor, Tensor, Packing, float, bool], Tensor]
 
 
 class Attending(nn.Module):
@@ -79,15 +90,16 @@ def use_attention(model: nn.Module, kernel: Kernel) -> None:
             module.kernel = kernel
 
 
-def packed_causal_attention(
+def packed_attention(
     query: Float[Tensor, "t heads d"],
     key: Float[Tensor, "t heads d"],
     value: Float[Tensor, "t heads d"],
     packing: Packing,
     dropout: float = 0.0,
     kernel: Kernel = "auto",
+    causal: bool = True,
 ) -> Float[Tensor, "t heads d"]:
-    """softmax(q kᵀ / √d) v, where each code sees itself and the earlier codes of its own image.
+    """softmax(q kᵀ / √d) v, where each code sees the codes of its own image.
 
     Args:
         query: What each code asks.
@@ -96,12 +108,15 @@ def packed_causal_attention(
         packing: Where images lie.
         dropout: Probability with which an attention weight is dropped.
         kernel: What computes it: see `backend`.
+        causal: Whether it sees itself and earlier ones alone.
     """
-    attend = backend(kernel, query.device.type, query.dtype, query.shape[-1], dropout > 0)
-    return attend(query, key, value, packing, dropout)
+    attend = backend(kernel, query.device.type, query.dtype, query.shape[-1], dropout > 0, causal)
+    return attend(query, key, value, packing, dropout, causal)
 
 
-def backend(kernel: Kernel, device: str, dtype: torch.dtype, width: int, dropout: bool = False) -> Backend:
+def backend(
+    kernel: Kernel, device: str, dtype: torch.dtype, width: int, dropout: bool = False, causal: bool = True
+) -> Backend:
     """What computes attention for a type of device, a type of numbers and a width of heads.
 
     Args:
@@ -113,6 +128,7 @@ def backend(kernel: Kernel, device: str, dtype: torch.dtype, width: int, dropout
         dtype: The type of queries, keys and values.
         width: The width of a head.
         dropout: Whether attention weights are dropped.
+        causal: Whether codes see no later ones.
     """
     if kernel == "auto":
         half = dtype in (torch.float16, torch.bfloat16)
@@ -120,16 +136,18 @@ def backend(kernel: Kernel, device: str, dtype: torch.dtype, width: int, dropout
         tried = [name for name, suits in candidates.items() if suits]
     else:
         tried = [kernel]
-    serving = next((name for name in tried if _serves(name, device, dtype, width, dropout)), "sdpa")
+    serving = next((name for name in tried if _serves(name, device, dtype, width, dropout, causal)), "sdpa")
     return _BACKENDS[serving]
 
 
-def sdpa_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float) -> Tensor:
+def sdpa_attention(
+    query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float, causal: bool = True
+) -> Tensor:
     """PyTorch's attention. Its kernels take rectangles, so images are padded on the right here and nowhere else:
-    being causal, no code sees the padding behind it, and no mask is needed."""
+    where attention is causal, no code sees the padding behind it, and no mask is needed."""
     slots = packing.padded_slots
     if query.device.type == "cpu" and slots is not None and packing.total >= _LONG * len(packing.lengths):
-        return _image_by_image(query, key, value, packing, dropout)
+        return _image_by_image(query, key, value, packing, dropout, causal)
 
     def spread(packed: Tensor) -> Tensor:
         if slots is not None:
@@ -138,24 +156,29 @@ def sdpa_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing, 
             )
         return packed.unflatten(0, (len(packing.lengths), packing.longest)).transpose(1, 2)
 
+    mask = None if causal or slots is None else packing.present[:, None, None]
     attended = F.scaled_dot_product_attention(
-        spread(query), spread(key), spread(value), dropout_p=dropout, is_causal=True
+        spread(query), spread(key), spread(value), mask, dropout_p=dropout, is_causal=causal
     )
     attended = attended.transpose(1, 2).flatten(0, 1)
     return attended if slots is None else attended[slots]
 
 
-def _image_by_image(query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float) -> Tensor:
+def _image_by_image(
+    query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float, causal: bool
+) -> Tensor:
     """The same without padding: a CPU, which has few cores, gains nothing by taking long images together."""
     queries, keys, values = (packed.transpose(0, 1)[None].split(packing.lengths, 2) for packed in (query, key, value))
     attended = [
-        F.scaled_dot_product_attention(asked, found, given, dropout_p=dropout, is_causal=True)
+        F.scaled_dot_product_attention(asked, found, given, dropout_p=dropout, is_causal=causal)
         for asked, found, given in zip(queries, keys, values, strict=True)
     ]
     return torch.cat(attended, 2)[0].transpose(0, 1)
 
 
-def xformers_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float) -> Tensor:
+def xformers_attention(
+    query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float, causal: bool = True
+) -> Tensor:
     """xformers' memory-efficient attention, which takes packed sequences as they are.
 
     Raises:
@@ -165,12 +188,13 @@ def xformers_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packi
     if fmha is None:
         raise ImportError("xformers with its kernels is not installed: pip install 'vltok[cuda]'")
     # the kernels take a batch axis, which stays 1
-    return fmha.memory_efficient_attention(
-        query[None], key[None], value[None], attn_bias=packing.block_diagonal_mask, p=dropout
-    )[0]
+    mask = packing.causal_mask if causal else packing.mask
+    return fmha.memory_efficient_attention(query[None], key[None], value[None], attn_bias=mask, p=dropout)[0]
 
 
-def varlen_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float) -> Tensor:
+def varlen_attention(
+    query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float, causal: bool = True
+) -> Tensor:
     """PyTorch's FlashAttention, which takes packed sequences as they are.
 
     Raises:
@@ -182,7 +206,8 @@ def varlen_attention(query: Tensor, key: Tensor, value: Tensor, packing: Packing
     if dropout:
         raise NotImplementedError("it drops no attention weights")
     cumulative, longest = packing.cu_seqlens, packing.longest
-    attended = varlen_attn(query, key, value, cumulative, cumulative, longest, longest, window_size=(-1, 0))
+    window = (-1, 0) if causal else (-1, -1)
+    attended = varlen_attn(query, key, value, cumulative, cumulative, longest, longest, window_size=window)
     return cast(Tensor, attended)  # a tuple only where more is asked for
 
 
@@ -194,12 +219,12 @@ _BACKENDS: dict[str, Backend] = {
 
 
 @torch.compiler.assume_constant_result
-def _serves(kernel: str, device: str, dtype: torch.dtype, width: int, dropout: bool) -> bool:
-    return _tried(kernel, device, dtype, width, dropout)
+def _serves(kernel: str, device: str, dtype: torch.dtype, width: int, dropout: bool, causal: bool) -> bool:
+    return _tried(kernel, device, dtype, width, dropout, causal)
 
 
 @functools.cache
-def _tried(kernel: str, device: str, dtype: torch.dtype, width: int, dropout: bool) -> bool:
+def _tried(kernel: str, device: str, dtype: torch.dtype, width: int, dropout: bool, causal: bool) -> bool:
     """Whether there is a kernel, there and back: which ones are built, and for what, only a trial tells."""
     if kernel == "sdpa":
         return True
@@ -213,7 +238,7 @@ def _tried(kernel: str, device: str, dtype: torch.dtype, width: int, dropout: bo
         query, key, value = torch.zeros(3, 3, 2, width, dtype=dtype, device=device, requires_grad=True)
         packing = Packing(torch.tensor([2, 1], device=device))
         try:
-            _BACKENDS[kernel](query, key, value, packing, 0.5 if dropout else 0.0).sum().backward()
+            _BACKENDS[kernel](query, key, value, packing, 0.5 if dropout else 0.0, causal).sum().backward()
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # of many kinds: it has no kernel, or no such function at all

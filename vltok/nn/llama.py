@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vltok.errors import UserError, whole_number
-from vltok.nn.attention import Attending, Packing, packed_causal_attention
+from vltok.nn.attention import Attending, Packing, packed_attention
 from vltok.nn.linear import Linear
 from vltok.nn.sequence_model import (
     Cursors,
@@ -146,7 +146,7 @@ class LlamaBlock(Attending):
         """Every code sees itself and the earlier ones of its image."""
         dropout = self.dropout if self.training else 0.0
         query, key, value = self._project(hidden, turns)
-        attended = packed_causal_attention(query, key, value, packing, kernel=self.kernel)
+        attended = packed_attention(query, key, value, packing, kernel=self.kernel)
         hidden = hidden + F.dropout(self.attention_out(attended.flatten(1)), dropout)
         return hidden + F.dropout(self.feedforward(self.feedforward_norm(hidden)), dropout)
 

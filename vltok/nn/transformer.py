@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from typing_extensions import final  # that of typing tells jsonargparse nothing before Python 3.11
 
 from vltok.errors import UserError
-from vltok.nn.attention import Attending, Packing, packed_causal_attention
+from vltok.nn.attention import Attending, Packing, packed_attention
 from vltok.nn.linear import Linear
 from vltok.nn.sequence_model import (
     Cursors,
@@ -42,14 +42,22 @@ class Block(Attending):
         heads: Attention heads.
         dropout: Probability with which the outputs of both branches are dropped.
         attention_dropout: Probability with which attention weights are dropped.
+        attend: Computes attention: `packed_attention`, which is causal unless told otherwise.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float, attention_dropout: float) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        dropout: float,
+        attention_dropout: float,
+        attend: Callable[..., Tensor] = packed_attention,
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.dropout = dropout
         self.attention_dropout = attention_dropout
-        self.attend = packed_causal_attention
+        self.attend = attend
         self.attention_norm = nn.LayerNorm(width)
         self.query_key_value = Linear(width, 3 * width)
         self.attention_out = Linear(width, width)
@@ -58,7 +66,7 @@ class Block(Attending):
         self.feedforward_out = Linear(4 * width, width)
 
     def forward(self, hidden: Float[Tensor, "t d"], packing: Packing) -> Float[Tensor, "t d"]:
-        """Every code sees itself and the earlier ones of its image."""
+        """Every code sees itself and the earlier ones of its image, where attention is causal."""
         dropout, attention_dropout = (self.dropout, self.attention_dropout) if self.training else (0.0, 0.0)
         query, key, value = self._project(hidden).unbind(1)
         attended = self.attend(query, key, value, packing, attention_dropout, self.kernel)
@@ -148,7 +156,7 @@ class Transformer(SequenceModel):
         # all but attention: that has kernels of its own, and a packing is another one in every batch, for which
         # nothing should be compiled anew
         for block in self.blocks:
-            block.attend = torch.compiler.disable(packed_causal_attention)
+            block.attend = torch.compiler.disable(block.attend)
             block.compile(dynamic=True)
 
 
