@@ -1,6 +1,5 @@
 import pytest
 import torch
-
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vltok.nn.linear import Linear, PackedLinear, packs
