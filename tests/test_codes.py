@@ -18,6 +18,8 @@ from vltok.errors import UserError
 from vltok.testing import PretendedDevice
 
 SPEC = CodeSpec(10, (1, 2), regions=(1, 2))
+#: Its codes have two ids each.
+TWO = dataclasses.replace(SPEC, codebooks=2)
 GOOD = Codes(torch.tensor([3, 1, 2, 3, 4]), torch.tensor([5]), torch.tensor([[[1, 0]]]), torch.tensor([0]))
 FACTORS = [(16,), (8, 16), (32, 16, 8), (4, 12), (32, 16, 8, 4)]
 
@@ -38,6 +40,11 @@ def batch_of(numbers: tuple) -> tuple[CodeSpec, torch.Tensor, torch.Tensor]:
     finest = spec.sides[-1]
     ids = torch.randint(codebook_size, (count, height * finest, width * finest), generator=generator)
     return spec, grains, replicated(ids, grains, spec)
+
+
+def two_of(spec: CodeSpec, code_map: torch.Tensor) -> tuple[CodeSpec, torch.Tensor]:
+    """The same with a second id for each code, which follows from the first."""
+    return dataclasses.replace(spec, codebooks=2), torch.stack([code_map, (code_map * 3 + 1) % spec.codebook_size], -1)
 
 
 def replicated(ids: torch.Tensor, grains: torch.Tensor, spec: CodeSpec) -> torch.Tensor:
@@ -111,6 +118,24 @@ def test_code_maps_come_back(drawn) -> None:
     codes = Codes.from_code_map(code_map, grains, spec)
     assert torch.equal(codes.to_code_map(spec), code_map)
     assert Codes.from_code_map(codes.to_code_map(spec), grains, spec).equal(codes)
+
+
+@settings(max_examples=25, deadline=None)
+@given(numbers(fewest=1))
+def test_several_ids_of_a_code_go_where_one_would(drawn) -> None:
+    spec, grains, code_map = batch_of(drawn)
+    one = Codes.from_code_map(code_map, grains, spec)
+    spec, both = two_of(spec, code_map)
+    codes = Codes.from_code_map(both, grains, spec).validate(spec)
+    assert codes.lengths.equal(one.lengths) and codes.ids[:, 0].equal(one.ids)
+    assert codes.to_code_map(spec).equal(both) and len(codes.occurring) == code_map.numel()
+    assert codes.granularities(spec).equal(one.granularities(spec)) and codes.positions(spec).equal(one.positions(spec))
+    assert codes[::-1].equal(Codes.from_code_map(both.flip(0), grains.flip(0), spec))
+    assert Codes.concatenate(list(codes)).equal(codes) and not codes.equal(one)
+    with pytest.raises(UserError, match="different numbers of ids"):
+        Codes.concatenate([codes, one])
+    with pytest.raises(UserError, match="needs a code map"):
+        Codes.from_code_map(code_map, grains, spec)
 
 
 @settings(max_examples=25, deadline=None)
@@ -311,6 +336,8 @@ def test_codes_without_a_grid() -> None:
     ("arguments", "message"),
     [
         ({"codebook_size": 0}, "codebook_size must be at least 1, not 0"),
+        ({"codebook_size": 1, "codebooks": 0}, "codebooks must be at least 1, not 0"),
+        ({"codebook_size": 1, "codebooks": 1.5}, "codebooks must be a whole number"),
         ({"codebook_size": 1, "factors": (0, 8)}, "factors must be at least 1"),
         ({"codebook_size": 1, "factors": (8, 8)}, "8 is none of 8"),
         ({"codebook_size": 1, "factors": (8, 12)}, "12 is none of 8"),
@@ -377,6 +404,24 @@ def test_codes_that_do_not_fit_their_spec(changes, message) -> None:
         codes.validate(SPEC)
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_codes_with_another_number_of_ids_than_their_spec() -> None:
+    two = dataclasses.replace(GOOD, ids=torch.stack([GOOD.ids, GOOD.ids], 1)).validate(TWO)
+    for codes, spec, shape in ((two, SPEC, r"\[t\], not \[5, 2\]"), (GOOD, TWO, r"\[t 2\], not \[5\]")):
+        with pytest.raises(UserError, match=f"ids of codes must have the shape {shape}"):
+            codes.validate(spec)
+    with pytest.raises(UserError, match="from 1 to 10, outside a codebook of 10"):
+        dataclasses.replace(two, ids=two.ids.clone().index_fill_(0, torch.tensor(4), 10)).validate(TWO)
+    with pytest.raises(UserError, match=r"shape \[t q\], not \[1, 5, 2\]"):
+        dataclasses.replace(two, ids=two.ids[None]).validate(TWO)
+
+
+def test_a_code_costs_the_bits_of_all_its_ids() -> None:
+    binary = CodeSpec(2**9, max_length=4, codebooks=2)
+    assert (binary.bits_per_code, binary.entries, binary.id_shape) == (18, 2**10, (2,))
+    assert (SPEC.bits_per_code, SPEC.entries, SPEC.id_shape) == (math.log2(10), 10, ())
+
+
 def test_codes_longer_than_a_spec_without_a_grid_allows() -> None:
     with pytest.raises(UserError, match="5 codes, more than max_length = 4"):
         Codes(GOOD.ids, GOOD.lengths).validate(CodeSpec(10, max_length=4))
@@ -414,7 +459,8 @@ def test_values_with_an_axis_too_many_are_refused(name: str) -> None:
 def test_codes_come_back_from_their_file(tmp_path: Path) -> None:
     plain = Codes(torch.tensor([3, 1, 4]), torch.tensor([1, 0, 2]))
     shared = Codes(plain.lengths, plain.lengths)
-    for number, codes in enumerate([GOOD, plain, shared, four(), four()[[]], four()[1]]):
+    two = Codes(torch.tensor([[3, 1], [4, 0], [2, 2]]), plain.lengths)
+    for number, codes in enumerate([GOOD, plain, shared, four(), four()[[]], four()[1], two, two[[]]]):
         codes.save(tmp_path / f"{number}.codes")
         assert Codes.load(tmp_path / f"{number}.codes").equal(codes)
     assert Codes.load(tmp_path / "0.codes", SPEC).equal(GOOD)

@@ -49,7 +49,7 @@ PRIOR_RECIPES = [path for path in RECIPES if trains_prior(path)]
 def test_the_head_of_a_recipe_tells_its_parameters(path: Path) -> None:
     spec = {}
     if path in PRIOR_RECIPES:
-        spec = {f"model.prior.{key}": value for key, value in dataclasses.asdict(spec_of(path)).items() if value}
+        spec = {f"model.prior.spec.{key}": value for key, value in dataclasses.asdict(spec_of(path)).items() if value}
     with torch.device("meta"):
         model = vltok.build(path, "model.prior" if spec else "model.tokenizer", spec)
     (told,) = re.findall(r"^# ([\d.]+)M parameters; ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)

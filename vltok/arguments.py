@@ -42,6 +42,15 @@ def keep_arguments(made: object, args: Sequence[Any], kwargs: Mapping[str, Any])
         vars(made).setdefault(_KEPT, kept)
 
 
+def fields_of(value: Any) -> dict[str, Any]:
+    """The fields of a data class as they are written down: one that came later is left out at the value, told by its
+    metadata as `unwritten`, that it has in everything that was written before."""
+    fields = [each for each in dataclasses.fields(value) if each.init]
+    late = {each.name: each.metadata["unwritten"] for each in fields if "unwritten" in each.metadata}
+    found = {each.name: getattr(value, each.name) for each in fields}
+    return {name: part for name, part in found.items() if name not in late or part != late[name]}
+
+
 def config_of(made: object, key: str = "") -> dict[str, Any]:
     """What an object was built from: its `class_path` and `init_args`, as recipes have them, with every default.
 
@@ -101,7 +110,7 @@ def _kept(value: Any) -> Any:
         return [_kept(inner) for inner in value]
     # a recipe writes the fields of a data class, and names no class
     if dataclasses.is_dataclass(value) and not isinstance(value, type | KeepsArguments):
-        return {each.name: _kept(getattr(value, each.name)) for each in dataclasses.fields(value) if each.init}
+        return {name: _kept(part) for name, part in fields_of(value).items()}
     if _keeps(value):
         return value
     if hasattr(value, "__qualname__") and "<" not in value.__qualname__:

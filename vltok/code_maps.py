@@ -1,6 +1,7 @@
 """Where packed codes lie on the finest grid.
 
-Axis letters: b image, h w grid of regions, H W cells of the finest grid.
+Axis letters: b image, h w grid of regions, H W cells of the finest grid, t code (packed over the batch), q id of a code
+(no axis where there is one codebook).
 """
 
 from __future__ import annotations
@@ -13,9 +14,26 @@ from torch import Tensor
 from vltok.code_spec import CodeSpec
 
 
-def replicated(grid: Shaped[Tensor, "b h w"], times: int) -> Shaped[Tensor, "b H W"]:
+def for_each_id(values: Shaped[Tensor, "*n"], spec: CodeSpec) -> Shaped[Tensor, "..."]:
+    """Values of codes, the same for each id of a code."""
+    return values.view(*values.shape, *[1] * len(spec.id_shape)).expand(*values.shape, *spec.id_shape)
+
+
+def first_id(ids: Shaped[Tensor, "..."], spec: CodeSpec) -> Shaped[Tensor, "..."]:
+    """The first id of each code; that of a special token, or of a place without a code, tells what it is."""
+    return ids if spec.codebooks == 1 else ids[..., 0]
+
+
+def entries(ids: Int[Tensor, "*t"], spec: CodeSpec) -> Int[Tensor, "*t"]:
+    """Which entry each id means, counted through all codebooks, one after another."""
+    if spec.codebooks == 1:
+        return ids
+    return ids + torch.arange(spec.codebooks, device=ids.device) * spec.codebook_size
+
+
+def replicated(grid: Shaped[Tensor, "b h w *q"], times: int) -> Shaped[Tensor, "b H W *q"]:
     """Each cell as times × times cells."""
-    return repeat(grid, "b h w -> b (h down) (w across)", down=times, across=times)
+    return repeat(grid, "b h w ... -> b (h down) (w across) ...", down=times, across=times)
 
 
 def code_lengths(grains: Int[Tensor, "b h w"], spec: CodeSpec) -> Int[Tensor, " b"]:
@@ -42,9 +60,11 @@ def code_slots(grains: Int[Tensor, "b h w"], spec: CodeSpec) -> tuple[Int[Tensor
     return slots, lengths
 
 
-def top_left(code_map: Int[Tensor, "b H W"], grains: Int[Tensor, "b h w"], spec: CodeSpec) -> Int[Tensor, "b H W"]:
+def top_left(
+    code_map: Int[Tensor, "b H W *q"], grains: Int[Tensor, "b h w"], spec: CodeSpec
+) -> Int[Tensor, "b H W *q"]:
     """Every cell takes the value at the top left of the square that its code covers."""
-    finest = replicated(grains, spec.sides[-1])
+    finest = for_each_id(replicated(grains, spec.sides[-1]), spec)
     result = code_map
     for granularity, side in enumerate(spec.sides):
         step = spec.sides[-1] // side

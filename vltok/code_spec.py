@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vltok.errors import UserError, whole_number
 
@@ -15,12 +15,14 @@ class CodeSpec:
     """What the codes of a tokenizer may be. A tokenizer publishes it once; a prior is built from it.
 
     Attributes:
-        codebook_size: Number of entries of the codebook, v.
+        codebook_size: Number of entries of the codebook, v, or of each of several.
         factors: Candidate downsampling factors, the paper's F (eq. 2), kept from coarse to fine; empty when codes lie
             on no grid (1D tokenizers).
         regions: The grid of regions (h, w) that every image has, where it is the same for all; None where it is not
             known, as in a tokenizer, which takes images of any size.
         max_length: Longest code sequence of one image, for codes that lie on no grid.
+        codebooks: Number of ids of a code, q, each an entry of a codebook of its own: 1, or several as residual,
+            product and binary quantizers give them. Lengths count codes, not ids.
 
     Raises:
         UserError: Factors that repeat or do not divide each other, or sizes that are not positive whole numbers.
@@ -30,10 +32,13 @@ class CodeSpec:
     factors: tuple[int, ...] = ()
     regions: tuple[int, int] | None = None
     max_length: int | None = None
+    # files of before it say nothing of it, and those of one codebook stay what they were
+    codebooks: int = field(default=1, metadata={"unwritten": 1})
 
     def __post_init__(self) -> None:
         factors = tuple(whole_number("a factor", factor) for factor in self.factors)
         object.__setattr__(self, "codebook_size", whole_number("codebook_size", self.codebook_size, 1))
+        object.__setattr__(self, "codebooks", whole_number("codebooks", self.codebooks, 1))
         object.__setattr__(self, "factors", tuple(sorted(factors, reverse=True)))
         if any(factor < 1 for factor in self.factors):
             raise UserError(f"factors must be at least 1, not {list(self.factors)}")
@@ -48,6 +53,21 @@ class CodeSpec:
             object.__setattr__(self, "max_length", whole_number("max_length", self.max_length))
             if factors or self.max_length < 1:
                 raise UserError(f"max_length must be positive and is for codes without a grid, not {self.max_length}")
+
+    @property
+    def id_shape(self) -> tuple[int, ...]:
+        """The axis that a code's ids have: none where it has one, that of q where it has several."""
+        return () if self.codebooks == 1 else (self.codebooks,)
+
+    @property
+    def entries(self) -> int:
+        """The number of entries of all codebooks together, q·v."""
+        return self.codebooks * self.codebook_size
+
+    @property
+    def bits_per_code(self) -> float:
+        """The bits that tell a code from all others, q·log2(v)."""
+        return self.codebooks * math.log2(self.codebook_size)
 
     @property
     def granularities(self) -> int:
@@ -89,7 +109,7 @@ class CodeSpec:
 
     # Special tokens (section 3.3). Those of the content track follow the codebook, those of a position track follow its
     # places: ⟨pad⟩, ⟨eos⟩, then ⟨sos⟩, or a start for each class. Packing needs no ⟨pad⟩; it keeps its id, unused, so
-    # that weights trained with padding fit.
+    # that weights trained with padding fit. Where codes have several ids, a special token is the same one in each.
     @property
     def content_end(self) -> int:
         """The id of ⟨eos⟩ in the content track."""

@@ -2,7 +2,8 @@
 
 `CodeSpec` and `Ratios` are defined in `vltok.code_spec`; where codes lie on the finest grid is in `vltok.code_maps`.
 
-Axis letters: b image, c channel, h w grid of regions, H W pixels, t code (packed over the batch), k granularity.
+Axis letters: b image, c channel, h w grid of regions, H W pixels, t code (packed over the batch), k granularity,
+q id of a code (no axis where there is one codebook).
 Granularities count **from coarse to fine**: 0 is the largest factor.
 """
 
@@ -37,13 +38,13 @@ class Codes:
     follow from the grain map and are not stored.
 
     Attributes:
-        ids: Codebook indices of all images, one after another, `[t]`.
+        ids: Codebook indices of all images, one after another, `[t]`; where codes have several, `[t q]`.
         lengths: The code length of each image, `[b]`.
         grains: The granularity of each region, `[b h w]`; None when codes lie on no grid.
         labels: The class of each image, `[b]`, or None.
     """
 
-    ids: Int[Tensor, " t"]
+    ids: Int[Tensor, " t *q"]
     lengths: Int[Tensor, " b"]
     grains: Int[Tensor, "b h w"] | None = None
     labels: Int[Tensor, " b"] | None = None
@@ -51,7 +52,7 @@ class Codes:
     @classmethod
     def from_code_map(
         cls,
-        code_map: Int[Tensor, "b H W"],
+        code_map: Int[Tensor, "b H W *q"],
         grains: Int[Tensor, "b h w"],
         spec: CodeSpec,
         labels: Int[Tensor, " b"] | None = None,
@@ -61,11 +62,11 @@ class Codes:
         Raises:
             UserError: The code map's size does not fit the grain map's.
         """
-        expected = tuple(side * spec.sides[-1] for side in grains.shape[1:])
+        expected = (*(side * spec.sides[-1] for side in grains.shape[1:]), *spec.id_shape)
         if tuple(code_map.shape[1:]) != expected:
             raise UserError(f"a grain map {tuple(grains.shape[1:])} needs a code map {expected}, not {code_map.shape}")
         slots, lengths = code_slots(grains, spec)
-        cells = top_left(code_map, grains, spec).flatten()
+        cells = top_left(code_map, grains, spec).flatten(0, 2)
         if spec.granularities == 1:  # each cell has a code
             return cls(torch.zeros_like(cells).index_copy(0, slots.flatten(), cells), lengths, grains, labels)
         codes = object.__new__(cls)
@@ -81,15 +82,16 @@ class Codes:
                 raise AttributeError(f"{type(self).__name__} has no attribute '{name}'")
             slots, cells = self._cells
             # Copies of one coarse code hold one value, so that it does not matter which of them is written last.
-            self.__dict__["ids"] = cells.new_zeros(int(self.lengths.sum())).index_put((slots,), cells)
+            packed = cells.new_zeros(int(self.lengths.sum()), *cells.shape[1:])
+            self.__dict__["ids"] = packed.index_put((slots,), cells)
             return self.ids
 
     @property
-    def occurring(self) -> Int[Tensor, " n"]:
-        """Every id that occurs, some of them several times; to get these, nobody waits for a device."""
+    def occurring(self) -> Int[Tensor, " n *q"]:
+        """Every code that occurs, some of them several times; to get these, nobody waits for a device."""
         return self.__dict__["_cells"][1] if "_cells" in self.__dict__ else self.ids
 
-    def to_code_map(self, spec: CodeSpec) -> Int[Tensor, "b H W"]:
+    def to_code_map(self, spec: CodeSpec) -> Int[Tensor, "b H W *q"]:
         """Lay the codes on the finest grid, coarse ones replicated (nearest neighbour, section 3.2).
 
         Raises:
@@ -110,11 +112,11 @@ class Codes:
 
     def granularities(self, spec: CodeSpec) -> Int[Tensor, " t"]:
         """The granularity of each code."""
-        return code_granularities(self.require_grains(), self.ids.numel(), spec)
+        return code_granularities(self.require_grains(), len(self.ids), spec)
 
     def positions(self, spec: CodeSpec) -> Int[Tensor, " t"]:
         """The place of each code in the position map of its granularity, counted row by row."""
-        return code_positions(self.require_grains(), self.ids.numel(), spec)
+        return code_positions(self.require_grains(), len(self.ids), spec)
 
     def require_labels(self, classes: int) -> Int[Tensor, " b"]:
         """The class of each image, one of so many. On a GPU nobody waits for the answer: a wrong one ends the process.
@@ -148,6 +150,9 @@ class Codes:
                 fit each other or the spec.
         """
         self._check_shapes()
+        if self.ids.shape[1:] != spec.id_shape:
+            axes = " ".join(["t", *map(str, spec.id_shape)])
+            raise UserError(f"ids of codes must have the shape [{axes}], not {list(self.ids.shape)}")
         grains = self.require_grains() if spec.gridded else self.lengths.new_zeros(len(self), 1, 1)
         if spec.regions is not None and tuple(grains.shape[1:]) != spec.regions:
             raise UserError(f"the grain map has {tuple(grains.shape[1:])} regions, but the spec {spec.regions}")
@@ -239,7 +244,8 @@ class Codes:
         """One batch of several.
 
         Raises:
-            UserError: There is no part, some have grain maps or labels and others none, or grain maps differ in size.
+            UserError: There is no part, some have grain maps or labels and others none, or grain maps differ in size,
+                or codes in their number of ids.
         """
         if not parts:
             raise UserError("there are no codes to concatenate")
@@ -252,6 +258,8 @@ class Codes:
                 raise UserError(f"codes with different {name} do not go into one batch")
             return torch.cat(values)
 
+        if len({part.ids.shape[1:] for part in parts}) > 1:
+            raise UserError("codes with different numbers of ids do not go into one batch")
         ids, lengths = (torch.cat([getattr(part, name) for part in parts]) for name in ("ids", "lengths"))
         return Codes(ids, lengths, join("grains"), join("labels"))
 
@@ -298,8 +306,8 @@ class Codes:
         for name, value in self._values():
             if value is not None and (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool):
                 raise UserError(f"{name} of codes must be whole numbers, not {value.dtype}")
-            axes = "bhw" if name == "grains" else "t" if name == "ids" else "b"
-            if value is not None and value.dim() != len(axes):
+            axes = "bhw" if name == "grains" else "tq" if name == "ids" else "b"
+            if value is not None and value.dim() not in (len(axes), len(axes) - (name == "ids")):
                 raise UserError(f"{name} of codes must have the shape [{' '.join(axes)}], not {list(value.shape)}")
         for name, values in (("labels", self.labels), ("grain maps", self.grains)):
             if values is not None and len(values) != len(self):
@@ -308,8 +316,8 @@ class Codes:
     def _check_lengths(self, shortest: int, total: int) -> None:
         if shortest < 0:
             raise UserError(f"an image has {shortest} codes, less than none")
-        if total != self.ids.numel():
-            raise UserError(f"the lengths sum to {total}, but there are {self.ids.numel()} ids")
+        if total != len(self.ids):
+            raise UserError(f"the lengths sum to {total}, but there are {len(self.ids)} ids")
 
     def _values(self) -> Iterator[tuple[str, Tensor | None]]:
         return ((name, getattr(self, name)) for name in ("ids", "lengths", "grains", "labels"))

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vltok.codes import CodeSpec
 from vltok.evaluation.unigram import unigram_loss
 from vltok.sequences.stored import stored_sequences
 
@@ -17,6 +18,19 @@ def test_it_is_the_cross_entropy_of_the_frequencies(tmp_path: Path) -> None:
     found = unigram_loss(stored_sequences(tmp_path / "seen"), stored_sequences(tmp_path / "unseen"))
     counts = np.bincount(seen.ids.numpy(), minlength=300) + 1
     expected = np.mean([-math.log(counts[code] / counts.sum()) for code in unseen.ids.tolist()])
+    assert found == pytest.approx(expected)
+
+
+def test_the_ids_of_a_code_are_counted_apart(tmp_path: Path) -> None:
+    spec = CodeSpec(2**12, (8,), codebooks=2)
+    seen, unseen = random_codes(9, spec, seed=0), random_codes(4, spec, seed=1)
+    for name, codes in (("seen", seen), ("unseen", unseen)):
+        export_codes(tmp_path / name, codes, spec=spec)
+    found = unigram_loss(stored_sequences(tmp_path / "seen"), stored_sequences(tmp_path / "unseen"))
+    expected = 0.0
+    for depth in range(2):
+        counts = np.bincount(seen.ids[:, depth].numpy(), minlength=2**12) + 1
+        expected -= np.log(counts / counts.sum())[unseen.ids[:, depth].numpy()].mean()
     assert found == pytest.approx(expected)
 
 

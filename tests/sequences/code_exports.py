@@ -19,7 +19,8 @@ def random_codes(count: int, spec: CodeSpec = SPEC, grid: tuple[int, int] = (2, 
     generator = torch.Generator().manual_seed(seed)
     grains = torch.randint(spec.granularities, (count, *grid), generator=generator)
     finest = spec.sides[-1]
-    code_map = torch.randint(spec.codebook_size, (count, grid[0] * finest, grid[1] * finest), generator=generator)
+    size = (count, grid[0] * finest, grid[1] * finest, *spec.id_shape)
+    code_map = torch.randint(spec.codebook_size, size, generator=generator)
     return Codes.from_code_map(code_map, grains, spec, labels=torch.arange(count))
 
 

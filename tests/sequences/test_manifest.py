@@ -1,5 +1,6 @@
 """A manifest may hold anything: it is read as it was written, or refused in one line."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from vltok.errors import UserError
 from vltok.sequences.manifest import CodeManifest
 from vltok.sequences.stored import stored_sequences
 
-from .code_exports import export_codes, random_codes
+from .code_exports import SPEC, export_codes, random_codes
 
 WRONG = (
     None,
@@ -45,6 +46,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("codes")
     export_codes(folder, random_codes(12))
     return folder
+
+
+def test_the_number_of_codebooks_stands_where_there_are_several(folder: Path, tmp_path: Path) -> None:
+    spec = dataclasses.replace(SPEC, codebooks=2)
+    export_codes(tmp_path, random_codes(3, spec), spec=spec)
+    assert CodeManifest.read(tmp_path).spec == dataclasses.replace(spec, regions=(2, 3))
+    told, before = (json.loads((each / "codes.json").read_text())["spec"] for each in (tmp_path, folder))
+    assert told["codebooks"] == 2 and list(before) == ["codebook_size", "factors", "regions", "max_length"]
 
 
 def test_every_field_missing_or_wrong_is_one_line(folder: Path) -> None:

@@ -34,7 +34,8 @@ def shards(draw) -> tuple[int, list[CodeSample]]:
     size = draw(st.sampled_from([1, 2, 256, 257, 65536, 65537]))
     count = draw(st.integers(0, 4))
     grid = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
-    codes = random_codes(count, CodeSpec(size, factors), grid, seed=draw(st.integers(0, 99)))
+    spec = CodeSpec(size, factors, codebooks=draw(st.integers(1, 3)))
+    codes = random_codes(count, spec, grid, seed=draw(st.integers(0, 99)))
     keys = draw(st.lists(st.text(st.characters(codec="utf-8"), max_size=300), min_size=count, max_size=count))
     labels = draw(st.lists(st.none() | st.integers(0, 10**6), min_size=count, max_size=count))
     return size, [
@@ -68,11 +69,18 @@ def test_samples_are_found_at_their_places(shard, tmp_path_factory) -> None:
 
 
 def test_codes_that_lie_on_no_grid(tmp_path) -> None:
-    sample = CodeSample(0, "a", np.array([3, 1, 2]))
-    for name in FORMATS:
-        path = tmp_path / name
-        shard_format(name).write(path, [sample], 4)
-        assert all(map(same, shard_format(name).read(path), [sample]))
+    for ids in (np.array([3, 1, 2]), np.array([[3, 1], [0, 2]]), np.zeros((0, 2), dtype=int)):
+        sample = CodeSample(0, "a", ids)
+        for name in FORMATS:
+            path = tmp_path / name
+            shard_format(name).write(path, [sample], 4)
+            assert all(map(same, shard_format(name).read(path), [sample]))
+
+
+def test_samples_with_other_numbers_of_ids_make_no_batch() -> None:
+    samples = [CodeSample(0, "a", np.array([[3, 1]])), CodeSample(1, "b", np.array([3]))]
+    with pytest.raises(UserError, match="several numbers of ids"):
+        codes_of(samples)
 
 
 @pytest.mark.parametrize(

@@ -22,19 +22,22 @@ def recomputed(codes: Codes, spec: CodeSpec) -> dict:
         place = 0
         for granularity in range(spec.granularities):
             count = int((image.grains == granularity).sum()) * spec.codes_per_region[granularity]
-            used[granularity] |= set(image.ids[place : place + count].tolist())
+            of_codes = image.ids[place : place + count].view(count, spec.codebooks).tolist()
+            used[granularity] |= {entry for code in of_codes for entry in enumerate(code)}
             place += count
         assert place == len(image.ids)
     pixels = len(regions) * spec.factors[0] ** 2
-    bits = sum(lengths) * math.log2(spec.codebook_size)
+    bits = sum(lengths) * math.log2(spec.codebook_size) * spec.codebooks
     grain_bits = len(regions) * math.log2(spec.granularities)
     return {
         "mean": np.mean(lengths),
         "variance": np.var(lengths),
         "histogram": {str(length): lengths.count(length) for length in lengths},
         "ratios": {str(factor): regions.count(k) / len(regions) for k, factor in enumerate(spec.factors)},
-        "usage": {str(factor): len(used[k]) / spec.codebook_size for k, factor in enumerate(spec.factors)},
-        "any": len(set().union(*used.values())) / spec.codebook_size,
+        "usage": {
+            str(factor): len(used[k]) / (spec.codebooks * spec.codebook_size) for k, factor in enumerate(spec.factors)
+        },
+        "any": len(set().union(*used.values())) / (spec.codebooks * spec.codebook_size),
         "bits": bits / pixels,
         "all bits": (bits + grain_bits) / pixels,
     }
@@ -46,9 +49,10 @@ def recomputed(codes: Codes, spec: CodeSpec) -> dict:
     factors=st.sampled_from([(8,), (8, 16), (8, 16, 32)]),
     grid=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     cut=st.integers(0, 6),
+    codebooks=st.integers(1, 3),
 )
-def test_counts_of_parts_give_the_statistics_of_the_whole(count, factors, grid, cut) -> None:
-    spec = CodeSpec(50, factors)
+def test_counts_of_parts_give_the_statistics_of_the_whole(count, factors, grid, cut, codebooks) -> None:
+    spec = CodeSpec(50, factors, codebooks=codebooks)
     codes = random_codes(count, spec, grid)
     pixels = spec.factors[0] ** 2 * grid[0] * grid[1]
     parts = [CodeCounts.of(part, spec, pixels * len(part)) for part in (codes[:cut], codes[cut:])]
@@ -57,7 +61,7 @@ def test_counts_of_parts_give_the_statistics_of_the_whole(count, factors, grid, 
     found = CodeCounts.total(parts, spec).statistics(spec)
     expected = recomputed(codes, spec)
     assert found["samples"] == count
-    assert found["codes"] == codes.ids.numel()
+    assert found["codes"] == len(codes.ids)
     assert found["pixels"] == count * pixels
     assert found["length"]["mean"] == pytest.approx(expected["mean"])
     assert found["length"]["variance"] == pytest.approx(expected["variance"])

@@ -39,7 +39,8 @@ def run(arguments: list[str]) -> None:
 def _lines(found: BundleInfo) -> Iterator[tuple[str, str]]:
     figures, codes = found.figures, found.codes
     yield "size", f"{found.parameters:,} parameters, {found.bytes:,} bytes"
-    yield "codebook", f"{codes.codebook_size} codes"
+    several = f" in each of {codes.codebooks} codebooks" if codes.codebooks > 1 else ""
+    yield "codebook", f"{codes.codebook_size} codes{several}"
     if codes.factors:
         yield "factors", ", ".join(map(str, codes.factors))
     if codes.regions is not None:

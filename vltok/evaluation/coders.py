@@ -66,7 +66,7 @@ Coder = Callable[[UInt8[Tensor, "b 3 H W"]], CodedBatch]
 
 
 class TokenizerCoder:
-    """A tokenizer, in float32. An image takes log2(v) bits a code, and log2(K) bits a region.
+    """A tokenizer, in float32. An image takes q·log2(v) bits a code, and log2(K) bits a region.
 
     Args:
         tokenizer: In evaluation mode, on `device`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int64
 
+from vltok.code_maps import entries
 from vltok.sequences.source import CodeSequences
 
 _CHUNK = 256
@@ -13,7 +14,8 @@ _CHUNK = 256
 def unigram_loss(training: CodeSequences, held_out: CodeSequences, most: int = 20_000) -> float:
     """The cross-entropy of held-out codes under the frequencies of training codes, in nats a code.
 
-    Codes that training lacks count as if each code had occurred once more.
+    Where codes have several ids, each codebook's are counted by themselves, and a code costs what its ids cost
+    together. Ids that training lacks count as if each id had occurred once more.
 
     Args:
         training: The codes that are counted.
@@ -21,13 +23,15 @@ def unigram_loss(training: CodeSequences, held_out: CodeSequences, most: int = 2
         most: At most so many sequences of each are read, drawn at random but always the same.
     """
     seen, unseen = _uses(training, most), _uses(held_out, most)
-    frequencies = (seen + 1) / (seen + 1).sum()
-    return float(-(unseen * np.log(frequencies)).sum() / unseen.sum())
+    frequencies = (seen + 1) / (seen + 1).sum(axis=1, keepdims=True)
+    return float(-(unseen * np.log(frequencies)).sum() / unseen[0].sum())
 
 
-def _uses(sequences: CodeSequences, most: int) -> Int64[np.ndarray, " v"]:
+def _uses(sequences: CodeSequences, most: int) -> Int64[np.ndarray, "q v"]:
     chosen = np.sort(np.random.default_rng(0).permutation(len(sequences))[:most])
-    uses = np.zeros(sequences.facts.spec.codebook_size, dtype=np.int64)
+    spec = sequences.facts.spec
+    uses = np.zeros(spec.entries, dtype=np.int64)
     for start in range(0, len(chosen), _CHUNK):
-        uses += np.bincount(sequences[chosen[start : start + _CHUNK]].ids.numpy(), minlength=len(uses))
-    return uses
+        ids = entries(sequences[chosen[start : start + _CHUNK]].ids, spec)
+        uses += np.bincount(ids.flatten().numpy(), minlength=len(uses))
+    return uses.reshape(spec.codebooks, -1)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from vltok.arguments import config_of
+from vltok.arguments import config_of, fields_of
 from vltok.errors import UserError
 from vltok.interfaces import Prior, RatioTargeted, Standalone, Tokenizer
 from vltok.io.bundle_files import Kind
@@ -105,7 +105,8 @@ class Description:
 
 def summary(model: Tokenizer | Prior) -> dict[str, Any]:
     """What a bundle tells of its model without being loaded: its size, its codes, and what it is asked to reach."""
-    told: dict[str, Any] = {"parameters": sum(each.numel() for each in model.parameters()), "codes": asdict(model.spec)}
+    parameters = sum(each.numel() for each in model.parameters())
+    told: dict[str, Any] = {"parameters": parameters, "codes": fields_of(model.spec)}
     if isinstance(model, Prior):
         return {**told, "classes": model.classes}
     target = model.target_ratios if isinstance(model, RatioTargeted) else None

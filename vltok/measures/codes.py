@@ -17,9 +17,9 @@ _Count = TypeVar("_Count", float, Tensor)
 
 
 def fixed_rate_bits(codes: _Count, regions: int, spec: CodeSpec) -> _Count:
-    """The bits of so many codes at log2(v) each, and of the grain map of so many regions at log2(K) each."""
+    """The bits of so many codes at q·log2(v) each, and of the grain map of so many regions at log2(K) each."""
     grain_map = regions * math.log2(spec.granularities) if spec.gridded else 0.0
-    return codes * math.log2(spec.codebook_size) + grain_map
+    return codes * spec.bits_per_code + grain_map
 
 
 def codebook_usage(uses: Shaped[Tensor, "*k v"]) -> Float[Tensor, "*k"]:

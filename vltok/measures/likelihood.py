@@ -18,7 +18,7 @@ def likelihood_sums(loss: PriorLoss, codes: Codes) -> dict[str, float]:
         loss: Of the batch. A part without a count is a mean over the codes.
         codes: The batch.
     """
-    codes_count = codes.ids.numel()
+    codes_count = len(codes.ids)
     counts = [loss.counts.get(name, codes_count) for name in loss.parts]
     values = [loss.total, codes_count if loss.weight is None else loss.weight, *loss.parts.values(), *counts]
     total, weight, *rest = torch.stack(

@@ -20,7 +20,7 @@ def nats_per_code(codes: Codes, nats: Mapping[str, Tensor], counts: Mapping[str,
         counts: How many tokens of each kind there are.
     """
     return PriorLoss(
-        total=torch.stack(list(nats.values())).sum() / codes.ids.numel(),
+        total=torch.stack(list(nats.values())).sum() / len(codes.ids),
         parts={name: cost.detach() / counts[name] for name, cost in nats.items()},
         counts={name: torch.full((), count, device=codes.device) for name, count in counts.items()},
     )

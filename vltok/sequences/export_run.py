@@ -10,6 +10,7 @@ from pathlib import Path
 
 import filelock
 
+from vltok.arguments import fields_of
 from vltok.codes import CodeSpec
 from vltok.errors import UserError
 from vltok.files import acquire, written_whole
@@ -42,7 +43,8 @@ class WantedExport:
     def write(self, work: Path) -> None:
         """Note it in the folder through which it is written."""
         with written_whole(work / _RUN) as path:
-            path.write_text(json.dumps({"version": VERSION, **dataclasses.asdict(self)}))
+            written = {"version": VERSION, **dataclasses.asdict(self), "spec": fields_of(self.spec)}
+            path.write_text(json.dumps(written))
 
     @classmethod
     def read(cls, work: Path) -> WantedExport | None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from vltok.arguments import fields_of
 from vltok.codes import CodeSpec
 from vltok.errors import UserError, one_line
 from vltok.files import sha256_of, written_whole
@@ -162,7 +163,8 @@ class CodeManifest:
     def write(self, folder: Path, through: Path | None = None) -> None:
         """Write `codes.json`, whole; `through` is where it stands until then."""
         with written_whole(folder / MANIFEST, through) as path:
-            path.write_text(json.dumps({"version": VERSION, **dataclasses.asdict(self)}, indent=1) + "\n")
+            written = {"version": VERSION, **dataclasses.asdict(self), "spec": fields_of(self.spec)}
+            path.write_text(json.dumps(written, indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> CodeManifest:
@@ -240,8 +242,9 @@ class CodeManifest:
         """
         self.check_content(folder, shard)
         path, count, last = folder / shard.name, 0, -1
+        axis = self.spec.id_shape
         for sample in shard_format(self.settings.format).read(path):
-            if sample.index <= last or (sample.grains is None) == self.spec.gridded:
+            if sample.index <= last or (sample.grains is None) == self.spec.gridded or sample.ids.shape[1:] != axis:
                 raise UserError(f"{path} is damaged: sample {sample.index} stands twice, or is none of these codes")
             count, last = count + 1, sample.index
             yield sample

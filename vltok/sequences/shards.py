@@ -4,7 +4,7 @@ A sample of a tar shard (webdataset's layout) is these members, one after anothe
 picture in the input, so that a picture that could not be read leaves a gap and shifts nothing:
 
 ```
-000000012.ids.npy     code ids [t], of the smallest unsigned type that holds the codebook
+000000012.ids.npy     code ids [t], or [t q] of several codebooks, of the smallest unsigned type that holds one
 000000012.grains.npy  grain map [h w], uint8; absent where codes lie on no grid
 000000012.cls         the label in decimal digits; absent where there is none
 000000012.key.txt     the source key, UTF-8
@@ -40,14 +40,14 @@ class CodeSample:
     Attributes:
         index: Its place in the input, from 0; corrupt pictures count.
         key: What the data module calls the picture.
-        ids: Code ids, `[t]`, in the order of `Codes`.
+        ids: Code ids, `[t]` or `[t q]`, in the order of `Codes`.
         grains: The grain map, `[h w]`, or None where codes lie on no grid.
         label: Its class, or None.
     """
 
     index: int
     key: str
-    ids: Integer[np.ndarray, " t"]
+    ids: Integer[np.ndarray, " t *q"]
     grains: Integer[np.ndarray, "h w"] | None = None
     label: int | None = None
 
@@ -61,8 +61,10 @@ def codes_of(samples: Sequence[CodeSample], labelled: bool = False) -> Codes:
 
     Raises:
         UserError: A sample has no label, though the batch shall have them, or one that no computer numbers classes
-            by; or grain maps are of several sizes.
+            by; or grain maps are of several sizes, or codes of several numbers of ids.
     """
+    if len({sample.ids.shape[1:] for sample in samples}) > 1:
+        raise UserError("a shard of codes is damaged: codes have several numbers of ids, although all are to have one")
     if len({None if sample.grains is None else sample.grains.shape for sample in samples}) > 1:
         raise UserError("a shard of codes is damaged: grain maps are of several sizes, although all are to have one")
     grains = None
@@ -167,11 +169,14 @@ class ParquetShards(ShardFormat):
 
     def write(self, path: Path, samples: Sequence[CodeSample], codebook_size: int) -> None:
         arrow, parquet = _pyarrow()
+        code = arrow.from_numpy_dtype(smallest_unsigned(codebook_size))
+        for codebooks in samples[0].ids.shape[1:] if samples else ():
+            code = arrow.list_(code, codebooks)
         schema = arrow.schema(
             {
                 "index": arrow.int64(),
                 "key": arrow.string(),
-                "ids": arrow.list_(arrow.from_numpy_dtype(smallest_unsigned(codebook_size))),
+                "ids": arrow.list_(code),
                 "grains": arrow.list_(arrow.list_(arrow.uint8())),
                 "label": arrow.int64(),
             }
@@ -181,7 +186,7 @@ class ParquetShards(ShardFormat):
                 "index": sample.index,
                 # a file name need not be UTF-8; a table's text must
                 "key": sample.key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"),
-                "ids": sample.ids,
+                "ids": sample.ids.tolist(),
                 "grains": None if sample.grains is None else list(sample.grains),
                 "label": sample.label,
             }
@@ -194,14 +199,17 @@ class ParquetShards(ShardFormat):
         try:
             with parquet.ParquetFile(path) as file:
                 for batch in file.iter_batches(columns=["index", "key", "ids", "grains", "label"]):
-                    ids_type = np.dtype(str(batch.schema.field("ids").type.value_type))
+                    code = batch.schema.field("ids").type.value_type
+                    several = arrow.types.is_fixed_size_list(code)
+                    ids_type = np.dtype(str(code.value_type if several else code))
+                    ids_shape = (-1, code.list_size) if several else (-1,)
                     for row in batch.to_pylist():
                         grains = None if row["grains"] is None else np.array(row["grains"], dtype=np.uint8)
                         if type(row["index"]) is not int or type(row["key"]) is not str:
                             raise ValueError("a row has no index or no key")
                         if grains is not None and grains.ndim != 2:
                             raise ValueError("a grain map must have rows and columns")
-                        ids = np.array(row["ids"], dtype=ids_type)
+                        ids = np.array(row["ids"], dtype=ids_type).reshape(ids_shape)
                         yield CodeSample(row["index"], row["key"], ids, grains, row["label"])
         # pyarrow raises OSError for pages that are cut, and a type that is not a list has no type of values
         except (arrow.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -245,7 +253,7 @@ def parse_tar_sample(block: bytes) -> CodeSample:
 
 
 def _members(sample: CodeSample, ids_type: np.dtype) -> Iterator[tuple[str, bytes]]:
-    yield "ids.npy", _to_npy(sample.ids.astype(ids_type))
+    yield "ids.npy", _to_npy(sample.ids.astype(ids_type, order="C"))
     if sample.grains is not None:
         yield "grains.npy", _to_npy(sample.grains.astype(np.uint8))
     if sample.label is not None:
@@ -257,8 +265,8 @@ def _sample(name: str, members: dict[str, bytes]) -> CodeSample:
     return CodeSample(
         int(name),
         members["key.txt"].decode("utf-8", "surrogateescape"),
-        _from_npy(members["ids.npy"], axes=1),
-        _from_npy(members["grains.npy"], axes=2) if "grains.npy" in members else None,
+        _from_npy(members["ids.npy"], axes=(1, 2)),
+        _from_npy(members["grains.npy"], axes=(2,)) if "grains.npy" in members else None,
         int(members["cls"]) if "cls" in members else None,
     )
 
@@ -269,15 +277,16 @@ def _to_npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _from_npy(content: bytes, axes: int) -> np.ndarray:
+def _from_npy(content: bytes, axes: tuple[int, ...]) -> np.ndarray:
     """The array that `_to_npy` wrote; no memory is taken for what the header only claims."""
     buffer = io.BytesIO(content)
     version = np.lib.format.read_magic(buffer)
     if version != (1, 0):
         raise ValueError(f"an array is of version {version}")
     shape, transposed, dtype = np.lib.format.read_array_header_1_0(buffer)
-    if len(shape) != axes or transposed or dtype.kind != "u":
-        raise ValueError(f"an array must have {axes} axes of unsigned numbers, not {dtype} {list(shape)}")
+    if len(shape) not in axes or transposed or dtype.kind != "u":
+        allowed = " or ".join(map(str, axes))
+        raise ValueError(f"an array must have {allowed} axes of unsigned numbers, not {dtype} {list(shape)}")
     return np.frombuffer(content, dtype, offset=buffer.tell()).reshape(shape)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from vltok.code_maps import entries
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
 
@@ -25,18 +26,19 @@ class CodeCounts:
         pixels: Pixels of all pictures.
         lengths: How many sequences have length i, `[longest + 1]`.
         regions: How many regions have granularity k, `[k]`; empty where codes lie on no grid.
-        uses: How often each codebook entry stands in a code of granularity k, `[k v]`; `[1 v]` without a grid.
+        uses: How often each entry of the codebooks, one codebook after another, stands in a code of granularity k,
+            `[k e]`; `[1 e]` without a grid.
     """
 
     pixels: int
     lengths: Int64[np.ndarray, " length"]
     regions: Int64[np.ndarray, " k"]
-    uses: Int64[np.ndarray, "_ v"]
+    uses: Int64[np.ndarray, "_ e"]
 
     @classmethod
     def none(cls, spec: CodeSpec) -> CodeCounts:
         """The counts of no sequence."""
-        uses = np.zeros((max(1, spec.granularities), spec.codebook_size), dtype=np.int64)
+        uses = np.zeros((max(1, spec.granularities), spec.entries), dtype=np.int64)
         return cls(0, np.zeros(1, dtype=np.int64), np.zeros(spec.granularities, dtype=np.int64), uses)
 
     @classmethod
@@ -45,12 +47,12 @@ class CodeCounts:
         if len(codes) == 0:
             return cls.none(spec)
         rows = max(1, spec.granularities)
-        cells = codes.ids.numpy().astype(np.int64)
+        cells = entries(codes.ids.long(), spec).reshape(-1, spec.codebooks)
         regions = np.zeros(0, dtype=np.int64)
         if spec.gridded:
-            cells = cells + spec.codebook_size * codes.granularities(spec).numpy()
+            cells = cells + spec.entries * codes.granularities(spec)[:, None]
             regions = np.bincount(codes.require_grains().numpy().ravel(), minlength=rows)
-        uses = np.bincount(cells, minlength=rows * spec.codebook_size).reshape(rows, spec.codebook_size)
+        uses = np.bincount(cells.flatten().numpy(), minlength=rows * spec.entries).reshape(rows, spec.entries)
         return cls(pixels, np.bincount(codes.lengths.numpy()), regions, uses)
 
     def __add__(self, other: CodeCounts) -> CodeCounts:
@@ -93,7 +95,7 @@ class CodeCounts:
             `length`: mean, variance (of the population), minimum, maximum, and the histogram `{length: samples}`.
             `ratios`: the share of regions of each granularity, by factor.
             `codebook_usage`: the share of codebook entries that occur at all, in codes of any granularity and of each.
-            `bits_per_pixel`: codes at log2(v) bits each, and the same with the grain map at log2(K) bits a region.
+            `bits_per_pixel`: codes at q·log2(v) bits each, and the same with the grain map at log2(K) bits a region.
 
         Raises:
             UserError: Nothing was counted.
@@ -107,7 +109,7 @@ class CodeCounts:
         squares = sum(int(length) ** 2 * int(self.lengths[length]) for length in present)
         names = [str(factor) for factor in spec.factors]
         regions = int(self.regions.sum())
-        bits = total * math.log2(spec.codebook_size)
+        bits = total * spec.bits_per_code
         grain_bits = regions * math.log2(spec.granularities) if spec.gridded else 0.0
         usage = {"any": float((self.uses.sum(0) > 0).mean())}
         if spec.gridded:

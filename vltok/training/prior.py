@@ -145,7 +145,7 @@ class PriorTraining(Objective):
         # a number would be copied to the device, and the host would wait for that
         rate = torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"])
         self.log("learning_rate", rate, batch_size=len(batch))
-        weight = loss.total.new_full((), batch.ids.numel()) if loss.weight is None else loss.weight.float()
+        weight = loss.total.new_full((), len(batch.ids)) if loss.weight is None else loss.weight.float()
         return loss.total * (weight / mean_over_processes(weight))
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -154,7 +154,7 @@ class PriorTraining(Objective):
 
     def on_train_batch_end(self, outputs: Any, batch: Codes, batch_idx: int) -> None:
         """Count the codes; batches of other devices have about as many."""
-        self.speed.add(batch.ids.numel() * self.trainer.world_size)
+        self.speed.add(len(batch.ids) * self.trainer.world_size)
         self.log("codes_per_second", torch.tensor(self.speed.per_second()), prog_bar=True, batch_size=len(batch))
 
     def on_validation_start(self) -> None:

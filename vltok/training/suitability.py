@@ -86,13 +86,15 @@ def check_codes(prior: Prior, data: LightningDataModule) -> None:
             f"model.prior has factors {_plain(prior.spec.factors)}, but the codes in {root} lie on no grid: give a "
             "prior that models plain sequences, such as sequence"
         )
-    for key in ("codebook_size", "factors", "regions", "max_length"):
+    for key in ("codebook_size", "codebooks", "factors", "regions", "max_length"):
         wanted, found = getattr(prior.spec, key), getattr(facts.spec, key)
         # a prior may leave open what it does not need
         if wanted != found and wanted is not None:
+            remedy = "leave it out of the recipe"
+            if key == "codebooks":  # a recipe that says all else is not filled in
+                remedy = f"set --model.prior.spec.codebooks {found}"
             raise UserError(
-                f"model.prior has {key} {_plain(wanted)}, but the codes in {root} have {_plain(found)}: "
-                "leave it out of the recipe"
+                f"model.prior has {key} {_plain(wanted)}, but the codes in {root} have {_plain(found)}: {remedy}"
             )
     names = facts.classes
     if prior.classes is not None and not facts.labelled:

@@ -6,7 +6,7 @@ import argparse
 import inspect
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 
+from vltok.arguments import fields_of
 from vltok.errors import UserError
 from vltok.interfaces import Prior
 from vltok.io.bundles import configuration
@@ -187,7 +188,7 @@ def spec_of_codes(names: RecipeNames) -> Iterator[tuple[Place, Any]]:
         spec_place = (*place, "spec") if names.takes((*place, "spec", "codebook_size")) else place
         lacking = [key for key in ("codebook_size", "factors", "regions") if names.lacks((*spec_place, key))]
         if models and lacking and not names.lacks(("data",)):
-            spec = asdict(_codes(names).training.facts.spec)
+            spec = fields_of(_codes(names).training.facts.spec)
             wanted = {(*spec_place, key): value for key, value in spec.items() if value is not None}
             yield from ((target, value) for target, value in wanted.items() if names.lacks(target))
 
