@@ -13,6 +13,7 @@ from vltok.tokenizers.quantizers import (
     GumbelQuantizer,
     VectorQuantizer,
 )
+from vltok.tokenizers.residual_quantizer import ResidualQuantizer
 
 from .broken import assert_found
 
@@ -40,6 +41,11 @@ class TestCosineVectorQuantizer(QuantizerContract):
 class TestGumbelQuantizer(QuantizerContract):
     def build(self):
         return GumbelQuantizer(size=32, dimension=6)
+
+
+class TestResidualQuantizer(QuantizerContract):
+    def build(self):
+        return ResidualQuantizer(VectorQuantizer(size=16, dimension=6), codebooks=3)
 
 
 class TestAQuantizerOfOneCode(QuantizerContract):

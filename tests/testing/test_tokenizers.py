@@ -19,6 +19,7 @@ from vltok.tokenizers.encoders import PatchEncoder
 from vltok.tokenizers.gain_gate import GainGate
 from vltok.tokenizers.gates import EntropyGate, FeatureGate, FixedGate
 from vltok.tokenizers.quantizers import EMAVectorQuantizer, VectorQuantizer
+from vltok.tokenizers.residual_quantizer import ResidualQuantizer
 
 from .broken import assert_found
 
@@ -50,6 +51,11 @@ class TestDQVAEWithThresholds(TokenizerContract):
         gate = EntropyGate({4: 0.3, 8: 0.3, 16: 0.4})
         gate.calibrate([pictures(4, 32, 48)])
         return dq_vae(gate, EMAVectorQuantizer(32, 8), factors=(4, 8, 16))
+
+
+class TestDQVAEOfSeveralCodebooks(TokenizerContract):
+    def build(self):
+        return dq_vae(GainGate(16, HALF), ResidualQuantizer(EMAVectorQuantizer(16, 8), 2))
 
 
 class TestDQVAEOfOneGranularity(TokenizerContract):

@@ -105,9 +105,14 @@ def codebook_vectors(tokenizer: Tokenizer, device: torch.device | str) -> Float[
     """The vectors of the codes of a tokenizer on a device.
 
     Raises:
-        UserError: It does not have exactly one quantizer of as many codes as its spec.
+        UserError: Codes have several ids, or it does not have exactly one quantizer of as many codes as its spec.
     """
     size = tokenizer.spec.codebook_size
+    if tokenizer.spec.codebooks > 1:
+        raise UserError(
+            "--perturb-codes replaces codes by near ones of one codebook, but these have "
+            f"{tokenizer.spec.codebooks} ids each: leave it out"
+        )
     found = [part for part in tokenizer.modules() if isinstance(part, Quantizer) and part.size == size]
     if len(found) != 1:
         raise UserError(

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vltok.code_maps import for_each_id
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
 from vltok.evaluation.gathering import gather
@@ -56,7 +57,9 @@ class Probe:
 
     def __init__(self, encode: Encode, spec: CodeSpec, device: torch.device | str) -> None:
         self._encode, self._device = encode, device
-        self._row = None if spec.gridded else CodeSpec(spec.codebook_size + 1, (1,), (1, spec.longest_length))
+        self._row = None
+        if not spec.gridded:
+            self._row = CodeSpec(spec.codebook_size + 1, (1,), (1, spec.longest_length), codebooks=spec.codebooks)
         self._spec = self._row or spec
 
     def train(
@@ -116,7 +119,7 @@ class Probe:
             laid = self._laid(own).validate(self._spec)
             with computing(self._device):
                 sums.update(likelihood_sums(self._prior.loss(laid), laid))
-            sums["own codes"] += own.ids.numel()  # the ends of a row are none
+            sums["own codes"] += len(own.ids)  # the ends of a row are none
         total: Counter[str] = Counter()
         for part in gather([sums]):
             total.update(part)
@@ -142,8 +145,10 @@ class Probe:
             return replace(codes, labels=None)
         _, longest = self._row.grid
         kept = torch.arange(longest, device=codes.device) < codes.lengths[:, None]
-        ids = codes.ids.new_full(kept.shape, self._row.codebook_size - 1).masked_scatter(kept, codes.ids)
-        return Codes(ids.flatten(), torch.full_like(codes.lengths, longest), torch.zeros_like(ids)[:, None])
+        grains = torch.zeros_like(kept, dtype=torch.long)[:, None]
+        ids = codes.ids.new_full((*kept.shape, *self._row.id_shape), self._row.codebook_size - 1)
+        ids = ids.masked_scatter(for_each_id(kept, self._row), codes.ids).flatten(0, 1)
+        return Codes(ids, torch.full_like(codes.lengths, longest), grains)
 
 
 def training_places(pictures: int) -> list[int]:

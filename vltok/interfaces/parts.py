@@ -61,23 +61,29 @@ class Quantized:
     """What a quantizer gives.
 
     Attributes:
-        ids: The nearest code of each vector, `[b H W]`.
+        ids: The nearest code of each vector, `[b H W]`; where codes have several ids, `[b H W q]`.
         vectors: The codebook's vectors, `[b c H W]`, through which the gradient passes straight.
         loss: The quantization loss, a scalar; in training on several processes, this one's share of it.
     """
 
-    ids: Int[Tensor, "b H W"]
+    ids: Int[Tensor, "b H W *q"]
     vectors: Float[Tensor, "b c H W"]
     loss: Float[Tensor, ""]
 
 
 class Quantizer(KeepsArguments, nn.Module, ABC):
-    """Vectors → codes of a codebook (eq. 1)."""
+    """Vectors → codes of a codebook (eq. 1).
+
+    Attributes:
+        codebooks: How many ids a code has, q, each an entry of a codebook of its own.
+    """
+
+    codebooks: int = 1
 
     @property
     @abstractmethod
     def size(self) -> int:
-        """The number of codes, v."""
+        """The number of codes, v; where codes have several ids, the number of entries that each is one of."""
 
     @property
     @abstractmethod
@@ -89,8 +95,8 @@ class Quantizer(KeepsArguments, nn.Module, ABC):
         """Quantize. A vector counts by its weight: one that stands n times has 1/n, so that each code counts once."""
 
     @abstractmethod
-    def lookup(self, ids: Int[Tensor, "b H W"]) -> Float[Tensor, "b c H W"]:
-        """The codebook's vectors."""
+    def lookup(self, ids: Int[Tensor, "b H W *q"]) -> Float[Tensor, "b c H W"]:
+        """The vectors of codes."""
 
 
 class Decoder(KeepsArguments, nn.Module, ABC):

@@ -157,13 +157,14 @@ class Alternatives:
     """
 
     decision: GateDecision
-    code_maps: Int[Tensor, "k b H W"]
+    code_maps: Int[Tensor, "k b H W *q"]
 
-    def mixture(self, grains: Int[Tensor, "b h w"]) -> Int[Tensor, "b H W"]:
+    def mixture(self, grains: Int[Tensor, "b h w"]) -> Int[Tensor, "b H W *q"]:
         """The code maps of the images at other granularities."""
         side = self.code_maps.shape[2] // grains.shape[1]
         finest = grains.repeat_interleave(side, dim=1).repeat_interleave(side, dim=2)
-        return self.code_maps.gather(0, finest[None])[0]
+        chosen = finest.view(1, *finest.shape, *[1] * (self.code_maps.dim() - 4)).expand_as(self.code_maps[:1])
+        return self.code_maps.gather(0, chosen)[0]
 
 
 class Adaptive(ABC):

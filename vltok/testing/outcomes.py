@@ -33,18 +33,18 @@ def random_codes(spec: CodeSpec, images: int, seed: int = 0, classes: int | None
         lengths = torch.tensor(spec.codes_per_region)[grains].sum((1, 2))
     else:
         lengths = torch.randint(1, spec.longest_length + 1, (images,), generator=generator)
-    ids = torch.randint(spec.codebook_size, (int(lengths.sum()),), generator=generator)
+    ids = torch.randint(spec.codebook_size, (int(lengths.sum()), *spec.id_shape), generator=generator)
     return Codes(ids, lengths, grains, None if classes is None else torch.arange(images) % classes)
 
 
 def key_of(image: Codes) -> tuple[tuple[int, ...], ...]:
     """What tells an image from others."""
-    return () if image.grains is None else tuple(image.grains.flatten().tolist()), tuple(image.ids.tolist())
+    return () if image.grains is None else tuple(image.grains.flatten().tolist()), tuple(image.ids.flatten().tolist())
 
 
 def nats(loss: PriorLoss, codes: Codes) -> Tensor:
     """What all codes of a batch cost."""
-    return torch.stack([part * loss.counts.get(name, codes.ids.numel()) for name, part in loss.parts.items()]).sum()
+    return torch.stack([part * loss.counts.get(name, len(codes.ids)) for name, part in loss.parts.items()]).sum()
 
 
 @torch.no_grad()
@@ -57,11 +57,12 @@ def every_image(spec: CodeSpec) -> Codes:
     """All images that a spec allows."""
     parts = []
     for grains, length in _layouts(spec):
-        assert spec.codebook_size**length <= _MOST_OUTCOMES, "build a smaller prior: its codes make too many images"
-        ids = torch.tensor(list(itertools.product(range(spec.codebook_size), repeat=length)))
+        many = length * spec.codebooks
+        assert spec.codebook_size**many <= _MOST_OUTCOMES, "build a smaller prior: its codes make too many images"
+        ids = torch.tensor(list(itertools.product(range(spec.codebook_size), repeat=many)))
         parts.append(
             Codes(
-                ids.flatten(),
+                ids.view(-1, *spec.id_shape),
                 torch.full((len(ids),), length),
                 None if grains is None else grains.expand(len(ids), -1, -1),
             )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vltok.code_maps import for_each_id
+from vltok.codes import CodeSpec
 from vltok.interfaces import Quantized, Quantizer
 from vltok.testing.modules import TrainableContract
 
@@ -16,6 +18,7 @@ class QuantizerContract(TrainableContract[Quantizer]):
         quantizer = self.build()
         assert isinstance(quantizer.size, int) and quantizer.size >= 1
         assert isinstance(quantizer.dimension, int) and quantizer.dimension >= 1
+        assert isinstance(quantizer.codebooks, int) and quantizer.codebooks >= 1
 
     def test_each_vector_gets_a_code(self):
         for mode in (True, False):
@@ -24,7 +27,7 @@ class QuantizerContract(TrainableContract[Quantizer]):
             for shape in ((3, 4, 5), (1, 1, 1), (2, 1, 7)):
                 vectors = torch.randn(shape[0], quantizer.dimension, *shape[1:])
                 found = quantizer(vectors)
-                assert found.ids.shape == shape and not found.ids.dtype.is_floating_point
+                assert found.ids.shape == (*shape, *_spec(quantizer).id_shape) and not found.ids.dtype.is_floating_point
                 assert found.ids.min() >= 0 and found.ids.max() < quantizer.size
                 assert found.vectors.shape == vectors.shape and found.vectors.dtype == vectors.dtype
                 assert found.vectors.isfinite().all()
@@ -37,10 +40,10 @@ class QuantizerContract(TrainableContract[Quantizer]):
 
     def test_every_code_has_a_vector(self):
         quantizer = self.build().eval()
-        ids = torch.arange(quantizer.size)[None, None]
+        ids = for_each_id(torch.arange(quantizer.size)[None, None], _spec(quantizer))
         vectors = quantizer.lookup(ids)
         assert vectors.shape == (1, quantizer.dimension, 1, quantizer.size) and vectors.isfinite().all()
-        places = ids.view(-1, 1, 1)
+        places = ids.movedim(2, 0)
         assert quantizer.lookup(places).equal(vectors.permute(3, 1, 0, 2)), "a code's vector depends on its place"
 
     def test_different_vectors_get_different_codes(self):
@@ -92,6 +95,10 @@ class QuantizerContract(TrainableContract[Quantizer]):
     def _loss(self, module: Quantizer) -> Tensor:
         found = module(self._there(_vectors(module)).requires_grad_())
         return found.loss + (found.vectors * torch.randn_like(found.vectors)).mean()
+
+
+def _spec(quantizer: Quantizer) -> CodeSpec:
+    return CodeSpec(quantizer.size, codebooks=quantizer.codebooks)
 
 
 def _vectors(quantizer: Quantizer) -> Tensor:

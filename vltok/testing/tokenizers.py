@@ -137,7 +137,8 @@ class TokenizerContract(TrainableContract[Tokenizer]):
         ]
         if grains is None:
             longest = tokenizer.spec.longest_length
-            changes.append({"ids": codes.ids[:1].expand(longest + 1), "lengths": torch.tensor([longest + 1])})
+            long = codes.ids[:1].expand(longest + 1, *codes.ids.shape[1:])
+            changes.append({"ids": long, "lengths": torch.tensor([longest + 1])})
         else:
             changes += [{"grains": grains[:-1]}, {"grains": grains + tokenizer.spec.granularities}]
         if tokenizer.spec.granularities > 1:

@@ -94,7 +94,7 @@ class DQVAE(Tokenizer, Adaptive, Adversarial, LengthTargeted, RatioTargeted, Ste
         self.budget = budget
         self.project_in = nn.Conv2d(encoder.channels, quantizer.dimension, kernel_size=1)
         self.project_out = nn.Conv2d(quantizer.dimension, decoder.channels, kernel_size=1)
-        self._spec = CodeSpec(quantizer.size, encoder.factors)
+        self._spec = CodeSpec(quantizer.size, encoder.factors, codebooks=quantizer.codebooks)
         # for each granularity, one over the number of copies that a code has on the finest grid
         shares = torch.tensor(self._spec.codes_per_region) / self._spec.codes_per_region[-1]
         self.register_buffer("_shares", shares, persistent=False)
@@ -212,7 +212,7 @@ class DQVAE(Tokenizer, Adaptive, Adversarial, LengthTargeted, RatioTargeted, Ste
             routed = routed + _replicate(weights * feature, finest // side)
         return self.quantizer(self.project_in(routed), self._replication_weights(decision.grains))
 
-    def _code_maps(self, features: Sequence[Float[Tensor, "b c _ _"]]) -> Int[Tensor, "k b H W"]:
+    def _code_maps(self, features: Sequence[Float[Tensor, "b c _ _"]]) -> Int[Tensor, "k b H W *q"]:
         """The code map of each granularity, if all regions had it; the quantizer must be in evaluation mode."""
         finest = self._spec.sides[-1]
         vectors = [
@@ -276,6 +276,11 @@ def _check_fit(encoder: Encoder, gate: Gate, quantizer: Quantizer, decoder: Deco
         )
     if isinstance(gate, Foreseeing) and gate.codebook_size != quantizer.size:
         raise UserError(f"gate.codebook_size is {gate.codebook_size}, but the quantizer has {quantizer.size} codes")
+    if isinstance(gate, Foreseeing) and quantizer.codebooks > 1:
+        raise UserError(
+            f"gate: {type(gate).__name__} foresees codes of one id, but those of the quantizer have "
+            f"{quantizer.codebooks}: give another gate, such as gain"
+        )
     if gate.ratios is not None and list(gate.ratios.factors) != factors:
         raise UserError(f"gate.ratios name factors {list(gate.ratios.factors)}, but encoder.factors are {factors}")
     if budget is not None and list(budget.factors) != factors:

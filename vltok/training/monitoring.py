@@ -14,10 +14,10 @@ from vltok.measures.codes import codebook_usage, mean_length, ratios
 
 
 class CodebookUsage(Metric):
-    """The share of the codebook that occurs among the codes seen, in [0, 1].
+    """The share of the codebooks' entries that occurs among the codes seen, in [0, 1].
 
     Args:
-        size: Number of codes of the codebook, v.
+        size: Number of entries of all codebooks.
         window: Count only the codes of so many last updates; None for all since the last reset.
         across_devices: Whether `compute` joins the codes seen on all devices.
     """

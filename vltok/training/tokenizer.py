@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from vltok.code_maps import entries
 from vltok.errors import UserError
 from vltok.interfaces import Adversarial, Discriminator, Perceptual, Tokenizer, TokenizerOutput
 from vltok.losses.adversarial import (
@@ -133,7 +134,7 @@ class TokenizerTraining(Objective):
         self.compiled = compile
         self.calibration_batches = calibration_batches
         self.to(memory_format=self.memory_format)
-        size = tokenizer.spec.codebook_size
+        size = tokenizer.spec.entries
         self.usage = CodebookUsage(size, window=USAGE_WINDOW, across_devices=False)
         self.validation_usage = CodebookUsage(size)
         self._schedule = LearningRateSchedule()
@@ -260,7 +261,7 @@ class TokenizerTraining(Objective):
         images = batch.images.contiguous(memory_format=self.memory_format)
         output = self.tokenizer(images)
         distances, distance = self._distances(output.reconstruction, images)
-        self.validation_usage.update(output.codes.occurring)
+        self.validation_usage.update(entries(output.codes.occurring, self.tokenizer.spec).flatten())
         watched = {"loss": distance + _sum(output.losses), **self._figures(output, images)}
         # Lightning rounds the images of an average process down to a whole number, which these are
         weight = len(images) * self.trainer.world_size
@@ -324,7 +325,7 @@ class TokenizerTraining(Objective):
         return quality | code_figures(output.codes, self.tokenizer.spec.factors)
 
     def _log_training(self, output: TokenizerOutput, images: Tensor, losses: dict[str, Tensor], total: Tensor) -> None:
-        self.usage.update(output.codes.occurring)
+        self.usage.update(entries(output.codes.occurring, self.tokenizer.spec).flatten())
         watched = {"loss": total, **self._figures(output, images), "codebook_usage": self.usage.compute()}
         self.log_dict(watched, prog_bar=True, batch_size=len(images))
         # a number would be copied to the device, and the host would wait for that

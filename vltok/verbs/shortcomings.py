@@ -32,7 +32,7 @@ def shortcomings(record: Record, tokenizer: Tokenizer) -> Iterator[str]:
         missed = ", ".join(f"{factor}: {share:.2f}" for factor, share in found.items())
         yield f"the ratios are {{{missed}}}, where the recipe asks for {shares}: {remedy}"
     usage = record.figure("codebook_usage")
-    size, seen = tokenizer.spec.codebook_size, record.protocol["data"]["images"] * (record.figure("length") or 0)
+    size, seen = tokenizer.spec.entries, record.protocol["data"]["images"] * (record.figure("length") or 0)
     if usage is not None and usage < _LEAST_USAGE and seen >= size:
         yield (
             f"{usage * size:.0f} of {size} codes are used: the codebook has collapsed; the quantizer ema-vq brings "

@@ -304,8 +304,13 @@ def serialization_of(spec: CodeSpec) -> Serialization:
     """The one that fits a spec.
 
     Raises:
-        UserError: The spec leaves open how long sequences can be.
+        UserError: The spec leaves open how long sequences can be, or codes have several ids.
     """
+    if spec.codebooks > 1:
+        raise UserError(
+            f"the codes have {spec.codebooks} ids each, and a language model reads one token for a code: give a prior "
+            "that takes several, such as dq-transformer or raster-scan"
+        )
     if spec.gridded and spec.regions is None:
         raise UserError(
             f"regions is missing: codes with the factors {list(spec.factors)} lie on a grid of rows and columns of "

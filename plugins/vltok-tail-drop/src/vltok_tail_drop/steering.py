@@ -28,7 +28,7 @@ class PrefixSteps(Candidates):
     """
 
     def __init__(
-        self, ids: Int[Tensor, "b n"], own: Callable[[], Codes], errors: Callable[[], Float[Tensor, "b n"]]
+        self, ids: Int[Tensor, "b n *q"], own: Callable[[], Codes], errors: Callable[[], Float[Tensor, "b n"]]
     ) -> None:
         self._ids = ids
         self._own = own

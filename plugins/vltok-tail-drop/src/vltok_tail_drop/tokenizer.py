@@ -86,7 +86,7 @@ class TailDrop(Tokenizer, FixedSize, Adversarial, LengthTargeted, Steerable):
         )
         self.length_policy = length_policy
         self._image_size = image_size, image_size
-        self._spec = CodeSpec(quantizer.size, max_length=max_length)
+        self._spec = CodeSpec(quantizer.size, max_length=max_length, codebooks=quantizer.codebooks)
         self._check_length()
 
     @property
@@ -133,7 +133,7 @@ class TailDrop(Tokenizer, FixedSize, Adversarial, LengthTargeted, Steerable):
     def decode_batch(self, codes: Codes) -> Float[Tensor, "b 3 H W"]:
         """The images of codes, of any mix of lengths, without gradient."""
         kept = self._kept(codes.lengths)
-        ids = kept.new_zeros(kept.shape, dtype=torch.long)
+        ids = kept.new_zeros((*kept.shape, *self._spec.id_shape), dtype=torch.long)
         ids[kept] = codes.ids.long()
         with _evaluating(self):
             return self._paint(ids, kept)
@@ -187,14 +187,14 @@ class TailDrop(Tokenizer, FixedSize, Adversarial, LengthTargeted, Steerable):
         """What is quantized, laid on one row: quantizers take maps."""
         return self.project(self.encoder(images)).mT[:, :, None]
 
-    def _ids(self, images: Float[Tensor, "b 3 H W"]) -> Int[Tensor, "b n"]:
+    def _ids(self, images: Float[Tensor, "b 3 H W"]) -> Int[Tensor, "b n *q"]:
         """All codes of images; the quantizer must be in evaluation mode."""
         return self.quantizer(self._vectors(images)).ids[:, 0]
 
-    def _paint(self, ids: Int[Tensor, "p n"], kept: Bool[Tensor, "p n"]) -> Float[Tensor, "p 3 H W"]:
+    def _paint(self, ids: Int[Tensor, "p n *q"], kept: Bool[Tensor, "p n"]) -> Float[Tensor, "p 3 H W"]:
         return self.decoder(self.quantizer.lookup(ids[:, None])[:, :, 0], kept)
 
-    def _choose(self, images: Float[Tensor, "b 3 H W"], ids: Int[Tensor, "b n"]) -> Int[Tensor, " b"]:
+    def _choose(self, images: Float[Tensor, "b 3 H W"], ids: Int[Tensor, "b n *q"]) -> Int[Tensor, " b"]:
         """The length of each image, as the policy wants it."""
         self._check_length()
         longest = self._spec.longest_length
@@ -202,7 +202,7 @@ class TailDrop(Tokenizer, FixedSize, Adversarial, LengthTargeted, Steerable):
         return lengths.to(images.device, non_blocking=True)
 
     def _errors(
-        self, images: Float[Tensor, "b 3 H W"], ids: Int[Tensor, "b n"], lengths: Int[Tensor, "b m"]
+        self, images: Float[Tensor, "b 3 H W"], ids: Int[Tensor, "b n *q"], lengths: Int[Tensor, "b m"]
     ) -> Float[Tensor, "b m"]:
         """The errors of each image at some lengths, decoded in pieces of bounded size."""
         image = torch.arange(len(ids), device=ids.device).repeat_interleave(lengths.shape[1])
