@@ -22,6 +22,15 @@ def sum_over_processes(value: Tensor) -> Tensor:
     return value
 
 
+def sums_over_processes(*values: Tensor) -> list[Tensor]:
+    """The sums of several values of one type over all processes, in a single exchange and without gradient."""
+    if world()[1] == 1:
+        return [value.detach() for value in values]
+    flat = sum_over_processes(torch.cat([value.detach().flatten() for value in values]))
+    parts = flat.split([value.numel() for value in values])
+    return [part.view_as(value) for part, value in zip(parts, values, strict=True)]
+
+
 def mean_over_processes(value: Tensor) -> Tensor:
     """The mean of a value over all processes, without gradient."""
     return sum_over_processes(value.detach().clone()) / world()[1]

@@ -152,13 +152,18 @@ FITTED = ("discriminator", "raster-scan")
 RESTARTS = _tokenizer("feature", "ratio, batch", "ema-vq, restart")
 
 
-def train(build: Callable[[], Case], share: slice = slice(None)) -> dict[str, Tensor]:
-    """The gradient of one step with a share of the batch, averaged over processes, and the buffers after it."""
-    training, batch = build()
+def as_if_by_a_trainer(training: Training) -> None:
+    """Let a training step run by itself."""
     training.trainer = SimpleNamespace(
         global_step=0, log_every_n_steps=1, optimizers=[SimpleNamespace(param_groups=[{"lr": 1.0}])]
     )
     training.log = training.log_dict = lambda *_, **__: None
+
+
+def train(build: Callable[[], Case], share: slice = slice(None)) -> dict[str, Tensor]:
+    """The gradient of one step with a share of the batch, averaged over processes, and the buffers after it."""
+    training, batch = build()
+    as_if_by_a_trainer(training)
     training.training_step(_part(batch, share), 0).backward()
     processes = distributed.get_world_size() if distributed.is_initialized() else 1
     found = {f"buffer {name}": value.clone() for name, value in training.named_buffers()}

@@ -12,11 +12,11 @@ from typing import final
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from vltok.errors import UserError
 from vltok.interfaces import Quantized, Quantizer
-from vltok.processes import mean_over_processes, sum_over_processes, world
+from vltok.processes import mean_over_processes, sums_over_processes, world
 from vltok.tokenizers.straight_through import gumbel_like, straight_through
 
 #: The most distances that the search holds at once (32 MiB in float32, so that they stay near a CPU).
@@ -139,10 +139,11 @@ class EMAVectorQuantizer(CodebookQuantizer):
     def quantize(self, vectors: Float[Tensor, "b c H W"], weights: Float[Tensor, "b 1 H W"] | None) -> Quantized:
         ids = nearest_codes(vectors, self.codebook)
         codes = self.lookup(ids)
-        error = mean_square(vectors - codes, weights, _total_weight(vectors, weights, self.training))
-        loss = error.detach() + self.commitment * error
+        total = _total_weight(vectors, weights)
         if self.training:
-            self._update(vectors.detach(), ids, weights)
+            total = self._update(vectors.detach(), ids, weights, total)
+        error = mean_square(vectors - codes, weights, total)
+        loss = error.detach() + self.commitment * error
         return Quantized(ids, straight_through(codes, vectors), loss)
 
     def lookup(self, ids: Int[Tensor, "b H W"]) -> Float[Tensor, "b c H W"]:
@@ -150,26 +151,32 @@ class EMAVectorQuantizer(CodebookQuantizer):
 
     @torch.no_grad()
     def _update(
-        self, vectors: Float[Tensor, "b c H W"], ids: Int[Tensor, "b H W"], weights: Float[Tensor, "b 1 H W"] | None
-    ) -> None:
+        self,
+        vectors: Float[Tensor, "b c H W"],
+        ids: Int[Tensor, "b H W"],
+        weights: Float[Tensor, "b 1 H W"] | None,
+        total: Float[Tensor, ""],
+    ) -> Float[Tensor, ""]:
+        """Follow the vectors of all processes; the mean over these of their total weights."""
+        rank, processes = world()
         rows = vectors.movedim(1, -1).flatten(0, 2)
         shares = rows.new_ones(rows.shape[0]) if weights is None else weights.flatten().to(rows.dtype)
-        # one table of sums and counts: one exchange between processes
         seen = rows.new_zeros(self.size, self.dimension + 1)
         seen.index_add_(0, ids.flatten(), torch.cat([rows, rows.new_ones(rows.shape[0], 1)], dim=1) * shares[:, None])
-        sum_over_processes(seen)
+        restarts = rows.new_zeros(self.size if self.restart else 0, self.dimension)
+        if self.restart and rank == 0:  # the others add nothing: codes restart at vectors of the first process
+            restarts = self._candidates(rows, shares)
+        seen, restarts, total = sums_over_processes(seen, restarts, total)
         self.sums.lerp_(seen[:, :-1].to(self.sums.dtype), 1 - self.decay)
         self.counts.lerp_(seen[:, -1].to(self.counts.dtype), 1 - self.decay)
         if self.restart:
-            candidates = self._candidates(rows, shares)
-            if world()[1] > 1:
-                distributed.broadcast(candidates, src=0)
             unused = self.counts < 1
-            self.sums.copy_(torch.where(unused[:, None], candidates.to(self.sums.dtype), self.sums))
+            self.sums.copy_(torch.where(unused[:, None], restarts.to(self.sums.dtype), self.sums))
             self.counts.masked_fill_(unused, 1)
-        total = self.counts.sum()
-        smoothed = total * (self.counts + self.epsilon) / (total + self.size * self.epsilon)
+        count = self.counts.sum()
+        smoothed = count * (self.counts + self.epsilon) / (count + self.size * self.epsilon)
         self.codebook.copy_(self.sums / smoothed[:, None])
+        return total / processes
 
     def _candidates(self, rows: Float[Tensor, "n c"], shares: Float[Tensor, " n"]) -> Float[Tensor, "v c"]:
         """For each code a vector at which it could restart."""
