@@ -3,7 +3,7 @@
 import pytest
 
 from vltok.errors import UserError
-from vltok.launchers import check_numbers, find_rank, forget_leaked
+from vltok.launchers import Share, array_of, check_numbers, find_rank, forget_leaked
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_PORT": "1"}
 #: What `sbatch --ntasks=4` sets for its script.
@@ -140,3 +140,32 @@ def test_srun_is_contradicted(changed: dict[str, str | None], said: str) -> None
 def test_what_lightning_reads_while_it_is_imported(name: str) -> None:
     with pytest.raises(UserError, match=f"{name} is 'x'"):
         check_numbers({name: "x"})
+
+
+def test_pieces_are_shared_without_loss_or_repeat_however_many_processes_a_part_has() -> None:
+    pieces = []
+    for part, processes in (("1/3", 1), ("2/3", 4), ("3/3", 2)):
+        for rank in range(processes):
+            started = {**TORCHRUN, "RANK": str(rank), "WORLD_SIZE": str(processes), "LOCAL_RANK": "0"}
+            pieces += Share.find(started, part).of(range(50))
+    assert sorted(pieces) == list(range(50))
+    assert Share.find({}).of(range(50)) == range(50) and Share.find({}).name == ""
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("0/64", r"--part 0/64: parts count from 1 to 64, as those of 'sbatch --array=1-64'"),
+        ("65/64", r"--part 65/64: parts count from 1 to 64"),
+        ("3", r"--part is '3', but must say which part and of how many, such as 3/64"),
+        ("1/0", r"--part is '1/0', but must say which part"),
+        ("/64", r"--part is '/64', but must say which part"),
+    ],
+)
+def test_there_is_no_such_part(part: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        Share.find({}, part)
+
+
+def test_numbers_as_sbatch_takes_them() -> None:
+    assert array_of([1, 2, 4, 7, 8, 9]) == "1-2,4,7-9"

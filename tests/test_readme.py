@@ -1,5 +1,6 @@
 """Every command in the README runs, in the order of the README's sections, on a few real photographs."""
 
+import argparse
 import re
 import shlex
 import subprocess
@@ -7,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.run import get_args_parser
 
-from vltok.cli.main import VERBS
+from vltok.cli.main import VERBS, main
 from vltok.evaluation.ablations import AblationTable
 from vltok.io.recipes import parse
-from vltok.verbs.training_recipe import fit_parser
+from vltok.verbs.tokenize import Tokenized
+from vltok.verbs.training_recipe import TrainingRecipe, fit_parser
 
 from .io.importers.foreign import vqgan_state
 from .readers import ROOT, add_prior, blocks_of, commands_of, make_project, run
@@ -78,6 +81,35 @@ def test_commands_run_one_after_another(block, project, capsys, monkeypatch):
             assert printed[verb] in shown
         else:
             assert any(path.is_file() for path in set(project.rglob("*")) - before), command
+
+
+def test_commands_of_several_machines_start_what_they_say(monkeypatch):
+    asked = []
+    monkeypatch.setattr("vltok.cli.fit.run", lambda given: asked.append(TrainingRecipe.of_arguments(given).config))
+    monkeypatch.setattr(
+        "vltok.verbs.tokenize.tokenize", lambda **given: asked.append(given) or Tokenized(ROOT, None, True)
+    )
+    monkeypatch.chdir(ROOT)
+    srun = argparse.ArgumentParser()
+    for option in ("--nodes", "--ntasks-per-node", "--gpus-per-node"):
+        srun.add_argument(option, type=int)
+    lines = [line for block in blocks_of(README, "bash") for line in block.splitlines()]
+    for line in lines:
+        if not line.startswith("#"):
+            words = shlex.split(line.replace("$SLURM_ARRAY_TASK_ID", "64"))
+            place = words.index("vltok")
+            assert main(words[place + 1 :]) == 0, line
+            if words[0] == "torchrun":
+                started = get_args_parser().parse_args(words[1 : place + 1])
+                nodes, each = int(started.nnodes), int(started.nproc_per_node)
+            elif words[0] == "srun":
+                started = srun.parse_args(words[1:place])
+                nodes, each = started.nodes, started.ntasks_per_node
+                assert started.gpus_per_node == each
+            if place > 0:
+                assert (asked[-1].trainer.num_nodes, int(asked[-1].trainer.devices)) == (nodes, each)
+    assert asked[-1]["part"] == "64/64" and "#SBATCH --array=1-64" in lines
+    assert [int(given.trainer.devices) for given in asked[:-1]] == [8, 8, 8]
 
 
 def test_the_recipe_with_a_base_is_one(tmp_path):

@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # what editors and type checkers see; tests hold it equal to 
     from vltok.verbs.fitting import fit as fit
     from vltok.verbs.import_model import import_model as import_model
     from vltok.verbs.info import info as info
+    from vltok.verbs.merge import merge as merge
     from vltok.verbs.new import new as new
     from vltok.verbs.pack import pack as pack
     from vltok.verbs.plugins import plugins as plugins
@@ -69,6 +70,7 @@ _NAMES = {
     "vltok.verbs.fitting": ["fit"],
     "vltok.verbs.import_model": ["import_model"],
     "vltok.verbs.info": ["info"],
+    "vltok.verbs.merge": ["merge"],
     "vltok.verbs.new": ["new"],
     "vltok.verbs.pack": ["pack"],
     "vltok.verbs.plugins": ["plugins"],

@@ -23,6 +23,7 @@ _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069
 _LONGEST_NAME = 120
 #: The names of the files by which a process is alone in a folder: the second where the file system has no locks.
 LOCK, HELD = ".writing.lock", ".writing.held"
+HELD_ENDING = ".held"
 #: How file systems say that they have no locks: Lustre, NFS without its lock service, and what FUSE mounts.
 _WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 #: How long a file that another program has open is waited for, in seconds between one try and the next.
@@ -171,7 +172,7 @@ def acquire(path: Path, seconds: float = 0) -> filelock.BaseFileLock:
     except OSError as error:
         if error.errno not in _WITHOUT_LOCKS:
             raise
-        lock = filelock.SoftFileLock(path.with_suffix(".held"))
+        lock = filelock.SoftFileLock(path.with_suffix(HELD_ENDING))
         lock.acquire(timeout=seconds)
     return lock
 

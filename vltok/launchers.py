@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping
+import re
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 
 from vltok.errors import UserError
 
@@ -28,6 +30,76 @@ VARIABLES = (*_OF_TORCHRUN, *_OF_SRUN, *_OF_JSRUN, "NODE_RANK", "MASTER_ADDR", "
 _OF_ANY = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 #: SLURM counts the steps that srun starts from 0; numbers from here on are of batch scripts and interactive shells.
 _FIRST_SPECIAL_STEP = 0xFFFFFFF0
+_PART = re.compile(r"(\d{1,9})/(\d{1,9})")
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a process takes of work that is cut into pieces: every so many-th piece, whenever and wherever it starts.
+
+    Attributes:
+        rank: Which of the processes it is.
+        processes: How many there are, those of all parts together.
+        local_rank: Which of its machine's.
+        parts: How many independent jobs there are, such as those of a SLURM array.
+    """
+
+    rank: int = 0
+    processes: int = 1
+    local_rank: int = 0
+    parts: int = 1
+
+    @classmethod
+    def find(cls, environment: Mapping[str, str], part: str | None = None) -> Share:
+        """This process's share.
+
+        Args:
+            environment: What launchers have set.
+            part: Which of the jobs this is, and how many there are, such as ``3/64``; None where it is the only one.
+
+        Raises:
+            UserError: The variables contradict each other, or there is no such part.
+        """
+        rank, processes, local_rank = find_rank(environment)
+        if part is None:
+            return cls(rank, processes, local_rank)
+        written = _PART.fullmatch(part)
+        number, parts = map(int, written.groups()) if written else (0, 0)
+        if parts < 1:
+            raise UserError(f"--part is '{part}', but must say which part and of how many, such as 3/64")
+        if not 1 <= number <= parts:
+            raise UserError(
+                f"--part {part}: parts count from 1 to {parts}, as those of 'sbatch --array=1-{parts}' with --part "
+                f"$SLURM_ARRAY_TASK_ID/{parts}"
+            )
+        # the pieces of a part are the same however many processes it has
+        return cls(number - 1 + parts * rank, parts * processes, local_rank, parts)
+
+    def of(self, pieces: range) -> range:
+        """The pieces of this process."""
+        return pieces[self.rank :: self.processes]
+
+    @property
+    def name(self) -> str:
+        """How users know it: `part 3 of 64`, `process 1 of 2` or both; nothing where it has all the work."""
+        rank, processes = self.rank // self.parts, self.processes // self.parts
+        names = [f"part {self.rank % self.parts + 1} of {self.parts}"] if self.parts > 1 else []
+        return ", ".join([*names, f"process {rank} of {processes}"] if processes > 1 else names)
+
+
+#: The share of a process that has all the work.
+ALONE = Share()
+
+
+def array_of(numbers: Sequence[int]) -> str:
+    """Ascending numbers as `sbatch --array` takes them, such as ``3,17-20``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    return ",".join("-".join(map(str, run)) for run in runs)
 
 
 def forget_leaked(environment: MutableMapping[str, str]) -> list[str]:

@@ -12,6 +12,7 @@ writes into the head of each recipe what it takes, and how it fits a GPU of 24 G
 
 from __future__ import annotations
 
+import contextlib
 import re
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -105,6 +106,19 @@ def peak(training: Objective, batch: ImageBatch | Codes, half: bool = True) -> i
         batch: What it trains on, on the host.
         half: Whether matrix products are in bfloat16.
     """
+    with without_values(training), Counted(PretendedDevice.name) as counted:
+        counted.note(list(training.parameters()), list(training.buffers()))
+        train(training, batch.to(PretendedDevice.name), PretendedDevice.name, half)
+    return counted.most
+
+
+@contextlib.contextmanager
+def without_values(training: Objective) -> Iterator[None]:
+    """Within the block, what trains is on a pretended GPU, and its tensors have sizes, but no values.
+
+    Args:
+        training: What trains, on the device ``meta``.
+    """
     with PretendedDevice():  # PyTorch knows the device from here on
         pass
     with (
@@ -120,12 +134,9 @@ def peak(training: Objective, batch: ImageBatch | Codes, half: bool = True) -> i
         # these are on the host, and have values
         mock.patch.object(GlobalLocal, "_local_lengths", _local_lengths),
         mock.patch.object(attention, "backend", lambda *_: _attend),
-        Counted(PretendedDevice.name) as counted,
     ):
         _move(training, PretendedDevice.name)
-        counted.note(list(training.parameters()), list(training.buffers()))
-        train(training, batch.to(PretendedDevice.name), PretendedDevice.name, half)
-    return counted.most
+        yield
 
 
 class Counted(TorchDispatchMode):

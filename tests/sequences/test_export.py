@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from vltok.errors import UserError
+from vltok.launchers import ALONE, Share
 from vltok.loading.skipping import SkippedPicture
 from vltok.sequences.export import CodeExport
 from vltok.sequences.export_folder import ExportFolder
@@ -27,9 +28,9 @@ def broken(index: int) -> SkippedPicture:
 
 
 def open_export(folder: Path, pictures: int = 12, **changes) -> CodeExport:
-    world = {key: changes.pop(key) for key in ("rank", "world_size") if key in changes}
+    share = changes.pop("share", ALONE)
     classes = tuple(f"class {index}" for index in range(pictures))
-    return CodeExport(folder, SPEC, settings(pictures, 5, **changes), classes, **world)
+    return CodeExport(folder, SPEC, settings(pictures, 5, **changes), classes, share)
 
 
 @pytest.mark.parametrize("name", ["webdataset", "parquet"])
@@ -94,7 +95,7 @@ def test_a_kill_after_the_manifest_leaves_only_a_clean_up(tmp_path: Path) -> Non
 def test_several_processes_write_what_one_writes(world_size: int, tmp_path: Path) -> None:
     codes = random_codes(12)
     export_codes(tmp_path / "one", codes)
-    exports = [open_export(tmp_path / "several", rank=rank, world_size=world_size) for rank in range(world_size)]
+    exports = [open_export(tmp_path / "several", share=Share(rank, world_size)) for rank in range(world_size)]
     results = []
     for export in reversed(exports):
         write_shards(export, codes)
@@ -104,9 +105,31 @@ def test_several_processes_write_what_one_writes(world_size: int, tmp_path: Path
     assert contents(tmp_path / "several") == contents(tmp_path / "one")
 
 
+def test_parts_write_what_one_writes_however_many_processes_each_has(tmp_path: Path) -> None:
+    codes = random_codes(37)
+    export_codes(tmp_path / "one", codes)
+    two = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2"}
+    jobs = [({}, "2/3"), ({**two, "RANK": "0"}, "1/3"), ({**two, "RANK": "1"}, "1/3"), ({}, "3/3")]
+    shares = [Share.find(environment, part) for environment, part in jobs]
+    assert [share.name for share in shares] == [
+        "part 2 of 3",
+        "part 1 of 3, process 0 of 2",
+        "part 1 of 3, process 1 of 2",
+        "part 3 of 3",
+    ]
+    exports = [open_export(tmp_path / "parts", 37, share=share) for share in shares]
+    missing = []
+    for export in exports:
+        write_shards(export, codes)
+        missing.append(export.missing_parts())
+    assert missing == [(1, 3), (1, 3), (3,), ()]
+    assert exports[0].finish() is not None
+    assert contents(tmp_path / "parts") == contents(tmp_path / "one")
+
+
 def test_another_process_may_finish_and_clean_up_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     codes = random_codes(12)
-    exports = [open_export(tmp_path / "codes", rank=rank, world_size=2) for rank in range(2)]
+    exports = [open_export(tmp_path / "codes", share=Share(rank, 2)) for rank in range(2)]
     for export in exports:
         write_shards(export, codes)
     whole = exports[0].finish()

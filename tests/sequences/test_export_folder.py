@@ -5,9 +5,11 @@ import json
 import shutil
 from pathlib import Path
 
+import filelock
 import pytest
 
 from vltok.errors import UserError
+from vltok.launchers import Share
 from vltok.sequences.export import CodeExport
 from vltok.sequences.export_folder import ExportFolder
 from vltok.sequences.export_records import ShardRecord
@@ -20,11 +22,13 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def opened(folder: Path, pictures: int = 12, shard_size: int = 5, rank: int = 0, world_size: int = 1, **others):
+def opened(
+    folder: Path, pictures: int = 12, shard_size: int = 5, rank: int = 0, world_size: int = 1, parts: int = 1, **others
+):
     keywords = {key: others.pop(key) for key in ("overwrite", "grows", "pictures_of") if key in others}
     kinds = keywords.pop("pictures_of", {})
     run = settings(pictures, shard_size, options={"--count": pictures, "--seed": 0}, **others)
-    return CodeExport(folder, SPEC, run, None, rank, world_size, pictures=kinds, **keywords)
+    return CodeExport(folder, SPEC, run, None, Share(rank, world_size, parts=parts), pictures=kinds, **keywords)
 
 
 def written(folder: Path, pictures: int = 12, shards: list[int] | None = None, **others) -> None:
@@ -74,6 +78,37 @@ def test_while_another_process_writes_there_nobody_takes_over(tmp_path: Path) ->
     write_shards(first, random_codes(12))
     first.close()
     assert (tmp_path / "codes" / "codes-000001.tar").is_file()
+
+
+def test_one_number_of_parts_at_a_time(tmp_path: Path) -> None:
+    first = opened(tmp_path, rank=1, world_size=3, parts=3)
+    write_shards(first, random_codes(12))
+    with pytest.raises(UserError, match=r"is being written in 3 parts, not 2: .*--part …/3"):
+        opened(tmp_path, rank=1, world_size=2, parts=2)
+    with pytest.raises(UserError, match=r"another process \(part 2 of 3\) is writing to"):
+        opened(tmp_path, rank=1, world_size=3, parts=3)
+    assert first.missing_parts() == (1, 3)
+    first.close()
+    # the shards that are left may be shared out otherwise
+    again = opened(tmp_path, rank=1, world_size=2, parts=2)
+    assert again.pending() == [] and again.missing_parts() == (1,)
+
+
+def test_who_holds_a_file_system_without_locks_is_told_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = opened(tmp_path)
+
+    def held(path: Path, *_) -> None:
+        raise filelock.Timeout(str(path.with_suffix(".held")))
+
+    export.close()
+    opened(tmp_path)
+    monkeypatch.setattr("vltok.sequences.export_folder.acquire", held)
+    with pytest.raises(
+        UserError, match=r"another process \(rank 0\) is writing to .*; if none is, remove .*rank-0\.held"
+    ):
+        opened(tmp_path)
 
 
 @pytest.mark.parametrize("counts", [(2, 4), (5, 12), (7, 11)])

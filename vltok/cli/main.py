@@ -20,6 +20,7 @@ VERBS = {
     "compare": "Put what 'evaluate' found side by side: a table and plots",
     "reconstruct": "Encode and decode pictures, and draw where the codes went",
     "tokenize": "Write the code sequences of pictures as shards",
+    "merge": "Join exports of one tokenizer, or say which parts of one are missing",
     "detokenize": "Decode code sequences to pictures",
     "compress": "Write pictures as small files of entropy-coded codes",
     "decompress": "Make pictures of such files again",

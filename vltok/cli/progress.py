@@ -6,12 +6,13 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vltok.launchers import find_rank
+from vltok.errors import how_many
+from vltok.launchers import Share, array_of
 from vltok.verbs.counting import format_seconds
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -38,10 +39,21 @@ def shown(purpose: str) -> Iterator[Callable[[int, int], None]]:
         yield tell
 
 
-def whose_part() -> str:
-    """Which of several processes this is, to be added to a purpose; nothing where it is the only one."""
-    rank, world_size, _ = find_rank(os.environ)
-    return f", process {rank} of {world_size}" if world_size > 1 else ""
+def name_of_share(part: str | None) -> str:
+    """Which of several processes this is: see `Share`; nothing where it is the only one."""
+    return Share.find(os.environ, part).name
+
+
+def say_done(mine: str, missing: Sequence[int], then: str) -> None:
+    """Print what a process says that ends before others.
+
+    Args:
+        mine: Its name.
+        missing: The parts that are not yet whole, where there are several.
+        then: What the last one does.
+    """
+    others = f"; not yet: {how_many(len(missing), 'part')} ({array_of(missing)})" if "part" in mine and missing else ""
+    print(f"{mine} is done{others}; the last one to end {then}")
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from dataclasses import fields
 import docstring_parser
 from jsonargparse import ArgumentParser
 
-from vltok.cli.progress import shown, whose_part
+from vltok.cli.progress import name_of_share, say_done, shown
 from vltok.drawing.config import SamplingOptions, every_option, options_for
 from vltok.errors import how_many
 from vltok.io.recipes import parse_options
@@ -43,10 +43,11 @@ def run(arguments: list[str]) -> None:
     names = [field.name for field in fields(every)]
     sampling = options_for(kind, "this prior", every(**{name: options[name] for name in names}))
     start = time.monotonic()
-    with shown(f"sample{whose_part()}") as progress:
+    mine = name_of_share(options.part)
+    with shown(", ".join(filter(None, ("sample", mine)))) as progress:
         found = sample(**keywords(options, *names), sampling=sampling, progress=progress)
     if found.manifest is None:
-        print(f"{whose_part().strip(', ')} is done; the last one to end writes the grid")
+        say_done(mine, found.missing, "writes the grid")
         return
     length = found.manifest.statistics["length"]
     speed = f", {found.drawn / (time.monotonic() - start):.2f} images/s" if found.drawn else ""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vltok.cli.progress import shown, whose_part
-from vltok.errors import how_many
+from vltok.cli.exported import print_export
+from vltok.cli.progress import name_of_share, say_done, shown
 from vltok.io.recipes import parse, recipe_parser
 from vltok.verbs.options import add_options, description, keywords, with_bundle_path, with_default_data
 
@@ -21,20 +21,12 @@ def run(arguments: list[str]) -> None:
     options = parse(parser, arguments)
     from vltok.verbs.tokenize import tokenize
 
-    with shown(f"tokenize{whose_part()}") as progress:
+    mine = name_of_share(options.part)
+    with shown(", ".join(filter(None, ("tokenize", mine)))) as progress:
         found = tokenize(**keywords(options, "config"), progress=progress)
     if found.manifest is None:
-        print(f"{whose_part().strip(', ')} is done; the last one to end writes the manifest")
+        say_done(mine, found.missing, "writes the manifest")
         return
     if not found.new:
         print(f"{found.folder} holds these codes already: nothing is left to do")
-    if found.manifest.skipped:
-        print(f"skipped {how_many(len(found.manifest.skipped), 'picture')} that cannot be read; codes.json names them")
-    figures = found.manifest.statistics
-    ratios = ", ".join(f"factor {factor}: {share:.1%}" for factor, share in figures["ratios"].items())
-    length = figures["length"]
-    print(
-        f"{how_many(figures['samples'], 'sequence')} of {length['mean']:.1f} codes (from {length['minimum']} to "
-        f"{length['maximum']}){f', {ratios}' if ratios else ''}; "
-        f"{figures['bits_per_pixel']['codes_and_grain_map']:.3f} bits per pixel; written to {found.folder}"
-    )
+    print_export(found.manifest, found.folder)

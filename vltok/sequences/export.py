@@ -20,8 +20,9 @@ import numpy as np
 from vltok.codes import CodeSpec
 from vltok.errors import UserError
 from vltok.files import acquire, flush, sha256_of
+from vltok.launchers import ALONE, Share
 from vltok.loading.skipping import SkippedPicture
-from vltok.sequences.export_folder import ExportFolder
+from vltok.sequences.export_folder import ExportFolder, run_within
 from vltok.sequences.export_records import ShardRecord
 from vltok.sequences.export_run import WantedExport
 from vltok.sequences.manifest import CodeManifest, ExportSettings, Shard
@@ -38,8 +39,7 @@ class CodeExport:
         spec: What the codes may be.
         settings: What the export follows from.
         classes: The names of the labels, or None where they have none.
-        rank: Which of the processes that write the folder this is.
-        world_size: How many processes write it.
+        share: What this process writes; None where it writes no shards, and only finishes what others have written.
         tokenizer_places: Where the tokenizer's bundle is: see `CodeManifest`.
         overwrite: Whether it takes the place of another export in the folder, which stays until this one is whole.
         grows: Whether it may take in an export of fewer pictures that is the same in all else.
@@ -55,20 +55,18 @@ class CodeExport:
         spec: CodeSpec,
         settings: ExportSettings,
         classes: Sequence[str] | None = None,
-        rank: int = 0,
-        world_size: int = 1,
+        share: Share | None = ALONE,
         tokenizer_places: Sequence[str] = (),
         *,
         overwrite: bool = False,
         grows: bool = False,
         pictures: Mapping[str, Path] | None = None,
     ) -> None:
-        self._run = WantedExport(spec, settings, None if classes is None else tuple(classes))
-        self._rank, self._world_size = rank, world_size
-        self._tokenizer_places = tuple(tokenizer_places)
+        self._run = WantedExport(spec, settings, None if classes is None else tuple(classes), tuple(tokenizer_places))
+        self._share = share
         self._format = shard_format(settings.format)
         with _clear_errors(folder):
-            self._place = ExportFolder(folder, self._run, rank, pictures or {}, overwrite, grows)
+            self._place = ExportFolder(folder, self._run, share, pictures or {}, overwrite, grows)
 
     @property
     def settings(self) -> ExportSettings:
@@ -79,6 +77,11 @@ class CodeExport:
     def shards(self) -> range:
         """The numbers of all shards."""
         return self.settings.shards
+
+    @property
+    def mine(self) -> range:
+        """The numbers of this process's shards, whole or not."""
+        return range(0) if self._share is None else self._share.of(self.shards)
 
     def pictures(self, shard: int) -> range:
         """The places in the input of the pictures of a shard."""
@@ -95,9 +98,19 @@ class CodeExport:
 
     def pending(self) -> list[int]:
         """The shards of this process that are not yet whole."""
-        if self.finished:
-            return []
-        return [shard for shard in self.shards[self._rank :: self._world_size] if not self._place.whole(shard)]
+        missing = self._place.missing(self.mine)
+        return [] if self.finished else missing
+
+    @property
+    def parts(self) -> int:
+        """In how many parts the folder is written."""
+        return self._place.parts
+
+    def missing_parts(self) -> tuple[int, ...]:
+        """The parts, from 1, of which a shard is not yet whole."""
+        parts = self._place.parts
+        missing = {shard % parts + 1 for shard in self._place.missing(self.shards)}
+        return () if self.finished else tuple(sorted(missing))
 
     def kept(self, shard: int) -> tuple[list[CodeSample], CodeCounts]:
         """The first samples of a shard, which an export of fewer pictures has already, and what is counted over them.
@@ -165,7 +178,7 @@ class CodeExport:
         lock = acquire(self._place.work / "finish.lock", seconds=-1)
         try:
             if not self.finished:
-                if not all(map(self._place.whole, self.shards)):
+                if self._place.missing(self.shards):
                     return False
                 self._place.put_in_place(*self._gather())
         finally:
@@ -194,9 +207,21 @@ class CodeExport:
             classes=self._run.classes,
             statistics=counts.statistics(spec),
             index_sha256=None,
-            tokenizer_places=self._tokenizer_places,
+            tokenizer_places=self._run.tokenizer_places,
         )
         return manifest, np.concatenate(rows) if rows else None
+
+
+def unfinished_export(folder: Path) -> CodeExport | None:
+    """The export with which a folder is being filled, only to be finished; None where there is none.
+
+    Raises:
+        UserError: What is noted of it is damaged, or pictures are drawn with it.
+    """
+    run = run_within(folder)
+    if run is None:
+        return None
+    return CodeExport(folder, run.spec, run.settings, run.classes, None, run.tokenizer_places)
 
 
 @contextlib.contextmanager

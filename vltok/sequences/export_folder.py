@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -25,9 +26,10 @@ import filelock
 import numpy as np
 
 from vltok.errors import UserError
-from vltok.files import acquire, alone_in, move, sha256_of, written_whole
+from vltok.files import HELD_ENDING, acquire, alone_in, move, sha256_of, written_whole
+from vltok.launchers import Share
 from vltok.sequences.export_records import ShardRecord, pixels_of, records_of
-from vltok.sequences.export_run import WantedExport, being_written, readable_run
+from vltok.sequences.export_run import WantedExport, being_written, note_parts, parts_of, readable_run
 from vltok.sequences.manifest import INDEX, MANIFEST, CodeManifest
 from vltok.sequences.shards import CodeSample
 
@@ -44,7 +46,7 @@ class ExportFolder:
     Args:
         folder: Which one.
         run: What is written.
-        rank: Which of the processes that write the folder this is.
+        share: What this process writes; None where it writes no shards.
         pictures: Folders of numbered pictures that are written with the shards, by name.
         overwrite: Whether it takes the place of another export.
         grows: Whether it may take in an export of fewer pictures.
@@ -59,10 +61,16 @@ class ExportFolder:
     """
 
     def __init__(
-        self, folder: Path, run: WantedExport, rank: int, pictures: Mapping[str, Path], overwrite: bool, grows: bool
+        self,
+        folder: Path,
+        run: WantedExport,
+        share: Share | None,
+        pictures: Mapping[str, Path],
+        overwrite: bool,
+        grows: bool,
     ) -> None:
         self.folder, self.work = folder, folder / _UNFINISHED
-        self._run, self._pictures, self._rank = run, dict(pictures), rank
+        self._run, self._pictures, self._share = run, dict(pictures), share
         self._from: CodeManifest | None = None
         self._lock: filelock.BaseFileLock | None = None
         self._made: list[Path] = []
@@ -82,6 +90,19 @@ class ExportFolder:
         name = self._run.settings.name(shard)
         there = (self.folder / name).is_file() or (self._replaces and (self.work / name).is_file())
         return there and self._record_path(shard).is_file()
+
+    def missing(self, shards: range) -> list[int]:
+        """Those that are not whole; to list the folders is cheaper than to look for each."""
+        there, noted = _names(self.folder), _names(self.work)
+        if self._replaces:
+            there |= noted
+        names = ((shard, self._run.settings.name(shard), self._record_path(shard).name) for shard in shards)
+        return [shard for shard, name, record in names if name not in there or record not in noted]
+
+    @property
+    def parts(self) -> int:
+        """In how many parts the folder is written."""
+        return parts_of(self.work)
 
     def record(self, shard: int) -> ShardRecord:
         """What is noted of a finished shard."""
@@ -199,7 +220,7 @@ class ExportFolder:
         else:
             there = readable_run(unfinished) if overwrite else WantedExport.read(unfinished)
             if there is not None and there.alike(ours):
-                self._lock_rank()
+                self._join()
                 return
             if there is not None and (being_written(unfinished) or any(self._written(unfinished))):
                 self._refuse_unless(overwrite, there)
@@ -214,7 +235,7 @@ class ExportFolder:
             except OSError:
                 shutil.rmtree(self.work, ignore_errors=True)
                 raise
-        self._lock_rank()
+        self._join()
 
     def _begin(self) -> None:
         """Say what is written, `run.json` last: without it, the rest does not count."""
@@ -228,11 +249,24 @@ class ExportFolder:
                 (self.work / name).mkdir()
         self._run.write(self.work)
 
-    def _lock_rank(self) -> None:
+    def _join(self) -> None:
+        """Become one of those that write the folder."""
+        share = self._share
+        if share is None:
+            return
+        if share.parts != self.parts and being_written(self.work):
+            raise UserError(
+                f"--out {self.folder} is being written in {self.parts} parts, not {share.parts}: wait until those have "
+                f"ended, or give one of them (--part …/{self.parts})"
+            )
         try:
-            self._lock = acquire(self.work / f"rank-{self._rank}.lock")
+            self._lock = acquire(self.work / f"rank-{share.rank}.lock")
         except filelock.Timeout as error:
-            raise UserError(f"another process (rank {self._rank}) is writing to {self.folder}") from error
+            # where the file system has no locks, the file of a process that was killed elsewhere stays
+            held = f"; if none is, remove {error.lock_file}" if error.lock_file.endswith(HELD_ENDING) else ""
+            who = share.name or f"rank {share.rank}"
+            raise UserError(f"another process ({who}) is writing to {self.folder}{held}") from error
+        note_parts(self.work, share.parts)
 
     def _release(self) -> None:
         if self._lock is not None:
@@ -277,6 +311,28 @@ class ExportFolder:
                         path.unlink()
         if work.is_dir():
             shutil.rmtree(work)
+
+
+def run_within(folder: Path) -> WantedExport | None:
+    """What a folder is being filled with, where that needs nothing but its shards; None where there is none.
+
+    Raises:
+        UserError: `run.json` is damaged, or pictures wait to be put in their place with the shards.
+    """
+    replacing = folder / _REPLACING
+    if run := WantedExport.read(replacing):
+        if any(path.is_dir() for path in replacing.iterdir()):
+            raise UserError(f"{folder} is being replaced together with pictures: give the same command again")
+        return run
+    return WantedExport.read(folder / _UNFINISHED)
+
+
+def _names(folder: Path) -> set[str]:
+    """What stands in a folder; nothing where another process has removed it."""
+    try:
+        return set(os.listdir(folder))
+    except FileNotFoundError:
+        return set()
 
 
 def _others(folder: Path, name: str) -> UserError:

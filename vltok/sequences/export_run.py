@@ -17,7 +17,7 @@ from vltok.files import acquire, written_whole
 from vltok.sequences.manifest import VERSION, CodeManifest, ExportSettings, damaged, read_json
 from vltok.sequences.plain import from_plain
 
-_RUN = "run.json"
+_RUN, _PARTS = "run.json", "parts.json"
 _OPTIONS = ("format", "shard_size", "batch_size", "precision")
 
 
@@ -29,11 +29,13 @@ class WantedExport:
         spec: What the codes may be.
         settings: What the export follows from.
         classes: The names of the labels, or None.
+        tokenizer_places: Where the tokenizer's bundle is: see `CodeManifest`.
     """
 
     spec: CodeSpec
     settings: ExportSettings
     classes: tuple[str, ...] | None
+    tokenizer_places: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, manifest: CodeManifest) -> WantedExport:
@@ -107,6 +109,18 @@ def readable_run(work: Path) -> WantedExport | None:
     with contextlib.suppress(UserError):
         return WantedExport.read(work)
     return None
+
+
+def parts_of(work: Path) -> int:
+    """In how many parts the run of a folder is written."""
+    return int((work / _PARTS).read_text()) if (work / _PARTS).is_file() else 1
+
+
+def note_parts(work: Path, parts: int) -> None:
+    """Say in how many parts the run of a folder is written."""
+    if parts != parts_of(work):
+        with written_whole(work / _PARTS) as path:
+            path.write_text(f"{parts}\n")
 
 
 def being_written(work: Path) -> bool:

@@ -26,7 +26,7 @@ from vltok.figures.grids import sample_grid
 from vltok.files import check_folder, written_whole
 from vltok.interfaces import Prior, Tokenizer
 from vltok.io.places import places_of
-from vltok.launchers import find_rank
+from vltok.launchers import Share
 from vltok.measures.pixels import to_bytes, to_picture
 from vltok.nn.precision import computing
 from vltok.rates import Rate
@@ -52,14 +52,16 @@ class Sampled:
     Attributes:
         codes: The codes that were drawn, on the CPU; None where they were written to a folder.
         pictures: Their pictures, `[b 3 H W]`; None where they were written to a folder.
-        manifest: Of a folder's codes; None without a folder, or where other processes still write their part.
+        manifest: Of a folder's codes; None without a folder, or where other processes or parts still write theirs.
         drawn: How many were drawn by this call.
+        missing: The parts of a folder that are not yet whole, from 1, where there are several.
     """
 
     codes: Codes | None
     pictures: UInt8[Tensor, "b 3 H W"] | None
     manifest: CodeManifest | None
     drawn: int
+    missing: tuple[int, ...] = ()
 
 
 def sample(
@@ -79,13 +81,15 @@ def sample(
     device: str | None = None,
     trust: bool = False,
     overwrite: bool = False,
+    part: str | None = None,
     progress: Progress | None = None,
 ) -> Sampled:
     """Draw pictures: a prior draws code sequences, its tokenizer decodes them.
 
     A seed draws the same pictures in batches and shards of any size. Killed at any moment and given again, the same
     command or call goes on from the last whole shard, to as many pictures as it asks for by then. Under torchrun or
-    srun, each process takes its part.
+    srun, each process takes its share; so does each of several independent jobs that are given a part, and the last one
+    to end writes the grid.
 
     Args:
         prior: A prior's bundle, a folder or `user/name`; in Python, a prior too.
@@ -107,6 +111,8 @@ def sample(
         device: `cpu`, `cuda` or `cuda:1`; by default where the prior is, or a GPU where there is one.
         trust: Whether bundles may name more than registered components: see `load_prior`.
         overwrite: Whether to replace another export in `out`, which stays until the new one is whole.
+        part: Which of several independent jobs this is, and how many there are, such as ``3/64``: every command is the
+            same but for that. One that failed is given again.
         progress: Is told how many pictures are drawn.
 
     Raises:
@@ -116,10 +122,10 @@ def sample(
         whole_number(key, value, 1)
     check_seed("--seed", seed)
     folder = None if out is None else _checked(out)
-    rank, world_size, local_rank = find_rank(os.environ)
+    share = Share.find(os.environ, part)
     tokenizer = tokenizer_of(prior, tokenizer, trust)
     with (
-        open_prior(prior, device, trust=trust, local_rank=local_rank) as drawer,
+        open_prior(prior, device, trust=trust, local_rank=share.local_rank) as drawer,
         open_tokenizer(tokenizer, drawer.device, trust=trust) as decoder,
         computing(drawer.device),
     ):
@@ -159,8 +165,7 @@ def sample(
                 decoder.model.spec,
                 settings,
                 None if classes is None else drawer.class_names,
-                rank,
-                world_size,
+                share,
                 () if isinstance(tokenizer, Tokenizer) else places_of(tokenizer, folder / "codes"),
                 overwrite=overwrite,
                 grows=True,
@@ -169,7 +174,7 @@ def sample(
         ) as export:
             pending = export.pending()
             left = sum(len(export.pictures(shard)) for shard in pending)
-            mine = sum(len(export.pictures(shard)) for shard in export.shards[rank::world_size])
+            mine = sum(len(export.pictures(shard)) for shard in export.mine)
             report = counted(progress, mine, mine - left)
             for shard in pending:
                 kept, counts = export.kept(shard)
@@ -181,9 +186,10 @@ def sample(
                 keys = [f"{image:06d}" for image in images]
                 export.write(shard, [*kept, *samples_of(codes, images, keys, codes.labels)], counts)
             manifest = export.finish()
+            missing = export.missing_parts()
         if manifest is not None:
             drawing.write_grid(manifest, folder)
-        return Sampled(None, None, manifest, left)
+        return Sampled(None, None, manifest, left, missing)
 
 
 @dataclass(frozen=True, eq=False)

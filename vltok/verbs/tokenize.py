@@ -16,7 +16,7 @@ from vltok.errors import UserError, whole_number
 from vltok.files import check_folder
 from vltok.interfaces import Tokenizer
 from vltok.io.places import places_of
-from vltok.launchers import find_rank
+from vltok.launchers import Share
 from vltok.loading.skipping import SkippedPicture
 from vltok.pictures.exporting import export_batches
 from vltok.pictures.images import ExportSource, ImageData, TrainingViews
@@ -40,13 +40,15 @@ class Tokenized:
 
     Attributes:
         folder: Where the shards are.
-        manifest: What they hold; None where other processes still write their part.
+        manifest: What they hold; None where other processes or parts still write theirs.
         new: Whether there was something to do.
+        missing: The parts that are not yet whole, from 1, where there are several.
     """
 
     folder: Path
     manifest: CodeManifest | None
     new: bool
+    missing: tuple[int, ...] = ()
 
 
 def tokenize(
@@ -66,12 +68,14 @@ def tokenize(
     compile: bool = False,
     trust: bool = False,
     overwrite: bool = False,
+    part: str | None = None,
     progress: Progress | None = None,
 ) -> Tokenized:
     """Write the code sequences of pictures as shards.
 
     Killed at any moment and given again, the same command or call goes on from the last whole shard; the result is what
-    an undisturbed one writes. Under torchrun or srun, each process takes its part.
+    an undisturbed one writes. Under torchrun or srun, each process takes its share; so does each of several independent
+    jobs that are given a part, and the last one to end writes the manifest.
 
     Args:
         tokenizer: A tokenizer's bundle, a folder or `user/name`; in Python, a tokenizer too.
@@ -91,6 +95,8 @@ def tokenize(
             that fewer than 100 batches are coded as without, and gained nothing on the CPU where it was measured.
         trust: Whether the bundle may name more than registered components: see `load_tokenizer`.
         overwrite: Whether to replace another export in `out`, which stays until the new one is whole.
+        part: Which of several independent jobs this is, and how many there are, such as ``3/64``: every command is the
+            same but for that. One that failed is given again.
         progress: Is told how many pictures are done.
 
     Raises:
@@ -101,7 +107,7 @@ def tokenize(
             whole_number(key, value, 1)
     out = check_folder("--out", out)
     pictures, described = open_pictures(data)
-    rank, world_size, local_rank = find_rank(os.environ)
+    share = Share.find(os.environ, part)
     source = _source(pictures, split, crops, flip)
     views: dict[str, Any] = {} if crops is None else {"--crops": crops, "--flip": flip}
     rate = None if rate is None else Rate.of(rate)
@@ -109,7 +115,7 @@ def tokenize(
     views |= {} if rate is None else {"--rate": str(rate)}
     if compile:  # it rounds otherwise, which a manifest should tell
         views["--compile"] = True
-    with open_tokenizer(tokenizer, device, trust=trust, local_rank=local_rank) as opened:
+    with open_tokenizer(tokenizer, device, trust=trust, local_rank=share.local_rank) as opened:
         settings = ExportSettings(
             tokenizer=opened.fingerprint,
             format=format,
@@ -123,23 +129,23 @@ def tokenize(
         places = () if isinstance(tokenizer, Tokenizer) else places_of(tokenizer, out)
         spec = opened.model.spec
         with contextlib.closing(
-            CodeExport(out, spec, settings, pictures.classes, rank, world_size, places, overwrite=overwrite)
+            CodeExport(out, spec, settings, pictures.classes, share, places, overwrite=overwrite)
         ) as export:
             new = not export.finished
-            if new and rank == 0:
-                part = f" in {world_size} processes" if world_size > 1 else ""
+            if new and (share.rank == 0 or share.parts > 1):
+                together = f" in {share.processes} processes" if share.processes > 1 else ""
                 shards = len(export.shards)
-                _LOG.info("%d pictures, %d shards, on %s%s", source.pictures, shards, opened.device, part)
+                _LOG.info("%d pictures, %d shards, on %s%s", source.pictures, shards, opened.device, together)
             pending = export.pending()
             left = sum(len(export.pictures(shard)) for shard in pending)
-            mine = sum(len(export.pictures(shard)) for shard in export.shards[rank::world_size])
+            mine = sum(len(export.pictures(shard)) for shard in export.mine)
             if left < mine and pending:
                 _LOG.info("going on from %d pictures that are done", mine - left)
             report = counted(progress, mine, mine - left)
             # whether to compile follows from all shards, so that a run that goes on decides as before
             with compiled(opened.model, compile and bool(pending), mine // settings.batch_size):
                 write_codes(opened, source, export, rate=rate, workers=pictures.workers, report=report)
-            return Tokenized(out, export.finish(), new)
+            return Tokenized(out, export.finish(), new, export.missing_parts())
 
 
 def _source(pictures: ImageData, split: Literal["all", "train", "val"], crops: int | None, flip: bool) -> ExportSource:
