@@ -266,9 +266,9 @@ Where it ends:
 1. **The batch, not the network.** 64 GPUs take 1,920 pictures a step and 512 take 15,360; the paper's learning rate
    for an image would come to 0.07 there. With the 240 images of eight GPUs kept, 240 GPUs have one image each. What
    holds for larger batches has to be tried; `vltok fit` prints the batch and the rate.
-2. **Decoding JPEGs.** A machine of eight H100 trains on 1,600 pictures a second. A core decodes and crops 100 to 200
-   of ImageNet's, so that eight to sixteen cores must stand behind that, and as many workers (`data.workers` counts
-   for each process).
+2. **Decoding JPEGs.** A machine of eight H100 trains on 1,600 pictures a second. A core of the machine
+   of `results` decodes and crops 85 of 500 × 375 a second, so that twenty such cores must stand behind that, and as
+   many workers (`data.workers` counts for each process).
 3. **The large prior's gradients.** Without overlap a sixth of a step on H100 between machines. More tokens a step and
    accumulation halve it; sharded weights do not, for they move as many bytes.
 
@@ -279,7 +279,7 @@ array work apart.
 
 {exported}
 
-Reading comes first here: 1,700 pictures a second are 190 MB of JPEGs of 110 kB, and a dozen cores that decode them.
+Reading comes first here: 1,700 pictures a second are 190 MB of JPEGs of 110 kB, and twenty cores that decode them.
 
 ## Disk
 
@@ -298,7 +298,7 @@ Where it ends:
    minutes for ImageNet-21k, 36 minutes for LAION-400M and more than three hours for LAION-2B. It also holds the
    index, 24 bytes a picture: 10 GB for LAION-400M, in every process. That is the next bottleneck to mend.
 3. **The start of a part.** Every part lists all pictures, or reads the headers of all shards, for the digest of the
-   input. For LAION's 41,455 shards of 10,000 this is a seek for each member; give parts folders of their own, and
+   input. For LAION's 41,400 shards of 10,000 this is a seek for each member; give parts folders of their own, and
    merge.
 4. **The end.** The last part gathers all records, of which the index is the largest part: as much memory as
    `codes.index.npy`, twice.

@@ -4,6 +4,7 @@ import pytest
 
 from vltok.errors import UserError
 from vltok.training import PlainProgress, TokenizerTraining
+from vltok.training.progress import StepSize
 
 
 def test_lines_carry_the_figures(fit, tokenizer, loader, capsys):
@@ -45,3 +46,11 @@ def test_it_can_be_silenced(fit, tokenizer, capsys):
 def test_a_time_that_is_not_positive_is_an_error():
     with pytest.raises(UserError, match="every_n_seconds"):
         PlainProgress(every_n_seconds=0.0)
+
+
+def test_the_images_of_a_step_and_their_learning_rate_are_told_once(fit, tokenizer, loader):
+    told = []
+    images = len(next(iter(loader())))
+    fit(TokenizerTraining(tokenizer), callbacks=[StepSize(told.append)], accumulate_grad_batches=2, max_epochs=1)
+    rate = f"{2 * images * 4.5e-6:.4g}"
+    assert told == [f"{2 * images} images a step ({images} × 2 batches); the learning rate rises to {rate}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Protocol, runtime_checkable
 
 from lightning.pytorch import LightningDataModule, LightningModule
 
@@ -37,6 +38,14 @@ class Objective(LightningModule, ABC):
     @abstractmethod
     def figures(self) -> dict[str, float]:
         """What the training itself has measured: `metrics.json` holds it beside what every bundle is measured for."""
+
+
+@runtime_checkable
+class Rated(Protocol):
+    """A training that knows which learning rate follows from the images of a step."""
+
+    def peak_rate(self, images: int) -> float:
+        """The largest learning rate of the schedule, where so many images of all processes make a step."""
 
 
 def name_of_trained(objective: Objective) -> str:

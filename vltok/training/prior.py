@@ -87,6 +87,10 @@ class PriorTraining(Objective):
         """None."""
         return 0
 
+    def peak_rate(self, images: int) -> float:
+        """The learning rate, whatever the images."""
+        return self.learning_rate
+
     def check_data(self, data: LightningDataModule) -> None:
         """See that the data is codes for which the prior was built.
 

@@ -8,9 +8,34 @@ from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import Callback, ProgressBar
 
-from vltok.errors import UserError
+from vltok.errors import UserError, how_many
+from vltok.training.objective import Rated
+
+
+class StepSize(Callback):
+    """Says at the first step how many images of all processes make one, and how large the learning rate becomes.
+
+    Args:
+        say: Is told.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._told = False
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Batches of tokens have about as many images on other processes and at other steps."""
+        if self._told or not trainer.is_global_zero or not isinstance(pl_module, Rated):
+            return
+        self._told = True
+        parts = {"processes": trainer.world_size, "batches": trainer.accumulate_grad_batches}
+        images = math.prod([len(batch), *parts.values()])
+        shared = "".join(f" × {count} {name}" for name, count in parts.items() if count > 1)
+        of = f" ({len(batch)}{shared})" if shared else ""
+        rate = pl_module.peak_rate(images)
+        self._say(f"{how_many(images, 'image')} a step{of}; the learning rate rises to {rate:.4g}")
 
 
 class PlainProgress(ProgressBar):

@@ -151,6 +151,10 @@ class TokenizerTraining(Objective):
         """Those of `calibration_batches`."""
         return self.calibration_batches
 
+    def peak_rate(self, images: int) -> float:
+        """The learning rate, times the images where `scale_learning_rate` is set."""
+        return self.learning_rate * (images if self.scale_learning_rate else 1)
+
     def check_data(self, data: LightningDataModule) -> None:
         """See that the data is images that the tokenizer takes.
 

@@ -30,6 +30,7 @@ from vltok.training.clusters import own_processes
 from vltok.training.failures import failing_together
 from vltok.training.last_checkpoint import LastCheckpoint
 from vltok.training.objective import Objective
+from vltok.training.progress import StepSize
 from vltok.training.stopping import StopSignals
 from vltok.verbs.early_ends import TimeLeft, keeping, measuring, reason_of_end
 from vltok.verbs.prior_report import report_prior
@@ -153,7 +154,7 @@ def _fit(given: TrainingRecipe, progress: _Say | None, bar: bool, signals: StopS
 
         last = LastCheckpoint(folder.last_checkpoint, stop, on_saved=saved)
         trainer = build_trainer(training, folder.path, last, progress, bar)
-        trainer.callbacks.append(TimeLeft(say))
+        trainer.callbacks += [TimeLeft(say), StepSize(say)]
         if not leads:
             torch.manual_seed(config.seed_everything + rank_zero_only.rank)  # equal weights, but noise of its own
         if leads:
