@@ -9,6 +9,8 @@ from typing import Any
 LARGEST_SEED = 2**32 - 1
 #: What libraries say of memory that ran out, where they raise no error of its kind.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory", "Cannot allocate memory")
+#: Verbs of one thing that do not end as others do.
+_OF_ONE = {"have": "has"}
 _LONGEST_WORD = 160
 _LONGEST_LINE = 400
 
@@ -60,9 +62,13 @@ def check_seed(key: str, seed: int) -> None:
         raise UserError(f"{key} must lie between 0 and {LARGEST_SEED}, not {seed}")
 
 
-def how_many(count: int, noun: str) -> str:
-    """A count and what is counted: `1 picture`, `2 classes`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
+def how_many(count: int, noun: str, verb: str = "") -> str:
+    """A count and what is counted, `2 classes`; with the verb that many things take, `1 picture lies`."""
+    if count != 1:
+        words = [f"{noun}{'es' if noun.endswith('s') else 's'}", verb]
+    else:
+        words = [noun, _OF_ONE.get(verb, f"{verb}s") if verb else ""]
+    return " ".join([str(count), *filter(None, words)])
 
 
 def one_line(text: object) -> str:

@@ -1,5 +1,6 @@
 """Texts of the repository, as pages have them."""
 
+import posixpath
 import re
 from pathlib import Path
 
@@ -17,7 +18,7 @@ _LINK = re.compile(r"(!?)\[([^]]*)\]\((?!https?:|#)([^)]+)\)")
 
 def text(name: str) -> str:
     """A file of Markdown. Its links lead to pages, and are none where there is no page."""
-    return _relinked((ROOT / name).read_text(encoding="utf-8"))
+    return _relinked((ROOT / name).read_text(encoding="utf-8"), posixpath.dirname(name))
 
 
 def readme(begin: str) -> str:
@@ -33,9 +34,9 @@ def readme(begin: str) -> str:
     return _relinked(found[0].strip())
 
 
-def _relinked(markdown: str) -> str:
+def _relinked(markdown: str, folder: str = "") -> str:
     def link(found: re.Match[str]) -> str:
-        image, words, target = found.groups()
+        image, words, target = found[1], found[2], posixpath.normpath(posixpath.join(folder, found[3]))
         if image:
             return f"![{words}](/../{target})"
         return f"[{words}]({PAGES[target]})" if target in PAGES else words

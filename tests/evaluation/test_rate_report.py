@@ -10,7 +10,9 @@ import torch
 from playwright.sync_api import Page
 
 from vltok.codes import Codes, CodeSpec
+from vltok.evaluation.curves import rate_curve
 from vltok.evaluation.rate_curves import CurvePoint, RateCurve
+from vltok.evaluation.rate_means import RateMeans
 from vltok.evaluation.rate_report import rate_html
 from vltok.figures.examples import Example
 
@@ -51,8 +53,12 @@ def about(path: str) -> dict[str, Any]:
     return {"tokenizer": {"path": path}, "data": data}
 
 
+def html(found: RateCurve, bundle: str, spec: CodeSpec = SPEC) -> str:
+    return rate_html(found, rate_curve(RateMeans.of(found), found.own.images), about(bundle), spec)
+
+
 def test_the_file_needs_nothing_else() -> None:
-    page = rate_html(curve(), about("my/<bundle>"), SPEC)
+    page = html(curve(), "my/<bundle>")
     assert "{{" not in page and not re.search(r"https?://(?!www\.w3\.org)", page)
     assert "my/&lt;bundle&gt;" in page and "<cat>" not in page and page.count("</script>") == 3
     assert "Measured on folder &#39;&lt;my&gt; pictures&#39; (40 pictures): 2 held-out pictures of 16 × 16." in page
@@ -61,7 +67,7 @@ def test_the_file_needs_nothing_else() -> None:
 
 def test_names_are_text_whatever_they_hold() -> None:
     name = "{{data}} <script>alert(1)</script> \udcff.png"
-    page = rate_html(curve(name), about(name), SPEC)
+    page = html(curve(name), name)
     page.encode("utf-8")
     assert page.count("<script") == page.count("</script>") == 3
 
@@ -70,7 +76,7 @@ def opened(browser_page: Page, folder: Path, found: RateCurve, spec: CodeSpec = 
     """The page, which no error has stopped."""
     errors: list[str] = []
     browser_page.on("pageerror", lambda error: errors.append(str(error)))
-    (folder / "rate.html").write_text(rate_html(found, about("bundle"), spec), encoding="utf-8")
+    (folder / "rate.html").write_text(html(found, "bundle", spec), encoding="utf-8")
     browser_page.goto(f"file://{folder / 'rate.html'}")
     assert errors == []
     return browser_page

@@ -49,7 +49,7 @@ def test_the_file_needs_nothing_else() -> None:
     assert not re.search(r"https?://(?!www\.w3\.org/)", page)
     for source in re.findall(r'(?:src|href)="([^"]*)"', page):
         assert source.startswith(("data:", "#")), source
-    assert "21.50 dB" in page and "my/bundle" in page and '<th scope="row">split</th><td>val</td>' in page
+    assert "<p>PSNR 21.50 dB.</p>" in page and "my/bundle" in page and '<th scope="row">split</th><td>val</td>' in page
     assert 'aria-label="95% confidence interval 21.00 to 22.00' in page and meaning("psnr").text in page
     # keys are text, whatever stands in them
     assert "<astronaut>" not in page and page.count("</script>") == 3

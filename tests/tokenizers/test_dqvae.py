@@ -16,6 +16,7 @@ from vltok.tokenizers.encoders import PatchEncoder, VQGANEncoder
 from vltok.tokenizers.gain_gate import GainGate
 from vltok.tokenizers.gates import EntropyGate, FeatureGate, FixedGate, RandomGate
 from vltok.tokenizers.quantizers import EMAVectorQuantizer, VectorQuantizer
+from vltok.tokenizers.surprise_gate import SurpriseGate
 
 WIDTH = 32
 SETS = [(8,), (4, 8), (4, 8, 16), (2, 4, 8, 16)]
@@ -31,6 +32,7 @@ def gate_of(name: str, factors: tuple[int, ...]) -> Gate:
         "feature": lambda: FeatureGate(WIDTH, len(factors)),
         "entropy": lambda: EntropyGate(even(factors), thresholds),
         "gain": lambda: GainGate(WIDTH, even(factors)),
+        "surprise": lambda: SurpriseGate(WIDTH, 64, even(factors)),
         "random": lambda: RandomGate(even(factors)),
         "fixed": lambda: FixedGate(len(factors) - 1, len(factors)),
     }[name]()
@@ -63,8 +65,8 @@ def pictures(batch: int = 2, height: int = 48, width: int = 32) -> torch.Tensor:
 GATES_OF_SETS = [
     (gate, factors)
     for factors in SETS
-    for gate in ("feature", "gain", "entropy", "random", "fixed")
-    if len(factors) > 1 or gate != "gain"
+    for gate in ("feature", "gain", "surprise", "entropy", "random", "fixed")
+    if len(factors) > 1 or gate not in ("gain", "surprise")
 ]
 
 

@@ -62,7 +62,7 @@ LOST_OF_FOLDERS: dict[str, tuple[dict[str, bytes], str]] = {
         {"train/x/b.png": picture(), "val/x/c.png": picture()},
         "'train' and 'val' count as classes, and the pictures of both as one set: give data.root",
     ),
-    "stray": ({"cat/b.png": picture()}, r"1 pictures lie outside of them \(a\.png\)"),
+    "stray": ({"cat/b.png": picture()}, r"1 picture lies outside of them \(a\.png\)"),
 }
 
 
@@ -93,7 +93,7 @@ def test_sound_shards(workers: int, tmp_path: Path) -> None:
 LOST_OF_SHARDS: dict[str, tuple[dict[str, bytes], str]] = {
     "numbered": ({"i.0.png": picture(), "i.1.png": picture()}, r"'i\.1\.png' of shard .* is a second picture"),
     "numbered, all counted": ({f"i.{n}.png": picture() for n in range(4)}, "several pictures or labels: 3 times"),
-    "apart": ({"a.png": picture(), "b.png": picture(), "a.cls": b"1"}, "do not stand together: 1 times"),
+    "apart": ({"a.png": picture(), "b.png": picture(), "a.cls": b"1"}, "do not stand together: 1 time,"),
     "broken": ({"a.png": b"x"}, "1 of 1 pictures cannot be read"),
     "half labelled": ({"a.png": picture(), "a.cls": b"1", "b.png": picture()}, "1 of 2 pictures have no label"),
     "wrong label": ({"a.png": picture(), "a.cls": b"cat"}, "cat"),
@@ -218,4 +218,4 @@ def test_colours_that_are_not_followed_are_counted(tmp_path: Path) -> None:
     hdr = plain[:33] + (4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + plain[33:]
     found = vltok.doctor(folder(tmp_path, {"a.png": plain, "b.png": hdr}), workers=0)
     assert found.modes == {"RGB": 1, "RGB (curve PQ)": 1}
-    assert found.notes == ("1 pictures have curve PQ, which is read as sRGB",) and found.sound
+    assert found.notes == ("1 picture has curve PQ, which is read as sRGB",) and found.sound

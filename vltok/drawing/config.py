@@ -84,8 +84,9 @@ class VariableLengthSampling(SamplingOptions):
 
 @dataclass(frozen=True)
 class SamplingConfig(VariableLengthSampling):
-    """How tokens are drawn where positions are: every option that a prior of vltok has. Any prior takes it, and refuses
-    those that are set and that it does not have.
+    """How tokens are drawn where positions are: every option that a prior of vltok has.
+
+    Any prior takes it, and refuses those that are set and that it does not have.
 
     Attributes:
         positions: Whether the last granularity's positions are drawn (``sampled``), or filled in order, since they are

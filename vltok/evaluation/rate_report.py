@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from vltok.codes import CodeSpec
 from vltok.evaluation.curves import rate_curve
 from vltok.evaluation.data_used import DataUsed
@@ -35,14 +37,15 @@ def write_curve(folder: Path, curve: RateCurve, about: Mapping[str, Any], spec: 
     paths = folder / "curve.json", folder / "curve.png", folder / "rate.html"
     with written_whole(paths[0]) as path:
         path.write_text(json.dumps({"version": 1, **about, **curve.to_json()}, default=str), encoding="utf-8")
-    save_plot(rate_curve(RateMeans.of(curve), curve.own.images), paths[1])
+    figure = rate_curve(RateMeans.of(curve), curve.own.images)
+    save_plot(figure, paths[1])
     with written_whole(paths[2]) as path:
-        path.write_text(rate_html(curve, about, spec), encoding="utf-8")
+        path.write_text(rate_html(curve, figure, about, spec), encoding="utf-8")
     return paths
 
 
-def rate_html(curve: RateCurve, about: Mapping[str, Any], spec: CodeSpec) -> str:
-    """The page; arguments are those of `write_curve`."""
+def rate_html(curve: RateCurve, figure: Figure, about: Mapping[str, Any], spec: CodeSpec) -> str:
+    """The page; `figure` is the plot of the curve, and the other arguments are those of `write_curve`."""
     shown = [*curve.points, curve.own]
     pictures = [
         {
@@ -53,7 +56,6 @@ def rate_html(curve: RateCurve, about: Mapping[str, Any], spec: CodeSpec) -> str
         for place, example in enumerate(curve.own.examples)
         if example.image is not None
     ]
-    figure = rate_curve(RateMeans.of(curve), curve.own.images)
     places = places_of(figure)
     says = "What pictures cost and lose at each rate; bits are those of whole files, headers included."
     if curve.missing:

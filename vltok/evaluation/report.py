@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ from vltok.figures.coding_maps import error_colors, error_map
 from vltok.figures.examples import Example
 from vltok.measures.pixels import to_bytes, to_unit_range
 
+#: What a reader wants to know first.
+_AT_A_GLANCE = ("psnr", "ssim", "length", "file_bits_per_pixel", "bits_per_image")
 #: The error that gets the brightest colour, of pixel values in [0, 1].
 _LARGEST_ERROR = 0.2
 _CAPTION = (
@@ -61,7 +63,7 @@ def report_html(
     return page_of(
         "report.html",
         title=f"{record.kind} {record.name}",
-        about=[f"Measured on {DataUsed.of(record).in_words()}."],
+        about=[f"Measured on {DataUsed.of(record).in_words()}.", *_at_a_glance(record)],
         legend=legend(spec),
         largest=f"{_LARGEST_ERROR:g}",
         gradient=f"linear-gradient(to right, {colors})",
@@ -73,6 +75,13 @@ def report_html(
         ),
         pictures=[_picture(example, spec) for example in examples],
     )
+
+
+def _at_a_glance(record: Record) -> Iterator[str]:
+    """The figures that say most, in a line; none where it has none of them."""
+    values = {name: record.values[name].value for name in _AT_A_GLANCE if name in record.values}
+    if values:
+        yield f"{', '.join(in_words(values))}."
 
 
 def _plots(record: Record, images: Mapping[str, Float[np.ndarray, " n"]], rates: RateMeans | None) -> list[Plot]:

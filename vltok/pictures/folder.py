@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from vltok.errors import UserError
+from vltok.errors import UserError, how_many
 from vltok.loading.checks import check_loading, default_workers
 from vltok.loading.skipping import SkippedPictures
 from vltok.paths import read_path
@@ -35,6 +35,15 @@ def classes_of(paths: Sequence[str]) -> list[str] | None:
     """The names of the classes, sorted; None unless every picture lies in a sub-folder."""
     names = [class_of(path) for path in paths]
     return None if None in names else sorted({name for name in names if name is not None})
+
+
+def no_classes_remark(paths: Sequence[str], of: str = "") -> str | None:
+    """What to say of sub-folders that are no classes, since only some of the pictures lie in one; else None."""
+    outside = [path for path in paths if class_of(path) is None]
+    if not 0 < len(outside) < len(paths):
+        return None
+    lie = how_many(len(outside), "picture", "lie")
+    return f"the sub-folders{of} are no classes, for {lie} outside of them ({outside[0]})"
 
 
 class Folder(ImageData):
@@ -86,12 +95,8 @@ class Folder(ImageData):
         self._skipped = SkippedPictures(max_corrupt)
         self._paths = list_pictures(root, "data.root")
         self.classes = classes_of(self._paths)
-        outside = sum(class_of(path) is None for path in self._paths)
-        if self.classes is None and outside < len(self._paths):
-            warnings.warn(
-                f"the sub-folders of data.root '{root}' are no classes, for {outside} pictures lie outside of them",
-                stacklevel=2,
-            )
+        if (remark := no_classes_remark(self._paths, f" of data.root '{root}'")) is not None:
+            warnings.warn(remark, stacklevel=2)
         self._val_paths: list[str] = []
         if val_root is not None:
             self._val_paths = list_pictures(val_root, "data.val_root")

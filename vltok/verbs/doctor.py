@@ -16,7 +16,7 @@ from vltok.loading.pools import in_processes
 from vltok.paths import read_path
 from vltok.pictures.decoding import CorruptPicture, decode, stored_mode
 from vltok.pictures.finding import find_pictures, splits_remark
-from vltok.pictures.folder import class_of, classes_of
+from vltok.pictures.folder import class_of, classes_of, no_classes_remark
 from vltok.pictures.formats import is_picture, left_out
 from vltok.pictures.labels import class_names, label_of
 from vltok.pictures.samples import Finding, FindingKind
@@ -158,9 +158,8 @@ def _of_folder(root: str, workers: int, progress: Progress | None) -> Diagnosis:
         losses.append(found.remark)
     elif found.remark:
         notes.append(found.remark)
-    outside = [path for path in found.paths if class_of(path) is None]
-    if classes is None and len(outside) < len(found.paths):
-        losses.append(f"the sub-folders are no classes, for {len(outside)} pictures lie outside of them ({outside[0]})")
+    if (remark := no_classes_remark(found.paths)) is not None:
+        losses.append(remark)
     return _diagnosis(root, looks, losses, notes)
 
 
@@ -189,7 +188,7 @@ def _of_shards(pattern: str, picture: str | None, workers: int, progress: Progre
         losses.append(f"{how_many(len(wrong), 'label')} cannot be used, first: {wrong[0]}")
     notes: list[str] = []
     for some in findings.values():
-        text = f"{some[0].kind.value}: {len(some)} times, first {some[0].text}"
+        text = f"{some[0].kind.value}: {how_many(len(some), 'time')}, first {some[0].text}"
         lost = (
             some[0].kind.loses
             or some[0].kind is FindingKind.UNREAD_LABEL
@@ -198,7 +197,8 @@ def _of_shards(pattern: str, picture: str | None, workers: int, progress: Progre
         (losses if lost else notes).append(text)
     repeated = [key for key, count in keys.items() if count > 1]
     if repeated:
-        notes.append(f"{len(repeated)} keys stand in several shards ({repeated[0]}): the shard's name is added to them")
+        stand = how_many(len(repeated), "key", "stand")
+        notes.append(f"{stand} in several shards ({repeated[0]}): the shard's name is added")
     unlabelled = [look.key for look in looks if look.label is None]
     if 0 < len(unlabelled) < len(looks):
         losses.append(
@@ -221,7 +221,7 @@ def _diagnosis(
         named = "; ".join(f"{key}: {reason}" for key, reason in list(unreadable.items())[:3])
         losses = [*losses, f"{len(unreadable)} of {len(looks)} pictures cannot be read ({named})"]
     strange = Counter(look.said.partition(" (")[2].rstrip(")") for look in whole if " (" in look.said)
-    notes = [*notes, *(f"{count} pictures have {how}, which is read as sRGB" for how, count in strange.items())]
+    notes = [*notes, *(f"{how_many(n, 'picture', 'have')} {how}, which is read as sRGB" for how, n in strange.items())]
     if not looks:
         losses = [*losses, "there is no picture"]
     sizes = sorted((look.size for look in whole if look.size), key=lambda size: size[0] * size[1])
