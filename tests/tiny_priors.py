@@ -31,6 +31,7 @@ def tiny_prior(
     width: int = 16,
     heads: int = 2,
     dropout: float = 0.0,
+    codebooks: int = 1,
     checkpointing: bool = False,
     **options: Any,
 ) -> Any:
@@ -39,5 +40,6 @@ def tiny_prior(
         name: Transformer(width, heads, count, dropout, checkpointing)
         for name, count in zip(TRANSFORMERS[kind], layers, strict=False)
     }
-    spec = CodeSpec(codebook_size, tuple(factors), regions) if factors else CodeSpec(codebook_size, max_length=6)
+    grid: dict[str, Any] = {"factors": tuple(factors), "regions": regions} if factors else {"max_length": 6}
+    spec = CodeSpec(codebook_size, codebooks=codebooks, **grid)
     return kind(spec=spec, dropout=dropout, **transformers, **options)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vltok.errors import UserError
 from vltok.interfaces import Prior, SamplingConfig
+from vltok.nn.heads import Head
 from vltok.priors.dq_transformer import DQTransformer
 from vltok.priors.global_local import GlobalLocal
 from vltok.priors.raster_scan import RasterScan
@@ -19,6 +20,7 @@ from vltok.tokenizers.dqvae import DQVAE
 from vltok.tokenizers.encoders import PatchEncoder
 from vltok.tokenizers.gates import FixedGate
 from vltok.tokenizers.quantizers import VectorQuantizer
+from vltok.tokenizers.residual_quantizer import ResidualQuantizer
 
 from ..tiny_priors import tiny_prior
 
@@ -38,9 +40,9 @@ PRIORS: dict[str, Callable[[], Prior]] = {
     "dq-transformer, region first": lambda: tiny_prior(
         DQTransformer, **SIZES, **TABLES, factors=DUAL, order="region-first"
     ),
-    "dq-transformer, one factor": lambda: tiny_prior(DQTransformer, **SIZES, factors=SINGLE),
-    "raster-scan": lambda: tiny_prior(RasterScan, **SIZES, factors=TRIPLE),
-    "global-local": lambda: tiny_prior(GlobalLocal, **SIZES, factors=TRIPLE),
+    "dq-transformer, one factor": lambda: tiny_prior(DQTransformer, **SIZES, factors=SINGLE, codebooks=2),
+    "raster-scan": lambda: tiny_prior(RasterScan, **SIZES, factors=TRIPLE, codebooks=2),
+    "global-local": lambda: tiny_prior(GlobalLocal, **SIZES, factors=TRIPLE, codebooks=2),
     "fixed-raster": lambda: tiny_prior(SequencePrior, **{**SIZES, "regions": (2, 3)}, factors=SINGLE),
 }
 # Two regions of 1, 4 or 16 codes.
@@ -66,17 +68,15 @@ WAYS: list[dict[str, Any]] = [
 ]
 
 
-class Hostile(nn.Module):
-    """In place of a head: each row is hostile in its own way."""
+class Hostile:
+    """In place of what a head gives: each row is hostile in its own way."""
 
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
+    def __init__(self) -> None:
         self.generator = torch.Generator().manual_seed(0)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        noise = torch.randn(len(hidden), self.size, generator=self.generator)
-        chosen = torch.randint(self.size, (len(hidden), 1), generator=self.generator)
+    def __call__(self, head: nn.Module, given: tuple, logits: Tensor) -> Tensor:
+        noise = torch.randn(logits.shape, generator=self.generator)
+        chosen = torch.randint(logits.shape[1], (len(logits), 1), generator=self.generator)
         one = torch.zeros_like(noise, dtype=torch.bool).scatter(1, chosen, True)
         ways = [
             10 * noise,
@@ -90,43 +90,42 @@ class Hostile(nn.Module):
             torch.zeros_like(noise).masked_fill(one, torch.inf),
             noise.sign() * torch.inf,
         ]
-        rows = torch.arange(len(hidden))
+        rows = torch.arange(len(logits))
         return torch.stack(ways)[rows % len(ways), rows]
 
 
-class Broken(nn.Module):
-    """A head of whose last row one logit is no number from some call on."""
+class Broken:
+    """Of what a head gives, one logit of the last row is no number from some call on."""
 
-    def __init__(self, head: nn.Module, calls: int) -> None:
-        super().__init__()
-        self.head, self.calls = head, calls
+    def __init__(self, calls: int) -> None:
+        self.calls = calls
 
-    def forward(self, hidden: Tensor) -> Tensor:
+    def __call__(self, head: nn.Module, given: tuple, logits: Tensor) -> Tensor:
         self.calls -= 1
-        logits = self.head(hidden)
         if self.calls < 0:
             logits[-1, -1] = torch.nan
         return logits
 
 
-def heads(prior: Prior) -> dict[str, nn.Module]:
-    return {name: head for name, head in prior.named_children() if name.endswith("_head")}
+def heads(prior: Prior) -> list[Head]:
+    return [head for head in prior.modules() if isinstance(head, Head)]
 
 
 @functools.cache
 def hostile(name: str) -> Prior:
     prior = PRIORS[name]()
-    for part, head in heads(prior).items():
-        setattr(prior, part, Hostile(head.linear.out_features))
+    for head in heads(prior):
+        head.register_forward_hook(Hostile())
     return prior.eval()
 
 
 @functools.cache
-def tokenizer_of(factors: tuple[int, ...]) -> DQVAE:
+def tokenizer_of(factors: tuple[int, ...], codebooks: int) -> DQVAE:
+    quantizer = VectorQuantizer(CODES, 4)
     return DQVAE(
         PatchEncoder(list(factors), width=8, blocks=1, channels=8),
         FixedGate(0, len(factors)),
-        VectorQuantizer(CODES, 4),
+        quantizer if codebooks == 1 else ResidualQuantizer(quantizer, codebooks),
         PixelShuffleDecoder(min(factors), channels=8, width=8, blocks=1),
     )
 
@@ -143,7 +142,7 @@ def draw(prior: Prior, options: Mapping[str, Any], images: int) -> None:
     if "ratios" in options:
         counts = torch.stack([(codes.grains == k).sum((1, 2)) for k in range(spec.granularities)], dim=1)
         assert (counts == counts[0]).all()
-    decoded = tokenizer_of(spec.factors).decode(codes)
+    decoded = tokenizer_of(spec.factors, spec.codebooks).decode(codes)
     height, width = (side * spec.factors[0] for side in spec.regions)
     assert decoded.shape == (images, 3, height, width) and decoded.isfinite().all()
 
@@ -182,9 +181,9 @@ def test_a_hundred_thousand_hostile_draws_are_legal(kind):
 @pytest.mark.parametrize(("calls", "guidance"), [(0, 1.0), (1, 2.0)])
 @pytest.mark.parametrize("kind", PRIORS)
 def test_logits_that_are_no_numbers_end_the_draw_in_one_line(kind, calls, guidance):
-    for part in heads(PRIORS[kind]()):
+    for place in range(len(heads(PRIORS[kind]()))):
         prior = PRIORS[kind]().eval()
-        setattr(prior, part, Broken(getattr(prior, part), calls))
+        heads(prior)[place].register_forward_hook(Broken(calls))
         with pytest.raises(UserError, match=r"^the prior's logits are no numbers \(NaN\): .* draw in float32, or from"):
             prior.sample(torch.tensor([0, 1, 2]), SamplingConfig(guidance=guidance))
 

@@ -31,6 +31,9 @@ DUAL: dict[str, Any] = {"codebook_size": 2, "factors": (2, 1), "regions": (1, 2)
 TRIPLE = {**DUAL, "codebook_size": 1, "factors": (4, 2, 1)}
 SINGLE = {**DUAL, "factors": (1,), "regions": (2, 3)}
 NO_GRID = {"codebook_size": 2, "factors": ()}
+#: A region of 1 or 4 codes, or three of 1, of two ids each.
+TWO_IDS = {**DUAL, "regions": (1, 1), "codebooks": 2}
+SINGLE_OF_TWO_IDS = {**SINGLE, "regions": (1, 3), "codebooks": 2}
 
 
 class TestDQTransformer(PriorContract):
@@ -41,6 +44,11 @@ class TestDQTransformer(PriorContract):
 class TestDQTransformerOfThreeGranularities(PriorContract):
     def build(self):
         return tiny_prior(DQTransformer, **TRIPLE)
+
+
+class TestDQTransformerOfSeveralCodebooks(PriorContract):
+    def build(self):
+        return tiny_prior(DQTransformer, **TWO_IDS)
 
 
 class TestDQTransformerOfClasses(ConditionalPriorContract):
@@ -58,9 +66,9 @@ class TestRasterScanOfThreeGranularities(PriorContract):
         return tiny_prior(RasterScan, **TRIPLE)
 
 
-class TestRasterScanOfOneGranularity(PriorContract):
+class TestRasterScanOfOneGranularityAndSeveralCodebooks(PriorContract):
     def build(self):
-        return tiny_prior(RasterScan, **SINGLE)
+        return tiny_prior(RasterScan, **SINGLE_OF_TWO_IDS)
 
 
 class TestRasterScanOfClasses(ConditionalPriorContract):
@@ -78,9 +86,9 @@ class TestGlobalLocalOfThreeGranularities(PriorContract):
         return tiny_prior(GlobalLocal, **TRIPLE)
 
 
-class TestGlobalLocalOfOneGranularity(PriorContract):
+class TestGlobalLocalOfSeveralCodebooks(PriorContract):
     def build(self):
-        return tiny_prior(GlobalLocal, **SINGLE)
+        return tiny_prior(GlobalLocal, **TWO_IDS)
 
 
 class TestGlobalLocalOfClasses(ConditionalPriorContract):
@@ -105,7 +113,7 @@ class TestSequenceOnAGrid(PriorContract):
 
 class TestSequenceOnAGridOfClasses(ConditionalPriorContract):
     def build(self, classes, label_dropout):
-        return tiny_prior(SequencePrior, **SINGLE, classes=classes, label_dropout=label_dropout)
+        return tiny_prior(SequencePrior, **SINGLE_OF_TWO_IDS, classes=classes, label_dropout=label_dropout)
 
 
 def test_every_registered_prior_is_held_to_both_contracts():

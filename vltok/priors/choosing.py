@@ -1,24 +1,29 @@
 """Who chooses the tokens of a step: chance, as the options of sampling say, or somebody who is told the logits.
 
-Axis letters: b image, v vocabulary.
+Axis letters: b image, n row (an image, or with guidance an image with its class and one without), d model width,
+v vocabulary, q id of a code (no axis where there is one codebook).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from vltok.code_maps import first_id
 from vltok.codes import Codes
 from vltok.drawing.config import SamplingOptions
+from vltok.drawing.sampling import Guidance, draw_content
 from vltok.interfaces.prior import Choose
+from vltok.nn.code_heads import CodeHead
 from vltok.nn.sequence_model import Cursors
 from vltok.priors.layout import FREE, Layout
-from vltok.priors.orderings import RasterOrder
+from vltok.priors.orderings import RasterOrder, chosen_by_turns
 from vltok.priors.stepwise import State, StepInputs, Steps
 
 #: `draw_content` or `draw_position` of `vltok.drawing.sampling`: logits, options and noise give a token of each image.
@@ -105,6 +110,46 @@ class _Unknown(Exception):
     pass
 
 
+@dataclass(frozen=True, eq=False)
+class CodeChooser:
+    """Chooses the next code of every image, id after id.
+
+    Attributes:
+        head: Predicts them.
+        size: How many ids may be chosen among.
+        guidance: How logits with and without a class are combined.
+        choose: Who chooses an id.
+    """
+
+    head: CodeHead
+    size: int
+    guidance: Guidance
+    choose: Chooser
+
+    def __call__(
+        self,
+        hidden: Float[Tensor, "n d"],
+        noise: Float[Tensor, "b _"],
+        used: Bool[Tensor, " b"],
+        section: Int[Tensor, " b"] | None = None,
+    ) -> Int[Tensor, " b *q"]:
+        """A code of each image.
+
+        Args:
+            hidden: What it follows from.
+            noise: Uniform in [0, 1), a number for each id.
+            used: Which images need one: see `Chooser`.
+            section: The granularity at hand: see `Chooser`.
+        """
+        numbers = iter(noise.unbind(dim=1))
+
+        def chosen(logits: Float[Tensor, "n v"]) -> Int[Tensor, " n"]:
+            logits = self.guidance.logits(logits)[:, : self.size]
+            return self.guidance.rows(self.choose(draw_content, logits, next(numbers), used, section))
+
+        return self.head.walk(hidden, chosen)[: len(used)]
+
+
 @torch.no_grad()
 def answered(steps: Steps[State]) -> State:
     """A batch of one, as far as somebody knows the tokens that steps ask for.
@@ -138,7 +183,7 @@ def walked(steps: Steps[Any], layout: Layout) -> tuple[Codes, Bool[Tensor, "h w"
     """
     laid = answered(steps).laid[:, :-1].clone()
     known = torch.zeros(layout.regions, dtype=torch.bool, device=laid.device)
-    known[layout.region[laid[0] != FREE]] = True
+    known[layout.region[first_id(laid[0], layout.spec) != FREE]] = True
     # the places of the coarsest granularity come first, one for each region
     laid[0, : layout.regions][~known] = 0
     return layout.collect(laid), known.view(layout.spec.grid)
@@ -154,5 +199,4 @@ def raster_choices(ordering: RasterOrder, codes: Codes) -> list[int]:
     tokens, layout = ordering(codes), ordering.layout
     granularities = layout.granularity[tokens.places]
     opens = layout.inside[tokens.places] == layout.inside_offsets[granularities]
-    pairs = torch.stack([granularities, tokens.contents], dim=1)
-    return pairs[torch.stack([opens, torch.ones_like(opens)], dim=1)].tolist()
+    return chosen_by_turns(granularities, opens, tokens.contents, torch.ones_like(opens))

@@ -7,7 +7,8 @@ Every draw decodes, because only these positions are legal:
 
 An image is finished when all its regions are covered: what would follow is certain.
 
-Axis letters: b image, p place of any granularity's position map, r region, v vocabulary.
+Axis letters: b image, p place of any granularity's position map, r region, v vocabulary, q id of a code (no axis where
+there is one codebook).
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from vltok.code_maps import first_id, for_each_id
 from vltok.codes import Codes
 from vltok.drawing.config import SamplingConfig
-from vltok.drawing.sampling import Guidance, draw_content, draw_position
+from vltok.drawing.sampling import Guidance, draw_position
 from vltok.nn.sequence_model import KeyValueCache
-from vltok.priors.choosing import Chooser, Drawn
+from vltok.priors.choosing import Chooser, CodeChooser, Drawn
 from vltok.priors.layout import FREE
 from vltok.priors.lengths import CoarseToFinePlan
 from vltok.priors.stepwise import StepInputs, Steps
@@ -39,18 +41,18 @@ class CoarseToFineState:
     The last column of `laid` and `owner` belongs to no place or region: what is to be ignored is written there.
 
     Attributes:
-        content: The last token's content, `[b]`.
+        content: The last token's content, `[b]` or `[b q]`.
         position: The last token's position, `[b]`.
         granularity: The last token's granularity, `[b]`.
-        laid: The codes drawn, at their places, `[b p+1]`.
+        laid: The codes drawn, at their places, `[b p+1]` or `[b p+1 q]`.
         owner: The granularity that has claimed each region, K where none has, `[b r+1]`.
         spent: The codes of all claimed regions, drawn or still to be drawn, `[b]`.
     """
 
-    content: Int[Tensor, " b"]
+    content: Int[Tensor, " b *q"]
     position: Int[Tensor, " b"]
     granularity: Int[Tensor, " b"]
-    laid: Int[Tensor, "b _"]
+    laid: Int[Tensor, "b _ *q"]
     owner: Int[Tensor, "b _"]
     spent: Int[Tensor, " b"]
 
@@ -74,8 +76,9 @@ class CoarseToFineSteps(Steps[CoarseToFineState]):
         self.ordering, self.layout, self.spec = prior.ordering, prior.ordering.layout, prior.spec
         self.device = device = self.layout.region.device
         self.longest = self.ordering.longest - 1  # the last token is never read
-        self.draws = 2  # a position and a content
         spec = self.spec
+        self.draws = 1 + spec.codebooks  # a position and the ids of a content
+        self.choose_code = CodeChooser(prior.content_head, spec.codebook_size, self.guidance, self.choose)
         self.plan = CoarseToFinePlan.of(sampling, spec).to(device)
         granularities = range(spec.granularities)
         self.costs = torch.tensor(spec.codes_per_region, device=device)
@@ -104,11 +107,12 @@ class CoarseToFineSteps(Steps[CoarseToFineState]):
     def start(self, images: int) -> CoarseToFineState:
         """Images that have only their first ⟨sos⟩."""
         zeros = torch.zeros(images, dtype=torch.long, device=self.device)
-        laid = zeros.new_full((images, self.layout.count + 1), FREE)
+        laid = self.layout.empty(images, self.layout.count + 1)
         laid[:, -1] = 0
         owner = zeros.new_full((images, self.layout.regions + 1), self.spec.granularities)
         owner[:, -1] = 0
-        return CoarseToFineState(zeros, zeros + self.starts[0], zeros, laid, owner, zeros)
+        content = zeros.new_zeros(images, *self.spec.id_shape)
+        return CoarseToFineState(content, zeros + self.starts[0], zeros, laid, owner, zeros)
 
     def finished(self, state: CoarseToFineState) -> Bool[Tensor, " b"]:
         """Which images are covered."""
@@ -147,10 +151,9 @@ class CoarseToFineSteps(Steps[CoarseToFineState]):
         hidden = prior.content_transformer.step(
             hidden + prior.embed_position(row_position, row_granularity), inputs.caches[1], inputs.cursors
         )
-        logits = self.guidance.logits(prior.content_head(hidden))[:, : self.spec.codebook_size]
         ends = position == self.ends[granularity]
-        content = self.choose(draw_content, logits, inputs.noise[:, 1], used & ~ends, granularity)
-        content = torch.where(ends, self.spec.content_end, content)
+        content = self.choose_code(hidden, inputs.noise[:, 1:], used & ~ends, granularity)
+        content = torch.where(for_each_id(ends, self.spec), self.spec.content_end, content)
         return self._write(state, content, position, granularity, used & ~ends)
 
     def _write(
@@ -166,7 +169,7 @@ class CoarseToFineSteps(Steps[CoarseToFineState]):
             content=content,
             position=position,
             granularity=granularity,
-            laid=state.laid.scatter(1, place, content[:, None]),
+            laid=state.laid.scatter(1, for_each_id(place, self.spec), content[:, None]),
             owner=state.owner.scatter(1, region, granularity[:, None]),
             spent=state.spent + claims * self.costs[granularity],
         )
@@ -177,7 +180,7 @@ class CoarseToFineSteps(Steps[CoarseToFineState]):
         may_claim, may_end = self.plan.choices(state.granularity, self._unclaimed(state), state.spent)
         place = self.places[state.granularity]
         owner = state.owner.gather(1, self.regions[place])
-        free = (owner == granularity) & (state.laid.gather(1, place) == FREE)
+        free = (owner == granularity) & (first_id(state.laid, self.spec).gather(1, place) == FREE)
         claimable = (owner == self.spec.granularities) & may_claim[:, None]
         ending = may_end & self._complete(state)
         return (free | claimable).scatter(1, self.ends[granularity], ending[:, None])
@@ -186,7 +189,7 @@ class CoarseToFineSteps(Steps[CoarseToFineState]):
         return (state.owner == self.spec.granularities).sum(1)
 
     def _complete(self, state: CoarseToFineState) -> Bool[Tensor, " b"]:
-        return (state.laid[:, :-1] != FREE).sum(1) == state.spent
+        return (first_id(state.laid, self.spec)[:, :-1] != FREE).sum(1) == state.spent
 
     def _tokens(self, content: Tensor, position: Tensor, granularity: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         """The tokens of each row: an image's start names its class, but in the rows that guide."""
@@ -194,7 +197,7 @@ class CoarseToFineSteps(Steps[CoarseToFineState]):
         starts = position == self.starts[granularity]
         content_start, position_offset = self.prior.starts(labels)
         return (
-            torch.where(starts, content_start, content),
+            torch.where(for_each_id(starts, self.spec), for_each_id(content_start, self.spec), content),
             position + starts * position_offset,
             granularity,
         )

@@ -19,10 +19,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from vltok.code_maps import for_each_id
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import SamplingConfig
 from vltok.interfaces import Choose, Codable, Ordered, Prior, PriorLoss
+from vltok.nn.code_heads import CodeHead, embed_codes
 from vltok.nn.heads import Head
 from vltok.nn.sequence_model import SequenceModel
 from vltok.nn.transformer import Transformer, initialise
@@ -40,12 +42,12 @@ class Predictions:
 
     Attributes:
         positions: Logits of the next position, `[t v]`, in the id space of the next token's granularity.
-        contents: Logits of the next content, given the next position, `[t v]`.
+        contents: Logits of the next content, given the next position, `[t v]`; of each of several ids, `[t q v]`.
         targets: The next tokens.
     """
 
     positions: Float[Tensor, "t _"]
-    contents: Float[Tensor, "t _"]
+    contents: Float[Tensor, "t *q _"]
     targets: Sequences
 
 
@@ -118,7 +120,7 @@ class DQTransformer(Prior, Ordered, Codable):
         ]
         # Tables of several granularities stand in one matrix, one after another: granularity k's starts at offset k.
         content_tables = 1 if shared_content else granularities
-        self.content_embedding = nn.Embedding(content_tables * content_size, width)
+        self.content_embedding = nn.Embedding(spec.codebooks * content_tables * content_size, width)
         content_offsets = torch.arange(granularities) * (0 if shared_content else content_size)
         self.register_buffer("content_offsets", content_offsets, persistent=False)
         sizes = torch.tensor([0, *position_sizes[:-1]]) * (0 if shared_position else 1)
@@ -129,13 +131,14 @@ class DQTransformer(Prior, Ordered, Codable):
         self.position_transformer = position_transformer
         self.content_transformer = content_transformer
         self.position_head = Head(width, position_sizes[-1], position_transformer.head_norm)
-        self.content_head = Head(width, content_size, content_transformer.head_norm)
+        self.content_head = CodeHead(width, content_size, content_transformer.head_norm, spec.codebooks)
         initialise(self)
 
     def forward(self, sequences: Sequences) -> Predictions:
         """Predict every token but the first of each image from those before it."""
         positions, contents, targets = self._hidden(sequences)
-        return Predictions(self.position_head(positions), self.content_head(contents), targets)
+        logits = self.content_head.code_logits(contents, targets.contents)
+        return Predictions(self.position_head(positions), logits, targets)
 
     def _hidden(self, sequences: Sequences) -> tuple[Float[Tensor, "t d"], Float[Tensor, "t d"], Sequences]:
         """What the heads of positions and contents read, and what is to be predicted."""
@@ -150,7 +153,7 @@ class DQTransformer(Prior, Ordered, Codable):
         starts = self.starts(self.conditioning.of_codes(codes, self.training))
         *hidden, targets = self._hidden(self.ordering(codes, *starts))
         positions = self.position_head.nats(hidden[0], targets.positions)
-        content = self.content_head.nats(hidden[1], targets.contents).mean()
+        content = self.content_head.code_nats(hidden[1], targets.contents).mean()
         position = positions.mean()
         count = torch.full((), targets.packing.total, device=codes.device)
         weighted = position
@@ -189,13 +192,14 @@ class DQTransformer(Prior, Ordered, Codable):
 
     def embed(
         self,
-        contents: Int[Tensor, " n"],
+        contents: Int[Tensor, " n *q"],
         positions: Int[Tensor, " n"],
         granularities: Int[Tensor, " n"],
         steps: Int[Tensor, " n"],
     ) -> Float[Tensor, "n d"]:
         """What the Position-Transformer reads."""
-        embedded = self.content_embedding(self.content_offsets[granularities] + contents)
+        offsets = for_each_id(self.content_offsets[granularities], self.spec)
+        embedded = embed_codes(self.content_embedding, offsets + contents)
         embedded = embedded + self.embed_position(positions, granularities)
         if self.step_embedding is not None:
             embedded = embedded + self.step_embedding(steps)

@@ -11,7 +11,7 @@ other regions.
 
 Axis letters: b image, r region (packed over the batch), t code (packed, in raster order of regions), l token of the
 Local-Transformer (packed: of each region its state, its granularity, and all codes but the last), d model width,
-k granularity, v vocabulary.
+k granularity, v vocabulary, q id of a code (no axis where there is one codebook).
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from vltok.code_maps import for_each_id
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import VariableLengthSampling
-from vltok.drawing.sampling import Guidance, draw_content, draw_position
+from vltok.drawing.sampling import Guidance, draw_position
 from vltok.interfaces import Choose, Codable, Ordered, Prior, PriorLoss
 from vltok.nn.attention import Packing
+from vltok.nn.code_heads import CodeHead, embed_codes
 from vltok.nn.heads import Head
 from vltok.nn.sequence_model import Cursors, KeyValueCache, SequenceModel
 from vltok.nn.transformer import Transformer, initialise
-from vltok.priors.choosing import Chooser, Drawn, Told, raster_choices, walked
-from vltok.priors.layout import FREE
+from vltok.priors.choosing import Chooser, CodeChooser, Drawn, Told, raster_choices, walked
 from vltok.priors.lengths import RasterPlan
 from vltok.priors.losses import nats_per_code
 from vltok.priors.orderings import RasterOrder, RasterSequences, preceding
@@ -47,12 +48,12 @@ class Predictions:
 
     Attributes:
         granularities: Logits of each region's granularity, `[r k]`.
-        contents: Logits of each code, given its region's granularity, `[t v]`.
+        contents: Logits of each code, given its region's granularity, `[t v]`; of each of several ids, `[t q v]`.
         tokens: The codes.
     """
 
     granularities: Float[Tensor, "r k"]
-    contents: Float[Tensor, "t v"]
+    contents: Float[Tensor, "t *q v"]
     tokens: RasterSequences
 
 
@@ -96,22 +97,25 @@ class GlobalLocal(Prior, Ordered, Codable):
         layout = self.ordering.layout
         granularities = spec.granularities
         # codes as parts of a region's sum, and as tokens of their own
-        self.region_content_embedding = nn.Embedding(spec.content_start + self.conditioning.starts, width)
+        self.region_content_embedding = nn.Embedding(
+            spec.codebooks * (spec.content_start + self.conditioning.starts), width
+        )
         self.region_granularity_embedding = nn.Embedding(granularities, width)
         self.step_embedding = nn.Embedding(layout.regions, width)
-        self.content_embedding = nn.Embedding(spec.codebook_size, width)
+        self.content_embedding = nn.Embedding(spec.entries, width)
         self.granularity_embedding = nn.Embedding(granularities, width)
         self.inside_embedding = nn.Embedding(layout.insides, width)
         self.global_transformer = global_transformer
         self.local_transformer = local_transformer
         self.granularity_head = Head(width, granularities, global_transformer.head_norm)
-        self.content_head = Head(width, spec.codebook_size, local_transformer.head_norm)
+        self.content_head = CodeHead(width, spec.codebook_size, local_transformer.head_norm, spec.codebooks)
         initialise(self)
 
     def forward(self, codes: Codes) -> Predictions:
         """Predict each region from those before it, and within it its granularity and its codes in inputs."""
         granularities, contents, tokens = self._hidden(codes)
-        return Predictions(self.granularity_head(granularities), self.content_head(contents), tokens)
+        logits = self.content_head.code_logits(contents, tokens.contents)
+        return Predictions(self.granularity_head(granularities), logits, tokens)
 
     def _hidden(self, codes: Codes) -> tuple[Float[Tensor, "r d"], Float[Tensor, "t d"], RasterSequences]:
         """What the heads of granularities and contents read, and the codes."""
@@ -140,7 +144,7 @@ class GlobalLocal(Prior, Ordered, Codable):
             codes,
             {
                 "granularity": self.granularity_head.nats(regions, granularities).sum(),
-                "content": self.content_head.nats(contents, tokens.contents).sum(),
+                "content": self.content_head.code_nats(contents, tokens.contents).sum(),
             },
             {"granularity": granularities.numel(), "content": tokens.packing.total},
         )
@@ -167,9 +171,13 @@ class GlobalLocal(Prior, Ordered, Codable):
         """The image that is chosen. See `Codable.walk`."""
         return walked(GlobalLocalSteps(self, self.sampling(), Told(choose)), self.ordering.layout)
 
-    def embed(self, contents: Int[Tensor, " n"], insides: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+    def embed(self, contents: Int[Tensor, " n *q"], insides: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         """The codes that the Local-Transformer reads."""
-        return self.content_embedding(contents) + self.inside_embedding(insides)
+        return embed_codes(self.content_embedding, contents) + self.inside_embedding(insides)
+
+    def embed_starts(self, labels: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        """What the Global-Transformer reads before the first region."""
+        return embed_codes(self.region_content_embedding, for_each_id(self.spec.content_start + labels, self.spec))
 
     def _local_lengths(self, codes: Codes) -> list[int]:
         """How many tokens the Local-Transformer reads of each region."""
@@ -180,11 +188,10 @@ class GlobalLocal(Prior, Ordered, Codable):
         """What the Global-Transformer knows of each region before it is drawn."""
         grains = codes.require_grains().flatten(1).long()
         sums = self.region_granularity_embedding(grains.flatten())
-        sums = sums.index_add(0, region, self.region_content_embedding(tokens.contents))
+        sums = sums.index_add(0, region, embed_codes(self.region_content_embedding, tokens.contents))
         packing = Packing(torch.full_like(grains[:, 0], grains.shape[1]), [grains.shape[1]] * len(grains))
         labels = self.conditioning.of_codes(codes, self.training)
-        starts = self.region_content_embedding(self.spec.content_start + labels)
-        embedded = preceding(sums, starts, packing) + self.step_embedding(packing.steps)
+        embedded = preceding(sums, self.embed_starts(labels), packing) + self.step_embedding(packing.steps)
         return self.global_transformer(F.dropout(embedded, self.dropout, self.training), packing)
 
 
@@ -195,12 +202,12 @@ class GlobalLocalState:
     Attributes:
         summed: The sum of the last region's embeddings, `[b d]`.
         counts: The regions of each granularity so far, `[b k]`.
-        laid: The codes drawn, at their places; the last column is for what is none of them, `[b p+1]`.
+        laid: The codes drawn, at their places; the last column is for what is none of them, `[b p+1]` or `[b p+1 q]`.
     """
 
     summed: Float[Tensor, "b d"]
     counts: Int[Tensor, "b k"]
-    laid: Int[Tensor, "b _"]
+    laid: Int[Tensor, "b _ *q"]
 
 
 class GlobalLocalSteps(Steps[GlobalLocalState]):
@@ -228,19 +235,21 @@ class GlobalLocalSteps(Steps[GlobalLocalState]):
         self.device = self.layout.region.device
         self.longest = self.layout.regions
         self.most_codes = prior.spec.codes_per_region[-1]
-        self.draws = 1 + self.most_codes
+        self.local_steps = 1 + self.most_codes
+        self.draws = 1 + self.most_codes * prior.spec.codebooks
         self.plan = RasterPlan.of(sampling, prior.spec, self.device)
+        self.choose_code = CodeChooser(prior.content_head, prior.spec.codebook_size, self.guidance, self.choose)
 
     def caches(self, rows: int) -> tuple[KeyValueCache, KeyValueCache]:
         """That of the Global-Transformer, and that of the Local-Transformer, which starts anew in every region."""
-        prior = self.prior
-        return prior.global_transformer.cache(rows, self.longest), prior.local_transformer.cache(rows, self.draws)
+        stacks = self.prior.global_transformer, self.prior.local_transformer
+        return stacks[0].cache(rows, self.longest), stacks[1].cache(rows, self.local_steps)
 
     def start(self, images: int) -> GlobalLocalState:
         """Images without a region."""
         embedding = self.prior.region_content_embedding.weight
         counts = torch.zeros(images, self.prior.spec.granularities, dtype=torch.long, device=self.device)
-        laid = counts.new_full((images, self.layout.count + 1), FREE)
+        laid = self.layout.empty(images, self.layout.count + 1)
         return GlobalLocalState(embedding.new_zeros(images, embedding.shape[1]), counts, laid)
 
     def finished(self, state: GlobalLocalState) -> Bool[Tensor, " b"]:
@@ -256,8 +265,7 @@ class GlobalLocalSteps(Steps[GlobalLocalState]):
         prior, rows = self.prior, self.guidance.rows
         done = self.finished(state)
         before = state.counts.sum(1)
-        starts = prior.region_content_embedding(prior.spec.content_start + inputs.labels)
-        read = torch.where(rows(before)[:, None] == 0, starts, rows(state.summed))
+        read = torch.where(rows(before)[:, None] == 0, prior.embed_starts(inputs.labels), rows(state.summed))
         embedded = read + prior.step_embedding(inputs.cursors.steps)
         hidden = prior.global_transformer.step(embedded, inputs.caches[0], inputs.cursors)
 
@@ -270,20 +278,20 @@ class GlobalLocalSteps(Steps[GlobalLocalState]):
         codes = self.plan.costs[granularity].where(~done, 0)
         summed, laid = prior.region_granularity_embedding(granularity), state.laid
         read = prior.granularity_embedding(rows(granularity))
+        noise = inputs.noise[:, 1:].split(prior.spec.codebooks, dim=1)
         for step in range(self.most_codes):
             hidden = self._local(read, 1 + step, inputs)
-            logits = self.guidance.logits(prior.content_head(hidden))
             belongs = step < codes
-            content = self.choose(draw_content, logits, inputs.noise[:, 1 + step], belongs)
+            content = self.choose_code(hidden, noise[step], belongs)
             inside = (first + step).clamp(max=self.layout.insides - 1)
-            place = torch.where(belongs, self.layout.of_region[region, inside], self.layout.count)
-            laid = laid.scatter(1, place[:, None], content[:, None])
-            summed = summed + prior.region_content_embedding(content) * belongs[:, None]
+            place = torch.where(belongs, self.layout.of_region[region, inside], self.layout.count)[:, None]
+            laid = laid.scatter(1, for_each_id(place, prior.spec), content[:, None])
+            summed = summed + embed_codes(prior.region_content_embedding, content) * belongs[:, None]
             read = prior.embed(rows(content), rows(inside))
         counts = state.counts.scatter_add(1, granularity[:, None], (~done)[:, None].long())
         return GlobalLocalState(summed, counts, laid)
 
     def _local(self, read: Float[Tensor, "n d"], step: int, inputs: StepInputs) -> Float[Tensor, "n d"]:
         """A step of the Local-Transformer, the same one for all rows."""
-        cursors = Cursors.at(torch.full_like(inputs.labels, step), step, self.draws)
+        cursors = Cursors.at(torch.full_like(inputs.labels, step), step, self.local_steps)
         return self.prior.local_transformer.step(read, inputs.caches[1], cursors)

@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from vltok.code_maps import first_id, for_each_id
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
 
-# What stands at a place that has no code.
+# What stands at a place that has no code: for each id, where codes have several.
 FREE = -1
 
 
@@ -68,19 +69,29 @@ class Layout(nn.Module):
         for name, buffer in buffers.items():
             self.register_buffer(name, buffer, persistent=False)
 
-    def lay(self, codes: Codes) -> Int[Tensor, "b p"]:
+    def lay(self, codes: Codes) -> Int[Tensor, "b p *q"]:
         """Codes at their places, `FREE` elsewhere.
 
         Raises:
             UserError: The codes lie on no grid, or on one of another size than the spec's.
         """
         grains = require_grid(codes, self.spec)
-        taken = grains.flatten(1)[:, self.region] == self.granularity
+        taken = for_each_id(grains.flatten(1)[:, self.region] == self.granularity, self.spec)
         return torch.full_like(taken, FREE, dtype=torch.long).masked_scatter(taken, codes.ids.long())
 
-    def collect(self, laid: Int[Tensor, "b p"]) -> Codes:
+    def empty(self, images: int, places: int | None = None) -> Int[Tensor, "b p *q"]:
+        """Places without codes.
+
+        Args:
+            images: For how many images.
+            places: How many, where they are not all.
+        """
+        size = (images, self.count if places is None else places, *self.spec.id_shape)
+        return self.region.new_full(size, FREE)
+
+    def collect(self, laid: Int[Tensor, "b p *q"]) -> Codes:
         """The codes that stand at places; every region must be covered by exactly one granularity."""
-        taken = laid != FREE
+        taken = first_id(laid, self.spec) != FREE
         grains = laid.new_zeros(len(laid), self.regions).scatter_reduce(
             1, self.region.expand_as(taken), self.granularity * taken, "amax"
         )

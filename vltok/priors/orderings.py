@@ -14,7 +14,8 @@ another, and so do those of all images: packed, without padding.
 In raster order (supplementary 3.2) codes follow one another region by region, and row by row within a region, whatever
 its granularity. There are no special tokens: an image ends where its last region is full.
 
-Axis letters: b image, t token (packed over the batch), d model width, k granularity, n column of the widest sequence.
+Axis letters: b image, t token (packed over the batch), d model width, k granularity, n column of the widest sequence,
+q id of a code (no axis where there is one codebook).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor, nn
 
+from vltok.code_maps import first_id, for_each_id
 from vltok.codes import Codes, CodeSpec
 from vltok.nn.attention import Packing
 from vltok.priors.layout import FREE, Layout
@@ -38,13 +40,13 @@ class Sequences:
     """Packed token sequences.
 
     Attributes:
-        contents: Codes and the content track's special tokens, `[t]`.
+        contents: Codes and the content track's special tokens, `[t]`; where codes have several ids, `[t q]`.
         positions: Places in the token's own position map and the position track's special tokens, `[t]`.
         granularities: The granularity of each token, `[t]`.
         packing: Where images lie.
     """
 
-    contents: Int[Tensor, " t"]
+    contents: Int[Tensor, " t *q"]
     positions: Int[Tensor, " t"]
     granularities: Int[Tensor, " t"]
     packing: Packing
@@ -122,13 +124,14 @@ class CoarseToFine(nn.Module):
             UserError: The codes lie on no grid, or on one of another size than the spec's.
         """
         contents = self.layout.lay(codes)
-        taken = contents != FREE
+        taken = first_id(contents, self.spec) != FREE
         special = self.column_starts | self.column_ends
         present = taken[:, self.column_place] | special
         starts = torch.full((len(codes),), self.spec.content_start, device=codes.device)
         starts = starts if content_starts is None else content_starts
-        contents = torch.where(self.column_starts, starts[:, None], contents[:, self.column_place])
-        contents = torch.where(self.column_ends, self.spec.content_end, contents)
+        at_start, at_end = (for_each_id(column, self.spec) for column in (self.column_starts, self.column_ends))
+        contents = torch.where(at_start, for_each_id(starts[:, None], self.spec), contents[:, self.column_place])
+        contents = torch.where(at_end, self.spec.content_end, contents)
         positions = self.column_position.expand_as(present)
         if position_start_offsets is not None:
             positions = positions + self.column_starts * position_start_offsets[:, None]
@@ -137,7 +140,7 @@ class CoarseToFine(nn.Module):
         packing = Packing(codes.lengths.long() + special_tokens, known)
         chosen = _chosen(present, packing.total)
         return Sequences(
-            contents.flatten()[chosen],
+            contents.flatten(0, 1)[chosen],
             positions.flatten()[chosen],
             self.column_granularity.expand_as(present).flatten()[chosen],
             packing,
@@ -145,9 +148,9 @@ class CoarseToFine(nn.Module):
 
     def codes(self, sequences: Sequences) -> Codes:
         """The codes of whole sequences, in whatever order each granularity's places stand."""
-        code = sequences.contents < self.spec.codebook_size
+        code = first_id(sequences.contents, self.spec) < self.spec.codebook_size
         place = (self.layout.offsets[sequences.granularities] + sequences.positions)[code]
-        laid = place.new_full((len(sequences.packing.lengths), self.layout.count), FREE)
+        laid = self.layout.empty(len(sequences.packing.lengths))
         return self.layout.collect(laid.index_put((sequences.packing.images[code], place), sequences.contents[code]))
 
     def choices(self, codes: Codes) -> list[int]:
@@ -162,9 +165,9 @@ class CoarseToFine(nn.Module):
         """
         sequences = self(codes)
         finest = sequences.granularities == self.spec.granularities - 1
-        code, ends = sequences.contents < self.spec.codebook_size, sequences.contents == self.spec.content_end
-        pairs = torch.stack([sequences.positions, sequences.contents], dim=1)
-        return pairs[torch.stack([(code | ends) & ~finest, code], dim=1)].tolist()
+        first = first_id(sequences.contents, self.spec)
+        code, ends = first < self.spec.codebook_size, first == self.spec.content_end
+        return chosen_by_turns(sequences.positions, (code | ends) & ~finest, sequences.contents, code)
 
     def steps(self, codes: Codes) -> Int[Tensor, " t"]:
         """The place of each code among those of its image's sequence, without special tokens.
@@ -173,7 +176,7 @@ class CoarseToFine(nn.Module):
             UserError: The codes lie on no grid, or on one of another size than the spec's.
         """
         sequences = self(codes)
-        code = sequences.contents < self.spec.codebook_size
+        code = first_id(sequences.contents, self.spec) < self.spec.codebook_size
         place = (self.layout.offsets[sequences.granularities] + sequences.positions)[code]
         return _steps(self.layout, place, Packing(codes.lengths.long()))
 
@@ -186,12 +189,12 @@ class RasterSequences:
     """Packed codes in raster order of their regions.
 
     Attributes:
-        contents: The codes, `[t]`.
+        contents: The codes, `[t]`; where they have several ids, `[t q]`.
         places: The place of each, as `Layout` counts them, `[t]`.
         packing: Where images lie.
     """
 
-    contents: Int[Tensor, " t"]
+    contents: Int[Tensor, " t *q"]
     places: Int[Tensor, " t"]
     packing: Packing
 
@@ -219,12 +222,13 @@ class RasterOrder(nn.Module):
         walk = self.layout.of_region.flatten()
         contents = self.layout.lay(codes)[:, walk]
         packing = Packing(codes.lengths.long(), codes.on_host.lengths.tolist())
-        chosen = _chosen(contents != FREE, packing.total)
-        return RasterSequences(contents.flatten()[chosen], walk.expand_as(contents).flatten()[chosen], packing)
+        taken = first_id(contents, self.layout.spec) != FREE
+        chosen = _chosen(taken, packing.total)
+        return RasterSequences(contents.flatten(0, 1)[chosen], walk.expand_as(taken).flatten()[chosen], packing)
 
     def codes(self, sequences: RasterSequences) -> Codes:
         """The codes of whole sequences."""
-        laid = sequences.contents.new_full((len(sequences.packing.lengths), self.layout.count), FREE)
+        laid = self.layout.empty(len(sequences.packing.lengths))
         return self.layout.collect(
             laid.index_put((sequences.packing.images, sequences.places), sequences.contents),
         )
@@ -249,6 +253,25 @@ def _steps(layout: Layout, places: Int[Tensor, " t"], packing: Packing) -> Int[T
     laid = places.new_full((len(packing.lengths), layout.count), FREE)
     laid = laid.index_put((packing.images, places), packing.steps)
     return laid[laid != FREE]
+
+
+def chosen_by_turns(
+    structure: Int[Tensor, " t"],
+    structured: Bool[Tensor, " t"],
+    contents: Int[Tensor, " t *q"],
+    code: Bool[Tensor, " t"],
+) -> list[int]:
+    """The choices that make the tokens of one image: what says where a code goes, then its ids.
+
+    Args:
+        structure: Where each token goes.
+        structured: Which tokens have that chosen.
+        contents: The ids of each token.
+        code: Which tokens have these chosen.
+    """
+    ids = contents.view(len(contents), -1)
+    choices = torch.cat([structure[:, None], ids], dim=1)
+    return choices[torch.cat([structured[:, None], code[:, None].expand_as(ids)], dim=1)].tolist()
 
 
 def preceding(

@@ -24,16 +24,17 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from vltok.code_maps import for_each_id
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import VariableLengthSampling
-from vltok.drawing.sampling import Guidance, draw_content, draw_position
+from vltok.drawing.sampling import Guidance, draw_position
 from vltok.interfaces import Choose, Codable, Ordered, Prior, PriorLoss
+from vltok.nn.code_heads import CodeHead, embed_codes
 from vltok.nn.heads import Head
 from vltok.nn.sequence_model import KeyValueCache, SequenceModel
 from vltok.nn.transformer import Transformer, initialise
-from vltok.priors.choosing import Chooser, Drawn, Told, raster_choices, walked
-from vltok.priors.layout import FREE
+from vltok.priors.choosing import Chooser, CodeChooser, Drawn, Told, raster_choices, walked
 from vltok.priors.lengths import RasterPlan
 from vltok.priors.losses import nats_per_code
 from vltok.priors.orderings import RasterOrder, RasterSequences, preceding
@@ -48,13 +49,13 @@ class Predictions:
     Attributes:
         granularities: Logits of each code's granularity, `[t k]`: news where the code opens a region.
         opens: Whether each code opens a region, `[t]`.
-        contents: Logits of each code, given its position, `[t v]`.
+        contents: Logits of each code, given its position, `[t v]`; of each of several ids, `[t q v]`.
         tokens: The codes.
     """
 
     granularities: Float[Tensor, "t k"]
     opens: Bool[Tensor, " t"]
-    contents: Float[Tensor, "t v"]
+    contents: Float[Tensor, "t *q v"]
     tokens: RasterSequences
 
 
@@ -97,7 +98,7 @@ class RasterScan(Prior, Ordered, Codable):
         self.conditioning = Conditioning(classes, label_dropout)
         self.dropout = dropout
         layout = self.ordering.layout
-        self.content_embedding = nn.Embedding(spec.content_start + self.conditioning.starts, width)
+        self.content_embedding = nn.Embedding(spec.codebooks * (spec.content_start + self.conditioning.starts), width)
         # the last row of each is ⟨sos⟩
         self.region_embedding = nn.Embedding(layout.regions + 1, width)
         self.inside_embedding = nn.Embedding(layout.insides + 1, width)
@@ -105,13 +106,14 @@ class RasterScan(Prior, Ordered, Codable):
         self.position_transformer = position_transformer
         self.content_transformer = content_transformer
         self.position_head = Head(width, spec.granularities, position_transformer.head_norm)
-        self.content_head = Head(width, spec.codebook_size, content_transformer.head_norm)
+        self.content_head = CodeHead(width, spec.codebook_size, content_transformer.head_norm, spec.codebooks)
         initialise(self)
 
     def forward(self, codes: Codes) -> Predictions:
         """Predict every code of each image, and each region's granularity, from the codes before it."""
         positions, contents, opens, tokens = self._hidden(codes)
-        return Predictions(self.position_head(positions), opens, self.content_head(contents), tokens)
+        logits = self.content_head.code_logits(contents, tokens.contents)
+        return Predictions(self.position_head(positions), opens, logits, tokens)
 
     def _hidden(
         self, codes: Codes
@@ -122,7 +124,7 @@ class RasterScan(Prior, Ordered, Codable):
         labels = self.conditioning.of_codes(codes, self.training)
         regions, insides = layout.region[tokens.places], layout.inside[tokens.places]
         embedded = self.embed(
-            preceding(tokens.contents, self.spec.content_start + labels, packing),
+            preceding(tokens.contents, for_each_id(self.spec.content_start + labels, self.spec), packing),
             preceding(regions, torch.full_like(labels, layout.regions), packing),
             preceding(insides, torch.full_like(labels, layout.insides), packing),
             packing.steps,
@@ -137,7 +139,7 @@ class RasterScan(Prior, Ordered, Codable):
         positions, contents, opens, tokens = self._hidden(codes)
         granularities = self.ordering.layout.granularity[tokens.places]
         position = (self.position_head.nats(positions, granularities) * opens).sum()
-        content = self.content_head.nats(contents, tokens.contents).sum()
+        content = self.content_head.code_nats(contents, tokens.contents).sum()
         return nats_per_code(
             codes,
             {"position": position, "content": content},
@@ -168,13 +170,14 @@ class RasterScan(Prior, Ordered, Codable):
 
     def embed(
         self,
-        contents: Int[Tensor, " n"],
+        contents: Int[Tensor, " n *q"],
         regions: Int[Tensor, " n"],
         insides: Int[Tensor, " n"],
         steps: Int[Tensor, " n"],
     ) -> Float[Tensor, "n d"]:
         """What the Position-Transformer reads."""
-        return self.content_embedding(contents) + self.embed_position(regions, insides) + self.step_embedding(steps)
+        embedded = embed_codes(self.content_embedding, contents)
+        return embedded + self.embed_position(regions, insides) + self.step_embedding(steps)
 
     def embed_position(self, regions: Int[Tensor, " n"], insides: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         """The embedding of both levels of positions, which both transformers read."""
@@ -186,20 +189,21 @@ class RasterScanState:
     """Images under way.
 
     Attributes:
-        content: The last code, `[b]`.
+        content: The last code, `[b]` or `[b q]`.
         region: Its region; beyond the last one before there is a code, `[b]`.
         inside: Its place inside the region; likewise, `[b]`.
         left: How many codes its region still lacks, `[b]`.
         counts: The regions of each granularity, the last one included, `[b k]`.
-        laid: The codes drawn, at their places; the last column is for what follows a finished image, `[b p+1]`.
+        laid: The codes drawn, at their places; the last column is for what follows a finished image, `[b p+1]` or
+            `[b p+1 q]`.
     """
 
-    content: Int[Tensor, " b"]
+    content: Int[Tensor, " b *q"]
     region: Int[Tensor, " b"]
     inside: Int[Tensor, " b"]
     left: Int[Tensor, " b"]
     counts: Int[Tensor, "b k"]
-    laid: Int[Tensor, "b _"]
+    laid: Int[Tensor, "b _ *q"]
 
 
 class RasterScanSteps(Steps[RasterScanState]):
@@ -223,8 +227,9 @@ class RasterScanSteps(Steps[RasterScanState]):
         self.guidance = Guidance(sampling.guidance)
         self.device = self.layout.region.device
         self.longest = prior.spec.longest_length
-        self.draws = 2  # a granularity and a content
+        self.draws = 1 + prior.spec.codebooks  # a granularity and the ids of a content
         self.plan = RasterPlan.of(sampling, prior.spec, self.device)
+        self.choose_code = CodeChooser(prior.content_head, prior.spec.codebook_size, self.guidance, self.choose)
 
     def caches(self, rows: int) -> tuple[KeyValueCache, KeyValueCache]:
         """Those of the Position- and the Content-Transformer."""
@@ -235,12 +240,12 @@ class RasterScanSteps(Steps[RasterScanState]):
         """Images without a code."""
         zeros = torch.zeros(images, dtype=torch.long, device=self.device)
         return RasterScanState(
-            content=zeros,
+            content=zeros.new_zeros(images, *self.prior.spec.id_shape),
             region=zeros + self.layout.regions,
             inside=zeros + self.layout.insides,
             left=zeros,
             counts=zeros.new_zeros(images, self.prior.spec.granularities),
-            laid=zeros.new_full((images, self.layout.count + 1), FREE),
+            laid=self.layout.empty(images, self.layout.count + 1),
         )
 
     def finished(self, state: RasterScanState) -> Bool[Tensor, " b"]:
@@ -253,10 +258,10 @@ class RasterScanSteps(Steps[RasterScanState]):
 
     def step(self, state: RasterScanState, inputs: StepInputs) -> RasterScanState:
         """Every image reads its last code, or its start, and draws the next."""
-        prior, rows = self.prior, self.guidance.rows
+        prior, rows, spec = self.prior, self.guidance.rows, self.prior.spec
         done = self.finished(state)
-        starts = prior.spec.content_start + inputs.labels
-        content = torch.where(rows(state.region) == self.layout.regions, starts, rows(state.content))
+        starts = for_each_id(spec.content_start + inputs.labels, spec)
+        content = torch.where(for_each_id(rows(state.region) == self.layout.regions, spec), starts, rows(state.content))
         embedded = prior.embed(content, rows(state.region), rows(state.inside), inputs.cursors.steps)
         hidden = prior.position_transformer.step(embedded, inputs.caches[0], inputs.cursors)
 
@@ -272,14 +277,13 @@ class RasterScanSteps(Steps[RasterScanState]):
 
         hidden = hidden + prior.embed_position(rows(region), rows(inside))
         hidden = prior.content_transformer.step(hidden, inputs.caches[1], inputs.cursors)
-        logits = self.guidance.logits(prior.content_head(hidden))
-        content = self.choose(draw_content, logits, inputs.noise[:, 1], ~done)
-        place = torch.where(done, self.layout.count, self.layout.of_region[region, inside])
+        content = self.choose_code(hidden, inputs.noise[:, 1:], ~done)
+        place = torch.where(done, self.layout.count, self.layout.of_region[region, inside])[:, None]
         return RasterScanState(
             content=content,
             region=region,
             inside=inside,
             left=(torch.where(opens, self.plan.costs[granularity], state.left) - 1).clamp(min=0),
             counts=state.counts.scatter_add(1, granularity[:, None], opens[:, None].long()),
-            laid=state.laid.scatter(1, place[:, None], content[:, None]),
+            laid=state.laid.scatter(1, for_each_id(place, spec), content[:, None]),
         )

@@ -21,17 +21,19 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from vltok.code_maps import for_each_id
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import SamplingOptions, VariableLengthSampling, options_for
-from vltok.drawing.sampling import Guidance, draw_content, draw_position
+from vltok.drawing.sampling import Guidance, draw_position
 from vltok.errors import UserError
 from vltok.interfaces import Choose, Codable, Ordered, Prior, PriorLoss
 from vltok.nn.attention import Packing
+from vltok.nn.code_heads import CodeHead, embed_codes
 from vltok.nn.heads import Head
 from vltok.nn.sequence_model import KeyValueCache, SequenceModel
 from vltok.nn.transformer import Transformer, initialise
-from vltok.priors.choosing import Chooser, Drawn, Told, answered
+from vltok.priors.choosing import Chooser, CodeChooser, Drawn, Told, answered
 from vltok.priors.layout import require_grid
 from vltok.priors.lengths import sequence_lengths
 from vltok.priors.losses import nats_per_code
@@ -81,32 +83,36 @@ class SequencePrior(Prior, Ordered, Codable):
         self.spec = spec
         self.conditioning = Conditioning(classes, label_dropout)
         self.dropout = dropout
-        self.content_embedding = nn.Embedding(spec.content_start + self.conditioning.starts, transformer.width)
+        self.content_embedding = nn.Embedding(
+            spec.codebooks * (spec.content_start + self.conditioning.starts), transformer.width
+        )
         self.step_embedding = nn.Embedding(spec.longest_length, transformer.width)
         self.transformer = transformer
-        self.content_head = Head(transformer.width, spec.codebook_size, transformer.head_norm)
+        self.content_head = CodeHead(transformer.width, spec.codebook_size, transformer.head_norm, spec.codebooks)
         self.lengths = None if spec.gridded else Lengths(spec.longest_length, transformer)
         initialise(self)
 
-    def forward(self, codes: Codes) -> tuple[Float[Tensor, "t v"], Int[Tensor, " t"]]:
+    def forward(self, codes: Codes) -> tuple[Float[Tensor, "t *q v"], Int[Tensor, " t *q"]]:
         """Logits of every code from those before it, and the codes themselves."""
         hidden, _ = self._hidden(codes)
-        return self.content_head(hidden), codes.ids.long()
+        ids = codes.ids.long()
+        return self.content_head.code_logits(hidden, ids), ids
 
     def _hidden(self, codes: Codes) -> tuple[Float[Tensor, "t d"], Float[Tensor, "b d"]]:
         """What the head of contents reads, and what that of lengths reads."""
         packing = self._packing(codes)
-        starts = self.spec.content_start + self.conditioning.of_codes(codes, self.training)
+        labels = self.conditioning.of_codes(codes, self.training)
+        starts = for_each_id(self.spec.content_start + labels, self.spec)
         before = preceding(codes.ids.long(), starts, packing)
         embedded = self.embed(before, packing.steps, codes.lengths.long()[packing.images])
         hidden = self.transformer(F.dropout(embedded, self.dropout, self.training), packing)
-        return hidden, self.content_embedding(starts)
+        return hidden, embed_codes(self.content_embedding, starts)
 
     def loss(self, codes: Codes) -> PriorLoss:
         """The negative log-likelihood in nats a code."""
         hidden, starts = self._hidden(codes)
-        nats = {"content": self.content_head.nats(hidden, codes.ids.long()).sum()}
-        counts = {"content": codes.ids.numel()}
+        nats = {"content": self.content_head.code_nats(hidden, codes.ids.long()).sum()}
+        counts = {"content": len(codes.ids)}
         if self.lengths is not None:
             nats["length"] = self.lengths.head.nats(starts, codes.lengths.long() - 1).sum()
             counts["length"] = len(codes)
@@ -131,7 +137,7 @@ class SequencePrior(Prior, Ordered, Codable):
     def choices(self, codes: Codes) -> list[int]:
         """The choices that make an image: its length less one, where that is one, and its codes."""
         self._packing(codes)
-        return [*([] if self.lengths is None else (codes.lengths - 1).tolist()), *codes.ids.tolist()]
+        return [*([] if self.lengths is None else (codes.lengths - 1).tolist()), *codes.ids.flatten().tolist()]
 
     def walk(self, choose: Choose) -> tuple[Codes, Bool[Tensor, "h w"]]:
         """The image that is chosen. See `Codable.walk`. What is known of a sequence on no grid is a shorter one."""
@@ -143,10 +149,10 @@ class SequencePrior(Prior, Ordered, Codable):
         return steps.codes(replace(state, length=state.drawn)), steps.finished(state)[None]
 
     def embed(
-        self, contents: Int[Tensor, " n"], steps: Int[Tensor, " n"], lengths: Int[Tensor, " n"]
+        self, contents: Int[Tensor, " n *q"], steps: Int[Tensor, " n"], lengths: Int[Tensor, " n"]
     ) -> Float[Tensor, "n d"]:
         """What the transformer reads."""
-        embedded = self.content_embedding(contents) + self.step_embedding(steps)
+        embedded = embed_codes(self.content_embedding, contents) + self.step_embedding(steps)
         return embedded if self.lengths is None else embedded + self.lengths.embedding(lengths - 1)
 
     def _packing(self, codes: Codes) -> Packing:
@@ -179,12 +185,13 @@ class SequenceState:
     """Images under way.
 
     Attributes:
-        laid: The codes drawn, and anything beyond them; the last column is for what follows the last, `[b p+1]`.
+        laid: The codes drawn, and anything beyond them; the last column is for what follows the last, `[b p+1]` or
+            `[b p+1 q]`.
         drawn: How many there are, `[b]`.
         length: How many there will be; 0 where that is not drawn yet, `[b]`.
     """
 
-    laid: Int[Tensor, "b _"]
+    laid: Int[Tensor, "b _ *q"]
     drawn: Int[Tensor, " b"]
     length: Int[Tensor, " b"]
 
@@ -209,7 +216,8 @@ class SequenceSteps(Steps[SequenceState]):
         self.guidance = Guidance(sampling.guidance)
         self.device = prior.step_embedding.weight.device
         self.longest = prior.spec.longest_length
-        self.draws = 1 if prior.lengths is None else 2  # a content and a length
+        self.draws = prior.spec.codebooks + int(prior.lengths is not None)  # the ids of a content, and a length
+        self.choose_code = CodeChooser(prior.content_head, prior.spec.codebook_size, self.guidance, self.choose)
         self.allowed = sequence_lengths(sampling, self.longest).to(self.device)
 
     def caches(self, rows: int) -> tuple[KeyValueCache]:
@@ -220,7 +228,8 @@ class SequenceSteps(Steps[SequenceState]):
         """Images without a code."""
         drawn = torch.zeros(images, dtype=torch.long, device=self.device)
         length = torch.full_like(drawn, self.longest if self.prior.lengths is None else 0)
-        return SequenceState(drawn.new_zeros(images, self.longest + 1), drawn, length)
+        laid = drawn.new_zeros(images, self.longest + 1, *self.prior.spec.id_shape)
+        return SequenceState(laid, drawn, length)
 
     def finished(self, state: SequenceState) -> Bool[Tensor, " b"]:
         """Which images have all codes."""
@@ -235,22 +244,22 @@ class SequenceSteps(Steps[SequenceState]):
 
     def step(self, state: SequenceState, inputs: StepInputs) -> SequenceState:
         """Every image reads its last code, or its start, and draws the next."""
-        prior, rows, length = self.prior, self.guidance.rows, state.length
-        starts = prior.spec.content_start + inputs.labels
+        prior, spec, rows, length = self.prior, self.prior.spec, self.guidance.rows, state.length
+        starts = for_each_id(spec.content_start + inputs.labels, spec)
         if prior.lengths is not None:
-            logits = self.guidance.logits(prior.lengths.head(prior.content_embedding(starts)))
+            logits = self.guidance.logits(prior.lengths.head(embed_codes(prior.content_embedding, starts)))
             logits = logits.masked_fill(~self.allowed, -torch.inf)
             unknown = length == 0
-            drawn = self.choose(draw_position, logits, inputs.noise[:, 1], unknown)
+            drawn = self.choose(draw_position, logits, inputs.noise[:, -1], unknown)
             length = torch.where(unknown, drawn + 1, length)
         last = rows(state.drawn) - 1
-        content = rows(state.laid).gather(1, last.clamp(min=0)[:, None])[:, 0]
-        embedded = prior.embed(torch.where(last < 0, starts, content), inputs.cursors.steps, rows(length))
+        content = rows(state.laid).gather(1, for_each_id(last.clamp(min=0)[:, None], spec))[:, 0]
+        content = torch.where(for_each_id(last < 0, spec), starts, content)
+        embedded = prior.embed(content, inputs.cursors.steps, rows(length))
         hidden = prior.transformer.step(embedded, inputs.caches[0], inputs.cursors)
-        logits = self.guidance.logits(prior.content_head(hidden))
-        content = self.choose(draw_content, logits, inputs.noise[:, 0], state.drawn < length)
+        content = self.choose_code(hidden, inputs.noise, state.drawn < length)
         return SequenceState(
-            laid=state.laid.scatter(1, state.drawn[:, None], content[:, None]),
+            laid=state.laid.scatter(1, for_each_id(state.drawn[:, None], spec), content[:, None]),
             drawn=torch.minimum(state.drawn + 1, length),
             length=length,
         )
