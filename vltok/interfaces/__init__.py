@@ -10,11 +10,12 @@ Axis letters: b image, c channel, h w grid of regions, H W pixels or the finest 
 """
 
 from vltok.drawing.config import SamplingConfig
+from vltok.drawing.keeping import Kept
 from vltok.interfaces.bundled import Bundled, Standalone
 from vltok.interfaces.gate import Calibrated, Constant, Foreseeing, Gate, GateDecision, Taught
 from vltok.interfaces.losses import Discriminator, Perceptual
 from vltok.interfaces.parts import Budget, Decoder, Encoder, Quantized, Quantizer
-from vltok.interfaces.prior import Choose, Codable, Ordered, Prior, PriorLoss
+from vltok.interfaces.prior import Choose, Codable, Inpaints, Ordered, Prior, PriorLoss
 from vltok.interfaces.steering import Candidates, Proportioned, Steerable
 from vltok.interfaces.tokenizer import (
     Adaptive,
@@ -45,6 +46,8 @@ __all__ = [
     "Foreseeing",
     "Gate",
     "GateDecision",
+    "Inpaints",
+    "Kept",
     "LengthTargeted",
     "Ordered",
     "Perceptual",

@@ -15,8 +15,10 @@ from torch import Tensor
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.batches import Drawing
 from vltok.drawing.conditioning import Conditioning
-from vltok.drawing.config import SamplingOptions, options_for
+from vltok.drawing.config import SamplingOptions, VariableLengthSampling, options_for
+from vltok.drawing.keeping import Kept
 from vltok.drawing.sampler import Sampler
+from vltok.errors import UserError
 from vltok.interfaces.bundled import Bundled, package
 
 
@@ -97,7 +99,7 @@ class Prior(Bundled):
         """
 
     @final
-    def sampler(self, sampling: SamplingOptions) -> Sampler:
+    def sampler(self, sampling: SamplingOptions, kept: Kept | None = None) -> Sampler:
         """What draws images with some options, call after call: as `sample`, which makes one for each call.
 
         It keeps what drawing needs besides the prior, such as a copy of its matrices in another precision, and so does
@@ -105,12 +107,31 @@ class Prior(Bundled):
 
         Args:
             sampling: How tokens are drawn: the prior's own options, as in ``prior.sampling(top_k=5)``, or others'.
+            kept: What every image keeps of one that is given; None for nothing.
 
         Raises:
-            UserError: An option that the prior does not have, or a length that no image can have.
+            UserError: An option that the prior does not have, a length that no image can have, or something is kept
+                that is none of the prior's codes, beside a control of the length, or by a prior that cannot do so.
         """
         sampling = options_for(self.sampling, type(self).__name__, sampling)
-        return Sampler(self.drawing(sampling), self.conditioning, sampling.guidance, next(self.parameters()).device)
+        device = next(self.parameters()).device
+        drawing = self.drawing(sampling) if kept is None else self._around(kept, sampling, device)
+        return Sampler(drawing, self.conditioning, sampling.guidance, device)
+
+    @final
+    def _around(self, kept: Kept, sampling: SamplingOptions, device: torch.device) -> Drawing:
+        """How images are drawn of which a part is given."""
+        if not isinstance(self, Inpaints):
+            raise UserError(
+                f"{type(self).__name__} draws whole images and can keep no part of one: use a prior that can, such as "
+                "raster-scan"
+            )
+        if isinstance(sampling, VariableLengthSampling):
+            for name in ("codes", "max_codes", "ratios"):
+                if getattr(sampling, name) is not None:
+                    raise UserError(f"{name} sets the length of an image, of which a part is kept here: leave it out")
+        kept.codes.validate(self.spec)
+        return self.inpainting(sampling, kept.to(device))
 
     @final
     def sample(
@@ -121,6 +142,7 @@ class Prior(Bundled):
         batch_size: int | None = None,
         first_image: int = 0,
         progress: Callable[[int], None] | None = None,
+        kept: Kept | None = None,
     ) -> Codes:
         """Draw the codes of images, in the order asked for.
 
@@ -134,12 +156,25 @@ class Prior(Bundled):
             first_image: The number of the first image's stream: images 8 to 15 of one draw are those of another with
                 an equal seed and `first_image` 8.
             progress: Called with the number of images that have been finished since the last call.
+            kept: What every image keeps of one that is given; None for nothing. See `Inpaints`.
 
         Raises:
-            UserError: Labels where the prior knows no classes, labels that it does not know, an option that it does
-                not have, or a length that no image can have.
+            UserError: Labels where the prior knows no classes, labels that it does not know, or as `sampler`.
         """
-        return self.sampler(sampling)(labels_or_count, generator, batch_size, first_image, progress)
+        return self.sampler(sampling, kept)(labels_or_count, generator, batch_size, first_image, progress)
+
+
+class Inpaints(ABC):
+    """A prior that draws images of which a part is given."""
+
+    @abstractmethod
+    def inpainting(self, sampling: Any, kept: Kept) -> Drawing:
+        """How images are drawn that keep the granularity of some regions, and the codes of some of those.
+
+        Args:
+            sampling: The prior's own options, of its class `sampling`, without a control of the code length.
+            kept: What stays, on the prior's device: codes of its `spec`.
+        """
 
 
 class Ordered(ABC):

@@ -1,0 +1,99 @@
+"""How likely a grain map is: the granularity of one region after the other, in raster order.
+
+Axis letters: b image, h w grid of regions, r region (packed over the batch), n row (an image, or with guidance an image
+with its class and one without), d model width, k granularity.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vltok.codes import CodeSpec
+from vltok.drawing.batches import WantedImages
+from vltok.drawing.config import VariableLengthSampling
+from vltok.drawing.keeping import Kept
+from vltok.drawing.sampling import Guidance, draw_position
+from vltok.nn.attention import Packing
+from vltok.nn.heads import Head
+from vltok.nn.sequence_model import Cursors, SequenceModel
+from vltok.priors.lengths import RasterPlan
+
+
+class GrainModel(nn.Module):
+    """A causal transformer over the granularities of regions.
+
+    ```
+    ⟨class⟩ g₀ g₁ … ─ embedding ─┐
+    regions 0  1  2 … ─ embedding ─(+)─ transformer ─ head ─► g₀ g₁ g₂ …
+    ```
+
+    Args:
+        spec: The codes whose grain maps it models.
+        transformer: Walks over regions.
+        dropout: Dropout of embeddings.
+        starts: How many kinds of images there are: classes, and those without.
+    """
+
+    def __init__(self, spec: CodeSpec, transformer: SequenceModel, dropout: float, starts: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.regions = math.prod(spec.grid)
+        self.dropout = dropout
+        # granularities, then starts
+        self.grain_embedding = nn.Embedding(spec.granularities + starts, transformer.width)
+        self.region_embedding = nn.Embedding(self.regions, transformer.width)
+        self.transformer = transformer
+        self.head = Head(transformer.width, spec.granularities, transformer.head_norm)
+
+    def nats(self, grains: Int[Tensor, "b h w"], labels: Int[Tensor, " b"]) -> Float[Tensor, " r"]:
+        """What each region's granularity costs."""
+        granularities = grains.flatten(1).long()
+        before = torch.cat([self.spec.granularities + labels[:, None], granularities[:, :-1]], 1).flatten()
+        packing = Packing(torch.full_like(labels, self.regions), [self.regions] * len(labels))
+        embedded = F.dropout(self._embed(before, packing.steps), self.dropout, self.training)
+        return self.head.nats(self.transformer(embedded, packing), granularities.flatten())
+
+    def draw(
+        self,
+        images: WantedImages,
+        labels: Int[Tensor, " n"],
+        sampling: VariableLengthSampling,
+        guidance: Guidance,
+        plan: RasterPlan,
+        kept: Kept | None,
+    ) -> Int[Tensor, "b h w"]:
+        """Grain maps of images.
+
+        Args:
+            images: Which; their streams' first numbers are used, one for each region.
+            labels: The class of each row.
+            sampling: How granularities are drawn.
+            guidance: How rows make images.
+            plan: Which granularities leave a length within reach.
+            kept: Regions whose granularity stays.
+        """
+        device, noise = labels.device, images.uniforms(self.regions)
+        known = None if kept is None else kept.granularities
+        cache = self.transformer.cache(len(labels), self.regions)
+        drawn = torch.zeros(len(images), self.regions, dtype=torch.long, device=device)
+        counts = drawn.new_zeros(len(images), self.spec.granularities)
+        read = self.spec.granularities + labels
+        for region in range(self.regions):
+            cursors = Cursors.at(torch.full_like(labels, region), region, self.regions)
+            hidden = self.transformer.step(self._embed(read, cursors.steps), cache, cursors)
+            logits = guidance.logits(self.head(hidden)).masked_fill(~plan.choices(counts), -torch.inf)
+            granularity = draw_position(logits, sampling, noise[:, region])
+            if known is not None:
+                granularity = granularity.where(known[region] < 0, known[region])
+            drawn[:, region] = granularity
+            counts = counts.scatter_add(1, granularity[:, None], torch.ones_like(granularity)[:, None])
+            read = guidance.rows(granularity)
+        return drawn.unflatten(1, self.spec.grid)
+
+    def _embed(self, granularities: Int[Tensor, " r"], regions: Int[Tensor, " r"]) -> Float[Tensor, "r d"]:
+        return self.grain_embedding(granularities) + self.region_embedding(regions)

@@ -1,0 +1,28 @@
+"""The prior's contracts: it is no likelihood, and keeps what it is given."""
+
+from vltok.codes import CodeSpec
+from vltok.interfaces import Prior
+from vltok.nn.transformer import Transformer
+from vltok.testing import ConditionalPriorContract, PriorContract
+from vltok_masked import Masked
+from vltok_masked.transformer import Bidirectional
+
+
+def masked(factors: tuple[int, ...] = (2, 1), codebook_size: int = 2, **options) -> Masked:
+    transformer, grain_transformer = Bidirectional(16, 2, 1, 0.0), Transformer(16, 2, 1, 0.0)
+    return Masked(CodeSpec(codebook_size, factors, (1, 2)), transformer, grain_transformer, dropout=0.0, **options)
+
+
+class TestMasked(PriorContract):
+    def build(self) -> Prior:
+        return masked()
+
+
+class TestMaskedOfOneGranularity(PriorContract):
+    def build(self) -> Prior:
+        return masked((1,), 4)
+
+
+class TestMaskedOfClasses(ConditionalPriorContract):
+    def build(self, classes: int, label_dropout: float) -> Prior:
+        return masked(classes=classes, label_dropout=label_dropout)
