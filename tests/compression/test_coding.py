@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vltok.compression.coding import Alphabet, CutDecoder, Decoder, Encoder
@@ -75,18 +75,29 @@ def test_any_bytes_are_symbols_or_told_as_damage() -> None:
 
 
 @settings(max_examples=50)
-@given(messages(), st.floats(0, 1))
-def test_a_beginning_says_the_first_symbols_and_none_that_are_wrong(
-    runs: list[tuple[np.ndarray, np.ndarray]], share: float
+@given(messages(), st.floats(0, 1), st.binary(max_size=40))
+@example([(np.array([1, 0, 0, 0, 1]), np.array([1, TOTAL - 1]))], 0.5, b"")
+def test_a_beginning_says_the_symbols_that_all_ends_would_give(
+    runs: list[tuple[np.ndarray, np.ndarray]], share: float, end: bytes
 ) -> None:
     data = encoded(runs)
-    decoder, told = CutDecoder(data[: int(share * len(data))]), 0.0
-    for symbols, alphabet in runs:
-        found = decoder.take(len(symbols), Alphabet(alphabet))
+    beginning = data[: int(share * len(data))]
+    cut = CutDecoder(beginning)
+    ends = [Decoder(beginning + each) for each in (b"", end, b"\xff" * 1024)]
+    for symbols, alphabet in map(lambda run: (run[0], Alphabet(run[1])), runs):
+        found = cut.take(len(symbols), alphabet)
         assert np.array_equal(found, symbols[: len(found)])
-        told += -np.log2(alphabet[found] / TOTAL).sum()
+        for decoder in ends:
+            assert np.array_equal(decoder.take(len(found), alphabet), found)
         if len(found) < len(symbols):
-            # what is there says all but the last symbol or two, of which each is said by so many bits at most
-            rest = -np.log2(alphabet[symbols[len(found) : len(found) + 1]] / TOTAL).sum()
-            assert told + rest > 8 * int(share * len(data)) - 34
+            # what is missing decides the next one
+            assert len({one_or_none(decoder, alphabet) for decoder in (ends[0], ends[-1])}) == 2
             break
+
+
+def one_or_none(decoder: Decoder, alphabet: Alphabet) -> int | None:
+    """The next symbol; None where the bytes are those of none."""
+    try:
+        return decoder.take_one(alphabet)
+    except UserError:
+        return None

@@ -6,7 +6,8 @@ import torch
 from tests.verbs.test_compress import PHOTOGRAPH, Tail
 from vltok.codes import Codes, CodeSpec
 from vltok.compression.coders import DecodedTile
-from vltok.compression.file_format import Header, pack, unpack
+from vltok.compression.file_format import pack, unpack
+from vltok.compression.header import Header
 from vltok.compression.pictures import PictureCoder, filled, smoothed
 from vltok.compression.table_coder import TableCoder
 from vltok.errors import UserError
@@ -38,7 +39,7 @@ def test_colours_pass_smoothly_over_what_is_not_known() -> None:
 
 def test_a_size_that_no_picture_has_costs_no_memory() -> None:
     coder = PictureCoder(Tail(), "00" * 32, "cpu")
-    file = unpack(pack(Header(bytes(3), 0, b"", 2**31, 2**31), [b""]))
+    file = unpack(pack(Header(bytes(2), 0, b"", 2**31, 2**31), [b""]))
     with pytest.raises(UserError, match="pixels, more than"):
         coder.decode(file, TableCoder(None, Tail.spec), 1)
 

@@ -1,14 +1,18 @@
 """How often codes occur, measured and stored."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from tests.cli.exports import write_bundle
 from vltok.codes import Codes, CodeSpec
+from vltok.compression.contexts import CLASSES, Contexts
 from vltok.compression.frequencies import TOTAL
 from vltok.compression.tables import CodeTables, neighbourhoods
 from vltok.errors import UserError
@@ -71,6 +75,31 @@ def test_a_bundle_keeps_all_that_were_measured_and_its_fingerprint(bundle: Path)
     assert np.array_equal(found.ids, first.ids) and np.array_equal(found.grains, first.grains)
     assert fingerprint(bundle) == before
     assert load_tokenizer(bundle).spec == spec
+
+
+def test_contexts_are_kept_beside_tables_of_before(bundle: Path) -> None:
+    spec = load_tokenizer(bundle).spec
+    before, now = (CodeTables.measure([random_codes(spec, 9, seed)], spec) for seed in (0, 1))
+    before.save(bundle)
+    path = bundle / "code_tables.safetensors"
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+    save_file(load_file(path), path, {**about, "version": "1"})
+    shapes = Contexts.shapes(spec)
+    frequencies = np.full(shapes["contexts"], TOTAL // CLASSES, dtype=np.int32)
+    now = replace(now, contexts=Contexts(np.zeros(shapes["classes"], dtype=np.int32), frequencies))
+    now.save(bundle)
+    found = CodeTables.stored(bundle, spec)
+    assert [tables.name for tables in found] == [before.name, now.name] and found[0].contexts is None
+    assert np.array_equal(found[1].contexts.frequencies, frequencies)
+    save_file(load_file(path), path, {**about, "version": "3"})
+    with pytest.raises(UserError, match="has version 3, this vltok reads 2: install a later one"):
+        CodeTables.stored(bundle, spec)
+    now.contexts.classes[0, 0] = CLASSES
+    path.unlink()
+    now.save(bundle)
+    with pytest.raises(UserError, match="is damaged"):
+        CodeTables.stored(bundle, spec)
 
 
 def test_two_that_store_tables_at_once_lose_none(bundle: Path) -> None:

@@ -1,66 +1,33 @@
-"""The `.vlt` file: a header of some 25 bytes, then sections from coarse to fine.
+"""The `.vlt` file: a header, then sections from coarse to fine.
 
 ```
-"VLT" 1                 what it is, and the format's version
-kind, sections          what models the codes, and how many sections there are, in one number
-tokenizer               the first 3 bytes of its fingerprint
-model                   the first 3 bytes of that of the tables or of the prior; none for equal frequencies
-height, width           of the picture before it was padded, in pixels
-tile                    the most units along a side of a tile; 0 where the picture is one
-rate                    the length of a text, and the text
-lengths                 of every section, in bytes
-codes                   the CRC-16 of the codes, where a prior models them
-header                  the CRC-16 of all before
-file                    the CRC-32 of all but itself
+"V" 82                  what it is, and the format's version, the second byte in hexadecimal digits
+header                  see `vltok.compression.header`
+check                   the CRC-16 of all before
+check                   the CRC-16 of the same and the sections
 sections
 ```
 
-Numbers are LEB128, checks big-endian. The first sections of a file that was cut are as good as before.
+A file of version 1 starts with "VLT" 1, and its second check is the CRC-32 of all but itself. Checks are big-endian.
+The first sections of a file that was cut are as good as before.
 """
 
 from __future__ import annotations
 
 import binascii
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from vltok.compression import header_1
+from vltok.compression.header import Header, Reader, read, written
 from vltok.errors import UserError
 
-MAGIC = b"VLT"
-VERSION = 1
-#: How many bytes of a fingerprint are kept.
-NAME_BYTES = 3
-#: What models the codes.
-EQUAL, TABLES, PRIOR = KINDS = (0, 1, 2)
-_CHECKS = 2, 4
-#: A number has no more bytes.
-_LONGEST_NUMBER = 5
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a file says of itself.
-
-    Attributes:
-        tokenizer: How the fingerprint of the tokenizer starts.
-        kind: What models the codes, one of `KINDS`.
-        model: How the fingerprint of the tables or of the prior starts; empty for equal frequencies.
-        height: Of the picture before it was padded, in pixels.
-        width: In pixels.
-        tile: The most units along a side of a tile; 0 where the picture is one.
-        rate: What the tokenizer was asked for, as the user wrote it; empty for its own choice.
-        codes: The CRC-16 of the codes; empty unless a prior models them.
-    """
-
-    tokenizer: bytes
-    kind: int
-    model: bytes
-    height: int
-    width: int
-    tile: int = 0
-    rate: str = ""
-    codes: bytes = b""
+#: How files start, each before its version: of the first version, and of later ones, whose versions are told with a bit
+#: more, so that no text starts so.
+_START_1, _START = b"VLT", b"V"
+_NO_TEXT = 0x80
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -87,22 +54,15 @@ class VltFile:
         return self.size < self.ends[-1]
 
 
-def named(fingerprint: str) -> bytes:
-    """How a file names what has a fingerprint."""
-    return bytes.fromhex(fingerprint)[:NAME_BYTES]
-
-
 def pack(header: Header, sections: Sequence[bytes]) -> bytes:
     """The bytes of a file."""
-    first = _first(header, sections)
-    first += binascii.crc_hqx(first, 0).to_bytes(_CHECKS[0], "big")
-    rest = b"".join(sections)
-    return first + zlib.crc32(rest, zlib.crc32(first)).to_bytes(_CHECKS[1], "big") + rest
+    first, rest = _first(header, sections), b"".join(sections)
+    return first + _crc_16(first) + _crc_16(first + rest) + rest
 
 
 def file_size(header: Header, sections: Sequence[bytes]) -> int:
     """How many bytes `pack` would give."""
-    return len(_first(header, sections)) + sum(_CHECKS) + sum(map(len, sections))
+    return len(_first(header, sections)) + 2 * len(_crc_16(b"")) + sum(map(len, sections))
 
 
 def unpack(data: bytes) -> VltFile:
@@ -111,89 +71,76 @@ def unpack(data: bytes) -> VltFile:
     Raises:
         UserError: It is no such file, of another version, cut within its header, or changed.
     """
-    if not data.startswith(MAGIC):
-        raise UserError("it is no .vlt file")
-    if data[len(MAGIC) :] and data[len(MAGIC)] != VERSION:
-        raise UserError(f"it has version {data[len(MAGIC)]} of the format, and this vltok reads version {VERSION}")
-    reader = _Reader(data, len(MAGIC) + 1)
-    count, kind = divmod(reader.number(), len(KINDS))
-    tokenizer = reader.take(NAME_BYTES)
-    model = b"" if kind == EQUAL else reader.take(NAME_BYTES)
-    height, width, tile = reader.number(), reader.number(), reader.number()
-    rate = reader.take(reader.number())
-    lengths = [reader.number() for _ in range(count)]
-    codes = reader.take(_CHECKS[0]) if kind == PRIOR else b""
+    start = next((each for each in _LAYOUTS if data.startswith(each)), None)
+    if start is None:
+        raise UserError(_no_file(data))
+    layout, reader = _LAYOUTS[start], Reader(data, len(start))
+    header, lengths = layout.read(reader)
     first = data[: reader.place]
-    said = reader.take(_CHECKS[0])
-    if binascii.crc_hqx(first, 0).to_bytes(_CHECKS[0], "big") != said or not (count and height and width):
+    check = _crc_16(first)
+    if reader.take(len(check)) != check or not (lengths and header.height and header.width):
         raise UserError("it is damaged: its header is not as it was written")
-    checksum = reader.take(_CHECKS[1])
+    checksum = reader.take(len(layout.check(b"", b"")))
     sections: list[bytes] = []
     ends: list[int] = []
-    start = reader.place
+    first_section = reader.place
     for length in lengths:
-        ends.append((ends[-1] if ends else start) + length)
+        ends.append((ends[-1] if ends else first_section) + length)
         if ends[-1] <= len(data):
             sections.append(data[ends[-1] - length : ends[-1]])
     if len(data) > ends[-1]:
         raise UserError(f"it is damaged: something follows its {ends[-1]} bytes")
-    if len(data) == ends[-1] and zlib.crc32(data[start:], zlib.crc32(first + said)).to_bytes(4, "big") != checksum:
+    if len(data) == ends[-1] and layout.check(first, data[first_section:]) != checksum:
         raise UserError("it is damaged: its checksum does not fit what it holds")
-    header = Header(tokenizer, kind, model, height, width, tile, rate.decode("utf-8", "replace"), codes)
-    rest = data[ends[len(sections) - 1] if sections else start :]
+    rest = data[ends[len(sections) - 1] if sections else first_section :]
     return VltFile(header, tuple(sections), tuple(ends), len(data), rest)
 
 
-class _Reader:
-    """Reads the header of a file.
-
-    Raises:
-        UserError: The file ends before it.
-    """
-
-    def __init__(self, data: bytes, place: int) -> None:
-        self.data, self.place = data, place
-
-    def take(self, count: int) -> bytes:
-        start, self.place = self.place, self.place + count
-        if self.place > len(self.data):
-            raise UserError(f"it is cut within its header: {len(self.data)} bytes are left")
-        return self.data[start : self.place]
-
-    def number(self) -> int:
-        value = 0
-        for place in range(_LONGEST_NUMBER):
-            (byte,) = self.take(1)
-            value |= (byte & 0x7F) << 7 * place
-            if byte < 0x80:
-                return value
-        raise UserError("it is damaged: its header is not as it was written")
+def _no_file(data: bytes) -> str:
+    """Why bytes are no file."""
+    if data.startswith(_START_1):
+        version = data[len(_START_1) :][:1]
+    else:
+        version = bytes(byte - _NO_TEXT for byte in data[1:2] if data.startswith(_START) and byte > _NO_TEXT)
+        if not version:
+            return "it is no .vlt file"
+    if not version:
+        return f"it is cut within its header: {len(data)} bytes are left"
+    return f"it has version {version[0]} of the format, and this vltok reads versions up to {VERSION}"
 
 
 def _first(header: Header, sections: Sequence[bytes]) -> bytes:
-    """The header, as far as its own check covers it."""
-    rate = header.rate.encode()
-    numbers = [header.height, header.width, header.tile, len(rate)]
-    lengths = [len(section) for section in sections]
-    return b"".join(
-        [
-            MAGIC,
-            bytes([VERSION]),
-            _number(len(sections) * len(KINDS) + header.kind),
-            header.tokenizer,
-            header.model,
-            *map(_number, numbers),
-            rate,
-            *map(_number, lengths),
-            header.codes,
-        ]
-    )
+    """A file up to its checks."""
+    return _START + bytes([_NO_TEXT + VERSION]) + written(header, [len(section) for section in sections])
 
 
-def _number(value: int) -> bytes:
-    found = bytearray()
-    while value >= 0x80:
-        found.append(value & 0x7F | 0x80)
-        value >>= 7
-    found.append(value)
-    return bytes(found)
+def _crc_16(data: bytes) -> bytes:
+    return binascii.crc_hqx(data, 0).to_bytes(2, "big")
+
+
+def _check(first: bytes, rest: bytes) -> bytes:
+    return _crc_16(first + rest)
+
+
+def _check_1(first: bytes, rest: bytes) -> bytes:
+    return zlib.crc32(first + _crc_16(first) + rest).to_bytes(4, "big")
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What a version of the format has.
+
+    Attributes:
+        read: Reads a header, and the lengths of the sections.
+        check: Of a file up to its first check, and of its sections.
+    """
+
+    read: Callable[[Reader], tuple[Header, list[int]]]
+    check: Callable[[bytes, bytes], bytes]
+
+
+#: By how a file starts.
+_LAYOUTS: Mapping[bytes, _Layout] = {
+    _START_1 + bytes([1]): _Layout(header_1.read, _check_1),
+    _START + bytes([_NO_TEXT + VERSION]): _Layout(read, _check),
+}

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from vltok.codes import Codes, CodeSpec
 from vltok.compression.coders import Coder, DecodedTile
-from vltok.compression.file_format import Header, VltFile, named, pack
+from vltok.compression.file_format import VltFile, pack
+from vltok.compression.header import Header, named
 from vltok.errors import UserError
 from vltok.interfaces import FixedSize, Steerable, Tokenizer
 from vltok.measures.pixels import to_bytes, to_unit_range

@@ -16,8 +16,8 @@ from torch import Tensor
 from vltok.codes import Codes
 from vltok.compression.coders import Coder, DecodedTile, Grid
 from vltok.compression.coding import Alphabet, Decoder, Encoder
-from vltok.compression.file_format import PRIOR
 from vltok.compression.frequencies import likely
+from vltok.compression.header import PRIOR
 from vltok.errors import UserError
 from vltok.interfaces import Codable, Prior
 

@@ -3,13 +3,15 @@
 Codes that lie on no grid have one section: how many each tile has, the first code of every tile, the second ones, and
 so on, so that any beginning of it is a beginning of every tile.
 
-Pictures may be unlike those that tables were measured on. So before codes stands how much they follow the tables, from
-wholly to not at all, whichever takes the fewest bits: codes never take more than at equal frequencies, but for 2 bits.
+Pictures may be unlike those that tables were measured on. So before codes stands whether they follow what lies beside
+them, and else how much they follow the tables, from wholly to not at all, whichever takes the fewest bits: codes never
+take more than at equal frequencies, but for 4 bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -19,40 +21,71 @@ from torch import Tensor
 from vltok.codes import Codes, CodeSpec
 from vltok.compression.coders import Coder, DecodedTile, Grid
 from vltok.compression.coding import Alphabet, CutDecoder, Decoder, Encoder
-from vltok.compression.file_format import EQUAL, NAME_BYTES, TABLES, Header, file_size
+from vltok.compression.context_coder import ContextCoder
+from vltok.compression.file_format import file_size
 from vltok.compression.frequencies import TOTAL, quantized
+from vltok.compression.header import EQUAL, NAME_BYTES, TABLES, Header, named
+from vltok.compression.neighbours import Neighbours, lay, neighbours
 from vltok.compression.tables import CodeTables, neighbourhood, neighbourhoods
 from vltok.errors import UserError
 
-#: The shares of the tables in the frequencies that codes are given; the rest is equal.
-_SHARES = (1.0, 0.75, 0.375, 0.0)
+#: The shares of the tables in the frequencies that codes are given, the rest being equal, and how often each is chosen
+#: of 16 times; where codes may also follow what lies beside them, that is what remains.
+_SHARES = {1.0: 4, 0.75: 4, 0.375: 4, 0.0: 4}
+_BESIDE = {1.0: 1, 0.375: 1, 0.0: 1}
+_TIMES = 16
 
 
-class _Blends:
-    """The codes of one granularity, of which some follow the table more than others.
+class _Choice:
+    """The codes of one granularity, which follow what is known of them more or less.
 
     Args:
         table: How often each code occurs.
-        shares: Of the table in each blend.
+        shares: Of the table in the frequencies that may be chosen, each with how often it is, of 16 times.
+        context: What else may be chosen.
     """
 
-    def __init__(self, table: Int[np.ndarray, " v"], shares: Sequence[float]) -> None:
+    def __init__(
+        self, table: Int[np.ndarray, " v"], shares: Mapping[float, int], context: ContextCoder | None = None
+    ) -> None:
         rows = np.stack([quantized(share * table + (1 - share) * TOTAL / len(table)) for share in shares])
+        times = np.array([*shares.values(), *([] if context is None else [_TIMES - sum(shares.values())])])
         self._bits = -np.log2(rows / TOTAL)
         self._blends = [Alphabet(row) for row in rows]
-        self._choice = Alphabet(np.full(len(shares), TOTAL // len(shares)))
+        self._context = context
+        self._costs = -np.log2(times / times.sum())
+        self._chosen = Alphabet(TOTAL * times // times.sum())
 
-    def add(self, ids: Int[np.ndarray, " t"], encoder: Encoder) -> None:
-        """Which blend takes the fewest bits, and the codes under it."""
-        if len(ids):
-            best = int(self._bits[:, ids].sum(axis=1).argmin())
-            encoder.add(np.array([best]), self._choice)
+    def add(self, ids: Int[np.ndarray, " t"], encoder: Encoder, seen: Neighbours | None = None) -> None:
+        """What takes the fewest bits, and the codes under it; `seen` are the codes with what lies beside them."""
+        if not len(ids):
+            return
+        bits = self._bits[:, ids].sum(axis=1)
+        if self._context is not None and seen is not None:
+            bits = np.append(bits, self._context.bits(seen))
+        best = int((bits + self._costs).argmin())
+        encoder.add(np.array([best]), self._chosen)
+        if best < len(self._blends):
             encoder.add(ids, self._blends[best])
+        elif self._context is not None and seen is not None:
+            self._context.add(seen, encoder)
 
-    def take(self, count: int, decoder: Decoder | CutDecoder) -> Int[np.ndarray, " t"]:
-        """So many codes, or fewer where the end is missing."""
-        blend = decoder.take(min(count, 1), self._choice)
-        return decoder.take(count, self._blends[blend[0]]) if len(blend) else blend
+    def take(
+        self,
+        count: int,
+        decoder: Decoder | CutDecoder,
+        code_map: Int[np.ndarray, "H W"] | None = None,
+        grains: Int[np.ndarray, "h w"] | None = None,
+    ) -> Int[np.ndarray, " t"]:
+        """So many codes, or fewer where the end is missing; on a grid, beside those that `code_map` has."""
+        chosen = decoder.take(min(count, 1), self._chosen)
+        if not len(chosen):
+            return chosen
+        if chosen[0] < len(self._blends):
+            return decoder.take(count, self._blends[chosen[0]])
+        assert self._context is not None and code_map is not None and grains is not None
+        assert isinstance(decoder, Decoder)
+        return self._context.take(code_map, grains, decoder)
 
 
 class TableCoder(Coder):
@@ -66,10 +99,14 @@ class TableCoder(Coder):
     def __init__(self, tables: CodeTables | None, spec: CodeSpec) -> None:
         self.kind = EQUAL if tables is None else TABLES
         self.name = "" if tables is None else tables.name
-        shares = (0.0,) if tables is None else _SHARES
-        tables = CodeTables.measure([], spec) if tables is None else tables
+        tables, shares = (CodeTables.measure([], spec), {0.0: _TIMES}) if tables is None else (tables, _SHARES)
         self.spec = spec
-        self.ids = [_Blends(row, shares) for row in tables.ids]
+        self.contexts = tables.contexts
+        if self.contexts is None:
+            self.ids = [_Choice(row, shares) for row in tables.ids]
+        else:
+            every = (ContextCoder(self.contexts, row, place, spec) for place, row in enumerate(tables.ids))
+            self.ids = [_Choice(*each) for each in zip(tables.ids, itertools.repeat(_BESIDE), every)]
         self.frequencies = np.zeros((0, 1), dtype=np.int32) if tables.grains is None else tables.grains
         self.grains = [Alphabet(row) for row in self.frequencies]
         self.lengths = None if tables.lengths is None else Alphabet(tables.lengths)
@@ -88,8 +125,13 @@ class TableCoder(Coder):
             encoders[0].add_each(grains.ravel(), self.frequencies[places])
             regions = np.bincount(grains.ravel(), minlength=self.spec.granularities)
             parts = np.split(tile.ids.numpy(), (regions * self.spec.codes_per_region).cumsum()[:-1])
-            for encoder, part, blends in zip(encoders, parts, self.ids, strict=True):
-                blends.add(part, encoder)
+            code_map = self._blank(*grains.shape[1:])
+            for granularity, (encoder, part, choice) in enumerate(zip(encoders, parts, self.ids, strict=True)):
+                seen = None
+                if self.contexts is not None:
+                    lay(part, code_map, grains[0], granularity, self.spec)
+                    seen = neighbours(code_map[None], grains, granularity, self.spec)
+                choice.add(part, encoder, seen)
         return [encoder.finish() for encoder in encoders]
 
     def decode(self, sections: Sequence[bytes], grids: Sequence[Grid], rest: bytes = b"") -> list[DecodedTile]:
@@ -122,23 +164,22 @@ class TableCoder(Coder):
 
     def _tile(self, decoders: Sequence[Decoder], grid: Grid) -> DecodedTile:
         assert grid is not None
-        grains = torch.from_numpy(self._grains(decoders[0], grid))
-        regions = torch.bincount(grains.flatten(), minlength=self.spec.granularities).tolist()
-        counts = [count * codes for count, codes in zip(regions, self.spec.codes_per_region, strict=True)]
+        grains = self._grains(decoders[0], grid)
+        code_map = self._blank(*grid)
         # the last sections may be missing
-        parts = [
-            torch.from_numpy(blends.take(count, decoder))
-            for decoder, count, blends in zip(decoders, counts, self.ids, strict=False)
-        ]
-        known = grains < len(decoders)
-        if not known.all():
-            # a region whose codes are missing gets one, which stands among those of the coarsest granularity
-            coarse = torch.zeros(grains.shape, dtype=torch.long)
-            coarse[grains == 0] = parts[0]
-            grains = grains.where(known, 0)
-            parts[0] = coarse[grains == 0]
-        ids = torch.cat(parts)
-        return DecodedTile(Codes(ids, torch.tensor([len(ids)]), grains[None]), None if known.all() else known)
+        for granularity, (decoder, choice) in enumerate(zip(decoders, self.ids, strict=False)):
+            count = int((grains == granularity).sum()) * self.spec.codes_per_region[granularity]
+            lay(choice.take(count, decoder, code_map, grains), code_map, grains, granularity, self.spec)
+        known = torch.from_numpy(grains < len(decoders))
+        # a region whose codes are missing gets one, which stands among those of the coarsest granularity
+        there = torch.from_numpy(grains).where(known, 0)
+        codes = Codes.from_code_map(torch.from_numpy(code_map)[None], there[None], self.spec)
+        return DecodedTile(codes, None if known.all() else known)
+
+    def _blank(self, height: int, width: int) -> Int[np.ndarray, "H W"]:
+        """A code map of so many regions, on which no codes are laid yet."""
+        side = self.spec.sides[-1]
+        return np.zeros((height * side, width * side), dtype=np.int64)
 
     def _grains(self, decoder: Decoder, grid: tuple[int, int]) -> Int[np.ndarray, "h w"]:
         """A grain map: each region after those that it depends on."""
@@ -170,6 +211,6 @@ def measured_bits(codes: Codes, rate: str = "", *, coder: TableCoder) -> Float[T
     for image in codes.on_host:
         height, width = (1, 1) if image.grains is None else image.grains.shape[1:]
         factor = coder.spec.factors[0] if coder.spec.gridded else 1
-        header = Header(bytes(NAME_BYTES), coder.kind, bytes(NAME_BYTES), height * factor, width * factor, rate=rate)
+        header = Header(bytes(NAME_BYTES), coder.kind, named(coder.name), height * factor, width * factor, rate=rate)
         sizes.append(file_size(header, coder.encode([image])))
     return torch.tensor(sizes, dtype=torch.float64) * 8

@@ -21,14 +21,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vltok.codes import Codes, CodeSpec
+from vltok.compression.contexts import CLASSES, Contexts, helpful
 from vltok.compression.frequencies import TOTAL, quantized
+from vltok.compression.neighbours import Neighbours, neighbours
 from vltok.errors import UserError
 from vltok.files import acquire, written_whole
 from vltok.io.bundle_files import FILES, TABLES
 from vltok.io.bundles import fingerprint
 from vltok.io.hub import Hub, find
 
-_FORMAT = {"format": "vltok code tables", "version": "1"}
+_FORMAT = "vltok code tables"
+#: What is written; in the first version no tables know what codes stand beside.
+_VERSION, _VERSIONS = "2", ("1", "2")
 #: Granularities of one region, or of many.
 _Grains = TypeVar("_Grains", int, np.ndarray)
 #: Counted besides what was seen, so that everything can be coded (Krichevsky and Trofimov, 1981).
@@ -45,12 +49,14 @@ class CodeTables:
         grains: Of a region's granularity, by those of the regions at its left, above it, and above at its right:
             `neighbourhoods` says which row that is. None where codes lie on no grid.
         lengths: Of an image's code length, where codes lie on no grid.
+        contexts: Of codes beside others; None where that says no more of pictures that were not counted.
     """
 
     spec: CodeSpec
     ids: Int32[np.ndarray, "k v"]
     grains: Int32[np.ndarray, "x k"] | None = None
     lengths: Int32[np.ndarray, " n"] | None = None
+    contexts: Contexts | None = None
 
     @classmethod
     def measure(cls, codes: Iterable[Codes], spec: CodeSpec) -> CodeTables:
@@ -69,6 +75,7 @@ class CodeTables:
         ids = np.zeros(rows * spec.codebook_size, dtype=np.int64)
         grains = np.zeros((spec.granularities + 1) ** 3 * spec.granularities, dtype=np.int64)
         lengths = np.zeros(0 if spec.gridded else spec.longest_length + 1, dtype=np.int64)
+        beside: list[list[Neighbours]] = []
         for batch in codes:
             here = batch.on_host.validate(spec)
             row = here.granularities(spec) if spec.gridded else torch.zeros_like(here.ids)
@@ -77,6 +84,8 @@ class CodeTables:
                 found = here.require_grains().numpy()
                 places = neighbourhoods(found, spec.granularities) * spec.granularities + found
                 grains += np.bincount(places.ravel(), minlength=len(grains))
+                code_map = here.to_code_map(spec).numpy()
+                beside.append([neighbours(code_map, found, each, spec) for each in range(spec.granularities)])
             else:
                 lengths += np.bincount(here.lengths.numpy(), minlength=len(lengths))
         return cls(
@@ -84,6 +93,7 @@ class CodeTables:
             _frequencies(ids.reshape(rows, -1)),
             _frequencies(grains.reshape(-1, spec.granularities)) if spec.gridded else None,
             None if spec.gridded else _frequencies(lengths),
+            helpful(beside, spec),
         )
 
     @property
@@ -115,7 +125,7 @@ class CodeTables:
                 for kind, values in tables._values().items()
             }
             with written_whole(path) as file:
-                save_file(tensors, file, {**_FORMAT, "tokenizer": owner})
+                save_file(tensors, file, {"format": _FORMAT, "version": _VERSION, "tokenizer": owner})
         finally:
             lock.release()
         return path
@@ -132,6 +142,8 @@ class CodeTables:
 
     def _values(self) -> dict[str, Int32[np.ndarray, "*n"]]:
         found = {"ids": self.ids, "grains": self.grains, "lengths": self.lengths}
+        if self.contexts is not None:
+            found |= {"classes": self.contexts.classes, "contexts": self.contexts.frequencies}
         return {kind: values for kind, values in found.items() if values is not None}
 
 
@@ -162,26 +174,41 @@ def _stored(path: Path, owner: str, spec: CodeSpec) -> list[CodeTables]:
             found: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise UserError(damaged) from error
-    belongs = about.pop("tokenizer", None)
-    if about != _FORMAT:
+    if about.get("format") != _FORMAT:
         raise UserError(damaged)
-    if belongs != owner:
+    if about.get("version") not in _VERSIONS:
+        raise UserError(
+            f"'{path}' has version {about.get('version')}, this vltok reads {_VERSION}: install a later one"
+        )
+    if about.get("tokenizer") != owner:
         raise UserError(
             f"'{path}' holds the tables of another tokenizer: remove it, and measure its own with 'vltok rate'"
         )
     tables: list[CodeTables] = []
-    expected = CodeTables.measure([], spec)._values()
     for number in itertools.count():
         values = {name.split(".")[1]: found[name].numpy() for name in found if name.split(".")[0] == str(number)}
         if not values:
             return tables
-        if values.keys() != expected.keys() or any(
-            value.shape != expected[kind].shape
-            or value.dtype != np.int32
-            or value.min() < 1
-            or (value.sum(-1, dtype=np.int64) != TOTAL).any()
-            for kind, value in values.items()
-        ):
-            raise UserError(damaged)
-        tables.append(CodeTables(spec, **values))
+        tables.append(_checked(values, spec, damaged))
     raise AssertionError
+
+
+def _checked(values: dict[str, np.ndarray], spec: CodeSpec, damaged: str) -> CodeTables:
+    """Tables of what a file holds.
+
+    Raises:
+        UserError: It holds no such tables.
+    """
+    shapes = {kind: each.shape for kind, each in CodeTables.measure([], spec)._values().items()}
+    shapes |= Contexts.shapes(spec) if "contexts" in values else {}
+    classes = values.get("classes", np.zeros(1, dtype=np.int32))
+    rows = [each for kind, each in values.items() if kind != "classes"]
+    if (
+        {kind: each.shape for kind, each in values.items()} != shapes
+        or any(each.dtype != np.int32 for each in values.values())
+        or any(each.min() < 1 or (each.sum(-1, dtype=np.int64) != TOTAL).any() for each in rows)
+        or not 0 <= classes.min() <= classes.max() < CLASSES
+    ):
+        raise UserError(damaged)
+    contexts = Contexts(values.pop("classes"), values.pop("contexts")) if "contexts" in values else None
+    return CodeTables(spec, **values, contexts=contexts)

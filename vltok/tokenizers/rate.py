@@ -292,13 +292,31 @@ def calibrate(tokenizer: Tokenizer, batches: Iterable[Float[Tensor, "_ 3 _ _"]],
     if not pictures:
         raise UserError("there are no pictures to calibrate the rate on; check that the data is not empty")
     ranked = torch.cat(scores).sort(descending=True)
-    # a threshold that is a score leaves that step out
     shares = (fewest + torch.nn.functional.pad(torch.cat(added)[ranked.indices].cumsum(0), (1, 0))) / pictures
-    places = torch.linspace(0, len(shares) - 1, min(_POINTS, len(shares))).round().long()
-    steps = ranked.values[places.clamp(max=max(len(ranked.values) - 1, 0))] if len(ranked.values) else torch.zeros(1)
-    if len(ranked.values):
-        steps[-1] = torch.nextafter(ranked.values[-1], torch.tensor(-torch.inf))
-    return RateCalibration(tuple(steps.tolist()), tuple(shares[places].clamp(max=1).tolist()), pictures, data)
+    thresholds, places = _kept(ranked.values, shares)
+    return RateCalibration(tuple(thresholds.tolist()), tuple(shares[places].clamp(max=1).tolist()), pictures, data)
+
+
+def _kept(ranked: Float[Tensor, " n"], shares: Float[Tensor, " m"]) -> tuple[Float[Tensor, " p"], Int[Tensor, " p"]]:
+    """The thresholds to keep, and the number of steps that lie above each.
+
+    A threshold that is a score leaves out all steps of this score; one just below takes them all. Where they are many,
+    as of regions without a structure, both are kept: nothing lies between.
+
+    Args:
+        ranked: The scores of all steps, falling.
+        shares: The mean length after no step, one step, and so on.
+    """
+    if not len(ranked):
+        return torch.zeros(1), torch.zeros(1, dtype=torch.long)
+    wanted = torch.linspace(shares[0].item(), shares[-1].item(), _POINTS, dtype=shares.dtype)
+    found = ranked[torch.searchsorted(shares, wanted).clamp(max=len(ranked) - 1)].unique().flip(0)
+    first, after = (torch.searchsorted(-ranked, -found, right=right) for right in (False, True))
+    wide = shares[after] - shares[first] > 2 * (wanted[1] - wanted[0])
+    wide[-1] = True
+    below = torch.nextafter(found, torch.full_like(found, -torch.inf))[wide]
+    thresholds, order = torch.cat([found, below]).sort(descending=True)
+    return thresholds, torch.cat([first, after[wide]])[order]
 
 
 def _shared(found: _Steps, mean: float) -> Int[Tensor, " b"]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from vltok.compression.coders import Coder
-from vltok.compression.file_format import EQUAL, PRIOR, Header, named
+from vltok.compression.header import EQUAL, PRIOR, Header, is_named
 from vltok.compression.pictures import PictureCoder
 from vltok.compression.prior_coder import PriorCoder
 from vltok.compression.table_coder import TableCoder
@@ -58,20 +58,22 @@ class Coders:
         Raises:
             UserError: It is of another tokenizer, or needs a model that is not here.
         """
-        if header.tokenizer != (here := named(self.opened.fingerprint)):
+        if not is_named(self.opened.fingerprint, header.tokenizer):
+            here = self.opened.fingerprint[: 2 * len(header.tokenizer)]
             raise UserError(
-                f"it is of another tokenizer ({header.tokenizer.hex()}…) than '{self.opened.name}' ({here.hex()}…): "
+                f"it is of another tokenizer ({header.tokenizer.hex()}…) than '{self.opened.name}' ({here}…): "
                 "give the one with which it was compressed"
             )
         if header.kind == EQUAL:
             return self._by_tables(None)
         if header.kind == PRIOR:
-            if self.prior is not None and named(self.prior.name) == header.model:
+            if self.prior is not None and is_named(self.prior.name, header.model):
                 return self.prior
-            other = "" if self.prior is None else f", and another one is given ({named(self.prior.name).hex()}…)"
+            here = "" if self.prior is None else self.prior.name[: 2 * len(header.model)]
+            other = here and f", and another one is given ({here}…)"
             raise UserError(f"a prior models its codes ({header.model.hex()}…){other}: give that one as --prior")
         for tables in self.tables:
-            if named(tables.name) == header.model:
+            if is_named(tables.name, header.model):
                 return self._by_tables(tables)
         raise UserError(
             f"it was compressed with tables ({header.model.hex()}…) that '{self.opened.name}' does not have: give the "
