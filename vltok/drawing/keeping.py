@@ -1,11 +1,12 @@
 """What of an image stays while a prior draws the rest anew.
 
 Axis letters: h w grid of regions, r region, p place of any granularity's position map (all granularities' places one
-after another, from coarse to fine).
+after another, from coarse to fine), q id of a code (no axis where there is one codebook).
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, replace
 
@@ -57,7 +58,7 @@ class Kept:
         if not ((grains >= 0) & (grains < spec.granularities)).all():
             raise UserError(f"the grain map holds a granularity outside 0…{spec.granularities - 1}")
         length = torch.tensor(spec.codes_per_region)[grains.cpu().long()].sum()[None]
-        codes = Codes(torch.zeros(int(length), dtype=torch.long), length, grains.cpu()[None])
+        codes = Codes(torch.zeros(int(length), *spec.id_shape, dtype=torch.long), length, grains.cpu()[None])
         every = torch.ones_like(codes.require_grains()[0], dtype=torch.bool)
         return cls(codes, ~every, every)
 
@@ -68,17 +69,23 @@ class Kept:
         )
 
     @property
+    def digest(self) -> str:
+        """What tells it from others, in hexadecimal digits."""
+        parts = (self.codes.ids, self.codes.require_grains(), self.contents, self.grains)
+        return hashlib.sha256(b"".join(part.cpu().long().numpy().tobytes() for part in parts)).hexdigest()
+
+    @property
     def granularities(self) -> Int[Tensor, " r"]:
         """The granularity of each region, row by row; −1 where it does not stay."""
         return self.codes.require_grains()[0].long().where(self.grains, -1).flatten()
 
-    def laid(self, spec: CodeSpec) -> Int[Tensor, " p"]:
+    def laid(self, spec: CodeSpec) -> Int[Tensor, " p *q"]:
         """The code of each place; −1 where none stays."""
         slots, _ = code_slots(self.codes.require_grains(), spec)
-        stays = torch.zeros_like(self.codes.ids, dtype=torch.bool)
+        stays = torch.zeros(len(self.codes.ids), dtype=torch.bool, device=self.codes.device)
         stays[slots.flatten()] = replicated(self.contents[None], spec.sides[-1]).flatten()
         counts = [math.prod(spec.grid) * codes for codes in spec.codes_per_region]
         offsets = torch.tensor([0, *counts[:-1]], device=stays.device).cumsum(0)
         places = offsets[self.codes.granularities(spec)] + self.codes.positions(spec)
-        laid = torch.full((sum(counts),), -1, device=stays.device)
+        laid = torch.full((sum(counts), *spec.id_shape), -1, device=stays.device)
         return laid.index_put((places[stays],), self.codes.ids.long()[stays])

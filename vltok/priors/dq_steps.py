@@ -5,6 +5,9 @@ Every draw decodes, because only these positions are legal:
 - a place that is still free, if its region is unclaimed, or claimed by the granularity at hand;
 - ⟨eos⟩ where every claimed region is complete, and never in the finest granularity, which takes the rest.
 
+Where a part of an image is kept, its regions are claimed by their own granularity alone, and its codes take the places
+of drawn ones.
+
 An image is finished when all its regions are covered: what would follow is certain.
 
 Axis letters: b image, p place of any granularity's position map, r region, v vocabulary, q id of a code (no axis where
@@ -26,6 +29,7 @@ from vltok.drawing.config import SamplingConfig
 from vltok.drawing.sampling import Guidance, draw_position
 from vltok.nn.sequence_model import KeyValueCache
 from vltok.priors.choosing import Chooser, CodeChooser, Drawn
+from vltok.priors.keeping import Keeping
 from vltok.priors.layout import FREE
 from vltok.priors.lengths import CoarseToFinePlan
 from vltok.priors.stepwise import StepInputs, Steps
@@ -64,12 +68,20 @@ class CoarseToFineSteps(Steps[CoarseToFineState]):
         prior: The model.
         sampling: How tokens are drawn.
         choose: Who chooses them; chance by default.
+        keeping: What is given of every image; None for nothing.
     """
 
     prior: DQTransformer
 
-    def __init__(self, prior: DQTransformer, sampling: SamplingConfig, choose: Chooser | None = None) -> None:
+    def __init__(
+        self,
+        prior: DQTransformer,
+        sampling: SamplingConfig,
+        choose: Chooser | None = None,
+        keeping: Keeping | None = None,
+    ) -> None:
         self.prior = prior
+        self.keeping = keeping
         self.choose = choose or Drawn(sampling)
         self.implied = sampling.positions == "implied"
         self.guidance = Guidance(sampling.guidance)
@@ -162,6 +174,8 @@ class CoarseToFineSteps(Steps[CoarseToFineState]):
         """The state after a token; `code` says which images' tokens are codes."""
         position_id = position.clamp(max=self.places.shape[1] - 1)
         place = torch.where(code, self.places[granularity, position_id], self.layout.count)[:, None]
+        if self.keeping is not None:
+            content = self.keeping.content(place[:, 0], content)
         region = self.regions[place]
         claims = code & (state.owner.gather(1, region)[:, 0] == self.spec.granularities)
         return replace(
@@ -183,6 +197,12 @@ class CoarseToFineSteps(Steps[CoarseToFineState]):
         free = (owner == granularity) & (first_id(state.laid, self.spec).gather(1, place) == FREE)
         claimable = (owner == self.spec.granularities) & may_claim[:, None]
         ending = may_end & self._complete(state)
+        if self.keeping is not None:
+            # a region that keeps its granularity is claimed by that one alone, which does not end before
+            kept = self.keeping.granularities
+            claimable &= (kept[self.regions[place]] == FREE) | (kept[self.regions[place]] == granularity)
+            unclaimed = state.owner == self.spec.granularities
+            ending &= ~(unclaimed & (kept == granularity)).any(1)
         return (free | claimable).scatter(1, self.ends[granularity], ending[:, None])
 
     def _unclaimed(self, state: CoarseToFineState) -> Int[Tensor, " b"]:

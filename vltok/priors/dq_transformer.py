@@ -23,13 +23,14 @@ from vltok.code_maps import for_each_id
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import SamplingConfig
-from vltok.interfaces import Choose, Codable, Ordered, Prior, PriorLoss
+from vltok.interfaces import Choose, Codable, Inpaints, Kept, Ordered, Prior, PriorLoss
 from vltok.nn.code_heads import CodeHead, embed_codes
 from vltok.nn.heads import Head
 from vltok.nn.sequence_model import SequenceModel
 from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.choosing import Told, walked
 from vltok.priors.dq_steps import CoarseToFineSteps
+from vltok.priors.keeping import Keeping
 from vltok.priors.orderings import CoarseToFine, Sequences
 from vltok.priors.parts import common_width, links_between, moved_to
 from vltok.priors.stepwise import StepwiseDrawing, in_precision
@@ -51,7 +52,7 @@ class Predictions:
     targets: Sequences
 
 
-class DQTransformer(Prior, Ordered, Codable):
+class DQTransformer(Prior, Ordered, Codable, Inpaints):
     """The paper's prior over codes of several granularities.
 
     A recipe that leaves out the transformers gets the paper's base model, 308M parameters; 42 layers of the
@@ -181,6 +182,12 @@ class DQTransformer(Prior, Ordered, Codable):
             UserError: A length that no image can have.
         """
         return StepwiseDrawing(CoarseToFineSteps(in_precision(self, sampling.precision), sampling))
+
+    def inpainting(self, sampling: SamplingConfig, kept: Kept) -> StepwiseDrawing:
+        """Draws as ever, but regions that are kept have their own granularity, and what is kept is written in place of
+        what was drawn there. See `Inpaints.inpainting`."""
+        prior, keeping = in_precision(self, sampling.precision), Keeping(kept, self.spec)
+        return StepwiseDrawing(CoarseToFineSteps(prior, sampling, keeping=keeping))
 
     def choices(self, codes: Codes) -> list[int]:
         """The choices that make an image. See `Codable.choices`."""

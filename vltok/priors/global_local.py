@@ -28,13 +28,14 @@ from vltok.codes import Codes, CodeSpec
 from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import VariableLengthSampling
 from vltok.drawing.sampling import Guidance, draw_position
-from vltok.interfaces import Choose, Codable, Ordered, Prior, PriorLoss
+from vltok.interfaces import Choose, Codable, Inpaints, Kept, Ordered, Prior, PriorLoss
 from vltok.nn.attention import Packing
 from vltok.nn.code_heads import CodeHead, embed_codes
 from vltok.nn.heads import Head
 from vltok.nn.sequence_model import Cursors, KeyValueCache, SequenceModel
 from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.choosing import Chooser, CodeChooser, Drawn, Told, raster_choices, walked
+from vltok.priors.keeping import Keeping
 from vltok.priors.lengths import RasterPlan
 from vltok.priors.losses import nats_per_code
 from vltok.priors.orderings import RasterOrder, RasterSequences, preceding
@@ -57,7 +58,7 @@ class Predictions:
     tokens: RasterSequences
 
 
-class GlobalLocal(Prior, Ordered, Codable):
+class GlobalLocal(Prior, Ordered, Codable, Inpaints):
     """A prior over codes of several granularities that models regions globally and their codes locally.
 
     A recipe that leaves out the transformers gets as many parameters as the base DQ-Transformer, within 2%.
@@ -163,6 +164,11 @@ class GlobalLocal(Prior, Ordered, Codable):
         """
         return StepwiseDrawing(GlobalLocalSteps(in_precision(self, sampling.precision), sampling))
 
+    def inpainting(self, sampling: VariableLengthSampling, kept: Kept) -> StepwiseDrawing:
+        """Draws as ever, and writes what is kept in place of what was drawn there. See `Inpaints.inpainting`."""
+        prior, keeping = in_precision(self, sampling.precision), Keeping(kept, self.spec)
+        return StepwiseDrawing(GlobalLocalSteps(prior, sampling, keeping=keeping))
+
     def choices(self, codes: Codes) -> list[int]:
         """The choices that make an image. See `Codable.choices`."""
         return raster_choices(self.ordering, codes)
@@ -220,6 +226,7 @@ class GlobalLocalSteps(Steps[GlobalLocalState]):
         prior: The model.
         sampling: How granularities and codes are drawn.
         choose: Who chooses them; chance by default.
+        keeping: What is given of every image; None for nothing.
 
     Raises:
         UserError: A length that no image can have.
@@ -227,8 +234,15 @@ class GlobalLocalSteps(Steps[GlobalLocalState]):
 
     prior: GlobalLocal
 
-    def __init__(self, prior: GlobalLocal, sampling: VariableLengthSampling, choose: Chooser | None = None) -> None:
+    def __init__(
+        self,
+        prior: GlobalLocal,
+        sampling: VariableLengthSampling,
+        choose: Chooser | None = None,
+        keeping: Keeping | None = None,
+    ) -> None:
         self.prior = prior
+        self.keeping = keeping
         self.choose = choose or Drawn(sampling)
         self.layout = prior.ordering.layout
         self.guidance = Guidance(sampling.guidance)
@@ -274,7 +288,10 @@ class GlobalLocalSteps(Steps[GlobalLocalState]):
         allowed = self.plan.choices(state.counts) | done[:, None]
         logits = self.guidance.logits(prior.granularity_head(hidden)).masked_fill(~allowed, -torch.inf)
         granularity = self.choose(draw_position, logits, inputs.noise[:, 0], ~done)
-        region, first = before.clamp(max=self.layout.regions - 1), self.layout.inside_offsets[granularity]
+        region = before.clamp(max=self.layout.regions - 1)
+        if self.keeping is not None:
+            granularity = self.keeping.granularity(region, granularity)
+        first = self.layout.inside_offsets[granularity]
         codes = self.plan.costs[granularity].where(~done, 0)
         summed, laid = prior.region_granularity_embedding(granularity), state.laid
         read = prior.granularity_embedding(rows(granularity))
@@ -284,8 +301,10 @@ class GlobalLocalSteps(Steps[GlobalLocalState]):
             belongs = step < codes
             content = self.choose_code(hidden, noise[step], belongs)
             inside = (first + step).clamp(max=self.layout.insides - 1)
-            place = torch.where(belongs, self.layout.of_region[region, inside], self.layout.count)[:, None]
-            laid = laid.scatter(1, for_each_id(place, prior.spec), content[:, None])
+            place = torch.where(belongs, self.layout.of_region[region, inside], self.layout.count)
+            if self.keeping is not None:
+                content = self.keeping.content(place, content)
+            laid = laid.scatter(1, for_each_id(place[:, None], prior.spec), content[:, None])
             summed = summed + embed_codes(prior.region_content_embedding, content) * belongs[:, None]
             read = prior.embed(rows(content), rows(inside))
         counts = state.counts.scatter_add(1, granularity[:, None], (~done)[:, None].long())

@@ -29,12 +29,13 @@ from vltok.codes import Codes, CodeSpec
 from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import VariableLengthSampling
 from vltok.drawing.sampling import Guidance, draw_position
-from vltok.interfaces import Choose, Codable, Ordered, Prior, PriorLoss
+from vltok.interfaces import Choose, Codable, Inpaints, Kept, Ordered, Prior, PriorLoss
 from vltok.nn.code_heads import CodeHead, embed_codes
 from vltok.nn.heads import Head
 from vltok.nn.sequence_model import KeyValueCache, SequenceModel
 from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.choosing import Chooser, CodeChooser, Drawn, Told, raster_choices, walked
+from vltok.priors.keeping import Keeping
 from vltok.priors.lengths import RasterPlan
 from vltok.priors.losses import nats_per_code
 from vltok.priors.orderings import RasterOrder, RasterSequences, preceding
@@ -59,7 +60,7 @@ class Predictions:
     tokens: RasterSequences
 
 
-class RasterScan(Prior, Ordered, Codable):
+class RasterScan(Prior, Ordered, Codable, Inpaints):
     """A prior over codes of several granularities that walks from region to region.
 
     The paper's own could not draw images in batches; here each image keeps its own place in the walk. Without
@@ -160,6 +161,11 @@ class RasterScan(Prior, Ordered, Codable):
         """
         return StepwiseDrawing(RasterScanSteps(in_precision(self, sampling.precision), sampling))
 
+    def inpainting(self, sampling: VariableLengthSampling, kept: Kept) -> StepwiseDrawing:
+        """Draws as ever, and writes what is kept in place of what was drawn there. See `Inpaints.inpainting`."""
+        prior, keeping = in_precision(self, sampling.precision), Keeping(kept, self.spec)
+        return StepwiseDrawing(RasterScanSteps(prior, sampling, keeping=keeping))
+
     def choices(self, codes: Codes) -> list[int]:
         """The choices that make an image. See `Codable.choices`."""
         return raster_choices(self.ordering, codes)
@@ -213,6 +219,7 @@ class RasterScanSteps(Steps[RasterScanState]):
         prior: The model.
         sampling: How granularities and codes are drawn.
         choose: Who chooses them; chance by default.
+        keeping: What is given of every image; None for nothing.
 
     Raises:
         UserError: A length that no image can have.
@@ -220,8 +227,15 @@ class RasterScanSteps(Steps[RasterScanState]):
 
     prior: RasterScan
 
-    def __init__(self, prior: RasterScan, sampling: VariableLengthSampling, choose: Chooser | None = None) -> None:
+    def __init__(
+        self,
+        prior: RasterScan,
+        sampling: VariableLengthSampling,
+        choose: Chooser | None = None,
+        keeping: Keeping | None = None,
+    ) -> None:
         self.prior = prior
+        self.keeping = keeping
         self.choose = choose or Drawn(sampling)
         self.layout = prior.ordering.layout
         self.guidance = Guidance(sampling.guidance)
@@ -272,18 +286,22 @@ class RasterScanSteps(Steps[RasterScanState]):
         logits = logits.masked_fill(~allowed, -torch.inf)
         granularity = self.choose(draw_position, logits, inputs.noise[:, 0], opens)
         region = torch.where(opens, state.counts.sum(1), state.region).clamp(max=self.layout.regions - 1)
+        if self.keeping is not None:
+            granularity = self.keeping.granularity(region, granularity)
         inside = torch.where(opens, self.layout.inside_offsets[granularity], state.inside + 1)
         inside = inside.clamp(max=self.layout.insides - 1)
 
         hidden = hidden + prior.embed_position(rows(region), rows(inside))
         hidden = prior.content_transformer.step(hidden, inputs.caches[1], inputs.cursors)
         content = self.choose_code(hidden, inputs.noise[:, 1:], ~done)
-        place = torch.where(done, self.layout.count, self.layout.of_region[region, inside])[:, None]
+        place = torch.where(done, self.layout.count, self.layout.of_region[region, inside])
+        if self.keeping is not None:
+            content = self.keeping.content(place, content)
         return RasterScanState(
             content=content,
             region=region,
             inside=inside,
             left=(torch.where(opens, self.plan.costs[granularity], state.left) - 1).clamp(min=0),
             counts=state.counts.scatter_add(1, granularity[:, None], opens[:, None].long()),
-            laid=state.laid.scatter(1, for_each_id(place, spec), content[:, None]),
+            laid=state.laid.scatter(1, for_each_id(place[:, None], spec), content[:, None]),
         )

@@ -27,13 +27,14 @@ from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import SamplingOptions, VariableLengthSampling, options_for
 from vltok.drawing.sampling import Guidance, draw_position
 from vltok.errors import UserError
-from vltok.interfaces import Choose, Codable, Ordered, Prior, PriorLoss
+from vltok.interfaces import Choose, Codable, Inpaints, Kept, Ordered, Prior, PriorLoss
 from vltok.nn.attention import Packing
 from vltok.nn.code_heads import CodeHead, embed_codes
 from vltok.nn.heads import Head
 from vltok.nn.sequence_model import KeyValueCache, SequenceModel
 from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.choosing import Chooser, CodeChooser, Drawn, Told, answered
+from vltok.priors.keeping import Keeping
 from vltok.priors.layout import require_grid
 from vltok.priors.lengths import sequence_lengths
 from vltok.priors.losses import nats_per_code
@@ -42,7 +43,7 @@ from vltok.priors.parts import links_between, moved_to
 from vltok.priors.stepwise import StepInputs, Steps, StepwiseDrawing, in_precision
 
 
-class SequencePrior(Prior, Ordered, Codable):
+class SequencePrior(Prior, Ordered, Codable, Inpaints):
     """An autoregressive transformer over one sequence of codes: a VQGAN's, or those of a tokenizer without a grid.
 
     A recipe that leaves out the transformer gets as many parameters as the base DQ-Transformer, within 1%. It is
@@ -134,6 +135,17 @@ class SequencePrior(Prior, Ordered, Codable):
             options_for(SamplingOptions, "a sequence on a grid", sampling)
         return StepwiseDrawing(SequenceSteps(in_precision(self, sampling.precision), sampling))
 
+    def inpainting(self, sampling: VariableLengthSampling, kept: Kept) -> StepwiseDrawing:
+        """Draws as ever, and writes what is kept in place of what was drawn there. See `Inpaints.inpainting`.
+
+        Raises:
+            UserError: The codes lie on no grid.
+        """
+        if not self.spec.gridded:
+            raise UserError("codes on no grid have no regions of which any could be kept")
+        prior, keeping = in_precision(self, sampling.precision), Keeping(kept, self.spec)
+        return StepwiseDrawing(SequenceSteps(prior, sampling, keeping=keeping))
+
     def choices(self, codes: Codes) -> list[int]:
         """The choices that make an image: its length less one, where that is one, and its codes."""
         self._packing(codes)
@@ -203,6 +215,7 @@ class SequenceSteps(Steps[SequenceState]):
         prior: The model.
         sampling: How lengths and codes are drawn.
         choose: Who chooses them; chance by default.
+        keeping: What is given of every image; None for nothing.
 
     Raises:
         UserError: A length that no image can have.
@@ -210,8 +223,15 @@ class SequenceSteps(Steps[SequenceState]):
 
     prior: SequencePrior
 
-    def __init__(self, prior: SequencePrior, sampling: VariableLengthSampling, choose: Chooser | None = None) -> None:
+    def __init__(
+        self,
+        prior: SequencePrior,
+        sampling: VariableLengthSampling,
+        choose: Chooser | None = None,
+        keeping: Keeping | None = None,
+    ) -> None:
         self.prior = prior
+        self.keeping = keeping
         self.choose = choose or Drawn(sampling)
         self.guidance = Guidance(sampling.guidance)
         self.device = prior.step_embedding.weight.device
@@ -258,6 +278,8 @@ class SequenceSteps(Steps[SequenceState]):
         embedded = prior.embed(content, inputs.cursors.steps, rows(length))
         hidden = prior.transformer.step(embedded, inputs.caches[0], inputs.cursors)
         content = self.choose_code(hidden, inputs.noise, state.drawn < length)
+        if self.keeping is not None:
+            content = self.keeping.content(state.drawn, content)
         return SequenceState(
             laid=state.laid.scatter(1, for_each_id(state.drawn[:, None], spec), content[:, None]),
             drawn=torch.minimum(state.drawn + 1, length),

@@ -36,6 +36,7 @@ from vltok.sequences.shards import CodeSample, codes_of
 from vltok.sequences.statistics import CodeCounts
 from vltok.verbs.coding import samples_of
 from vltok.verbs.counting import Progress, counted
+from vltok.verbs.inpainting import kept_of
 from vltok.verbs.inputs import Opened, open_prior, open_tokenizer, tokenizer_of
 from vltok.verbs.labels import choose_labels
 
@@ -74,6 +75,7 @@ def sample(
     rate: Rate | str | None = None,
     seed: int = 0,
     labels: str | Sequence[int | str] | None = None,
+    keep: Sequence[str | os.PathLike | Image.Image] | None = None,
     batch_size: int = 16,
     coding_maps: bool = True,
     format: Literal["webdataset", "parquet"] = "webdataset",
@@ -104,6 +106,8 @@ def sample(
         seed: Sets the random numbers.
         labels: Classes, in turn, by number or name: `207,fruit`, or `all`, or `none`; by default all, where there are
             any. In Python, a list such as `[207, "fruit"]` too.
+        keep: A mask and a picture of one size: what is white in the mask stays as the tokenizer codes it, and the rest
+            is drawn anew, as often as `count` says. A region stays if all its pixels do.
         batch_size: Pictures that are drawn at the same time.
         coding_maps: Whether a folder receives coding maps.
         format: Of a folder's codes: tar files, or Parquet.
@@ -133,7 +137,8 @@ def sample(
         sampling = kind() if sampling is None else options_for(kind, type(drawer.model).__name__, sampling)
         sampling = sampling if rate is None else at_rate(sampling, Rate.of(rate))
         classes = choose_labels(labels, drawer.model.classes, count, drawer.class_names)
-        drawing = _Drawing(drawer.model.sampler(sampling), decoder, seed, classes, batch_size)
+        stays = kept_of(keep, drawer.model, decoder) if keep else None
+        drawing = _Drawing(drawer.model.sampler(sampling, stays), decoder, seed, classes, batch_size)
         if folder is None:
             codes = drawing.codes(range(count), counted(progress, count))
             parts = [drawing.pictures(codes[start : start + batch_size]) for start in range(0, count, batch_size)]
@@ -149,6 +154,8 @@ def sample(
             "--labels": labels if labels is None or isinstance(labels, str) else ",".join(map(str, labels)),
             "--coding-maps": coding_maps,
         }
+        if stays is not None:
+            drawn["--keep"] = stays.digest
         settings = ExportSettings(
             tokenizer=decoder.fingerprint,
             format=format,

@@ -84,7 +84,7 @@ class Masked(Prior, Inpaints):
             unconditional distribution, which classifier-free guidance needs.
 
     Raises:
-        UserError: Codes on no grid, or label dropout without classes.
+        UserError: Codes on no grid or of several ids, or label dropout without classes.
     """
 
     sampling = MaskedSampling
@@ -106,6 +106,8 @@ class Masked(Prior, Inpaints):
         super().__init__()
         if not spec.gridded:
             raise UserError("masked models codes on a grid of regions, and these lie on none: use sequence")
+        if spec.codebooks > 1:
+            raise UserError(f"masked models codes of one id, not of {spec.codebooks}: use raster-scan")
         self.spec = spec
         self.conditioning = Conditioning(classes, label_dropout)
         self.dropout = dropout
