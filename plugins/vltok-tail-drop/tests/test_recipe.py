@@ -26,18 +26,18 @@ def bundle(tmp_path_factory) -> Path:
 
 def test_the_recipe_trains(bundle):
     record = json.loads((bundle.parent / "metrics.json").read_text())
-    assert record["values"]["expected_length"]["value"] == 16 and record["codes"]["unseen"]["ratios"] == {}
+    assert record["values"]["expected_length"]["value"] == 32 and record["codes"]["unseen"]["ratios"] == {}
     assert "vltok-tail-drop" in (bundle / "config.yaml").read_text()
     tokenizer = vltok.load_tokenizer(bundle)
     assert tokenizer.length_policy.threshold > 0
-    assert tokenizer.spec == vltok.CodeSpec(64, max_length=32)
+    assert tokenizer.spec == vltok.CodeSpec(512, max_length=64)
 
 
 def test_its_codes_are_exported_and_decoded(bundle, tmp_path):
     codes, decoded = tmp_path / "codes", tmp_path / "decoded"
     assert main(["tokenize", "--tokenizer", str(bundle), "--split=val", *SMALLER, "--out", str(codes)]) == 0
     manifest = json.loads((codes / "codes.json").read_text())
-    assert manifest["statistics"]["samples"] == 4 and manifest["statistics"]["length"]["maximum"] <= 32
+    assert manifest["statistics"]["samples"] == 4 and manifest["statistics"]["length"]["maximum"] <= 64
     assert main(["detokenize", str(codes), "--tokenizer", str(bundle), "--out", str(decoded)]) == 0
     assert len(list(decoded.rglob("*.png"))) == 4
 

@@ -15,8 +15,9 @@ from vltok.errors import UserError
 from vltok.interfaces import Adversarial, FixedSize, LengthTargeted, Quantizer, Steerable, Tokenizer, TokenizerOutput
 from vltok.nn.precision import full_float32
 from vltok_tail_drop.lengths import LengthPolicy, Observing, pixel_errors
+from vltok_tail_drop.standard import Scale, Standard
 from vltok_tail_drop.steering import PrefixSteps
-from vltok_tail_drop.transformers import PrefixDecoder, QueryEncoder
+from vltok_tail_drop.transformers import WaveDecoder, WaveEncoder
 
 #: The most pixels that are decoded at once where lengths of images are tried (at 256², 64 images).
 MOST_PIXELS = 2**22
@@ -26,10 +27,10 @@ class TailDrop(Tokenizer, FixedSize, Adversarial, LengthTargeted, Steerable):
     """A 1D tokenizer whose codes are ordered by how much they matter.
 
     ```
-            ┌────────────┐ vectors ┌─────────┐ codes ┌─────────────┐       ┌─────────────┐
-    images ►│QueryEncoder├─────────►quantizer├───────►drop the tail├─Codes─►PrefixDecoder├─► images
-            └────────────┘         └─────────┘       └──────▲──────┘       └─────────────┘
-                          training: at a length drawn evenly │ else: as the length policy chooses
+            ┌───────────┐ vectors ┌─────────┐ codes ┌─────────────┐       ┌───────────┐
+    images ►│WaveEncoder├─────────►quantizer├───────►drop the tail├─Codes─►WaveDecoder├─► images
+            └───────────┘         └─────────┘       └──────▲──────┘       └───────────┘
+                         training: at a length drawn evenly │ else: as the length policy chooses
     ```
 
     Training drops the tail of each image's codes (nested dropout: Rippel et al., 2014,
@@ -43,7 +44,7 @@ class TailDrop(Tokenizer, FixedSize, Adversarial, LengthTargeted, Steerable):
         quantizer: Holds the codebook.
         length_policy: Chooses how many codes an image keeps: a class of `vltok_tail_drop.lengths`.
         image_size: Side of the images in pixels.
-        max_length: The most codes of an image, at least 2.
+        max_length: The most codes of an image, at least 2 and at most as many as it has patches.
         backbone: The name of a timm `VisionTransformer`, of whose blocks the encoder is built; the decoder has as wide
             ones.
         patch_size: Side of the patches in pixels; null for the backbone's own.
@@ -72,10 +73,11 @@ class TailDrop(Tokenizer, FixedSize, Adversarial, LengthTargeted, Steerable):
             raise UserError(f"tokenizer.max_length must be at least 2, not {max_length}: else there is no tail to drop")
         if decoder_depth < 1:
             raise UserError(f"tokenizer.decoder_depth must be at least 1, not {decoder_depth}")
-        self.encoder = QueryEncoder(backbone, image_size, max_length, patch_size, encoder_depth, pretrained)
+        self.encoder = WaveEncoder(backbone, image_size, max_length, patch_size, encoder_depth, pretrained)
         self.project = nn.Linear(self.encoder.width, quantizer.dimension)
+        self.standard = Standard(max_length, quantizer.dimension)
         self.quantizer = quantizer
-        self.decoder = PrefixDecoder(
+        self.decoder = WaveDecoder(
             max_length,
             quantizer.dimension,
             image_size,
@@ -136,7 +138,7 @@ class TailDrop(Tokenizer, FixedSize, Adversarial, LengthTargeted, Steerable):
         ids = kept.new_zeros((*kept.shape, *self._spec.id_shape), dtype=torch.long)
         ids[kept] = codes.ids.long()
         with _evaluating(self):
-            return self._paint(ids, kept)
+            return self._paint(self.quantizer.lookup(ids[:, None]), kept, self.standard.average)
 
     @torch.no_grad()
     def candidates(self, images: Float[Tensor, "b 3 H W"]) -> PrefixSteps:
@@ -170,29 +172,34 @@ class TailDrop(Tokenizer, FixedSize, Adversarial, LengthTargeted, Steerable):
         self._check_size(*images.shape[2:])
         longest = self._spec.longest_length
         vectors = self._vectors(images)
+        scale = self.standard(vectors)
+        laid = _on_a_row(scale.of(vectors))
         if self.training:
             lengths = torch.randint(1, longest + 1, (len(images),), device=images.device)
         else:
             with torch.no_grad():
-                lengths = self._choose(images, self.quantizer(vectors).ids[:, 0])
+                lengths = self._choose(images, self.quantizer(laid).ids[:, 0])
         kept = self._kept(lengths)
-        quantized = self.quantizer(vectors, kept[:, None, None].float())
-        reconstruction = self.decoder(quantized.vectors[:, :, 0], kept)
+        quantized = self.quantizer(laid, kept[:, None, None].float())
+        reconstruction = self._paint(quantized.vectors, kept, scale)
         if self.training and isinstance(self.length_policy, Observing):
             self.length_policy.observe(lengths, pixel_errors(reconstruction.detach(), images), longest)
         codes = Codes(quantized.ids[:, 0][kept], lengths)
         return TokenizerOutput(reconstruction, codes, {"quantization": quantized.loss})
 
-    def _vectors(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c 1 n"]:
-        """What is quantized, laid on one row: quantizers take maps."""
-        return self.project(self.encoder(images)).mT[:, :, None]
+    def _vectors(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n c"]:
+        """What is put on a scale and quantized."""
+        return self.project(self.encoder(images)).float()
 
     def _ids(self, images: Float[Tensor, "b 3 H W"]) -> Int[Tensor, "b n *q"]:
         """All codes of images; the quantizer must be in evaluation mode."""
-        return self.quantizer(self._vectors(images)).ids[:, 0]
+        return self.quantizer(_on_a_row(self.standard.average.of(self._vectors(images)))).ids[:, 0]
 
-    def _paint(self, ids: Int[Tensor, "p n *q"], kept: Bool[Tensor, "p n"]) -> Float[Tensor, "p 3 H W"]:
-        return self.decoder(self.quantizer.lookup(ids[:, None])[:, :, 0], kept)
+    def _paint(
+        self, vectors: Float[Tensor, "p c 1 n"], kept: Bool[Tensor, "p n"], scale: Scale
+    ) -> Float[Tensor, "p 3 H W"]:
+        """The images of vectors on a scale; those that were dropped stand at the mean."""
+        return self.decoder(scale.undo(vectors[:, :, 0].mT * kept[..., None]))
 
     def _choose(self, images: Float[Tensor, "b 3 H W"], ids: Int[Tensor, "b n *q"]) -> Int[Tensor, " b"]:
         """The length of each image, as the policy wants it."""
@@ -206,11 +213,12 @@ class TailDrop(Tokenizer, FixedSize, Adversarial, LengthTargeted, Steerable):
     ) -> Float[Tensor, "b m"]:
         """The errors of each image at some lengths, decoded in pieces of bounded size."""
         image = torch.arange(len(ids), device=ids.device).repeat_interleave(lengths.shape[1])
+        vectors = self.quantizer.lookup(ids[:, None])
         kept = self._kept(lengths.flatten().to(ids.device, non_blocking=True))
         piece = max(1, MOST_PIXELS // images[0, 0].numel())
         return torch.cat(
             [
-                pixel_errors(self._paint(ids[which], cut), images[which])
+                pixel_errors(self._paint(vectors[which], cut, self.standard.average), images[which])
                 for which, cut in zip(image.split(piece), kept.split(piece), strict=True)
             ]
         ).view(lengths.shape)
@@ -234,6 +242,11 @@ class TailDrop(Tokenizer, FixedSize, Adversarial, LengthTargeted, Steerable):
                 f"images of {height} × {width} pixels do not fit: this tokenizer takes {side} × {side} only "
                 "(tokenizer.image_size)"
             )
+
+
+def _on_a_row(vectors: Float[Tensor, "b n c"]) -> Float[Tensor, "b c 1 n"]:
+    """Vectors as quantizers take them, which are made for maps."""
+    return vectors.mT[:, :, None]
 
 
 @contextlib.contextmanager

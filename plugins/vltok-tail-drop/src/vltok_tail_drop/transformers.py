@@ -1,6 +1,6 @@
 """The two transformers of `TailDrop`, built of timm's blocks.
 
-Axis letters: b image, n code, t token, d width, H W pixels.
+Axis letters: b image, n code, c channel, d width, H W pixels.
 """
 
 import difflib
@@ -8,7 +8,7 @@ import difflib
 import timm
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from timm.layers import build_sincos2d_pos_embed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
@@ -16,29 +16,31 @@ from torch import Tensor, nn
 from vltok.errors import UserError
 
 
-class QueryEncoder(nn.Module):
-    """A timm vision transformer that reads an image into learned queries.
+class WaveEncoder(nn.Module):
+    """A timm vision transformer whose patches are read as waves over the image, from slow to fast.
 
     ```
-    images ─ patches + positions ─┐
-                          queries ─┴─ blocks ─ norm ─ the queries' places alone
+    images ─ patches + positions ─ blocks ─ norm ─ the mean, the slope, …: each wave summed over the patches
     ```
+
+    A wave is a learned weight for each patch, and starts as a cosine. So the first code sees the whole image from the
+    first step on, and the next ones what it left out.
 
     Args:
         backbone: The name of a timm `VisionTransformer`, such as ``vit_small_patch16_224``.
         image_size: Side of the images in pixels.
-        queries: How many.
+        waves: How many.
         patch_size: Side of the patches in pixels; None for the backbone's own.
         depth: How many of the backbone's blocks are used, the first ones; None for all.
         pretrained: Whether to start from timm's pretrained weights.
 
     Raises:
         UserError: There is no such backbone, it is no vision transformer with positions, the patches do not divide the
-            images, or the pretrained weights cannot be had.
+            images or are fewer than the waves, or the pretrained weights cannot be had.
     """
 
     def __init__(
-        self, backbone: str, image_size: int, queries: int, patch_size: int | None, depth: int | None, pretrained: bool
+        self, backbone: str, image_size: int, waves: int, patch_size: int | None, depth: int | None, pretrained: bool
     ) -> None:
         super().__init__()
         vit = _backbone(backbone, image_size, patch_size, pretrained)
@@ -49,6 +51,12 @@ class QueryEncoder(nn.Module):
             raise UserError(
                 f"tokenizer.image_size is {image_size}, but must be a multiple of {self.patch_size}, a patch's side"
             )
+        side = image_size // self.patch_size
+        if waves > side**2:
+            raise UserError(
+                f"tokenizer.max_length is {waves}, but must be at most {side**2}, the patches of an image: give it a "
+                "smaller patch_size"
+            )
         if depth is not None and not 1 <= depth <= len(vit.blocks):
             raise UserError(
                 f"tokenizer.encoder_depth must lie between 1 and {len(vit.blocks)}, the blocks of '{backbone}', "
@@ -57,13 +65,13 @@ class QueryEncoder(nn.Module):
         self.patch_embed = vit.patch_embed
         # without those of class tokens, which stand first
         positions = vit.pos_embed[:, -vit.patch_embed.num_patches :].detach().clone()
-        self.positions = nn.Parameter(positions if pretrained else _waves(image_size // self.patch_size, self.width))
-        self.queries = nn.Parameter(torch.randn(1, queries, self.width) * 0.02)
+        self.positions = nn.Parameter(positions if pretrained else _positions(side, self.width))
         self.norm_pre = vit.norm_pre
         self.blocks = vit.blocks[:depth]
         if not pretrained:
             _initialise(self.blocks)
         self.norm = vit.norm
+        self.waves = nn.Parameter(_cosines(side, waves))
         # [-1, 1] → [0, 1] → zero mean and unit variance, in one step
         mean, deviation = (torch.tensor(vit.pretrained_cfg[key])[:, None, None] for key in ("mean", "std"))
         self.register_buffer("scale", 0.5 / deviation, persistent=False)
@@ -71,21 +79,19 @@ class QueryEncoder(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n d"]:
         patches = self.patch_embed(images * self.scale + self.shift) + self.positions
-        tokens = torch.cat([patches, self.queries.expand(len(images), -1, -1)], dim=1)
-        return self.norm(self.blocks(self.norm_pre(tokens)))[:, patches.shape[1] :]
+        return self.waves @ self.norm(self.blocks(self.norm_pre(patches)))
 
 
-class PrefixDecoder(nn.Module):
-    """Paints images from the codes that were kept.
+class WaveDecoder(nn.Module):
+    """Paints images from the vectors of waves.
 
     ```
-    a mask token for each patch ─┐
-      codes, or "it was dropped" ─┴─ blocks ─ norm ─ the patches' places alone ─ linear ─► pixels
+    vectors ─ embed ─ each wave laid over the patches, and their sum + positions ─ blocks ─ norm ─ linear ─► pixels
     ```
 
     Args:
-        codes: The most codes of an image.
-        dimension: Width of a code's vector.
+        waves: How many.
+        dimension: Width of a vector.
         image_size: Side of the images in pixels.
         patch_size: Side of the patches in pixels.
         width: Width of the blocks.
@@ -94,31 +100,38 @@ class PrefixDecoder(nn.Module):
     """
 
     def __init__(
-        self, codes: int, dimension: int, image_size: int, patch_size: int, width: int, heads: int, depth: int
+        self, waves: int, dimension: int, image_size: int, patch_size: int, width: int, heads: int, depth: int
     ) -> None:
         super().__init__()
         self.patch_size = patch_size
         self.side = image_size // patch_size
         self.embed = nn.Linear(dimension, width)
-        self.dropped = nn.Parameter(torch.randn(width) * 0.02)
-        # large enough to be told apart from the first step on
-        self.positions = nn.Parameter(torch.randn(1, codes, width) * 0.5)
-        self.masks = nn.Parameter(_waves(self.side, width))
+        self.waves = nn.Parameter(_cosines(self.side, waves))
+        self.positions = nn.Parameter(_positions(self.side, width))
         self.blocks = nn.Sequential(*(Block(width, heads, qkv_bias=True) for _ in range(depth)))
         _initialise(self.blocks)
         self.norm = nn.LayerNorm(width)
         self.pixels = nn.Linear(width, 3 * patch_size**2)
 
-    def forward(self, vectors: Float[Tensor, "b c n"], kept: Bool[Tensor, "b n"]) -> Float[Tensor, "b 3 H W"]:
-        codes = torch.where(kept[..., None], self.embed(vectors.mT), self.dropped) + self.positions
-        tokens = torch.cat([self.masks.expand(len(codes), -1, -1), codes], dim=1)
-        patches = self.pixels(self.norm(self.blocks(tokens))[:, : self.side**2])
+    def forward(self, vectors: Float[Tensor, "b n c"]) -> Float[Tensor, "b 3 H W"]:
+        tokens = self.waves.T @ self.embed(vectors) + self.positions
+        patches = self.pixels(self.norm(self.blocks(tokens)))
         return F.pixel_shuffle(patches.mT.unflatten(2, (self.side, self.side)), self.patch_size)
 
 
-def _waves(side: int, width: int) -> Float[Tensor, "1 _ d"]:
+def _positions(side: int, width: int) -> Float[Tensor, "1 _ d"]:
     """Positions to start from, of which near ones are alike: sines and cosines of rows and columns."""
     return build_sincos2d_pos_embed([side, side], width)[None]
+
+
+def _cosines(side: int, count: int) -> Float[Tensor, "n _"]:
+    """The slowest cosines over a grid, slow ones first: rows of the discrete cosine transform, each of norm 1."""
+    frequencies = torch.arange(side)
+    rows = torch.cos(torch.pi / side * frequencies[:, None] * (frequencies + 0.5))
+    rows = rows / rows.norm(dim=1, keepdim=True)
+    waves = torch.einsum("ih,jw->ijhw", rows, rows).flatten(2).flatten(0, 1)
+    speed = (frequencies[:, None] ** 2 + frequencies**2).flatten()
+    return waves[speed.argsort(stable=True)[:count]]
 
 
 def _initialise(blocks: nn.Module) -> None:
