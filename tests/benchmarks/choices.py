@@ -1,0 +1,144 @@
+"""Where the choice of a gate pays: the same tokenizers, whose finer codes go to other places.
+
+Two tokenizers differ in more than their gates: training ends elsewhere with each seed. So each tokenizer stands here
+under its own gate, under image entropy, and under random places, at equal mean lengths.
+
+    python -m tests.benchmarks.choices runs/anyrate/r4_0.5/seed-*/bundle --out recipes
+
+measures them on held-out crops of the embedded photographs, prints the table, and draws `choices.svg` and
+`error_length.svg`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+import vltok
+from vltok.evaluation.curves import errors_of_lengths
+from vltok.figures.plots import in_our_looks, name_lines, new_plot, save_plot
+from vltok.measures.pixels import psnr
+from vltok.pictures.photos import Photos
+from vltok.tokenizers.dqvae import DQVAE
+from vltok.tokenizers.gates import EntropyGate, RandomGate
+
+OWN, ENTROPY, RANDOM = "its own gate", "image entropy", "random places"
+#: Shares of fine regions, of two granularities.
+SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
+PICTURES = 96
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What came of one choice of places at one mean length.
+
+    Attributes:
+        psnr: The mean over the pictures, in dB.
+        lengths: The code length of each picture.
+        errors: The mean squared error of each, of pixels in [0, 1].
+    """
+
+    psnr: float
+    lengths: Sequence[float]
+    errors: Sequence[float]
+
+
+#: By choice and share.
+Choices = Mapping[str, Mapping[float, Choice]]
+
+
+@torch.inference_mode()
+def measure(bundle: str, size: int = 64, pictures: int = PICTURES) -> Choices:
+    """Encode held-out crops under each choice.
+
+    Args:
+        bundle: Of a DQ-VAE with two factors.
+        size: Of a crop, in pixels.
+        pictures: How many.
+    """
+    tokenizer = vltok.load_tokenizer(bundle)
+    assert isinstance(tokenizer, DQVAE)
+    coarse, fine = tokenizer.spec.factors
+    half = {fine: 0.5, coarse: 0.5}  # the rates that are asked for rank regions, whatever the ratios
+    torch.manual_seed(0)
+    gates = {OWN: tokenizer.gate, ENTROPY: EntropyGate(half, [1.0]), RANDOM: RandomGate(half)}
+    data = Photos(size=size, val_crops=pictures, batch_size=pictures, workers=0)
+    images = torch.cat([batch.images for batch in data.val_dataloader()])
+    regions, codes = (size // coarse) ** 2, (coarse // fine) ** 2
+    found: dict[str, dict[float, Choice]] = {}
+    for name, gate in gates.items():
+        tokenizer.gate = gate
+        tokenizer.eval()
+        for share in SHARES:
+            encoded = tokenizer.encode(images, f"mean-codes={regions * (1 + share * (codes - 1))}")
+            decoded = tokenizer.decode(encoded).clamp(-1, 1)
+            errors = ((decoded - images) / 2).square().mean(dim=(1, 2, 3))
+            figure = psnr(decoded, images).mean().item()
+            found.setdefault(name, {})[share] = Choice(figure, encoded.lengths.double().tolist(), errors.tolist())
+    return found
+
+
+def table(measured: Sequence[Choices]) -> str:
+    """PSNR of each choice over the shares, mean ± standard deviation over the tokenizers, as Markdown."""
+    lines = [f"| PSNR, dB | {' | '.join(f'r = {share:g}' for share in SHARES)} |", "| --- |" + " --- |" * len(SHARES)]
+    for name in measured[0]:
+        cells = (spread([choices[name][share].psnr for choices in measured]) for share in SHARES)
+        lines.append(f"| {name} | {' | '.join(f'{mean:.2f} ± {deviation:.2f}' for mean, deviation in cells)} |")
+    return "\n".join(lines)
+
+
+@in_our_looks()
+def curves(measured: Sequence[Choices]) -> Figure:
+    """How much each choice is better than random places in the same tokenizer, over the share of fine regions."""
+    figure, (axes,) = new_plot("share of fine regions, r", "PSNR above random places [dB] ↑")
+    for name, mark in ((OWN, "o"), (ENTROPY, "s")):
+        points = [
+            spread([choices[name][share].psnr - choices[RANDOM][share].psnr for choices in measured])
+            for share in SHARES
+        ]
+        means, deviations = zip(*points, strict=True)
+        axes.errorbar(SHARES, means, yerr=deviations, label=name, marker=mark, markersize=5, linewidth=1.2)
+    axes.set_ylim(bottom=0)
+    name_lines(figure)
+    return figure
+
+
+def errors(measured: Choices, share: float = 0.5) -> Figure | None:
+    """The error of each picture over its code length, under each choice."""
+    return errors_of_lengths(
+        {
+            name: {"length": choices[share].lengths, "mse": choices[share].errors}
+            for name, choices in measured.items()
+            if name != RANDOM  # where all pictures have equally many
+        },
+        "mse",
+    )
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def main() -> None:
+    """Measure, print the table and draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundles", nargs="+")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    measured = [measure(bundle) for bundle in options.bundles]
+    print(table(measured))
+    save_plot(curves(measured), options.out / "choices.svg")
+    scatter = errors(measured[0])
+    if scatter is not None:
+        save_plot(scatter, options.out / "error_length.svg")
+
+
+if __name__ == "__main__":
+    main()
