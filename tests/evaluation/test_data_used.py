@@ -30,6 +30,7 @@ def record(protocol: dict, environment: dict | None = None) -> Record:
             "webdataset 'a.tar, b.tar': 48 held-out pictures of 32 × 32",
         ),
         (record({}), "data that is not told: 48 held-out pictures of 32 × 32"),
+        (record({"data": {"split": "val", "images": 1}}), "data that is not told: 1 held-out picture"),
         (
             record({"data": {"described": "photographs", "images": 3}}, {"data": "?"}),
             "data that is not told: 3 pictures",

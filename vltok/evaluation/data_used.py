@@ -10,7 +10,7 @@ from vltok.evaluation.records import Record
 
 #: Where descriptions of data say where it lies.
 _PLACES = ("root", "shards", "place")
-_SPLITS = {"val": "held-out pictures", "train": "training pictures", "all": "pictures"}
+_SPLITS = {"val": "held-out ", "train": "training ", "all": "", None: ""}
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,17 @@ class DataUsed:
     def in_words(self) -> str:
         """``folder 'my/pictures' (775 pictures): 48 held-out pictures of 64 × 64``."""
         place = "" if self.place is None else f" '{self.place}'"
-        total = "" if self.pictures is None else f" ({self.pictures:,} {self._things})"
-        what = _SPLITS.get(self.split or "all", f"pictures of the split '{self.split}'")
-        if self.measured is not None and self.pictures is not None and self.measured > self.pictures:
+        total = "" if self.pictures is None else f" ({self.pictures:,} {self._things(self.pictures)})"
+        crops = self.measured is not None and self.pictures is not None and self.measured > self.pictures
+        things = self._things(None if crops else self.measured)
+        what = f"{_SPLITS[self.split]}{things}" if self.split in _SPLITS else f"{things} of the split '{self.split}'"
+        if crops:
             what = f"crops of {what}"
-        if self.name == "codes":
-            what = what.replace("pictures", self._things)
         count = "" if self.measured is None else f"{self.measured:,} "
         size = "" if self.size is None else f" of {self.size} × {self.size}"
         return f"{self.name or 'data that is not told'}{place}{total}: {count}{what}{size}"
 
-    @property
-    def _things(self) -> str:
-        return "sequences" if self.name == "codes" else "pictures"
+    def _things(self, count: int | None) -> str:
+        """What so many of them are called."""
+        thing = "sequence" if self.name == "codes" else "picture"
+        return thing if count == 1 else f"{thing}s"
