@@ -20,7 +20,8 @@ from vltok.testing import PretendedDevice
 SPEC = CodeSpec(10, (1, 2), regions=(1, 2))
 #: Its codes have two ids each.
 TWO = dataclasses.replace(SPEC, codebooks=2)
-GOOD = Codes(torch.tensor([3, 1, 2, 3, 4]), torch.tensor([5]), torch.tensor([[[1, 0]]]), torch.tensor([0]))
+GOOD = Codes(torch.tensor([3, 1, 2, 3, 4]), torch.tensor([5]), torch.tensor([[[1, 0]]]), torch.tensor([0]), ("ünï",))
+TWICE = {"grains": GOOD.grains.repeat(2, 1, 1), "labels": None, "texts": None}
 FACTORS = [(16,), (8, 16), (32, 16, 8), (4, 12), (32, 16, 8, 4)]
 
 
@@ -106,7 +107,7 @@ def test_codes_of_a_code_map_are_codes_like_others() -> None:
 
     assert fresh().occurring.unique().equal(GOOD.ids.unique()) and GOOD.occurring.equal(GOOD.ids)
     for copied in (pickle.loads(pickle.dumps(fresh())), copy.deepcopy(fresh()), dataclasses.replace(fresh()), fresh()):
-        assert copied.equal(GOOD)
+        assert copied.equal(dataclasses.replace(GOOD, texts=None))
     with pytest.raises(AttributeError, match="Codes has no attribute 'idx'"):
         fresh().idx  # noqa: B018
 
@@ -179,7 +180,25 @@ def test_a_batch_taken_apart_comes_together(drawn, data) -> None:
 
 def four() -> Codes:
     """Four images of 1, 0, 2 and 3 codes."""
-    return Codes(torch.arange(6), torch.tensor([1, 0, 2, 3]), labels=torch.arange(4) + 5)
+    texts = ("a cat", "", "two cats — or three", "a dog")
+    return Codes(torch.arange(6), torch.tensor([1, 0, 2, 3]), labels=torch.arange(4) + 5, texts=texts)
+
+
+@pytest.mark.parametrize("index", [2, [3, 0, 0], slice(None, None, -1), [], [True, False, False, True]], ids=repr)
+def test_texts_stay_with_their_images(index) -> None:
+    codes = four()[index]
+    assert codes.texts == tuple(four().texts[label - 5] for label in codes.labels.tolist())
+    assert Codes.concatenate([four(), codes]).texts == four().texts + codes.texts
+    assert not four().equal(dataclasses.replace(four(), texts=four().texts[::-1]))
+
+
+def test_codes_with_texts_and_codes_without_are_no_batch() -> None:
+    with pytest.raises(UserError, match="codes with texts and codes without"):
+        Codes.concatenate([four(), dataclasses.replace(four(), texts=None)])
+    with pytest.raises(UserError, match="3 texts for 4 images"):
+        dataclasses.replace(four(), texts=four().texts[:3]).validate(CodeSpec(8, max_length=4))
+    with pytest.raises(UserError, match="no texts, which a prior with a text encoder learns from"):
+        dataclasses.replace(four(), texts=None).require_texts()
 
 
 @pytest.mark.parametrize(
@@ -382,7 +401,7 @@ def test_ratios_go_from_coarse_to_fine() -> None:
     [
         ({"ids": torch.tensor([3, 1, 2, 3])}, "lengths sum to 5, but there are 4 ids"),
         ({"lengths": torch.tensor([6])}, "lengths sum to 6, but there are 5 ids"),
-        ({"lengths": torch.tensor([6, -1]), "grains": GOOD.grains.repeat(2, 1, 1), "labels": None}, "has -1 codes"),
+        ({**TWICE, "lengths": torch.tensor([6, -1])}, "has -1 codes"),
         ({"ids": torch.tensor([3.0, 1, 2, 3, 4])}, r"ids of codes must be whole numbers, not torch.float32"),
         ({"labels": torch.tensor([True])}, r"labels of codes must be whole numbers, not torch.bool"),
         ({"grains": GOOD.grains.repeat(2, 1, 1)}, "2 grain maps for 1 images"),
@@ -473,6 +492,7 @@ def test_a_file_of_no_codes_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "codes"
     about = {"format": "vltok codes", "version": "1"}
     ids, lengths = torch.tensor([3, 1, 4]), torch.tensor([1, 2])
+    two, letters = {"ids": ids, "lengths": lengths}, torch.tensor([50, 50, 50], dtype=torch.uint8)
 
     def refused(message: str) -> None:
         with pytest.raises(UserError, match=rf"codes' is no file of codes, or is damaged: .*{message}"):
@@ -490,6 +510,10 @@ def test_a_file_of_no_codes_is_refused(tmp_path: Path) -> None:
         ({"ids": ids, "lengths": lengths + 1}, about, "the lengths sum to 5, but there are 3 ids"),
         ({"ids": ids, "lengths": torch.tensor([4, -1])}, about, "an image has -1 codes"),
         ({"ids": ids, "lengths": lengths, "labels": ids}, about, "there are 3 labels for 2 images"),
+        ({**two, "texts": letters}, about, "its texts are no bytes, or have no lengths"),
+        ({**two, "texts": letters, "text_lengths": torch.tensor([2, 2])}, about, "the lengths of its texts"),
+        ({**two, "texts": letters + 200, "text_lengths": torch.tensor([1, 2])}, about, "its texts are no UTF-8"),
+        ({**two, "texts": letters, "text_lengths": torch.tensor([3])}, about, "there are 1 texts for 2 images"),
     ]:
         save_file({name: value.clone() for name, value in written.items()}, path, metadata)
         refused(message)

@@ -102,6 +102,8 @@ def test_a_prior_trains_for_two_steps(path, tmp_path, capsys):
     spec = CodeSpec(24, (4,) if prior["class_path"] == "sequence" else (4, 8))
     for split, count in (("train", 8), ("val", 4)):
         codes = random_codes(count, spec, (2, 2))
+        if "text_encoder" in prior["init_args"]:
+            codes = dataclasses.replace(codes, texts=("a cat",) * count)
         export_codes(tmp_path / split, codes, spec=spec, classes=prior["init_args"].get("classes"))
     code = main(
         [

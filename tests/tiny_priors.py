@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+import pytest
+import torch
 
 from vltok.codes import CodeSpec
 from vltok.interfaces import Prior
@@ -12,6 +17,7 @@ from vltok.priors.dq_transformer import DQTransformer
 from vltok.priors.global_local import GlobalLocal
 from vltok.priors.raster_scan import RasterScan
 from vltok.priors.sequence import SequencePrior
+from vltok.priors.text_encoders import ByteEncoder
 
 #: The transformers of each prior.
 TRANSFORMERS: dict[type[Prior], tuple[str, ...]] = {
@@ -20,6 +26,25 @@ TRANSFORMERS: dict[type[Prior], tuple[str, ...]] = {
     GlobalLocal: ("global_transformer", "local_transformer"),
     SequencePrior: ("transformer",),
 }
+
+
+def tiny_text_encoder() -> ByteEncoder:
+    """A text encoder of one layer that reads eight bytes."""
+    return ByteEncoder(Transformer(width=12, heads=2, layers=1, dropout=0.1), longest=8)
+
+
+def write_bert(folder: Path) -> None:
+    """Write a tiny text model of Hugging Face's, with weights as they are drawn, and a tokenizer of letters."""
+    transformers, tokenizers = pytest.importorskip("transformers"), pytest.importorskip("tokenizers")
+    letters = {token: number for number, token in enumerate(["[UNK]", "[PAD]", "[CLS]", *string.ascii_lowercase])}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(letters, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Split("", "isolated")
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing("[CLS] $A", special_tokens=[("[CLS]", 2)])
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]").save_pretrained(folder)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    config = transformers.BertConfig(vocab_size=len(letters), max_position_embeddings=8, **sizes)
+    torch.manual_seed(0)
+    transformers.BertModel(config).save_pretrained(folder)
 
 
 def tiny_prior(

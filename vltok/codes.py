@@ -9,6 +9,7 @@ Granularities count **from coarse to fine**: 0 is the largest factor.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,12 +43,14 @@ class Codes:
         lengths: The code length of each image, `[b]`.
         grains: The granularity of each region, `[b h w]`; None when codes lie on no grid.
         labels: The class of each image, `[b]`, or None.
+        texts: What describes each image, empty where nothing does, or None. They stay on the host.
     """
 
     ids: Int[Tensor, " t *q"]
     lengths: Int[Tensor, " b"]
     grains: Int[Tensor, "b h w"] | None = None
     labels: Int[Tensor, " b"] | None = None
+    texts: tuple[str, ...] | None = None
 
     @classmethod
     def from_code_map(
@@ -142,6 +145,19 @@ class Codes:
                 )
         return labels
 
+    def require_texts(self) -> tuple[str, ...]:
+        """What describes each image.
+
+        Raises:
+            UserError: Nothing does.
+        """
+        if self.texts is None:
+            raise UserError(
+                "these codes have no texts, which a prior with a text encoder learns from: set `text_encoder` to null, "
+                "or tokenize pictures with their texts (data.texts)"
+            )
+        return self.texts
+
     def validate(self, spec: CodeSpec) -> Codes:
         """Check every value against a spec, and return the codes; the host waits for the device once.
 
@@ -199,13 +215,13 @@ class Codes:
             name: None if value is None else value.to(there, non_blocking=there.type != "cpu")
             for name, value in self._values()
         }
-        moved = Codes(**values)
+        moved = Codes(**values, texts=self.texts)
         if self.device.type == "cpu" != there.type:
             moved.__dict__["_host"] = self
         return moved
 
-    def __getstate__(self) -> dict[str, Tensor | None]:
-        return dict(self._values())
+    def __getstate__(self) -> dict[str, Any]:
+        return {**dict(self._values()), "texts": self.texts}
 
     def __len__(self) -> int:
         return self.lengths.shape[0]
@@ -216,7 +232,7 @@ class Codes:
         for image, ids in enumerate(every):
             here = slice(image, image + 1)
             grains, labels = (None if value is None else value[here] for value in (self.grains, self.labels))
-            yield Codes(ids, self.lengths[here], grains, labels)
+            yield Codes(ids, self.lengths[here], grains, labels, None if self.texts is None else self.texts[here])
 
     def __getitem__(
         self, index: SupportsIndex | slice | Sequence | Int[Tensor, " n"] | Bool[Tensor, " b"] | np.ndarray
@@ -227,7 +243,8 @@ class Codes:
             IndexError: A number outside the batch, or a mask of another length.
             TypeError: Something else than a number, a slice, a row of numbers, or a mask.
         """
-        chosen = image_numbers(index, len(self)).to(self.device, non_blocking=True)
+        numbers = image_numbers(index, len(self))
+        chosen = numbers.to(self.device, non_blocking=True)
         starts = self.cu_seqlens[:-1].long()[chosen]
         lengths = self.lengths[chosen]
         offsets = lengths.cumsum(0) - lengths
@@ -237,6 +254,7 @@ class Codes:
             lengths,
             None if self.grains is None else self.grains[chosen],
             None if self.labels is None else self.labels[chosen],
+            None if self.texts is None else tuple(self.texts[number] for number in numbers.tolist()),
         )
 
     @staticmethod
@@ -244,8 +262,8 @@ class Codes:
         """One batch of several.
 
         Raises:
-            UserError: There is no part, some have grain maps or labels and others none, or grain maps differ in size,
-                or codes in their number of ids.
+            UserError: There is no part, some have grain maps, labels or texts and others none, or grain maps differ in
+                size, or codes in their number of ids.
         """
         if not parts:
             raise UserError("there are no codes to concatenate")
@@ -261,7 +279,11 @@ class Codes:
         if len({part.ids.shape[1:] for part in parts}) > 1:
             raise UserError("codes with different numbers of ids do not go into one batch")
         ids, lengths = (torch.cat([getattr(part, name) for part in parts]) for name in ("ids", "lengths"))
-        return Codes(ids, lengths, join("grains"), join("labels"))
+        grains, labels = join("grains"), join("labels")
+        texts = [part.texts for part in parts if part.texts is not None]
+        if 0 < len(texts) < len(parts):
+            raise UserError("codes with texts and codes without do not go into one batch")
+        return Codes(ids, lengths, grains, labels, tuple(itertools.chain(*texts)) if texts else None)
 
     def equal(self, other: Codes) -> bool:
         """Whether both hold the same values."""
@@ -271,7 +293,8 @@ class Codes:
                 return first is second
             return torch.equal(first, second)
 
-        return all(same(mine, theirs) for (_, mine), (_, theirs) in zip(self._values(), other._values(), strict=True))
+        pairs = zip(self._values(), other._values(), strict=True)
+        return self.texts == other.texts and all(same(mine, theirs) for (_, mine), (_, theirs) in pairs)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write them to a file of safetensors, whole or not at all.
@@ -280,7 +303,7 @@ class Codes:
             UserError: They do not go together.
         """
         self._check_shapes()
-        write_codes(path, {name: value for name, value in self._values() if value is not None})
+        write_codes(path, {name: value for name, value in self._values() if value is not None}, self.texts)
 
     @classmethod
     def load(cls, path: str | os.PathLike, spec: CodeSpec | None = None) -> Codes:
@@ -294,7 +317,8 @@ class Codes:
             UserError: It is no such file, or it is damaged, or its codes are none of the spec.
         """
         try:
-            codes = cls(**read_codes(path))
+            values, texts = read_codes(path)
+            codes = cls(**values, texts=texts)
             codes._check_shapes()
             codes._check_lengths(int(codes.lengths.min()) if len(codes) else 0, int(codes.lengths.sum()))
         except UserError as error:
@@ -309,7 +333,7 @@ class Codes:
             axes = "bhw" if name == "grains" else "tq" if name == "ids" else "b"
             if value is not None and value.dim() not in (len(axes), len(axes) - (name == "ids")):
                 raise UserError(f"{name} of codes must have the shape [{' '.join(axes)}], not {list(value.shape)}")
-        for name, values in (("labels", self.labels), ("grain maps", self.grains)):
+        for name, values in (("labels", self.labels), ("grain maps", self.grains), ("texts", self.texts)):
             if values is not None and len(values) != len(self):
                 raise UserError(f"there are {len(values)} {name} for {len(self)} images")
 
@@ -323,7 +347,7 @@ class Codes:
         return ((name, getattr(self, name)) for name in ("ids", "lengths", "grains", "labels"))
 
 
-# They hold tensors and nothing else: `torch.load(…, weights_only=True)` may give back what `torch.save` was given.
+# They hold tensors and texts alone: `torch.load(…, weights_only=True)` may give back what `torch.save` was given.
 torch.serialization.add_safe_globals([Codes])
 
 

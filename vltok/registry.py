@@ -33,6 +33,7 @@ KINDS = {
     "tokenizer": ("vltok.tokenizers", "vltok.interfaces:Tokenizer"),
     "prior": ("vltok.priors", "vltok.interfaces:Prior"),
     "transformer": ("vltok.transformers", "vltok.nn.sequence_model:SequenceModel"),
+    "text_encoder": ("vltok.text_encoders", "vltok.interfaces:TextEncoder"),
     "encoder": ("vltok.encoders", "vltok.interfaces:Encoder"),
     "gate": ("vltok.gates", "vltok.interfaces:Gate"),
     "budget": ("vltok.budgets", "vltok.interfaces:Budget"),

@@ -88,7 +88,8 @@ class OfLengths(CoarseToFineSteps):
 def draw(prior: DQTransformer, lengths: list[int], batch: int) -> None:
     """Draw images of these lengths, no more than a batch at a time."""
     numbers = torch.arange(len(lengths), device=next(prior.parameters()).device)
-    wanted = WantedImages(numbers, streams=numbers, labels=torch.zeros_like(numbers))
+    labels, texts = torch.zeros_like(numbers), numbers.new_zeros(len(numbers), 0)
+    wanted = WantedImages(numbers, numbers, labels, texts)
     for _ in StepwiseDrawing(OfLengths(prior, lengths)).finished(wanted, batch):
         pass
 

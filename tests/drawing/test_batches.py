@@ -52,7 +52,9 @@ def test_a_batch_drawing_is_given_numbers_and_labels_in_batches() -> None:
 
 
 def test_a_stream_gives_the_same_numbers_in_any_batch() -> None:
-    images = WantedImages(torch.arange(3), torch.tensor([500, 60, 7]), torch.zeros(3, dtype=torch.long))
+    images = WantedImages(
+        torch.arange(3), torch.tensor([500, 60, 7]), torch.zeros(3, dtype=torch.long), torch.zeros(3, 0)
+    )
     numbers = images.uniforms(4)
     assert numbers.shape == (3, 4) and numbers.unique().numel() == 12
     assert images[1:2].uniforms(4).equal(numbers[1:2])

@@ -33,6 +33,7 @@ def samples_of(codes: Codes, first: int = 0) -> list[CodeSample]:
             ids=image.ids.numpy(),
             grains=None if image.grains is None else image.grains[0].numpy(),
             label=None if image.labels is None else int(image.labels),
+            text=None if image.texts is None else image.texts[0] or None,
         )
         for index, image in enumerate(codes)
     ]

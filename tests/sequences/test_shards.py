@@ -20,7 +20,7 @@ FORMATS = ["webdataset", "parquet"]
 
 def same(first: CodeSample, second: CodeSample) -> bool:
     grains = (first.grains is None and second.grains is None) or np.array_equal(first.grains, second.grains)
-    names = ("index", "key", "label")
+    names = ("index", "key", "label", "text")
     return (
         grains
         and np.array_equal(first.ids, second.ids)
@@ -38,9 +38,10 @@ def shards(draw) -> tuple[int, list[CodeSample]]:
     codes = random_codes(count, spec, grid, seed=draw(st.integers(0, 99)))
     keys = draw(st.lists(st.text(st.characters(codec="utf-8"), max_size=300), min_size=count, max_size=count))
     labels = draw(st.lists(st.none() | st.integers(0, 10**6), min_size=count, max_size=count))
+    texts = draw(st.lists(st.none() | st.text(st.characters(codec="utf-8")), min_size=count, max_size=count))
     return size, [
-        CodeSample(sample.index * 3, key, sample.ids, sample.grains, label)
-        for sample, key, label in zip(samples_of(codes), keys, labels, strict=True)
+        CodeSample(sample.index * 3, key, sample.ids, sample.grains, label, text)
+        for sample, key, label, text in zip(samples_of(codes), keys, labels, texts, strict=True)
     ]
 
 

@@ -20,9 +20,9 @@ from vltok.priors.global_local import GlobalLocal
 from vltok.priors.raster_scan import RasterScan
 from vltok.priors.sequence import SequencePrior
 from vltok.registry import components
-from vltok.testing import ConditionalPriorContract, PriorContract
+from vltok.testing import ConditionalPriorContract, DescribedPriorContract, PriorContract
 
-from ..tiny_priors import tiny_prior
+from ..tiny_priors import tiny_prior, tiny_text_encoder
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -56,6 +56,11 @@ class TestDQTransformerOfClasses(ConditionalPriorContract):
         return tiny_prior(DQTransformer, **DUAL, classes=classes, label_dropout=label_dropout)
 
 
+class TestDQTransformerOfTexts(DescribedPriorContract):
+    def build(self, label_dropout):
+        return tiny_prior(DQTransformer, **DUAL, text_encoder=tiny_text_encoder(), label_dropout=label_dropout)
+
+
 class TestRasterScan(PriorContract):
     def build(self):
         return tiny_prior(RasterScan, **DUAL)
@@ -74,6 +79,11 @@ class TestRasterScanOfOneGranularityAndSeveralCodebooks(PriorContract):
 class TestRasterScanOfClasses(ConditionalPriorContract):
     def build(self, classes, label_dropout):
         return tiny_prior(RasterScan, **DUAL, classes=classes, label_dropout=label_dropout)
+
+
+class TestRasterScanOfTexts(DescribedPriorContract):
+    def build(self, label_dropout):
+        return tiny_prior(RasterScan, **DUAL, text_encoder=tiny_text_encoder(), label_dropout=label_dropout)
 
 
 class TestGlobalLocal(PriorContract):
@@ -96,6 +106,11 @@ class TestGlobalLocalOfClasses(ConditionalPriorContract):
         return tiny_prior(GlobalLocal, **DUAL, classes=classes, label_dropout=label_dropout)
 
 
+class TestGlobalLocalOfTexts(DescribedPriorContract):
+    def build(self, label_dropout):
+        return tiny_prior(GlobalLocal, **DUAL, text_encoder=tiny_text_encoder(), label_dropout=label_dropout)
+
+
 class TestSequence(PriorContract):
     def build(self):
         return tiny_prior(SequencePrior, **NO_GRID)
@@ -116,11 +131,17 @@ class TestSequenceOnAGridOfClasses(ConditionalPriorContract):
         return tiny_prior(SequencePrior, **SINGLE_OF_TWO_IDS, classes=classes, label_dropout=label_dropout)
 
 
-def test_every_registered_prior_is_held_to_both_contracts():
+class TestSequenceOfTexts(DescribedPriorContract):
+    def build(self, label_dropout):
+        return tiny_prior(SequencePrior, **NO_GRID, text_encoder=tiny_text_encoder(), label_dropout=label_dropout)
+
+
+def test_every_registered_prior_is_held_to_every_contract():
     registered = {component.load() for component in components("prior") if component.distribution == "vltok"}
     unconditional = {type(contract().build()) for contract in PriorContract.__subclasses__()}
     conditional = {type(contract().build(2, 0.0)) for contract in ConditionalPriorContract.__subclasses__()}
-    assert unconditional - {Bag} == conditional == registered
+    described = {type(contract().build(0.0)) for contract in DescribedPriorContract.__subclasses__()}
+    assert unconditional - {Bag} == conditional == described == registered
 
 
 class Bag(Prior):

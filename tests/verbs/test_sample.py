@@ -82,3 +82,8 @@ def test_a_folder_of_samples_names_their_classes(bundles: Path, tmp_path: Path) 
     assert found.manifest.classes == tuple(names) and found.manifest.labelled
     samples = found.manifest.read_samples(tmp_path / "out" / "codes", found.manifest.shards[0])
     assert [each.label for each in samples] == [1, 0]
+
+
+def test_a_prior_without_texts_takes_no_prompts(bundles: Path) -> None:
+    with pytest.raises(UserError, match="--prompts: this prior reads no texts"):
+        sample(bundles / "prior", 1, prompts=["a cat"], device="cpu")

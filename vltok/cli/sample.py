@@ -22,7 +22,7 @@ from jsonargparse import ArgumentParser
 
 from vltok.cli.progress import name_of_share, say_done, shown
 from vltok.drawing.config import SamplingOptions, every_option, options_for
-from vltok.errors import how_many
+from vltok.errors import UserError, how_many
 from vltok.io.recipes import parse_options
 from vltok.verbs.options import keywords, sampling_options, verb_parser
 
@@ -36,16 +36,21 @@ def run(arguments: list[str]) -> None:
     kind = sampling_options(arguments)
     every = every_option(kind)
     parser = verb_parser("sample", required=["out"])
+    meaning = "a text that says what is drawn; several are drawn in turn, each with an option of its own"
+    parser.add_argument("--prompt", action="append", default=[], help=meaning)
     _add_sampling(parser, every, {field.name for field in fields(kind)})
     options = parse_options(parser, arguments)
     from vltok.verbs.sample import sample
 
+    if options.prompt and options.prompts is not None:
+        raise UserError("--prompt and --prompts both say what is drawn: give one of them")
+    options.prompts = options.prompt or options.prompts
     names = [field.name for field in fields(every)]
     sampling = options_for(kind, "this prior", every(**{name: options[name] for name in names}))
     start = time.monotonic()
     mine = name_of_share(options.part)
     with shown(", ".join(filter(None, ("sample", mine)))) as progress:
-        found = sample(**keywords(options, *names), sampling=sampling, progress=progress)
+        found = sample(**keywords(options, *names, "prompt"), sampling=sampling, progress=progress)
     if found.manifest is None:
         say_done(mine, found.missing, "writes the grid")
         return

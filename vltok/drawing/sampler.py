@@ -5,8 +5,9 @@ Axis letters: b image.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Int
@@ -27,7 +28,7 @@ class Sampler:
 
     Attributes:
         drawing: How images are drawn.
-        conditioning: The classes whose images can be drawn.
+        conditioning: The classes whose images can be drawn, or whether texts say what is.
         guidance: The scale of classifier-free guidance; 1 is none.
         device: Where the prior is.
     """
@@ -40,7 +41,7 @@ class Sampler:
     @torch.no_grad()
     def __call__(
         self,
-        labels_or_count: Int[Tensor, " b"] | int,
+        wanted: Int[Tensor, " b"] | Sequence[str] | int,
         generator: torch.Generator | None = None,
         batch_size: int | None = None,
         first_image: int = 0,
@@ -49,15 +50,16 @@ class Sampler:
         """Draw the codes of images, in the order asked for: see `Prior.sample`.
 
         Raises:
-            UserError: Labels where the prior knows no classes, or labels that it does not know.
+            UserError: Labels or texts where the prior knows none, or labels that it does not know.
         """
         if batch_size is not None:
             batch_size = whole_number("batch_size", batch_size, 1)
         first_image = whole_number("first_image", first_image)
-        labels = self.conditioning.to_draw(labels_or_count, self.guidance, self.device)
+        labels = self.conditioning.to_draw(wanted, self.guidance, self.device)
         count = len(labels)
         numbers = torch.arange(count, device=self.device) + first_image
-        images = WantedImages(numbers, streams(seed_of(generator), numbers), labels)
+        texts = self.conditioning.texts_to_draw(wanted, labels)
+        images = WantedImages(numbers, streams(seed_of(generator), numbers), labels, texts)
         order: list[int] = []
         parts: list[Codes] = []
         for places, codes in self.drawing.finished(images, min(batch_size or count, count)):
@@ -66,4 +68,6 @@ class Sampler:
             if progress is not None:
                 progress(len(places))
         codes = Codes.concatenate(parts)[torch.tensor(order).argsort()]
-        return replace(codes, labels=labels) if isinstance(labels_or_count, Tensor) else codes
+        if isinstance(wanted, Tensor):
+            return replace(codes, labels=labels)
+        return codes if isinstance(wanted, SupportsIndex) else replace(codes, texts=tuple(wanted))

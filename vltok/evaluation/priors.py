@@ -12,6 +12,7 @@ from jaxtyping import Int
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
+from vltok.codes import Codes
 from vltok.drawing.config import SamplingOptions
 from vltok.errors import UserError
 from vltok.evaluation.distances import SetDistances
@@ -52,7 +53,9 @@ def measure_prior(
 
     What is drawn and what the pictures hold have names apart: `length_of_samples` and `length_of_data`, and
     `seconds_per_sample`, where `measure_reconstruction` has `seconds_per_image` for coding. Mean lengths have
-    confidence intervals. Likelihoods have none: `Prior.loss` gives means over a packed batch, of which no resample of
+    confidence intervals. Of a prior that reads texts, what it draws has those of the pictures, in turn, and its
+    likelihood is also told with the texts of other pictures: texts that matter make the difference. Likelihoods have no
+    intervals: `Prior.loss` gives means over a packed batch, of which no resample of
     images can be taken.
 
     Args:
@@ -68,22 +71,30 @@ def measure_prior(
         seed: Sets what is drawn, and the resamples of confidence intervals.
 
     Raises:
-        UserError: There is no picture, its codes are not those that the prior was built for, or it has no class, or
-            one that the prior does not know.
+        UserError: There is no picture, its codes are not those that the prior was built for, it has no class, or one
+            that the prior does not know; or no picture has a text, though the prior reads them.
     """
     spec = tokenizer.spec
     distances = SetDistances(device)
     sums: Counter[str] = Counter()
+    with_texts: list[Codes] = []
     data, drawn = CodeCounts.none(spec), CodeCounts.none(spec)
     digests: list[bytes] = []
     for batch in share.batches(source):
-        codes = replace(tokenizer.encode(batch.images.to(device)), labels=_labels(batch, prior, device))
+        texts = batch.texts or ("",) * len(batch)
+        codes = replace(tokenizer.encode(batch.images.to(device)), labels=_labels(batch, prior, device), texts=texts)
         sums.update(likelihood_sums(prior.loss(codes.validate(prior.spec)), codes))
         data += CodeCounts.of(codes.to("cpu"), spec, batch.images[:, 0].numel())
+        if prior.conditioning.described:
+            with_texts.append(codes.to("cpu"))
         pixels = to_bytes(batch.images)
         digests += pixel_digests(pixels)
         if network is not None:
             distances.update(network(pixels.to(device)), real=True)
+    prompts = tuple(text for codes in with_texts for text in codes.require_texts())
+    if prior.conditioning.described and not any(prompts):
+        raise UserError("this prior reads texts, but the pictures have none: give data with texts (data.texts)")
+    other_texts = _with_other_texts(prior, with_texts, device, seed)
     kept: list[Example] = []
     times: list[tuple[float, int]] = []
     mine = share.of(count)
@@ -93,7 +104,10 @@ def measure_prior(
         each = torch.arange(start, start + wanted, device=device)
         began = time.perf_counter()
         generator = torch.Generator().manual_seed(seed)
-        codes = sampler(wanted if prior.classes is None else each % prior.classes, generator, first_image=start)
+        asked: Int[Tensor, " b"] | list[str] | int = wanted if prior.classes is None else each % prior.classes
+        if prompts:
+            asked = [prompts[image % len(prompts)] for image in each.tolist()]
+        codes = sampler(asked, generator, first_image=start)
         pixels = to_bytes(tokenizer.decode(codes)).cpu()
         times.append((time.perf_counter() - began, wanted))
         codes = codes.to("cpu").validate(spec)
@@ -112,6 +126,11 @@ def measure_prior(
     for part in gather([sums]):
         whole.update(part)
     figures = likelihood_figures(whole)
+    if prior.conditioning.described and "bits_per_image" in figures:
+        of_others: Counter[str] = Counter()
+        for likelihood in gather([other_texts]):
+            of_others.update(likelihood)
+        figures["bits_per_image_of_other_texts"] = likelihood_figures(of_others)["bits_per_image"]
     lengths = [_lengths(counts) for counts in (drawn, data)]
     values = {
         **{name: Value(value) for name, value in figures.items()},
@@ -124,6 +143,17 @@ def measure_prior(
     values["seconds_per_sample"] = seconds_each(times)
     described = {"drawn": describe_codes(drawn, spec), "data": describe_codes(data, spec)}
     return Measurement(images, joint_hash(digests), values, described, examples=kept)
+
+
+def _with_other_texts(prior: Prior, codes: list[Codes], device: torch.device | str, seed: int) -> dict[str, float]:
+    """The likelihood of codes, batch by batch, each image with the text of another one."""
+    sums: Counter[str] = Counter()
+    texts = [text for batch in codes for text in batch.require_texts()]
+    order = iter(np.random.default_rng(seed).permutation(len(texts)).tolist())
+    for batch in codes:
+        shuffled = replace(batch, texts=tuple(texts[next(order)] for _ in range(len(batch)))).to(device)
+        sums.update(likelihood_sums(prior.loss(shuffled), shuffled))
+    return dict(sums)
 
 
 def _labels(batch: ImageBatch, prior: Prior, device: torch.device | str) -> Int[Tensor, " b"] | None:

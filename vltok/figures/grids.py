@@ -92,7 +92,7 @@ def sample_grid(
 ) -> Image.Image:
     """Drawn pictures side by side; on their right, where codes lie on a grid, their coding maps in the same order.
 
-    Below each stand its class, where it has one, and its number of codes; below all, what the maps' colours mean.
+    Below each stand its class or text, if it has one, and its number of codes; below all, what the maps' colours mean.
 
     Args:
         images: The pictures, about in [-1, 1].
@@ -114,13 +114,14 @@ def sample_grid(
     drawn = to_picture(to_bytes(torch.cat(grids, dim=2)))
     draw = ImageDraw.Draw(drawn)
     height, width = images.shape[2:]
-    labels = [None] * len(images) if codes.labels is None else codes.labels.tolist()
-    for place, (label, length) in enumerate(zip(labels, codes.lengths.tolist(), strict=True)):
+    names = codes.texts or ("",) * len(images)
+    if codes.labels is not None:
+        names = tuple(f"class {label}" if classes is None else classes[label] for label in codes.labels.tolist())
+    for place, (name, length) in enumerate(zip(names, codes.lengths.tolist(), strict=True)):
         row, column = divmod(place, columns)
         x = border + column * (width + border) + width // 2
         y = border + row * (height + _CAPTION + border) + height + 2
-        name = f"class {label}" if classes is None or label is None else classes[label]
-        text = f"{length} codes" if label is None else f"{name}, {length} codes"
+        text = f"{' '.join(name.split())}, {length} codes" if name else f"{length} codes"
         draw.text((x, y), _fitting(text, width, _font(12)), _INK, _font(12), anchor="ma")
     if not spec.gridded:
         return drawn

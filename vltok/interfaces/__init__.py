@@ -2,7 +2,7 @@
 
 ```
 images [b 3 H W] ── tokenizer.encode ──► Codes ── prior.loss ──► PriorLoss
-labels ── prior.sample ──► Codes ── tokenizer.decode ──► images
+labels, texts ── prior.sample ──► Codes ── tokenizer.decode ──► images
 ```
 
 Images are floats in [-1, 1]. Features and maps go **from coarse to fine**: index 0 is the coarsest granularity.
@@ -17,6 +17,7 @@ from vltok.interfaces.losses import Discriminator, Perceptual
 from vltok.interfaces.parts import Budget, Decoder, Encoder, Quantized, Quantizer
 from vltok.interfaces.prior import Choose, Codable, Inpaints, Ordered, Prior, PriorLoss
 from vltok.interfaces.steering import Candidates, Proportioned, Steerable
+from vltok.interfaces.text_encoder import TextEncoder
 from vltok.interfaces.tokenizer import (
     Adaptive,
     Adversarial,
@@ -61,6 +62,7 @@ __all__ = [
     "Standalone",
     "Steerable",
     "Taught",
+    "TextEncoder",
     "Tokenizer",
     "TokenizerOutput",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
@@ -48,7 +48,7 @@ class Prior(Bundled):
 
     Attributes:
         spec: The codes that it models.
-        conditioning: The classes whose images it can draw; `Conditioning()` where it knows none.
+        conditioning: The classes whose images it can draw, or whether it reads texts; `Conditioning()` for neither.
         sampling: The frozen dataclass of its options for drawing, all of which have defaults.
     """
 
@@ -83,7 +83,8 @@ class Prior(Bundled):
         """The training loss of a packed batch.
 
         Raises:
-            UserError: The prior knows classes, and the codes have no labels, or others: see `Codes.require_labels`.
+            UserError: The prior knows classes, and the codes have no labels, or others (`Codes.require_labels`); or it
+                reads texts, and they have none.
         """
 
     @abstractmethod
@@ -136,7 +137,7 @@ class Prior(Bundled):
     @final
     def sample(
         self,
-        labels_or_count: Int[Tensor, " b"] | int,
+        wanted: Int[Tensor, " b"] | Sequence[str] | int,
         sampling: SamplingOptions,
         generator: torch.Generator | None = None,
         batch_size: int | None = None,
@@ -149,7 +150,7 @@ class Prior(Bundled):
         Each image has a random stream of its own, so that it does not depend on `batch_size`.
 
         Args:
-            labels_or_count: The class of each image, or how many to draw.
+            wanted: The class of each image, or a text that describes it, empty for none; or how many to draw.
             sampling: How tokens are drawn: the prior's own options, as in ``prior.sampling(top_k=5)``, or others'.
             generator: Gives the seed of the streams: one number is drawn from it. PyTorch's default one where None.
             batch_size: The most images that are drawn at the same time; all where None.
@@ -159,9 +160,9 @@ class Prior(Bundled):
             kept: What every image keeps of one that is given; None for nothing. See `Inpaints`.
 
         Raises:
-            UserError: Labels where the prior knows no classes, labels that it does not know, or as `sampler`.
+            UserError: Labels or texts where the prior knows none, labels that it does not know, or as `sampler`.
         """
-        return self.sampler(sampling, kept)(labels_or_count, generator, batch_size, first_image, progress)
+        return self.sampler(sampling, kept)(wanted, generator, batch_size, first_image, progress)
 
 
 class Inpaints(ABC):

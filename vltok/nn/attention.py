@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 _logger = logging.getLogger(__name__)
@@ -48,6 +48,18 @@ class Packing:
         if self.longest * len(self.lengths) == self.total:
             return None
         return self.images * self.longest + self.steps
+
+    def padded(self, packed: Shaped[Tensor, "t ..."]) -> Shaped[Tensor, "b longest ..."]:
+        """Packed values image by image, zeros behind those of shorter images."""
+        if self.padded_slots is not None:
+            zeros = packed.new_zeros(len(self.lengths) * self.longest, *packed.shape[1:])
+            packed = zeros.index_copy(0, self.padded_slots, packed)
+        return packed.unflatten(0, (len(self.lengths), self.longest))
+
+    def packed(self, padded: Shaped[Tensor, "b longest ..."]) -> Shaped[Tensor, "t ..."]:
+        """What `padded` was given."""
+        values = padded.flatten(0, 1)
+        return values if self.padded_slots is None else values[self.padded_slots]
 
     @functools.cached_property
     def causal_mask(self) -> Any:
@@ -148,20 +160,10 @@ def sdpa_attention(
     slots = packing.padded_slots
     if query.device.type == "cpu" and slots is not None and packing.total >= _LONG * len(packing.lengths):
         return _image_by_image(query, key, value, packing, dropout, causal)
-
-    def spread(packed: Tensor) -> Tensor:
-        if slots is not None:
-            packed = packed.new_zeros(len(packing.lengths) * packing.longest, *packed.shape[1:]).index_copy(
-                0, slots, packed
-            )
-        return packed.unflatten(0, (len(packing.lengths), packing.longest)).transpose(1, 2)
-
     mask = None if causal or slots is None else packing.present[:, None, None]
-    attended = F.scaled_dot_product_attention(
-        spread(query), spread(key), spread(value), mask, dropout_p=dropout, is_causal=causal
-    )
-    attended = attended.transpose(1, 2).flatten(0, 1)
-    return attended if slots is None else attended[slots]
+    queries, keys, values = (packing.padded(packed).transpose(1, 2) for packed in (query, key, value))
+    attended = F.scaled_dot_product_attention(queries, keys, values, mask, dropout_p=dropout, is_causal=causal)
+    return packing.packed(attended.transpose(1, 2))
 
 
 def _image_by_image(

@@ -51,6 +51,14 @@ class Pictures(ABC):
         """A picture's class."""
 
     @abstractmethod
+    def text(self, index: int) -> str | None:
+        """What describes a picture.
+
+        Raises:
+            UserError: It cannot be read.
+        """
+
+    @abstractmethod
     def read(self, index: int) -> Image.Image:
         """A picture as RGB.
 
@@ -98,5 +106,6 @@ class Crops(Dataset[FilledPlace]):
                 index = generator.randrange(len(self.pictures))
                 continue
             pixels = to_bytes_tensor(self.crop(image, generator))
-            return FilledPlace(Sample(key, pixels, self.pictures.label(index)), tuple(skipped))
+            sample = Sample(key, pixels, self.pictures.label(index), self.pictures.text(index))
+            return FilledPlace(sample, tuple(skipped))
         return FilledPlace(None, tuple(skipped))

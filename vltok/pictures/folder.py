@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from vltok.pictures.exporting import CroppedPictures
 from vltok.pictures.finding import list_pictures
 from vltok.pictures.images import ImageData
 from vltok.pictures.splits import held_out_below, unit_hash
+from vltok.pictures.texts import TextPlace
 from vltok.pictures.transforms import CentreCrop, Crop, RandomCrop
 
 
@@ -63,6 +64,9 @@ class Folder(ImageData):
         max_corrupt: The share of pictures that may be corrupt: they are skipped, and named in a warning. In small
             sets up to three are borne (at most a quarter), unless it is 0.
         seed: Sets the crops and their order.
+        texts: Where texts that describe the pictures stand: ``txt``, in `NAME.txt` beside `NAME.jpg`, or the name of a
+            file of JSON lines in the folder, such as ``metadata.jsonl``, whose lines have `file_name` and `text`;
+            ``metadata.jsonl:caption`` names another key. None reads none.
 
     Raises:
         UserError: A folder that does not exist or holds no picture, or a number out of its range.
@@ -79,6 +83,7 @@ class Folder(ImageData):
         flip: bool = True,
         max_corrupt: float = 0.01,
         seed: int = 0,
+        texts: str | None = None,
     ) -> None:
         super().__init__()
         workers = default_workers() if workers is None else workers
@@ -92,6 +97,7 @@ class Folder(ImageData):
         self.workers = workers
         self.flip = flip
         self.seed = seed
+        self.texts = texts
         self._skipped = SkippedPictures(max_corrupt)
         self._paths = list_pictures(root, "data.root")
         self.classes = classes_of(self._paths)
@@ -110,6 +116,12 @@ class Folder(ImageData):
                 )
         elif not 0 < val_share < 1:
             raise UserError(f"data.val_share must lie between 0 and 1, both excluded, not {val_share}")
+        self._texts: dict[str, Callable[[str], str | None]] = {}
+        if texts is not None:
+            place = TextPlace.of(texts, "data.texts", shards=False)
+            self._texts[root] = place.of_folder(root, self._paths)
+            if val_root is not None:
+                self._texts[val_root] = place.of_folder(val_root, self._val_paths)
 
     def train_dataloader(self) -> Loader:
         train, _ = self._split()
@@ -134,12 +146,13 @@ class Folder(ImageData):
         else:
             pictures = self._split()[0 if split == "train" else 1]
         crops = Crops(pictures, CentreCrop(self.size), seed=self.seed, purpose="export")
-        return CroppedPictures(crops, self._skipped, f"centre {self.size}")
+        return CroppedPictures(crops, self._skipped, f"centre {self.size}{self._of_texts}")
 
     def training_views(self, crops: int, flip: bool) -> CroppedPictures:
         train, _ = self._split()
         views = Crops(train, RandomCrop(self.size, flip), seed=self.seed, purpose="export")
-        return CroppedPictures(views, self._skipped, f"random {self.size} {crops} {flip} {self.seed}", crops)
+        described = f"random {self.size} {crops} {flip} {self.seed}{self._of_texts}"
+        return CroppedPictures(views, self._skipped, described, crops)
 
     @property
     def skipped(self) -> list[str]:
@@ -170,8 +183,13 @@ class Folder(ImageData):
         held_out = [path for path, place in zip(self._paths, hashes, strict=True) if place <= below]
         return self._files(self.root, train), self._files(self.root, held_out)
 
+    @property
+    def _of_texts(self) -> str:
+        """What an export's description says of texts."""
+        return "" if self.texts is None else f" texts {self.texts}"
+
     def _files(self, root: str, paths: list[str]) -> _Files:
-        return _Files(root, paths, self.classes, self.size)
+        return _Files(root, paths, self.classes, self._texts.get(root), self.size)
 
     def _loader(self, pictures: _Files, crop: Crop, purpose: str, places: Places, training: bool = False) -> Loader:
         return Loader(
@@ -188,9 +206,17 @@ class Folder(ImageData):
 class _Files(Pictures):
     """Picture files under a folder."""
 
-    def __init__(self, root: str, paths: list[str], classes: list[str] | None, size: int) -> None:
+    def __init__(
+        self,
+        root: str,
+        paths: list[str],
+        classes: list[str] | None,
+        texts: Callable[[str], str | None] | None,
+        size: int,
+    ) -> None:
         self._root = root
         self._paths = paths
+        self._texts = texts
         self._least_side = 2 * size  # twice what is needed, so that resizing still has pixels to average
         # a folder without classes, beside one that has them, has none
         self._labels: dict[str | None, int] | None = None
@@ -205,6 +231,9 @@ class _Files(Pictures):
 
     def label(self, index: int) -> int | None:
         return None if self._labels is None else self._labels[class_of(self._paths[index])]
+
+    def text(self, index: int) -> str | None:
+        return None if self._texts is None else self._texts(self._paths[index])
 
     def read(self, index: int) -> Image.Image:
         return decode(os.path.join(self._root, self._paths[index]), self._least_side)

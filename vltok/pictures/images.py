@@ -25,11 +25,13 @@ class Sample:
         key: What names it within its source, such as a relative path.
         pixels: `[3 H W]` in 0 … 255.
         label: Its class, an index into the classes of its source, or None.
+        text: What describes it, or None.
     """
 
     key: str
     pixels: UInt8[Tensor, "3 H W"]
     label: int | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +42,13 @@ class ImageBatch:
         images: `[b 3 H W]` in [-1, 1].
         labels: The class of each image, `[b]`, or None where the source has none.
         keys: What names each picture within its source.
+        texts: What describes each image, empty where nothing does, or None where nothing describes any.
     """
 
     images: Float[Tensor, "b 3 H W"]
     labels: Int[Tensor, " b"] | None
     keys: list[str]
+    texts: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -79,6 +83,7 @@ def collate(samples: Sequence[Sample]) -> ImageBatch:
         images=to_unit_range(torch.stack([sample.pixels for sample in samples])),
         labels=None if unlabelled else torch.tensor(labels),
         keys=[sample.key for sample in samples],
+        texts=tuple(sample.text or "" for sample in samples) if any(sample.text for sample in samples) else None,
     )
 
 

@@ -87,6 +87,7 @@ class TarSample:
         cls: What its `.cls` holds, or None where there is none.
         json: What its `.json` holds, or None.
         unique: What no picture of another shard is called; empty where that was not asked.
+        txt: Reads its `.txt`, or None where there is none.
     """
 
     shard: str
@@ -96,6 +97,7 @@ class TarSample:
     cls: bytes | None = None
     json: bytes | None = field(default=None, repr=False)
     unique: str = ""
+    txt: Callable[[], bytes] | None = field(default=None, repr=False)
 
     def kept(self) -> TarSample:
         """The same with its picture in memory."""
@@ -128,6 +130,7 @@ def samples_of(
       is the one whose name has a single dot (`a.jpg` beside `a.seg.png`), which is told; else `picture` says which.
     * The label is in the `.cls` or `.json` that is named as the picture is (`a.v2.cls` beside `a.v2.jpg`), else in the
       one that is named by the key (`a.cls`), else in the only `.cls`.
+    * The text that describes it is in the `.txt` that is named as the picture is, else in the one named by the key.
     * What looks like a label elsewhere is told: `a.label`, `a.cls.txt`, other keys of JSON, folders like classes.
     * What would lose a picture or a label is told as such: two pictures of which neither comes first, two members of
       one name, a member apart from the others of its sample, a picture that is but a link.
@@ -154,6 +157,7 @@ def samples_of(
             key, group = of, _Group(shard, of)
         if not readable(ending_of(member.name)) and ending.rpartition(".")[2] not in _LABELS:
             group.others.append(member.name)
+            group.add_text(member, ending)
             continue
         if not group.counts:
             group.counts = True
@@ -196,6 +200,11 @@ class _Group:
         self.others: list[str] = []
         self._names: dict[str, str] = {}
         self._contents: dict[str, Callable[[], bytes]] = {}
+        self._texts: dict[str, Callable[[], bytes]] = {}
+
+    def add_text(self, member: Member, ending: str) -> None:
+        if ending.rpartition(".")[2] == "txt" and not member.link:
+            self._texts.setdefault(ending, member.read if member.stays else partial(bytes, member.read()))
 
     def add(self, member: Member, ending: str, tell: Callable[[Finding], None]) -> None:
         if ending in self._names:
@@ -221,7 +230,8 @@ class _Group:
         cls, record = self._label(tell, before, "cls"), self._label(tell, before, "json")
         if cls is None:
             self._tell_of_other_labels(tell, record)
-        yield TarSample(self._shard, self._key, self._names[chosen], self._contents[chosen], cls, record)
+        txt = self._texts.get(f"{before}.txt" if before else "txt") or self._texts.get("txt")
+        yield TarSample(self._shard, self._key, self._names[chosen], self._contents[chosen], cls, record, txt=txt)
 
     def _tell_of_other_labels(self, tell: Callable[[Finding], None], record: bytes | None) -> None:
         """Tell of what may be a label to its owner; `record` is the JSON in which one is looked for."""

@@ -23,6 +23,7 @@ from vltok.pictures.shard_split import ShardIndex, ShardSplit
 from vltok.pictures.splits import held_out_below
 from vltok.pictures.streams import OrderedStream, SampleDecoder, TrainingStream
 from vltok.pictures.tars import is_address, list_shards
+from vltok.pictures.texts import TextPlace
 from vltok.pictures.transforms import CentreCrop, Crop, RandomCrop
 from vltok.processes import world
 
@@ -57,6 +58,8 @@ class WebDataset(ImageData):
             again; each is named in a warning.
         picture: The ending of the pictures, such as `jpg` or `left.png`, where samples hold several.
         seed: Sets the crops and their order.
+        texts: Where texts that describe the pictures stand: ``txt``, in a sample's `.txt`, or ``json``, under the key
+            `text` of its `.json`; ``json:caption`` names another key. None reads none.
 
     Raises:
         UserError: A shard that does not exist, or a number out of its range.
@@ -77,6 +80,7 @@ class WebDataset(ImageData):
         max_bad_shards: float = 0.0,
         picture: str | None = None,
         seed: int = 0,
+        texts: str | None = None,
     ) -> None:
         super().__init__()
         workers = default_workers() if workers is None else workers
@@ -106,6 +110,8 @@ class WebDataset(ImageData):
             raise UserError(f"data.shards '{shards}' names no shard but those of data.val_shards '{val_shards}'")
         self._training, self._held_out = training, held_out
         self._picture, self._max_bad_shards = picture, max_bad_shards
+        self.texts = texts
+        self._texts = None if texts is None else TextPlace.of(texts, "data.texts", shards=True)
         self._indices: dict[tuple[str, ...], ShardIndex] = {}
         self._told: set[str | FindingKind] = set()
         self.classes = class_names(training, "data.shards")
@@ -206,6 +212,7 @@ class WebDataset(ImageData):
             )
         part = part.counted(index)
         _count(part)
+        described += "" if self.texts is None else f" texts {self.texts}"
         return TarPictures(self._decoder(crop, "export"), part, index, self._skipped, described, views)
 
     def _part(self, shards: tuple[str, ...], above: float = -1.0, up_to: float = 1.0) -> ShardSplit:
@@ -220,7 +227,7 @@ class WebDataset(ImageData):
         return self._indices[shards]
 
     def _decoder(self, crop: Crop, purpose: str) -> SampleDecoder:
-        return SampleDecoder(crop, 2 * self.size, self.seed, purpose, self.classes)
+        return SampleDecoder(crop, 2 * self.size, self.seed, purpose, self.classes, self._texts)
 
     def _ordered(self, part: ShardSplit, crop: Crop, purpose: str, split: bool = False, buffer: int = 0) -> Loader:
         rank, processes = world() if split else (0, 1)

@@ -22,6 +22,7 @@ from vltok.pictures.labels import label_of
 from vltok.pictures.samples import Finding, FindingKind, TarSample, refuse_losses
 from vltok.pictures.shard_split import ShardSplit
 from vltok.pictures.tars import is_address
+from vltok.pictures.texts import TextPlace
 from vltok.pictures.transforms import Crop, to_bytes_tensor
 
 
@@ -35,6 +36,7 @@ class SampleDecoder:
         seed: Sets the random crops.
         purpose: What the crops are for: crops for different purposes differ.
         classes: The names of the classes, where they have any.
+        texts: Where the texts of pictures stand; None reads none.
     """
 
     crop: Crop
@@ -42,6 +44,7 @@ class SampleDecoder:
     seed: int
     purpose: str
     classes: Sequence[str] | None
+    texts: TextPlace | None = None
 
     def __call__(self, sample: TarSample, epoch: int) -> FilledPlace:
         try:
@@ -49,7 +52,8 @@ class SampleDecoder:
         except CorruptPicture as error:
             return FilledPlace(None, (Skipped(sample.unique, str(error)),))
         pixels = to_bytes_tensor(self.crop(image, crop_generator(self.seed, self.purpose, epoch, sample.key)))
-        return FilledPlace(Sample(sample.key, pixels, label_of(sample, self.classes)))
+        text = None if self.texts is None else self.texts.of_sample(sample)
+        return FilledPlace(Sample(sample.key, pixels, label_of(sample, self.classes), text))
 
 
 class _Findings:

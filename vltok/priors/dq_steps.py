@@ -139,9 +139,10 @@ class CoarseToFineSteps(Steps[CoarseToFineState]):
         prior = self.prior
         done = self.finished(state)
         content, position, granularity = self._tokens(state.content, state.position, state.granularity, inputs.labels)
-        hidden = prior.position_transformer.step(
-            prior.embed(content, position, granularity, inputs.cursors.steps), inputs.caches[0], inputs.cursors
-        )
+        embedded = prior.embed(content, position, granularity, inputs.cursors.steps)
+        if prior.text_reader is not None:
+            embedded = prior.text_reader.told_each(embedded, inputs.texts, inputs.labels)
+        hidden = prior.position_transformer.step(embedded, inputs.caches[0], inputs.cursors)
 
         # after ⟨eos⟩ stands the next granularity's ⟨sos⟩
         restarts = state.position == self.ends[state.granularity]

@@ -23,7 +23,7 @@ from vltok.code_maps import for_each_id
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import SamplingConfig
-from vltok.interfaces import Choose, Codable, Inpaints, Kept, Ordered, Prior, PriorLoss
+from vltok.interfaces import Choose, Codable, Inpaints, Kept, Ordered, Prior, PriorLoss, TextEncoder
 from vltok.nn.code_heads import CodeHead, embed_codes
 from vltok.nn.heads import Head
 from vltok.nn.sequence_model import SequenceModel
@@ -34,6 +34,7 @@ from vltok.priors.keeping import Keeping
 from vltok.priors.orderings import CoarseToFine, Sequences
 from vltok.priors.parts import common_width, links_between, moved_to
 from vltok.priors.stepwise import StepwiseDrawing, in_precision
+from vltok.priors.text_reader import TextReader
 from vltok.processes import mean_over_processes
 
 
@@ -65,8 +66,8 @@ class DQTransformer(Prior, Ordered, Codable, Inpaints):
         content_transformer: Gives what the next content depends on.
         dropout: Dropout of embeddings; a recipe's transformers have the same unless it says otherwise.
         classes: Number of classes; None for an unconditional model.
-        label_dropout: Probability with which training hides an image's class. Above 0 the model also learns the
-            unconditional distribution, which classifier-free guidance needs.
+        label_dropout: Probability with which training hides an image's class or text. Above 0 the model also learns
+            the unconditional distribution, which classifier-free guidance needs.
         class_in_positions: The class stands for ⟨sos⟩ in the position tracks too, as in the original's code; else in
             the content track only, as the paper has it.
         order: Order of the codes of one granularity: ``row-first`` or ``region-first``.
@@ -76,6 +77,7 @@ class DQTransformer(Prior, Ordered, Codable, Inpaints):
         absolute_position: Whether tokens say at which step of the sequence they stand.
         position_loss: ``sequence`` is one mean over all positions (eq. 9), ``granularity-mean`` the mean of each
             granularity's mean, as in the original's code.
+        text_encoder: Reads the texts that describe images, on which they then depend; None reads none.
 
     Raises:
         UserError: Codes on no grid, transformers of two widths, or label dropout without classes.
@@ -103,12 +105,14 @@ class DQTransformer(Prior, Ordered, Codable, Inpaints):
         granularity_embedding: bool = True,
         absolute_position: bool = True,
         position_loss: Literal["sequence", "granularity-mean"] = "sequence",
+        text_encoder: TextEncoder | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
         width = common_width(position_transformer=position_transformer, content_transformer=content_transformer)
         self.ordering = CoarseToFine(spec, order)
-        self.conditioning = Conditioning(classes, label_dropout)
+        text_reader = None if text_encoder is None else TextReader(text_encoder, width)
+        self.conditioning = Conditioning(classes, label_dropout, text_reader)
         self.class_in_positions = class_in_positions
         self.position_loss = position_loss
         self.dropout = dropout
@@ -134,25 +138,31 @@ class DQTransformer(Prior, Ordered, Codable, Inpaints):
         self.position_head = Head(width, position_sizes[-1], position_transformer.head_norm)
         self.content_head = CodeHead(width, content_size, content_transformer.head_norm, spec.codebooks)
         initialise(self)
+        self.text_reader = text_reader
 
-    def forward(self, sequences: Sequences) -> Predictions:
-        """Predict every token but the first of each image from those before it."""
-        positions, contents, targets = self._hidden(sequences)
+    def forward(self, sequences: Sequences, texts: Float[Tensor, "b m _"] | None = None) -> Predictions:
+        """Predict every token but the first of each image from those before it, and from what was read of its text."""
+        positions, contents, targets = self._hidden(sequences, texts)
         logits = self.content_head.code_logits(contents, targets.contents)
         return Predictions(self.position_head(positions), logits, targets)
 
-    def _hidden(self, sequences: Sequences) -> tuple[Float[Tensor, "t d"], Float[Tensor, "t d"], Sequences]:
+    def _hidden(
+        self, sequences: Sequences, texts: Float[Tensor, "b m _"] | None
+    ) -> tuple[Float[Tensor, "t d"], Float[Tensor, "t d"], Sequences]:
         """What the heads of positions and contents read, and what is to be predicted."""
         read, targets = sequences.shifted()
         embedded = self.embed(read.contents, read.positions, read.granularities, read.packing.steps)
+        if self.text_reader is not None and texts is not None:
+            embedded = self.text_reader.told(embedded, texts, read.packing)
         positions = self.position_transformer(F.dropout(embedded, self.dropout, self.training), read.packing)
         embedded = positions + self.embed_position(targets.positions, targets.granularities)
         return positions, self.content_transformer(embedded, read.packing), targets
 
     def loss(self, codes: Codes) -> PriorLoss:
         """Eq. (11): the position loss (eq. 9) plus the content loss (eq. 10), in nats a token."""
-        starts = self.starts(self.conditioning.of_codes(codes, self.training))
-        *hidden, targets = self._hidden(self.ordering(codes, *starts))
+        labels = self.conditioning.of_codes(codes, self.training)
+        texts = None if self.text_reader is None else self.text_reader(codes.require_texts(), labels)
+        *hidden, targets = self._hidden(self.ordering(codes, *self.starts(labels)), texts)
         positions = self.position_head.nats(hidden[0], targets.positions)
         content = self.content_head.code_nats(hidden[1], targets.contents).mean()
         position = positions.mean()

@@ -28,7 +28,7 @@ from vltok.codes import Codes, CodeSpec
 from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import VariableLengthSampling
 from vltok.drawing.sampling import Guidance, draw_position
-from vltok.interfaces import Choose, Codable, Inpaints, Kept, Ordered, Prior, PriorLoss
+from vltok.interfaces import Choose, Codable, Inpaints, Kept, Ordered, Prior, PriorLoss, TextEncoder
 from vltok.nn.attention import Packing
 from vltok.nn.code_heads import CodeHead, embed_codes
 from vltok.nn.heads import Head
@@ -41,6 +41,7 @@ from vltok.priors.losses import nats_per_code
 from vltok.priors.orderings import RasterOrder, RasterSequences, preceding
 from vltok.priors.parts import common_width, links_between, moved_to
 from vltok.priors.stepwise import StepInputs, Steps, StepwiseDrawing, in_precision
+from vltok.priors.text_reader import TextReader
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +70,9 @@ class GlobalLocal(Prior, Ordered, Codable, Inpaints):
         local_transformer: Walks over the codes of one region.
         dropout: Dropout of embeddings; a recipe's transformers have the same unless it says otherwise.
         classes: Number of classes; None for an unconditional model.
-        label_dropout: Probability with which training hides an image's class. Above 0 the model also learns the
-            unconditional distribution, which classifier-free guidance needs.
+        label_dropout: Probability with which training hides an image's class or text. Above 0 the model also learns
+            the unconditional distribution, which classifier-free guidance needs.
+        text_encoder: Reads the texts that describe images, on which they then depend; None reads none.
 
     Raises:
         UserError: Codes on no grid, transformers of two widths, or label dropout without classes.
@@ -88,12 +90,14 @@ class GlobalLocal(Prior, Ordered, Codable, Inpaints):
         dropout: float = 0.1,
         classes: int | None = None,
         label_dropout: float = 0.0,
+        text_encoder: TextEncoder | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
         width = common_width(global_transformer=global_transformer, local_transformer=local_transformer)
         self.ordering = RasterOrder(spec)
-        self.conditioning = Conditioning(classes, label_dropout)
+        text_reader = None if text_encoder is None else TextReader(text_encoder, width)
+        self.conditioning = Conditioning(classes, label_dropout, text_reader)
         self.dropout = dropout
         layout = self.ordering.layout
         granularities = spec.granularities
@@ -111,6 +115,7 @@ class GlobalLocal(Prior, Ordered, Codable, Inpaints):
         self.granularity_head = Head(width, granularities, global_transformer.head_norm)
         self.content_head = CodeHead(width, spec.codebook_size, local_transformer.head_norm, spec.codebooks)
         initialise(self)
+        self.text_reader = text_reader
 
     def forward(self, codes: Codes) -> Predictions:
         """Predict each region from those before it, and within it its granularity and its codes in inputs."""
@@ -198,6 +203,8 @@ class GlobalLocal(Prior, Ordered, Codable, Inpaints):
         packing = Packing(torch.full_like(grains[:, 0], grains.shape[1]), [grains.shape[1]] * len(grains))
         labels = self.conditioning.of_codes(codes, self.training)
         embedded = preceding(sums, self.embed_starts(labels), packing) + self.step_embedding(packing.steps)
+        if self.text_reader is not None:
+            embedded = self.text_reader.told(embedded, self.text_reader(codes.require_texts(), labels), packing)
         return self.global_transformer(F.dropout(embedded, self.dropout, self.training), packing)
 
 
@@ -281,6 +288,8 @@ class GlobalLocalSteps(Steps[GlobalLocalState]):
         before = state.counts.sum(1)
         read = torch.where(rows(before)[:, None] == 0, prior.embed_starts(inputs.labels), rows(state.summed))
         embedded = read + prior.step_embedding(inputs.cursors.steps)
+        if prior.text_reader is not None:
+            embedded = prior.text_reader.told_each(embedded, inputs.texts, inputs.labels)
         hidden = prior.global_transformer.step(embedded, inputs.caches[0], inputs.cursors)
 
         hidden = self._local(hidden, 0, inputs)

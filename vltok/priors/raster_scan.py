@@ -29,7 +29,7 @@ from vltok.codes import Codes, CodeSpec
 from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import VariableLengthSampling
 from vltok.drawing.sampling import Guidance, draw_position
-from vltok.interfaces import Choose, Codable, Inpaints, Kept, Ordered, Prior, PriorLoss
+from vltok.interfaces import Choose, Codable, Inpaints, Kept, Ordered, Prior, PriorLoss, TextEncoder
 from vltok.nn.code_heads import CodeHead, embed_codes
 from vltok.nn.heads import Head
 from vltok.nn.sequence_model import KeyValueCache, SequenceModel
@@ -41,6 +41,7 @@ from vltok.priors.losses import nats_per_code
 from vltok.priors.orderings import RasterOrder, RasterSequences, preceding
 from vltok.priors.parts import common_width, links_between, moved_to
 from vltok.priors.stepwise import StepInputs, Steps, StepwiseDrawing, in_precision
+from vltok.priors.text_reader import TextReader
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +73,9 @@ class RasterScan(Prior, Ordered, Codable, Inpaints):
         content_transformer: Gives what the next code depends on.
         dropout: Dropout of embeddings; a recipe's transformers have the same unless it says otherwise.
         classes: Number of classes; None for an unconditional model.
-        label_dropout: Probability with which training hides an image's class. Above 0 the model also learns the
-            unconditional distribution, which classifier-free guidance needs.
+        label_dropout: Probability with which training hides an image's class or text. Above 0 the model also learns
+            the unconditional distribution, which classifier-free guidance needs.
+        text_encoder: Reads the texts that describe images, on which they then depend; None reads none.
 
     Raises:
         UserError: Codes on no grid, transformers of two widths, or label dropout without classes.
@@ -91,12 +93,14 @@ class RasterScan(Prior, Ordered, Codable, Inpaints):
         dropout: float = 0.1,
         classes: int | None = None,
         label_dropout: float = 0.0,
+        text_encoder: TextEncoder | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
         width = common_width(position_transformer=position_transformer, content_transformer=content_transformer)
         self.ordering = RasterOrder(spec)
-        self.conditioning = Conditioning(classes, label_dropout)
+        text_reader = None if text_encoder is None else TextReader(text_encoder, width)
+        self.conditioning = Conditioning(classes, label_dropout, text_reader)
         self.dropout = dropout
         layout = self.ordering.layout
         self.content_embedding = nn.Embedding(spec.codebooks * (spec.content_start + self.conditioning.starts), width)
@@ -109,6 +113,7 @@ class RasterScan(Prior, Ordered, Codable, Inpaints):
         self.position_head = Head(width, spec.granularities, position_transformer.head_norm)
         self.content_head = CodeHead(width, spec.codebook_size, content_transformer.head_norm, spec.codebooks)
         initialise(self)
+        self.text_reader = text_reader
 
     def forward(self, codes: Codes) -> Predictions:
         """Predict every code of each image, and each region's granularity, from the codes before it."""
@@ -130,6 +135,8 @@ class RasterScan(Prior, Ordered, Codable, Inpaints):
             preceding(insides, torch.full_like(labels, layout.insides), packing),
             packing.steps,
         )
+        if self.text_reader is not None:
+            embedded = self.text_reader.told(embedded, self.text_reader(codes.require_texts(), labels), packing)
         positions = self.position_transformer(F.dropout(embedded, self.dropout, self.training), packing)
         contents = self.content_transformer(positions + self.embed_position(regions, insides), packing)
         opens = insides == layout.inside_offsets[layout.granularity[tokens.places]]
@@ -277,6 +284,8 @@ class RasterScanSteps(Steps[RasterScanState]):
         starts = for_each_id(spec.content_start + inputs.labels, spec)
         content = torch.where(for_each_id(rows(state.region) == self.layout.regions, spec), starts, rows(state.content))
         embedded = prior.embed(content, rows(state.region), rows(state.inside), inputs.cursors.steps)
+        if prior.text_reader is not None:
+            embedded = prior.text_reader.told_each(embedded, inputs.texts, inputs.labels)
         hidden = prior.position_transformer.step(embedded, inputs.caches[0], inputs.cursors)
 
         logits = self.guidance.logits(prior.position_head(hidden))

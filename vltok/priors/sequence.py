@@ -27,7 +27,7 @@ from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import SamplingOptions, VariableLengthSampling, options_for
 from vltok.drawing.sampling import Guidance, draw_position
 from vltok.errors import UserError
-from vltok.interfaces import Choose, Codable, Inpaints, Kept, Ordered, Prior, PriorLoss
+from vltok.interfaces import Choose, Codable, Inpaints, Kept, Ordered, Prior, PriorLoss, TextEncoder
 from vltok.nn.attention import Packing
 from vltok.nn.code_heads import CodeHead, embed_codes
 from vltok.nn.heads import Head
@@ -41,6 +41,7 @@ from vltok.priors.losses import nats_per_code
 from vltok.priors.orderings import preceding
 from vltok.priors.parts import links_between, moved_to
 from vltok.priors.stepwise import StepInputs, Steps, StepwiseDrawing, in_precision
+from vltok.priors.text_reader import TextReader
 
 
 class SequencePrior(Prior, Ordered, Codable, Inpaints):
@@ -55,8 +56,9 @@ class SequencePrior(Prior, Ordered, Codable, Inpaints):
         transformer: Walks over the codes.
         dropout: Dropout of embeddings; a recipe's transformer has the same unless it says otherwise.
         classes: Number of classes; None for an unconditional model.
-        label_dropout: Probability with which training hides an image's class. Above 0 the model also learns the
-            unconditional distribution, which classifier-free guidance needs.
+        label_dropout: Probability with which training hides an image's class or text. Above 0 the model also learns
+            the unconditional distribution, which classifier-free guidance needs.
+        text_encoder: Reads the texts that describe images, on which they then depend; None reads none.
 
     Raises:
         UserError: Codes of several factors, of an unknown grid or an unknown longest length, or label dropout without
@@ -74,6 +76,7 @@ class SequencePrior(Prior, Ordered, Codable, Inpaints):
         dropout: float = 0.1,
         classes: int | None = None,
         label_dropout: float = 0.0,
+        text_encoder: TextEncoder | None = None,
     ) -> None:
         super().__init__()
         if spec.granularities > 1:
@@ -82,7 +85,8 @@ class SequencePrior(Prior, Ordered, Codable, Inpaints):
                 "global-local or dq-transformer for several"
             )
         self.spec = spec
-        self.conditioning = Conditioning(classes, label_dropout)
+        text_reader = None if text_encoder is None else TextReader(text_encoder, transformer.width)
+        self.conditioning = Conditioning(classes, label_dropout, text_reader)
         self.dropout = dropout
         self.content_embedding = nn.Embedding(
             spec.codebooks * (spec.content_start + self.conditioning.starts), transformer.width
@@ -92,6 +96,7 @@ class SequencePrior(Prior, Ordered, Codable, Inpaints):
         self.content_head = CodeHead(transformer.width, spec.codebook_size, transformer.head_norm, spec.codebooks)
         self.lengths = None if spec.gridded else Lengths(spec.longest_length, transformer)
         initialise(self)
+        self.text_reader = text_reader
 
     def forward(self, codes: Codes) -> tuple[Float[Tensor, "t *q v"], Int[Tensor, " t *q"]]:
         """Logits of every code from those before it, and the codes themselves."""
@@ -106,8 +111,12 @@ class SequencePrior(Prior, Ordered, Codable, Inpaints):
         starts = for_each_id(self.spec.content_start + labels, self.spec)
         before = preceding(codes.ids.long(), starts, packing)
         embedded = self.embed(before, packing.steps, codes.lengths.long()[packing.images])
-        hidden = self.transformer(F.dropout(embedded, self.dropout, self.training), packing)
-        return hidden, embed_codes(self.content_embedding, starts)
+        first = embed_codes(self.content_embedding, starts)
+        if self.text_reader is not None:
+            texts = self.text_reader(codes.require_texts(), labels)
+            embedded = self.text_reader.told(embedded, texts, packing)
+            first = self.text_reader.told_each(first, texts, labels)
+        return self.transformer(F.dropout(embedded, self.dropout, self.training), packing), first
 
     def loss(self, codes: Codes) -> PriorLoss:
         """The negative log-likelihood in nats a code."""
@@ -267,7 +276,10 @@ class SequenceSteps(Steps[SequenceState]):
         prior, spec, rows, length = self.prior, self.prior.spec, self.guidance.rows, state.length
         starts = for_each_id(spec.content_start + inputs.labels, spec)
         if prior.lengths is not None:
-            logits = self.guidance.logits(prior.lengths.head(embed_codes(prior.content_embedding, starts)))
+            first = embed_codes(prior.content_embedding, starts)
+            if prior.text_reader is not None:
+                first = prior.text_reader.told_each(first, inputs.texts, inputs.labels)
+            logits = self.guidance.logits(prior.lengths.head(first))
             logits = logits.masked_fill(~self.allowed, -torch.inf)
             unknown = length == 0
             drawn = self.choose(draw_position, logits, inputs.noise[:, -1], unknown)
@@ -276,6 +288,8 @@ class SequenceSteps(Steps[SequenceState]):
         content = rows(state.laid).gather(1, for_each_id(last.clamp(min=0)[:, None], spec))[:, 0]
         content = torch.where(for_each_id(last < 0, spec), starts, content)
         embedded = prior.embed(content, inputs.cursors.steps, rows(length))
+        if prior.text_reader is not None:
+            embedded = prior.text_reader.told_each(embedded, inputs.texts, inputs.labels)
         hidden = prior.transformer.step(embedded, inputs.caches[0], inputs.cursors)
         content = self.choose_code(hidden, inputs.noise, state.drawn < length)
         if self.keeping is not None:

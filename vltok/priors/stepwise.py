@@ -16,13 +16,13 @@ from dataclasses import Field, dataclass, fields, replace
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from vltok.codes import Codes
 from vltok.drawing.batches import Drawing, WantedImages
 from vltok.drawing.sampling import Guidance, uniforms
-from vltok.interfaces import Prior
+from vltok.interfaces import Prior, TextEncoder
 from vltok.nn.linear import Linear, PackedLinear, packs
 from vltok.nn.sequence_model import Cursors, KeyValueCache, Reach, span_of
 from vltok.priors.captured import CapturedSteps, Step
@@ -49,12 +49,14 @@ class StepInputs:
 
     Attributes:
         labels: The class of each row, `[n]`.
+        texts: What the prior reads of the text of each row, `[n ...]`.
         cursors: Where each row stands.
         noise: Numbers of each image's random stream, uniform in [0, 1), `[b u]`.
         caches: Those that the prior has made; the step adds to them.
     """
 
     labels: Int[Tensor, " n"]
+    texts: Shaped[Tensor, "n ..."]
     cursors: Cursors
     noise: Float[Tensor, "b u"]
     caches: Sequence[KeyValueCache]
@@ -206,7 +208,7 @@ class StepwiseDrawing(Drawing, Generic[State]):
 
     def _taking(self, batch: Batch[State], caches: Sequence[KeyValueCache]) -> Step:
         """What takes a step of all images."""
-        steps, guidance, classes, device = self.steps, self.steps.guidance, self.steps.prior.classes, batch.taken.device
+        steps, guidance, device = self.steps, self.steps.guidance, batch.taken.device
         draws = torch.arange(steps.draws, device=device)
 
         def take(tensors: Sequence[Tensor], reach: Reach) -> list[Tensor]:
@@ -215,7 +217,8 @@ class StepwiseDrawing(Drawing, Generic[State]):
             rows = guidance.rows(at)
             streams = before.wanted.streams[:, None].expand(-1, steps.draws)
             inputs = StepInputs(
-                guidance.labels(before.wanted.labels, classes),
+                guidance.labels(before.wanted.labels, steps.prior.conditioning.nothing),
+                guidance.rows(before.wanted.texts),
                 Cursors.within(rows, reach * (len(rows) // len(at))),
                 uniforms(streams, steps.draws * at[:, None] + draws),
                 caches,
@@ -255,12 +258,16 @@ def in_precision(prior: Module, precision: Literal["float32", "bfloat16"]) -> Mo
     """The prior with its matrices in a precision, on the CPU as its kernels read them. Norms, embeddings and the
     residual stream keep theirs, or get float32 where theirs is lower, as after training with bfloat16 weights.
 
-    What stays as it is belongs to both; where nothing changes, it is the prior itself. On the CPU, drawing several
-    images at once in float32 takes the memory of the matrices once more.
+    What stays as it is belongs to both, such as text encoders, which have read before drawing begins; where nothing
+    changes, it is the prior itself. On the CPU, drawing several images at once in float32 takes the memory of the
+    matrices once more.
     """
     dtype = getattr(torch, precision)
     parts: dict[int, Any] = {}  # of the prior that is given back, by the identities of those that they stand for
-    for module in prior.modules():
+    encoders = [module for module in prior.modules() if isinstance(module, TextEncoder)]
+    parts |= {id(encoder): encoder for encoder in encoders}
+    apart = {id(part) for encoder in encoders for part in encoder.modules()}
+    for module in (module for module in prior.modules() if id(module) not in apart):
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             lower = tensor.dtype in (torch.bfloat16, torch.float16)
             wanted = dtype if isinstance(module, nn.Linear) else torch.float32 if lower else tensor.dtype

@@ -154,6 +154,7 @@ class CodeExport:
                 grids=tuple(sorted({sample.grains.shape for sample in samples if sample.grains is not None})),
                 counts=counts.to_json(),
                 index=None if places is None else tuple(map(tuple, np.column_stack([places, lengths]).tolist())),
+                described=any(sample.text is not None for sample in samples),
             )
             self._place.add(shard, record)
 
@@ -208,6 +209,7 @@ class CodeExport:
             statistics=counts.statistics(spec),
             index_sha256=None,
             tokenizer_places=self._run.tokenizer_places,
+            described=any(record.described for record in records),
         )
         return manifest, np.concatenate(rows) if rows else None
 

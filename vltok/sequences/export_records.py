@@ -28,6 +28,7 @@ class ShardRecord:
         grids: The sizes of its grain maps.
         counts: What is counted over its samples: `CodeCounts.to_json`.
         index: For each sample its first byte, its size in bytes, its code length; None where it has no index.
+        described: Whether a sample has a text.
     """
 
     shard: Shard
@@ -36,6 +37,7 @@ class ShardRecord:
     grids: tuple[tuple[int, int], ...]
     counts: dict[str, Any]
     index: tuple[tuple[int, int, int], ...] | None
+    described: bool = False
 
     def write(self, path: Path) -> None:
         """Write it as JSON, whole."""
@@ -75,6 +77,7 @@ def records_of(manifest: CodeManifest, folder: Path) -> Iterator[ShardRecord]:
             grids=tuple({sample.grains.shape for sample in samples if sample.grains is not None}),
             counts=counts.to_json(),
             index=None if index is None else tuple(map(tuple, index[first : first + len(samples)])),
+            described=any(sample.text is not None for sample in samples),
         )
         first += len(samples)
 

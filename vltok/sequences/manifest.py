@@ -143,6 +143,7 @@ class CodeManifest:
         statistics: See `CodeCounts.statistics`.
         index_sha256: The checksum of `codes.index.npy`, for shards that have one.
         tokenizer_places: Where the tokenizer's bundle was: paths, relative ones from the folder, or a Hub name.
+        described: Whether some samples have a text.
     """
 
     spec: CodeSpec
@@ -154,6 +155,7 @@ class CodeManifest:
     statistics: dict[str, Any]
     index_sha256: str | None
     tokenizer_places: tuple[str, ...] = ()
+    described: bool = False
 
     @property
     def indexed(self) -> bool:

@@ -7,10 +7,11 @@ picture in the input, so that a picture that could not be read leaves a gap and 
 000000012.ids.npy     code ids [t], or [t q] of several codebooks, of the smallest unsigned type that holds one
 000000012.grains.npy  grain map [h w], uint8; absent where codes lie on no grid
 000000012.cls         the label in decimal digits; absent where there is none
+000000012.txt         what describes the picture, UTF-8; absent where nothing does
 000000012.key.txt     the source key, UTF-8
 ```
 
-A Parquet shard has the columns `index`, `key`, `ids`, `grains` and `label`.
+A Parquet shard has the columns `index`, `key`, `ids`, `grains`, `label`, and `text` where pictures are described.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class CodeSample:
         ids: Code ids, `[t]` or `[t q]`, in the order of `Codes`.
         grains: The grain map, `[h w]`, or None where codes lie on no grid.
         label: Its class, or None.
+        text: What describes it, or None.
     """
 
     index: int
@@ -50,14 +52,16 @@ class CodeSample:
     ids: Integer[np.ndarray, " t *q"]
     grains: Integer[np.ndarray, "h w"] | None = None
     label: int | None = None
+    text: str | None = None
 
 
-def codes_of(samples: Sequence[CodeSample], labelled: bool = False) -> Codes:
+def codes_of(samples: Sequence[CodeSample], labelled: bool = False, described: bool = False) -> Codes:
     """Samples as one batch.
 
     Args:
         samples: At least one; all with grain maps of one size, or all without.
         labelled: Whether the batch has their labels, which all must have.
+        described: Whether the batch has their texts, empty where they have none.
 
     Raises:
         UserError: A sample has no label, though the batch shall have them, or one that no computer numbers classes
@@ -76,6 +80,7 @@ def codes_of(samples: Sequence[CodeSample], labelled: bool = False) -> Codes:
         lengths=torch.tensor([len(sample.ids) for sample in samples]),
         grains=grains,
         labels=torch.tensor([_checked_label(sample) for sample in samples]) if labelled else None,
+        texts=tuple(sample.text or "" for sample in samples) if described else None,
     )
 
 
@@ -179,6 +184,8 @@ class ParquetShards(ShardFormat):
                 "ids": arrow.list_(code),
                 "grains": arrow.list_(arrow.list_(arrow.uint8())),
                 "label": arrow.int64(),
+                # shards of before have no such column
+                **({"text": arrow.string()} if any(sample.text is not None for sample in samples) else {}),
             }
         )
         rows = [
@@ -189,6 +196,7 @@ class ParquetShards(ShardFormat):
                 "ids": sample.ids.tolist(),
                 "grains": None if sample.grains is None else list(sample.grains),
                 "label": sample.label,
+                "text": sample.text,
             }
             for sample in samples
         ]
@@ -198,7 +206,7 @@ class ParquetShards(ShardFormat):
         arrow, parquet = _pyarrow()
         try:
             with parquet.ParquetFile(path) as file:
-                for batch in file.iter_batches(columns=["index", "key", "ids", "grains", "label"]):
+                for batch in file.iter_batches(columns=["index", "key", "ids", "grains", "label", "text"]):
                     code = batch.schema.field("ids").type.value_type
                     several = arrow.types.is_fixed_size_list(code)
                     ids_type = np.dtype(str(code.value_type if several else code))
@@ -210,7 +218,7 @@ class ParquetShards(ShardFormat):
                         if grains is not None and grains.ndim != 2:
                             raise ValueError("a grain map must have rows and columns")
                         ids = np.array(row["ids"], dtype=ids_type).reshape(ids_shape)
-                        yield CodeSample(row["index"], row["key"], ids, grains, row["label"])
+                        yield CodeSample(row["index"], row["key"], ids, grains, row["label"], row.get("text"))
         # pyarrow raises OSError for pages that are cut, and a type that is not a list has no type of values
         except (arrow.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is no shard of codes, or is damaged: {error}") from error
@@ -258,6 +266,8 @@ def _members(sample: CodeSample, ids_type: np.dtype) -> Iterator[tuple[str, byte
         yield "grains.npy", _to_npy(sample.grains.astype(np.uint8))
     if sample.label is not None:
         yield "cls", str(sample.label).encode()
+    if sample.text is not None:
+        yield "txt", sample.text.encode("utf-8")
     yield "key.txt", sample.key.encode("utf-8", "surrogateescape")
 
 
@@ -268,6 +278,7 @@ def _sample(name: str, members: dict[str, bytes]) -> CodeSample:
         _from_npy(members["ids.npy"], axes=(1, 2)),
         _from_npy(members["grains.npy"], axes=(2,)) if "grains.npy" in members else None,
         int(members["cls"]) if "cls" in members else None,
+        members["txt"].decode("utf-8") if "txt" in members else None,
     )
 
 

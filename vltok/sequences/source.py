@@ -28,6 +28,7 @@ class SequenceFacts:
         tokenizer_places: Where that one's bundle may be: paths, relative ones from `place`, or names on the Hub.
         labelled: Whether every sequence has a label.
         classes: The names of the labels, or None where they have none.
+        described: Whether sequences have texts, empty ones where nothing describes their pictures.
     """
 
     place: str
@@ -36,6 +37,7 @@ class SequenceFacts:
     tokenizer_places: tuple[str, ...] = ()
     labelled: bool = False
     classes: tuple[str, ...] | None = None
+    described: bool = False
 
 
 class CodeSequences(Dataset, ABC):
@@ -80,7 +82,10 @@ class SequencesInMemory(CodeSequences):
         codes.validate(facts.spec)
         if facts.labelled and codes.labels is None:
             raise UserError(f"{facts.place} is said to have labels, but its codes have none")
-        self._codes = codes if facts.labelled else replace(codes, labels=None)
+        if facts.described and codes.texts is None:
+            raise UserError(f"{facts.place} is said to have texts, but its codes have none")
+        labels, texts = codes.labels if facts.labelled else None, codes.texts if facts.described else None
+        self._codes = replace(codes, labels=labels, texts=texts)
         self.facts = facts
         self.lengths = codes.lengths.numpy().astype(np.int64)
         self.shard_starts = np.array([0, len(self)])
@@ -97,6 +102,7 @@ class SequencesInMemory(CodeSequences):
             torch.from_numpy(lengths),
             None if codes.grains is None else codes.grains[chosen].long(),
             None if codes.labels is None else codes.labels[chosen],
+            None if codes.texts is None else tuple(codes.texts[index] for index in indices),
         )
 
 
@@ -126,7 +132,7 @@ class CodeSource(LightningDataModule, ABC):
 
     @abstractmethod
     def train_dataloader(self) -> Iterable[Codes]:
-        """Shuffled batches of this process, with labels where the sequences have them."""
+        """Shuffled batches of this process, with labels and texts where the sequences have them."""
 
     @abstractmethod
     def val_dataloader(self) -> Iterable[Codes]:

@@ -68,7 +68,8 @@ class IndexedSequences(CodeSequences):
                         samples[place] = parse_tar_sample(file.read(size))
             except OSError as error:
                 raise UserError(f"{path} cannot be read any more: {error.strerror}") from error
-        return codes_of(samples, self._manifest.labelled).validate(self._manifest.spec)
+        manifest = self._manifest
+        return codes_of(samples, manifest.labelled, manifest.described).validate(manifest.spec)
 
 
 def _in_memory(folder: Path, manifest: CodeManifest) -> SequencesInMemory:
@@ -78,7 +79,7 @@ def _in_memory(folder: Path, manifest: CodeManifest) -> SequencesInMemory:
     for shard in manifest.shards:
         samples = list(manifest.read_samples(folder, shard))
         if samples:
-            codes = codes_of(samples, manifest.labelled).validate(manifest.spec)
+            codes = codes_of(samples, manifest.labelled, manifest.described).validate(manifest.spec)
             grains = None if codes.grains is None else codes.grains.to(torch.int8)
             parts.append(dataclasses.replace(codes, ids=codes.ids.to(small), grains=grains))
     return SequencesInMemory(Codes.concatenate(parts), _facts(folder, manifest))
@@ -92,4 +93,5 @@ def _facts(folder: Path, manifest: CodeManifest) -> SequenceFacts:
         tokenizer_places=manifest.tokenizer_places,
         labelled=manifest.labelled,
         classes=manifest.classes,
+        described=manifest.described,
     )

@@ -30,9 +30,10 @@ from vltok.testing.modules import pictures  # noqa: E402
 from vltok.testing.outcomes import random_codes  # noqa: E402
 from vltok.testing.perceptual import PerceptualContract  # noqa: E402
 from vltok.testing.pretended_device import PretendedDevice  # noqa: E402
-from vltok.testing.priors import ConditionalPriorContract, PriorContract  # noqa: E402
+from vltok.testing.priors import ConditionalPriorContract, DescribedPriorContract, PriorContract  # noqa: E402
 from vltok.testing.quantizers import QuantizerContract  # noqa: E402
 from vltok.testing.recipes import BundleContract, RecipeContract  # noqa: E402
+from vltok.testing.text_encoders import TextEncoderContract  # noqa: E402
 from vltok.testing.tokenizers import TokenizerContract  # noqa: E402
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "ConditionalPriorContract",
     "DataContract",
     "DecoderContract",
+    "DescribedPriorContract",
     "DiscriminatorContract",
     "EncoderContract",
     "ExporterContract",
@@ -53,6 +55,7 @@ __all__ = [
     "PriorContract",
     "QuantizerContract",
     "RecipeContract",
+    "TextEncoderContract",
     "TokenizerContract",
     "pictures",
     "random_codes",

@@ -158,6 +158,7 @@ class CodeDataContract(DataContract):
                 batch.validate(facts.spec)
                 assert facts.spec.longest_length >= batch.lengths.max()
                 assert facts.labelled == (batch.labels is not None)
+                assert facts.described == (batch.texts is not None)
                 if facts.classes is not None and facts.labelled:
                     assert batch.labels.min() >= 0 and batch.labels.max() < len(facts.classes)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -339,6 +340,98 @@ class ConditionalPriorContract(ABC):
                 prior.sample(labels, SamplingConfig())
         with pytest.raises(UserError, match="guidance"):
             prior.sample(torch.tensor([0]), SamplingConfig(guidance=2.0))
+
+
+class DescribedPriorContract(ABC):
+    """Tests of a prior that reads texts, which a test class inherits.
+
+    Attributes:
+        read_backs: See `PriorContract`.
+    """
+
+    read_backs: int | None = 0
+
+    @abstractmethod
+    def build(self, label_dropout: float) -> Prior:
+        """A tiny prior with fresh weights, which reads texts and hides them from training so often."""
+
+    def test_it_says_that_it_reads_texts(self):
+        prior = self.build(0.0)
+        assert prior.conditioning.described and prior.classes is None
+
+    def test_texts_are_learned(self):
+        prior = self.build(0.0)
+        codes = _described(prior, "a cat", "two dogs")
+        other = replace(codes, texts=codes.texts[::-1])
+        _train(prior, codes, steps=80)
+        assert nats(prior.loss(codes), codes) < 0.7 * nats(prior.loss(other), other)
+
+    def test_every_parameter_gets_a_gradient(self):
+        prior = self.build(0.5).train()
+        prior.loss(_described(prior, *_TEXTS * 8)).total.backward()
+        trained = {name: parameter for name, parameter in prior.named_parameters() if parameter.requires_grad}
+        assert not [name for name, parameter in trained.items() if parameter.grad is None]
+
+    def test_images_of_a_batch_do_not_meet(self):
+        prior = self.build(0.0).eval()
+        codes = _described(prior, *_TEXTS)
+        together = nats(prior.loss(codes), codes)
+        torch.testing.assert_close(together, sum(nats(prior.loss(image), image) for image in codes))
+
+    def test_texts_are_kept_whatever_the_batches_and_the_mode(self):
+        prior = self.build(0.0).train()
+        codes = prior.sample(_TEXTS, SamplingConfig(), _seeded(), batch_size=2).validate(prior.spec)
+        assert codes.texts == _TEXTS
+        assert codes.equal(prior.eval().sample(_TEXTS, SamplingConfig(), _seeded()))
+        prior.sample(_TEXTS, SamplingConfig(precision="bfloat16"), _seeded()).validate(prior.spec)
+
+    def test_texts_that_are_hidden_teach_nothing(self):
+        prior = self.build(1.0).train()
+        codes = _described(prior, *_TEXTS)
+        totals = []
+        for batch in (codes, replace(codes, texts=_TEXTS[::-1])):
+            torch.manual_seed(0)
+            totals.append(prior.loss(batch).total)
+        torch.testing.assert_close(*totals)
+
+    def test_guidance_leads_from_no_text_to_the_text(self):
+        prior = self.build(0.1)
+        guided = prior.sample(_TEXTS, SamplingConfig(guidance=2.0), _seeded()).validate(prior.spec)
+        assert guided.equal(prior.sample(_TEXTS, SamplingConfig(guidance=2.0), _seeded(), batch_size=2))
+        # at 0 nothing of the text is left, and an empty one is none
+        expected = prior.sample(len(_TEXTS), SamplingConfig(), _seeded()).ids
+        assert prior.sample(_TEXTS, SamplingConfig(guidance=0.0), _seeded()).ids.equal(expected)
+        assert prior.sample([""] * len(_TEXTS), SamplingConfig(), _seeded()).ids.equal(expected)
+
+    def test_texts_are_learned_and_guide_on_another_device(self):
+        prior = self.build(0.1)
+        with another_device() as device:
+            prior.to(device.name)
+            codes = _described(prior, *_TEXTS).to(device.name)
+            device.forget()
+            prior.train().loss(codes).total.backward()
+            _assert_few_waits(device, self.read_backs)
+            guided = prior.sample(_TEXTS, SamplingConfig(guidance=2.0), _seeded(), batch_size=2)
+            assert guided.validate(prior.spec).texts == _TEXTS
+
+    def test_what_cannot_be_learned_or_drawn_is_refused(self):
+        prior = self.build(0.0)
+        with pytest.raises(UserError, match="texts"):
+            prior.loss(random_codes(prior.spec, 2))
+        with pytest.raises(UserError, match="classes"):
+            prior.sample(torch.tensor([0]), SamplingConfig())
+        with pytest.raises(UserError, match="Unicode"):
+            prior.sample(["\ud800"], SamplingConfig())
+        for options in (SamplingConfig(), SamplingConfig(guidance=2.0)):
+            with pytest.raises(UserError, match="text"):
+                prior.sample(2, options)
+
+
+_TEXTS = ("a cat", "", "two dogs \N{EM DASH} or thr\N{LATIN SMALL LETTER E WITH DIAERESIS}e " * 3, "b")
+
+
+def _described(prior: Prior, *texts: str) -> Codes:
+    return replace(random_codes(prior.spec, len(texts)), texts=texts)
 
 
 def _tells_likelihoods(prior: Prior) -> bool:

@@ -102,6 +102,11 @@ def check_codes(prior: Prior, data: LightningDataModule) -> None:
             f"model.prior.classes is {prior.classes}, but the codes in {root} have no labels: set it to null, or "
             "tokenize pictures that have classes"
         )
+    if prior.conditioning.described and not facts.described:
+        raise UserError(
+            f"model.prior.text_encoder reads texts, but the codes in {root} have none: set it to null, or tokenize "
+            "pictures that have texts (data.texts)"
+        )
     if prior.classes is not None and names is not None and len(names) != prior.classes:
         raise UserError(
             f"model.prior.classes is {prior.classes}, but the codes in {root} have {len(names)}: "
@@ -109,6 +114,8 @@ def check_codes(prior: Prior, data: LightningDataModule) -> None:
         )
     if source.held_out is not None and source.held_out.facts.labelled < facts.labelled:
         raise UserError(f"the codes in {source.held_out.facts.place} have no labels, but those in {root} have")
+    if prior.conditioning.described and source.held_out is not None and not source.held_out.facts.described:
+        raise UserError(f"the codes in {source.held_out.facts.place} have no texts, but those in {root} have")
 
 
 def _plain(value: object) -> object:

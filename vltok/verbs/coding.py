@@ -46,7 +46,11 @@ def decode(tokenizer: Tokenizer, samples: Sequence[CodeSample], device: torch.de
 
 
 def samples_of(
-    codes: Codes, places: Sequence[int], keys: Sequence[str], labels: Int[Tensor, " b"] | None
+    codes: Codes,
+    places: Sequence[int],
+    keys: Sequence[str],
+    labels: Int[Tensor, " b"] | None,
+    texts: Sequence[str] | None,
 ) -> Iterator[CodeSample]:
     """Each image's codes as a sample. NumPy splits the batch: indexing `Codes` image by image would take longer.
 
@@ -55,6 +59,7 @@ def samples_of(
         places: The place of each image in the input.
         keys: What names it.
         labels: Its class, or None where there are none.
+        texts: What describes it, empty or None where nothing does.
     """
     ids = np.split(codes.ids.numpy(), codes.lengths.cumsum(0)[:-1].numpy())
     for image, place in enumerate(places):
@@ -64,4 +69,5 @@ def samples_of(
             ids=ids[image],
             grains=None if codes.grains is None else codes.grains[image].numpy(),
             label=None if labels is None else int(labels[image]),
+            text=None if texts is None else texts[image] or None,
         )

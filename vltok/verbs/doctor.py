@@ -21,6 +21,7 @@ from vltok.pictures.formats import is_picture, left_out
 from vltok.pictures.labels import class_names, label_of
 from vltok.pictures.samples import Finding, FindingKind
 from vltok.pictures.tars import UnreadableShard, is_address, list_shards, read_samples
+from vltok.pictures.texts import TextPlace
 from vltok.verbs.counting import Progress, counted
 
 #: The names of shards in a folder; the first that is there counts.
@@ -37,6 +38,7 @@ class Diagnosis:
         modes: How many of these are stored in which way, as Pillow names it.
         sizes: Their smallest, median and largest width and height in pixels.
         labels: How many have which label: the name of its class, or its number.
+        undescribed: How many have no text; None where none was looked for.
         shards: How many shards were read; None of a folder.
         duplicate_keys: Keys that stand in several shards, whose pictures are told apart by the shard's name.
         unreadable: Why the other pictures cannot be read, by path or key.
@@ -49,6 +51,7 @@ class Diagnosis:
     modes: dict[str, int]
     sizes: dict[str, tuple[int, int]]
     labels: dict[str, int]
+    undescribed: int | None
     shards: int | None
     duplicate_keys: int
     unreadable: dict[str, str]
@@ -76,6 +79,8 @@ class Diagnosis:
             yield f"labels: {how_many(len(self.labels), 'class')} of {least} to {how_many(most, 'picture')}"
         else:
             yield "labels: none"
+        if self.undescribed is not None:
+            yield f"texts: {self.pictures - self.undescribed} of {how_many(self.pictures, 'picture')}"
         yield from (f"note: {note}" for note in self.notes)
         yield from (f"lost: {loss}" for loss in self.losses)
 
@@ -88,6 +93,7 @@ class _Look:
     said: str
     key: str = ""
     label: str | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ class _Shard:
 
     looks: tuple[_Look, ...]
     losses: tuple[str, ...]
-    wrong_labels: tuple[str, ...]
+    wrong: tuple[str, ...]
     findings: tuple[Finding, ...]
 
 
@@ -104,6 +110,7 @@ def doctor(
     pictures: str | os.PathLike,
     *,
     picture: str | None = None,
+    texts: str | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
@@ -115,6 +122,8 @@ def doctor(
     Args:
         pictures: A folder of pictures, or of shards; or (quoted) shards, with braces or wildcards.
         picture: The ending of the pictures, where samples of shards hold several.
+        texts: Where texts that describe the pictures stand, as in `data.texts`: ``txt``, ``json:KEY`` of shards, or
+            ``metadata.jsonl`` of a folder.
         workers: Processes that read; by default as many as there are cores, up to eight.
         progress: Is told how many pictures, or shards, are done.
 
@@ -129,26 +138,32 @@ def doctor(
         found = find_pictures(folder)
         shards = [pattern for pattern in _SHARDS if any(folder.glob(pattern))]
         if found.paths or not shards:
-            return _of_folder(given, workers, progress)
+            return _of_folder(given, texts, workers, progress)
         given = str(folder / (shards[0] if len(shards) == 1 else f"{{{','.join(shards)}}}"))
     elif folder.is_file() and is_picture(folder.name):
         raise UserError(f"PICTURES '{given}' is a picture: give the folder that holds it, or shards")
     elif not read_path(given).exists() and not is_address(given) and not re.search(r"[{*?\[]", given):
         raise UserError(f"PICTURES '{given}' does not exist: give a folder of pictures, or shards such as 'a/*.tar'")
-    return _of_shards(given, picture, workers, progress)
+    return _of_shards(given, picture, texts, workers, progress)
 
 
-def _of_folder(root: str, workers: int, progress: Progress | None) -> Diagnosis:
+def _of_folder(root: str, texts: str | None, workers: int, progress: Progress | None) -> Diagnosis:
     found = find_pictures(root)
     if not found.paths:
         why = f" ({found.remark})" if found.remark else ""
         raise UserError(f"PICTURES '{root}' holds neither pictures nor shards{why}")
+    text_of = None if texts is None else TextPlace.of(texts, "--texts", shards=False).of_folder(root, found.paths)
     report = counted(progress, len(found.paths))
     classes = classes_of(found.paths)
-    looks = []
+    looks, wrong = [], []
     files = [os.path.join(root, path) for path in found.paths]
     for path, look in zip(found.paths, in_processes(_look, files, workers), strict=True):
-        looks.append(replace(look, key=path, label=None if classes is None else class_of(path)))
+        text = None
+        try:
+            text = None if text_of is None else text_of(path)
+        except UserError as error:
+            wrong.append(str(error))
+        looks.append(replace(look, key=path, label=None if classes is None else class_of(path), text=text))
         report(1)
     notes: list[str] = []
     losses = [loss for loss in (splits_remark(found.paths, "data.root", root),) if loss]  # the classes below them
@@ -158,12 +173,16 @@ def _of_folder(root: str, workers: int, progress: Progress | None) -> Diagnosis:
         losses.append(found.remark)
     elif found.remark:
         notes.append(found.remark)
+    losses += _unusable("text", wrong)
     if (remark := no_classes_remark(found.paths)) is not None:
         losses.append(remark)
-    return _diagnosis(root, looks, losses, notes)
+    return _diagnosis(root, looks, losses, notes, texts is not None)
 
 
-def _of_shards(pattern: str, picture: str | None, workers: int, progress: Progress | None) -> Diagnosis:
+def _of_shards(
+    pattern: str, picture: str | None, texts: str | None, workers: int, progress: Progress | None
+) -> Diagnosis:
+    place = None if texts is None else TextPlace.of(texts, "--texts", shards=True)
     shards = list_shards(pattern, "PICTURES")
     losses: list[str] = []
     try:
@@ -175,17 +194,16 @@ def _of_shards(pattern: str, picture: str | None, workers: int, progress: Progre
     looks: list[_Look] = []
     keys: Counter[str] = Counter()
     findings: dict[FindingKind, list[Finding]] = {}
-    look_at = functools.partial(_look_at_shard, picture, classes)
+    look_at = functools.partial(_look_at_shard, picture, classes, place)
     for shard, seen in zip(shards, in_processes(look_at, shards, workers, chunk=1), strict=True):
         looks += (replace(look, key=f"{look.key} of {shard}") for look in seen.looks)
         keys.update(list(dict.fromkeys(look.key for look in seen.looks)))
         losses += seen.losses
-        wrong += seen.wrong_labels
+        wrong += seen.wrong
         for finding in seen.findings:
             findings.setdefault(finding.kind, []).append(finding)
         report(1)
-    if wrong:
-        losses.append(f"{how_many(len(wrong), 'label')} cannot be used, first: {wrong[0]}")
+    losses += _unusable("label" if texts is None else "label or text", wrong)
     notes: list[str] = []
     for some in findings.values():
         text = f"{some[0].kind.value}: {how_many(len(some), 'time')}, first {some[0].text}"
@@ -204,7 +222,11 @@ def _of_shards(pattern: str, picture: str | None, workers: int, progress: Progre
         losses.append(
             f"{len(unlabelled)} of {len(looks)} pictures have no label ({unlabelled[0]}): give all one, or none"
         )
-    return _diagnosis(pattern, looks, losses, notes, len(shards), len(repeated))
+    return _diagnosis(pattern, looks, losses, notes, place is not None, len(shards), len(repeated))
+
+
+def _unusable(what: str, wrong: list[str]) -> list[str]:
+    return [f"{how_many(len(wrong), what)} cannot be used, first: {wrong[0]}"] if wrong else []
 
 
 def _diagnosis(
@@ -212,6 +234,7 @@ def _diagnosis(
     looks: list[_Look],
     losses: list[str],
     notes: list[str],
+    described: bool,
     shards: int | None = None,
     duplicate_keys: int = 0,
 ) -> Diagnosis:
@@ -231,6 +254,7 @@ def _diagnosis(
         pictures=len(whole),
         modes=dict(Counter(look.said for look in whole).most_common()),
         sizes=measures,
+        undescribed=sum(not look.text for look in whole) if described else None,
         labels=dict(sorted(Counter(look.label for look in whole if look.label is not None).items())),
         shards=shards,
         duplicate_keys=duplicate_keys,
@@ -240,7 +264,7 @@ def _diagnosis(
     )
 
 
-def _look_at_shard(picture: str | None, classes: list[str] | None, shard: str) -> _Shard:
+def _look_at_shard(picture: str | None, classes: list[str] | None, texts: TextPlace | None, shard: str) -> _Shard:
     looks: list[_Look] = []
     findings: list[Finding] = []
     losses: list[str] = []
@@ -248,13 +272,14 @@ def _look_at_shard(picture: str | None, classes: list[str] | None, shard: str) -
     names = dict(enumerate(classes or ()))
     try:
         for sample in read_samples(shard, findings.append, picture):
-            label = None
+            label = text = None
             try:
                 label = label_of(sample, classes)
+                text = None if texts is None else texts.of_sample(sample)
             except UserError as error:
                 wrong.append(str(error))
             name = None if label is None else names.get(label, str(label))
-            looks.append(replace(_look(sample.read()), key=sample.key, label=name))
+            looks.append(replace(_look(sample.read()), key=sample.key, label=name, text=text))
     except UnreadableShard as error:
         losses.append(str(error))
     return _Shard(tuple(looks), tuple(losses), tuple(wrong), tuple(findings))

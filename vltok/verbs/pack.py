@@ -8,7 +8,7 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from vltok.pictures.decoding import CorruptPicture, decode
 from vltok.pictures.finding import list_pictures
 from vltok.pictures.folder import class_of, classes_of
 from vltok.pictures.labels import CLASSES_FILE, read_class_names
+from vltok.pictures.texts import TextPlace
 
 _DEFAULT_NAME = "shard-%06d.tar"
 _UNFINISHED, _WHOLE, _PLAN = ".packing", ".packed", "plan.json"
@@ -62,6 +63,7 @@ def pack(
     max_corrupt: float = 0.01,
     overwrite: bool = False,
     workers: int | None = None,
+    texts: str | None = None,
 ) -> Packed | None:
     """Write a folder of images as webdataset tar shards.
 
@@ -78,6 +80,9 @@ def pack(
         max_corrupt: Share of pictures that may be corrupt; they are left out.
         overwrite: Replace shards that are already there.
         workers: Processes that look for corrupt pictures; as many as there are cores, up to 16, by default.
+        texts: Where texts that describe the pictures stand, which become `.txt` members: ``txt`` for `NAME.txt` beside
+            `NAME.jpg`, or a file of JSON lines with `file_name` and `text`, such as ``metadata.jsonl`` or
+            ``metadata.jsonl:caption``.
 
     Returns:
         What was written; None where the same call had packed all when it was killed, and it was only put in place.
@@ -94,7 +99,7 @@ def pack(
     check_folder("SHARDS", pattern.parent)
     given = {
         **{"folder": folder, "shards": shards, "count": count, "size_limit": size_limit, "keep_order": keep_order},
-        **{"seed": seed, "max_corrupt": max_corrupt, "overwrite": overwrite, "workers": workers},
+        **{"seed": seed, "max_corrupt": max_corrupt, "overwrite": overwrite, "workers": workers, "texts": texts},
     }
     with alone_in(pattern.parent):
         place = _Place(pattern)
@@ -106,6 +111,7 @@ def pack(
         paths = list_pictures(folder, "FOLDER")
         classes = _classes(paths, pattern.parent)
         corrupt = SkippedPictures(max_corrupt, "--max-corrupt")
+        text_of = None if texts is None else TextPlace.of(texts, "--texts", shards=False).of_folder(folder, paths)
         samples = _samples(paths, classes)
         if not keep_order:
             samples = random.Random(seed).sample(samples, len(samples))
@@ -113,7 +119,8 @@ def pack(
         # no shard takes its place before all are written: an error leaves nothing behind
         with place.unfinished() as unfinished:
             readable = _readable(folder, samples, corrupt, workers)
-            names, packed = _write(unfinished, pattern.name, readable, count, size_limit * 1_000_000)
+            limit = size_limit * 1_000_000
+            names, packed = _write(unfinished, pattern.name, readable, text_of, count, limit)
             if classes is not None:
                 text = json.dumps(classes, indent=1, ensure_ascii=False) + "\n"
                 # a folder's name need not be text: JSON can hold what UTF-8 cannot
@@ -249,7 +256,12 @@ def _readable(
 
 
 def _write(
-    folder: Path, pattern: str, readable: Iterable[tuple[_Sample, bytes]], count: int, limit: int
+    folder: Path,
+    pattern: str,
+    readable: Iterable[tuple[_Sample, bytes]],
+    text_of: Callable[[str], str | None] | None,
+    count: int,
+    limit: int,
 ) -> tuple[list[str], int]:
     """Write shards to a folder; their names, and how many pictures they hold."""
     names: list[str] = []
@@ -266,7 +278,9 @@ def _write(
                 room, size = count, 0
             extension = os.path.splitext(sample.path)[1].removeprefix(".").lower()
             label = {} if sample.label is None else {"cls": str(sample.label).encode()}
-            size += writer.write({"__key__": sample.key, extension: file, **label})
+            text = None if text_of is None else text_of(sample.path)
+            described = {} if text is None else {"txt": text.encode("utf-8")}
+            size += writer.write({"__key__": sample.key, extension: file, **label, **described})
             room -= 1
             packed += 1
     if not names:

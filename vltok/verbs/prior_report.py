@@ -5,8 +5,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Int
 from lightning.pytorch import Trainer
+from torch import Tensor
 
 from vltok.errors import UserError
 from vltok.evaluation.records import Record, environment
@@ -84,7 +87,8 @@ def report_prior(
     try:
         if tokenizer is not None:
             device, seed = trainer.strategy.root_device, config["seed_everything"]
-            figures["samples_per_second"] = _draw(prior, tokenizer, device, seed, folder, trust, facts.classes)
+            wanted = _wanted(prior, data)
+            figures["samples_per_second"] = _draw(prior, wanted, tokenizer, device, seed, folder, trust, facts.classes)
     except UserError as error:  # the prior is trained all the same
         undrawn = str(error)
     finally:
@@ -118,8 +122,17 @@ def _measure(objective: Objective, data: CodeSource, trainer: Trainer) -> dict[s
     return figures
 
 
+def _wanted(prior: Prior, data: CodeSource) -> Int[Tensor, " b"] | Sequence[str] | int:
+    """What is drawn: each class in turn, or what describes the first pictures that training never saw."""
+    if not prior.conditioning.described:
+        return _PICTURES if prior.classes is None else torch.arange(_PICTURES) % prior.classes
+    sequences = data.held_out or data.training
+    return sequences[np.arange(_PICTURES) % len(sequences)].require_texts()
+
+
 def _draw(
     prior: Prior,
+    wanted: Int[Tensor, " b"] | Sequence[str] | int,
     bundle: str,
     device: torch.device,
     seed: int,
@@ -129,7 +142,6 @@ def _draw(
 ) -> float:
     """Write pictures that the prior draws; how many images' codes it drew a second."""
     prior, tokenizer = prior.to(device).eval(), load_tokenizer(bundle, device, trust=trust)
-    wanted = _PICTURES if prior.classes is None else torch.arange(_PICTURES) % prior.classes
     start = time.monotonic()
     codes = prior.sample(wanted, SamplingConfig(), torch.Generator().manual_seed(seed))
     if device.type == "cuda":

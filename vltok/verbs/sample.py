@@ -39,6 +39,7 @@ from vltok.verbs.counting import Progress, counted
 from vltok.verbs.inpainting import kept_of
 from vltok.verbs.inputs import Opened, open_prior, open_tokenizer, tokenizer_of
 from vltok.verbs.labels import choose_labels
+from vltok.verbs.prompts import choose_prompts
 
 _PICTURES, _MAPS, _GRID = "pictures", "coding_maps", "grid.png"
 _KINDS = (_PICTURES, _MAPS)
@@ -75,6 +76,7 @@ def sample(
     rate: Rate | str | None = None,
     seed: int = 0,
     labels: str | Sequence[int | str] | None = None,
+    prompts: str | os.PathLike | Sequence[str] | None = None,
     keep: Sequence[str | os.PathLike | Image.Image] | None = None,
     batch_size: int = 16,
     coding_maps: bool = True,
@@ -106,6 +108,7 @@ def sample(
         seed: Sets the random numbers.
         labels: Classes, in turn, by number or name: `207,fruit`, or `all`, or `none`; by default all, where there are
             any. In Python, a list such as `[207, "fruit"]` too.
+        prompts: A file of texts, one a line, that say what is drawn, in turn; in Python, a list of texts too.
         keep: A mask and a picture of one size: what is white in the mask stays as the tokenizer codes it, and the rest
             is drawn anew, as often as `count` says. A region stays if all its pixels do.
         batch_size: Pictures that are drawn at the same time.
@@ -137,8 +140,10 @@ def sample(
         sampling = kind() if sampling is None else options_for(kind, type(drawer.model).__name__, sampling)
         sampling = sampling if rate is None else at_rate(sampling, Rate.of(rate))
         classes = choose_labels(labels, drawer.model.classes, count, drawer.class_names)
+        texts = choose_prompts(prompts, drawer.model.conditioning)
+        wanted = classes if texts is None else [texts[place % len(texts)] for place in range(count)]
         stays = kept_of(keep, drawer.model, decoder) if keep else None
-        drawing = _Drawing(drawer.model.sampler(sampling, stays), decoder, seed, classes, batch_size)
+        drawing = _Drawing(drawer.model.sampler(sampling, stays), decoder, seed, wanted, batch_size)
         if folder is None:
             codes = drawing.codes(range(count), counted(progress, count))
             parts = [drawing.pictures(codes[start : start + batch_size]) for start in range(0, count, batch_size)]
@@ -153,6 +158,8 @@ def sample(
             "--seed": seed,
             "--labels": labels if labels is None or isinstance(labels, str) else ",".join(map(str, labels)),
             "--coding-maps": coding_maps,
+            # of drawing without texts, a folder of before says nothing of them
+            **({} if texts is None else {"--prompts": texts}),
         }
         if stays is not None:
             drawn["--keep"] = stays.digest
@@ -191,7 +198,7 @@ def sample(
                 kinds = {kind: export.folder_of(kind) for kind in _KINDS if kind == _PICTURES or coding_maps}
                 counts += CodeCounts.of(codes, decoder.model.spec, drawing.write(codes, images, kinds))
                 keys = [f"{image:06d}" for image in images]
-                export.write(shard, [*kept, *samples_of(codes, images, keys, codes.labels)], counts)
+                export.write(shard, [*kept, *samples_of(codes, images, keys, codes.labels, codes.texts)], counts)
             manifest = export.finish()
             missing = export.missing_parts()
         if manifest is not None:
@@ -206,14 +213,13 @@ class _Drawing:
     sampler: Sampler
     tokenizer: Opened[Tokenizer]
     seed: int
-    labels: Int[Tensor, " b"] | None
+    wanted: Int[Tensor, " b"] | Sequence[str] | None
     batch_size: int
 
     def codes(self, images: range, report: Callable[[int], None]) -> Codes:
         """The codes of some of the pictures, on the CPU."""
-        labels = self.labels
         return self.sampler(
-            len(images) if labels is None else labels[images.start : images.stop],
+            len(images) if self.wanted is None else self.wanted[images.start : images.stop],
             torch.Generator().manual_seed(self.seed),
             self.batch_size,
             images.start,
@@ -250,7 +256,7 @@ class _Drawing:
             samples += manifest.read_samples(out / "codes", shard)
             if len(samples) >= _OF_GRID:
                 break
-        codes = codes_of(samples[:_OF_GRID])
+        codes = codes_of(samples[:_OF_GRID], manifest.labelled, manifest.described)
         spec = self.tokenizer.model.spec
         _save(out / _GRID, sample_grid(self.pictures(codes), codes, spec, classes=manifest.classes))
 
