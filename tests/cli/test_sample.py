@@ -16,7 +16,7 @@ from vltok.evaluation.records import Record
 from vltok.io.bundles import fingerprint
 from vltok.sequences.manifest import CodeManifest
 
-from .exports import contents, write_bundle, write_pictures, write_prior
+from .exports import PRIOR, contents, write_bundle, write_pictures, write_prior
 
 RECIPE = """
 seed_everything: 5
@@ -149,17 +149,16 @@ def test_pictures_maps_codes_and_a_grid(project: Path, prior: str, tmp_path: Pat
 
 def test_help_shows_the_options_of_the_prior_at_hand(prior: str, tmp_path: Path, capsys, line) -> None:
     raster = tmp_path / "raster"
-    sizes = {"codebook_size": 300, "factors": [4], "regions": [4, 4], "width": 16, "heads": 2, "layers": 1}
-    write_prior(raster, {"class_path": "fixed-raster", "init_args": sizes}, "0" * 64)
+    write_prior(raster, {**PRIOR, "class_path": "raster-scan"}, "0" * 64)
     shown = {}
     for place in (prior, raster, "elsewhere"):
         assert main(["sample", "--prior", str(place), "--help"]) == 0
         shown[place] = capsys.readouterr().out
     assert "--positions" in shown[prior] and "--positions" in shown["elsewhere"]
-    assert "--top-k" in shown[raster] and "--positions" not in shown[raster] and "--ratios" not in shown[raster]
+    assert "--top-k" in shown[raster] and "--positions" not in shown[raster]
     assert "Draw among the k most likely contents" in shown[prior]
-    assert main(["sample", "--prior", str(raster), "--out", str(tmp_path / "out"), "--max-codes", "9"]) == 1
-    assert "max_codes is 9, but this prior has no such option: leave it out; those that it has are tem" in line()
+    assert main(["sample", "--prior", str(raster), "--out", str(tmp_path / "out"), "--positions", "implied"]) == 1
+    assert "positions is implied, but this prior has no such option: leave it out; those that it has are" in line()
 
 
 def test_a_seed_gives_the_same_pictures_in_batches_and_shards_of_any_size(prior: str, tmp_path: Path) -> None:

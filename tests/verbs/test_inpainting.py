@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import vltok
 from tests.cli.exports import CONFIG, PRIOR, write_bundle
 from vltok.cli.main import main
 from vltok.errors import UserError
+from vltok.interfaces import Kept
 from vltok.testing import pictures
 
 # two regions of 8 × 8 pixels a side
@@ -53,6 +55,13 @@ def test_what_is_white_stays_and_the_rest_is_drawn(bundles, given, name):
     side = tokenizer.spec.sides[-1]
     assert (maps[:, :side, :side] == expected[:, :side, :side]).all()
     assert (maps[:, side:, :side] != expected[:, side:, :side]).any() and (maps[0] != maps[1]).any()
+
+
+def test_a_grain_map_may_be_given(bundles):
+    prior = vltok.load_prior(bundles / "raster-scan")
+    grains = torch.tensor([[0, 1], [1, 1]])
+    drawn = vltok.sample(prior, 3, tokenizer=bundles / "tokenizer", keep=Kept.grain_map(grains, prior.spec)).codes
+    assert (drawn.grains == grains).all() and (drawn.ids[:13] != drawn.ids[13:26]).any()
 
 
 def test_a_larger_picture_is_resized_with_its_mask(bundles, given, tmp_path):

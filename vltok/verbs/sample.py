@@ -24,7 +24,7 @@ from vltok.errors import UserError, check_seed, whole_number
 from vltok.figures.coding_maps import draw_coding_map, magnified
 from vltok.figures.grids import sample_grid
 from vltok.files import check_folder, written_whole
-from vltok.interfaces import Prior, Tokenizer
+from vltok.interfaces import Kept, Prior, Tokenizer
 from vltok.io.places import places_of
 from vltok.launchers import Share
 from vltok.measures.pixels import to_bytes, to_picture
@@ -77,7 +77,7 @@ def sample(
     seed: int = 0,
     labels: str | Sequence[int | str] | None = None,
     prompts: str | os.PathLike | Sequence[str] | None = None,
-    keep: Sequence[str | os.PathLike | Image.Image] | None = None,
+    keep: Kept | Sequence[str | os.PathLike | Image.Image] | None = None,
     batch_size: int = 16,
     coding_maps: bool = True,
     format: Literal["webdataset", "parquet"] = "webdataset",
@@ -110,7 +110,8 @@ def sample(
             any. In Python, a list such as `[207, "fruit"]` too.
         prompts: A file of texts, one a line, that say what is drawn, in turn; in Python, a list of texts too.
         keep: A mask and a picture of one size: what is white in the mask stays as the tokenizer codes it, and the rest
-            is drawn anew, as often as `count` says. A region stays if all its pixels do.
+            is drawn anew, as often as `count` says. A region stays if all its pixels do. In Python, a
+            `vltok.interfaces.Kept` too, such as a grain map.
         batch_size: Pictures that are drawn at the same time.
         coding_maps: Whether a folder receives coding maps.
         format: Of a folder's codes: tar files, or Parquet.
@@ -142,7 +143,7 @@ def sample(
         classes = choose_labels(labels, drawer.model.classes, count, drawer.class_names)
         texts = choose_prompts(prompts, drawer.model.conditioning)
         wanted = classes if texts is None else [texts[place % len(texts)] for place in range(count)]
-        stays = kept_of(keep, drawer.model, decoder) if keep else None
+        stays = keep if isinstance(keep, Kept) else kept_of(keep, drawer.model, decoder) if keep else None
         drawing = _Drawing(drawer.model.sampler(sampling, stays), decoder, seed, wanted, batch_size)
         if folder is None:
             codes = drawing.codes(range(count), counted(progress, count))
