@@ -69,14 +69,15 @@ def _rates(tokenizer: Tokenizer, given: argparse.Namespace) -> Iterator[tuple[st
     assert isinstance(tokenizer, Steerable)
     calibration = calibrate(tokenizer, _crops(given, given.pictures, 0))
     tokenizer.calibration = calibration
-    totals, most, off = dict.fromkeys(_SHARES, 0), 0, []
+    lengths: dict[float, list[Tensor]] = {share: [] for share in _SHARES}
+    most, off = 0, []
     over, missed, reachable = 0, 0, 0
     for images in _crops(given, given.pictures, 1):
         found: Candidates = tokenizer.candidates(images)
         least, longest = int(found.lengths[0, 0]), int(found.lengths[0, -1])
         most += longest * len(images)
         for share in _SHARES:
-            totals[share] += int(found.above(calibration.threshold(share)).lengths.sum())
+            lengths[share].append(found.above(calibration.threshold(share)).lengths)
         count = int(found.after(torch.full((len(images),), found.scores.shape[1] // 3)).lengths[0])
         off += (tokenizer.encode(images, f"codes={count}").lengths != count).tolist()
         for cap in (least, (least + longest) // 2, longest):
@@ -86,9 +87,13 @@ def _rates(tokenizer: Tokenizer, given: argparse.Namespace) -> Iterator[tuple[st
         reached = psnr(tokenizer.decode(tokenizer.encode(images, f"psnr={floor!r}")), images) >= floor
         reachable += int((finest >= floor).sum())
         missed += int((~reached & (finest >= floor)).sum())
-    for share, total in totals.items():
-        error = total / (share * most) - 1
-        yield f"mean of {share:.0%} of the most codes, each alone", f"{error:+.2%}", abs(error) <= 0.005
+    for share, parts in lengths.items():
+        every = torch.cat(parts).double()
+        error = every.sum().item() / (share * most) - 1
+        # of both sets, calibration's and this one
+        deviation = ((2 / len(every)) ** 0.5 * every.std() / every.mean()).item()
+        told = f"{error:+.2%}, where so many pictures tell it to ±{deviation:.2%}"
+        yield f"mean of {share:.0%} of the most codes, each alone", told, abs(error) <= 0.005
     yield "exact counts", f"{sum(off)} of {len(off)} pictures have others", not any(off)
     yield "caps", f"{over} pictures are above them", over == 0
     yield "floors of PSNR", f"{missed} of {reachable} pictures that can reach them do not", missed == 0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vltok.errors import one_line
+from vltok.errors import UserError, one_line
 from vltok.files import is_device
 from vltok.verbs.given_pictures import find_pictures, name_outputs
 
@@ -43,6 +43,8 @@ def test_finding_pictures(tmp_path: Path) -> None:
     assert names("**/*.webp", "b.jpg", "*.jpg") == ["sub/c.webp", "b.jpg"], "each once, in the order given"
     assert names("[1].png") == ["[1].png"], "a file's own name is no pattern"
     assert names("notes.txt") == ["notes.txt"], "what is named is tried"
+    with pytest.raises(UserError, match=r"this folder holds no picture besides what --out '.*' holds, which counts as"):
+        names("out")
 
 
 def test_what_a_pattern_leaves_out_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -100,7 +100,9 @@ def find_pictures(given: Sequence[str | os.PathLike], out: Path | None) -> list[
                 if below.remark:
                     _LOG.warning("'%s': %s", text, below.remark)
         if not matches:
-            raise UserError(f"PICTURES '{text}': this folder holds no picture")
+            here = results in [place.resolve() for place in places]
+            besides = f" besides what --out '{out}' holds, which counts as results: name another folder" if here else ""
+            raise UserError(f"PICTURES '{text}': this folder holds no picture{besides}")
         found += matches
     return list({path.resolve(): path for path in found}.values())
 
