@@ -37,6 +37,14 @@ def test_a_full_disk_leaves_what_was_there_and_is_named(small_disk: Path) -> Non
     assert path.read_text() == "old"
 
 
+def test_what_is_read_only_is_named_by_what_was_to_be_written(small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    for written in (written_whole, folder_written_whole):
+        with pytest.raises(OSError) as raised, written(small_disk / "figures.json"):
+            pass
+        assert (raised.value.errno, raised.value.filename) == (errno.EROFS, str(small_disk / "figures.json"))
+
+
 def test_what_cannot_be_a_folder_is_said_before_anything_is_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path, message in (

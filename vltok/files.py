@@ -43,20 +43,19 @@ def written_whole(path: str | os.PathLike, through: str | os.PathLike | None = N
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=_prefix(path), suffix=path.suffix[:8], dir=through or path.parent)
+    with _named(path):
+        descriptor, name = tempfile.mkstemp(prefix=_prefix(path), suffix=path.suffix[:8], dir=through or path.parent)
     os.close(descriptor)
     temporary = Path(name)
     try:
-        yield temporary
-        # mkstemp makes private files; a finished one gets the permissions that open() would have given
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        flush(temporary)
-        move(temporary, path)
-    except OSError as error:
-        _name(error, path)
-        raise
+        with _named(path):
+            yield temporary
+            # mkstemp makes private files; a finished one gets the permissions that open() would have given
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            flush(temporary)
+            move(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -66,26 +65,25 @@ def folder_written_whole(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary folder beside `path`, which takes the place of `path` when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=_prefix(path), dir=path.parent))
+    with _named(path):
+        temporary = Path(tempfile.mkdtemp(prefix=_prefix(path), dir=path.parent))
     replaced = temporary.with_name(temporary.name + ".replaced")
     try:
-        yield temporary
-        temporary.chmod(0o755)
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                flush(file)
-        if path.exists():
-            move(path, replaced)
-        try:
-            move(temporary, path)
-        except OSError:
-            if replaced.exists():
-                replaced.rename(path)
-            raise
-        shutil.rmtree(replaced, ignore_errors=True)
-    except OSError as error:
-        _name(error, path)
-        raise
+        with _named(path):
+            yield temporary
+            temporary.chmod(0o755)
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    flush(file)
+            if path.exists():
+                move(path, replaced)
+            try:
+                move(temporary, path)
+            except OSError:
+                if replaced.exists():
+                    replaced.rename(path)
+                raise
+            shutil.rmtree(replaced, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -120,10 +118,15 @@ def _prefix(path: Path) -> str:
     return f".{path.name if len(os.fsencode(path.name)) <= _LONGEST_NAME else path.name[:24]}."
 
 
-def _name(error: OSError, path: Path) -> None:
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
     """Let an error say what was to be written: the system names no file, or the temporary one."""
-    if error.filename is None or Path(str(error.filename)).name.startswith(_prefix(path)):
-        error.filename = str(path)
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or Path(str(error.filename)).name.startswith(_prefix(path)):
+            error.filename = str(path)
+        raise
 
 
 def check_folder(option: str, folder: str | os.PathLike) -> Path:

@@ -1,6 +1,7 @@
 """How often codes occur beside others."""
 
 import numpy as np
+import pytest
 import torch
 
 from vltok.codes import Codes, CodeSpec
@@ -59,6 +60,17 @@ def test_pictures_that_were_not_counted_take_less_beside_what_they_hold() -> Non
         for contexts in (tables.contexts, None)
     )
     assert bits < 0.8 * alone
+
+
+def test_of_many_codes_some_batches_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vltok.compression.tables._MOST_BESIDE", 3 * len(gradual(20, 0).ids))
+    seen = []
+    monkeypatch.setattr("vltok.compression.tables.helpful", lambda beside, spec: seen.extend(beside))
+    batches = [gradual(20, seed) for seed in range(14)]
+    tables = CodeTables.measure(batches, SPEC)
+    assert np.array_equal(tables.ids, CodeTables.measure([Codes.concatenate(batches)], SPEC).ids)
+    kept = [sum(len(part.ids) for part in parts) for parts in seen[:-1]]
+    assert kept == [len(batches[number].ids) for number in (0, 9)]
 
 
 def test_what_says_nothing_of_other_pictures_is_not_kept() -> None:

@@ -226,6 +226,16 @@ def test_where_nothing_can_be_stored_a_line_says_so(tmp_path: Path, caplog: pyte
     assert found.stored == () and len(found.curve.points) == 2
 
 
+def test_a_bundle_that_may_not_be_written_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = bundle_of(tmp_path / "bundle", entropy_gate(4, 8))
+    monkeypatch.setattr("vltok.verbs.rate.os.access", lambda *_: False)
+    monkeypatch.setattr("vltok.verbs.rate.open_tokenizer", lambda *_, **__: pytest.fail(caplog.text))
+    with pytest.raises(pytest.fail.Exception, match=r"stored nowhere, for '.*bundle' is read-only: measure a copy"):
+        rate(bundle, photos(), device="cpu")
+
+
 def test_a_repository_on_the_hub_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

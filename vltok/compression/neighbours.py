@@ -82,7 +82,7 @@ def known_before(
     finest = grains.repeat(spec.sides[-1], 1).repeat(spec.sides[-1], 2)
     later = spec.granularities * spec.codebook_size + finest
     images, height, width = finest.shape
-    found = np.full((images, height + 1, width + 1), symbols(spec) - 1)
+    found = np.full((images, height + 1, width + 1), symbols(spec) - 1, dtype=np.int32)
     found[:, 1:, 1:] = np.where(finest <= granularity, finest * spec.codebook_size + code_map, later)
     return found
 

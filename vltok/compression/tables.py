@@ -33,6 +33,9 @@ from vltok.io.hub import Hub, find
 _FORMAT = "vltok code tables"
 #: What is written; in the first version no tables know what codes stand beside.
 _VERSION, _VERSIONS = "2", ("1", "2")
+#: So many codes at most are kept with what lies beside them; of more, each third batch: batches of the same pictures at
+#: several rates follow each other.
+_MOST_BESIDE, _FEWER = 1 << 22, 3
 #: Granularities of one region, or of many.
 _Grains = TypeVar("_Grains", int, np.ndarray)
 #: Counted besides what was seen, so that everything can be coded (Krichevsky and Trofimov, 1981).
@@ -75,8 +78,8 @@ class CodeTables:
         ids = np.zeros(rows * spec.codebook_size, dtype=np.int64)
         grains = np.zeros((spec.granularities + 1) ** 3 * spec.granularities, dtype=np.int64)
         lengths = np.zeros(0 if spec.gridded else spec.longest_length + 1, dtype=np.int64)
-        beside: list[list[Neighbours]] = []
-        for batch in codes:
+        beside, every = list[list[Neighbours]](), 1
+        for number, batch in enumerate(codes):
             here = batch.on_host.validate(spec)
             row = here.granularities(spec) if spec.gridded else torch.zeros_like(here.ids)
             ids += np.bincount((row * spec.codebook_size + here.ids).numpy(), minlength=len(ids))
@@ -84,8 +87,11 @@ class CodeTables:
                 found = here.require_grains().numpy()
                 places = neighbourhoods(found, spec.granularities) * spec.granularities + found
                 grains += np.bincount(places.ravel(), minlength=len(grains))
-                code_map = here.to_code_map(spec).numpy()
-                beside.append([neighbours(code_map, found, each, spec) for each in range(spec.granularities)])
+                if number % every == 0:
+                    code_map = here.to_code_map(spec).numpy()
+                    beside.append([neighbours(code_map, found, each, spec) for each in range(spec.granularities)])
+                if sum(len(part.ids) for parts in beside for part in parts) > _MOST_BESIDE:
+                    beside, every = beside[::_FEWER], every * _FEWER
             else:
                 lengths += np.bincount(here.lengths.numpy(), minlength=len(lengths))
         return cls(

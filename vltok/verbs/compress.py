@@ -79,8 +79,9 @@ def compress(
     For each, a folder receives NAME.vlt, from which `vltok decompress` makes the picture. NAME is the picture's name
     without its ending, with a number where two pictures share it.
 
-    How many bits a code takes follows from how often it occurs, which `vltok rate` measures and stores with the bundle;
-    without that, all codes take equally many. A prior knows more, and takes longer: a step of it for every code.
+    How many bits a code takes follows from how often it occurs beside others, which `vltok rate` measures and stores
+    with the bundle; without that, all codes take equally many. A prior knows more, and takes longer: a step of it for
+    every code.
 
     Args:
         tokenizer: A tokenizer's bundle, a folder or `user/name`; in Python, a tokenizer too, and then files name it by

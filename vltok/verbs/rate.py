@@ -35,6 +35,7 @@ from vltok.verbs.counting import Progress, counted
 from vltok.verbs.inputs import Opened, open_pictures, open_tokenizer
 
 _LOG = logging.getLogger(__name__)
+_REMEDY = "measure a copy of it that you may write"
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,11 +112,11 @@ def rate(
     training = _Chosen.of(data, "train", training_pictures, batch_size)
     to_count = _Chosen.of(data, "train", min(training_pictures, pictures), batch_size)
     held_out = _Chosen.of(data, "val", pictures, batch_size)
-    bundle = None if isinstance(tokenizer, Tokenizer) else read_path(tokenizer)
+    bundle = None if isinstance(tokenizer, Tokenizer) else _writable(read_path(tokenizer))
     alone = contextlib.nullcontext() if folder is None else alone_in(folder)
     with alone, open_tokenizer(tokenizer, device, trust=trust) as opened, torch.inference_mode():
         model, spec, where = opened.model, opened.model.spec, opened.device
-        if bundle is not None and bundle.is_dir():
+        if bundle is not None:
             CodeTables.stored(bundle, spec)  # damaged ones are told before the work
         why = _why_fixed(opened, to_count)
         passes = [*([] if why else [training]), to_count, held_out]
@@ -128,7 +129,7 @@ def rate(
         else:
             _LOG.warning("'%s' cannot be steered, so that its own choice alone is measured: %s", opened.name, why)
         tables = CodeTables.measure(codes_of_rates(model, calibration, to_count.batches(report), where), spec)
-        if bundle is None:
+        if isinstance(tokenizer, Tokenizer):
             model.calibration = calibration
         stores: list[Callable[[Path], Path]] = [tables.save]
         if calibration is not None:
@@ -216,20 +217,25 @@ def _kind(data: ImageData) -> str:
     return f"{data.description().get('kind', type(data).__name__)}, {data.size} × {data.size} pixels"
 
 
+def _writable(bundle: Path) -> Path | None:
+    """A bundle's folder; None where nothing can be stored in it, which a warning says before the work."""
+    if bundle.is_dir() and os.access(bundle, os.W_OK):
+        return bundle
+    what = "is read-only" if bundle.is_dir() else "is a repository"
+    _LOG.warning("the rates are stored nowhere, for '%s' %s: %s", bundle, what, _REMEDY)
+    return None
+
+
 def _store(bundle: Path | None, *stores: Callable[[Path], Path]) -> tuple[Path, ...]:
     """Write what was measured into a bundle's folder; where that cannot be, a warning says so."""
     stored: list[Path] = []
-    remedy = "measure a copy of it that you may write"
     if bundle is None:
-        return ()
-    if not bundle.is_dir():
-        _LOG.warning("the rates are stored nowhere, for '%s' is a repository: %s", bundle, remedy)
         return ()
     try:
         for store in stores:
             stored.append(store(bundle))
     except OSError as error:
-        _LOG.warning("'%s' cannot be written (%s): %s", error.filename or bundle, error.strerror, remedy)
+        _LOG.warning("'%s' cannot be written (%s): %s", error.filename or bundle, error.strerror, _REMEDY)
     return tuple(stored)
 
 
