@@ -23,6 +23,8 @@ def as_rst(_: Sphinx, what: str, name: str, thing: Any, options: Any, lines: lis
     """Docstrings fence off drawings and code as Markdown does; reStructuredText indents them."""
     fenced, result = False, []
     for line in lines:
+        if line.lstrip().startswith(":vartype"):
+            line = line.replace("*", r"\*")  # axes such as *q are no emphasis
         if line.strip().startswith("```"):
             fenced = not fenced
             result += ["", f"{_indent(line)}::", ""] if fenced else [""]
