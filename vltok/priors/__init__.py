@@ -1,5 +1,5 @@
 """Autoregressive priors.
 
-Authors of others may build on `lengths`, `losses` and `stepwise`, which are as public as `vltok.interfaces` and
-`vltok.drawing`: control of the code length, the loss, and drawing step by step.
+Authors of others may build on `lengths`, `losses`, `stepwise` and `text_reader`, which are as public as
+`vltok.interfaces` and `vltok.drawing`: control of the code length, the loss, drawing step by step, and texts.
 """

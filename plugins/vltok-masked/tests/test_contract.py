@@ -3,7 +3,8 @@
 from vltok.codes import CodeSpec
 from vltok.interfaces import Prior
 from vltok.nn.transformer import Transformer
-from vltok.testing import ConditionalPriorContract, PriorContract
+from vltok.priors.text_encoders import ByteEncoder
+from vltok.testing import ConditionalPriorContract, DescribedPriorContract, PriorContract
 from vltok_masked import Masked
 from vltok_masked.transformer import Bidirectional
 
@@ -21,6 +22,12 @@ class TestMasked(PriorContract):
 class TestMaskedOfOneGranularity(PriorContract):
     def build(self) -> Prior:
         return masked((1,), 4)
+
+
+class TestMaskedOfTexts(DescribedPriorContract):
+    def build(self, label_dropout: float) -> Prior:
+        reader = ByteEncoder(Transformer(12, 2, 1, 0.0), longest=8)
+        return masked(text_encoder=reader, label_dropout=label_dropout)
 
 
 class TestMaskedOfClasses(ConditionalPriorContract):

@@ -22,6 +22,7 @@ from vltok.nn.attention import Packing
 from vltok.nn.heads import Head
 from vltok.nn.sequence_model import Cursors, SequenceModel
 from vltok.priors.lengths import RasterPlan
+from vltok.priors.text_reader import TextReader
 
 
 class GrainModel(nn.Module):
@@ -50,18 +51,35 @@ class GrainModel(nn.Module):
         self.transformer = transformer
         self.head = Head(transformer.width, spec.granularities, transformer.head_norm)
 
-    def nats(self, grains: Int[Tensor, "b h w"], labels: Int[Tensor, " b"]) -> Float[Tensor, " r"]:
-        """What each region's granularity costs."""
+    def nats(
+        self,
+        grains: Int[Tensor, "b h w"],
+        labels: Int[Tensor, " b"],
+        reader: TextReader | None,
+        texts: Float[Tensor, "b ..."] | None,
+    ) -> Float[Tensor, " r"]:
+        """What each region's granularity costs.
+
+        Args:
+            grains: The grain maps.
+            labels: The class of each image.
+            reader: Tells regions what it has read.
+            texts: What it has read of each image.
+        """
         granularities = grains.flatten(1).long()
         before = torch.cat([self.spec.granularities + labels[:, None], granularities[:, :-1]], 1).flatten()
         packing = Packing(torch.full_like(labels, self.regions), [self.regions] * len(labels))
-        embedded = F.dropout(self._embed(before, packing.steps), self.dropout, self.training)
+        embedded = self._embed(before, packing.steps)
+        if reader is not None:
+            embedded = reader.told(embedded, texts, packing)
+        embedded = F.dropout(embedded, self.dropout, self.training)
         return self.head.nats(self.transformer(embedded, packing), granularities.flatten())
 
     def draw(
         self,
         images: WantedImages,
         labels: Int[Tensor, " n"],
+        reader: TextReader | None,
         sampling: VariableLengthSampling,
         guidance: Guidance,
         plan: RasterPlan,
@@ -72,6 +90,7 @@ class GrainModel(nn.Module):
         Args:
             images: Which; their streams' first numbers are used, one for each region.
             labels: The class of each row.
+            reader: Tells regions what it has read.
             sampling: How granularities are drawn.
             guidance: How rows make images.
             plan: Which granularities leave a length within reach.
@@ -85,7 +104,10 @@ class GrainModel(nn.Module):
         read = self.spec.granularities + labels
         for region in range(self.regions):
             cursors = Cursors.at(torch.full_like(labels, region), region, self.regions)
-            hidden = self.transformer.step(self._embed(read, cursors.steps), cache, cursors)
+            embedded = self._embed(read, cursors.steps)
+            if reader is not None:
+                embedded = reader.told_each(embedded, guidance.rows(images.texts), labels)
+            hidden = self.transformer.step(embedded, cache, cursors)
             logits = guidance.logits(self.head(hidden)).masked_fill(~plan.choices(counts), -torch.inf)
             granularity = draw_position(logits, sampling, noise[:, region])
             if known is not None:

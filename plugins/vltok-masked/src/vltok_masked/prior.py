@@ -32,7 +32,7 @@ from vltok.drawing.config import VariableLengthSampling
 from vltok.drawing.keeping import Kept
 from vltok.drawing.sampling import Guidance, draw_content, uniforms
 from vltok.errors import UserError, whole_number
-from vltok.interfaces import Inpaints, Prior, PriorLoss
+from vltok.interfaces import Inpaints, Prior, PriorLoss, TextEncoder
 from vltok.links import Default, Link
 from vltok.nn.attention import Packing
 from vltok.nn.heads import Head
@@ -41,6 +41,7 @@ from vltok.nn.sequence_model import SequenceModel
 from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.lengths import RasterPlan
 from vltok.priors.stepwise import in_precision
+from vltok.priors.text_reader import TextReader
 from vltok_masked.grains import GrainModel
 from vltok_masked.masking import cosine, fixed_mask, random_mask, ranks
 from vltok_masked.transformer import Bidirectional, BidirectionalModel
@@ -80,11 +81,13 @@ class Masked(Prior, Inpaints):
         grain_transformer: Walks over the granularities of its regions.
         dropout: Dropout of embeddings; a recipe's transformers have the same unless it says otherwise.
         classes: Number of classes; None for an unconditional model.
-        label_dropout: Probability with which training hides an image's class. Above 0 the model also learns the
-            unconditional distribution, which classifier-free guidance needs.
+        label_dropout: Probability with which training hides an image's class or text. Above 0 the model also learns
+            the unconditional distribution, which classifier-free guidance needs.
+        text_encoder: Reads the texts that describe images, on which they then depend; None reads none.
 
     Raises:
-        UserError: Codes on no grid or of several ids, or label dropout without classes.
+        UserError: Codes on no grid or of several ids, transformers of two widths, classes and texts, or label dropout
+            without either.
     """
 
     sampling = MaskedSampling
@@ -102,14 +105,21 @@ class Masked(Prior, Inpaints):
         dropout: float = 0.1,
         classes: int | None = None,
         label_dropout: float = 0.0,
+        text_encoder: TextEncoder | None = None,
     ) -> None:
         super().__init__()
         if not spec.gridded:
             raise UserError("masked models codes on a grid of regions, and these lie on none: use sequence")
         if spec.codebooks > 1:
             raise UserError(f"masked models codes of one id, not of {spec.codebooks}: use raster-scan")
+        if grain_transformer.width != transformer.width:
+            raise UserError(
+                f"grain_transformer.width is {grain_transformer.width}, but must be that of transformer, "
+                f"{transformer.width}: leave it out"
+            )
         self.spec = spec
-        self.conditioning = Conditioning(classes, label_dropout)
+        text_reader = None if text_encoder is None else TextReader(text_encoder, transformer.width)
+        self.conditioning = Conditioning(classes, label_dropout, text_reader)
         self.dropout = dropout
         width, starts = transformer.width, self.conditioning.starts
         places = [spec.positions(granularity) for granularity in range(spec.granularities)]
@@ -124,9 +134,15 @@ class Masked(Prior, Inpaints):
         self.content_head = Head(width, spec.codebook_size)
         self.grain_model = GrainModel(spec, grain_transformer, dropout, starts)
         initialise(self)
+        self.text_reader = text_reader
 
     def forward(
-        self, codes: Codes, masked: Bool[Tensor, " t"], labels: Int[Tensor, " b"], packing: Packing
+        self,
+        codes: Codes,
+        masked: Bool[Tensor, " t"],
+        labels: Int[Tensor, " b"],
+        texts: Float[Tensor, "b ..."] | None,
+        packing: Packing,
     ) -> Float[Tensor, "t d"]:
         """What the head of contents reads.
 
@@ -134,11 +150,14 @@ class Masked(Prior, Inpaints):
             codes: The codes, of which those that are masked may be any.
             masked: Which are not seen.
             labels: The class of each image.
+            texts: What the text reader knows of the text of each.
             packing: Where images lie.
         """
         contents = codes.ids.long().masked_fill(masked, self.spec.codebook_size)
         embedded = self.content_embedding(contents) + self.place_embedding(self.places_of(codes))
         embedded = embedded + self.class_embedding(labels)[packing.images]
+        if self.text_reader is not None:
+            embedded = self.text_reader.told(embedded, texts, packing)
         return self.transformer(F.dropout(embedded, self.dropout, self.training), packing)
 
     def places_of(self, codes: Codes) -> Int[Tensor, " t"]:
@@ -158,8 +177,10 @@ class Masked(Prior, Inpaints):
         labels = self.conditioning.of_codes(codes, self.training)
         packing = Packing(codes.lengths.long(), codes.on_host.lengths.tolist())
         masked = random_mask(packing) if self.training else fixed_mask(codes.ids, packing)
-        nats = self.content_head.nats(self(codes, masked, labels, packing), codes.ids.long())
-        sums = {"content": (nats * masked).sum(), "grain": self.grain_model.nats(grains, labels).sum()}
+        texts = None if self.text_reader is None else self.text_reader(codes.require_texts(), labels)
+        nats = self.content_head.nats(self(codes, masked, labels, texts, packing), codes.ids.long())
+        grain = self.grain_model.nats(grains, labels, self.text_reader, texts)
+        sums = {"content": (nats * masked).sum(), "grain": grain.sum()}
         counts = {"content": masked.sum(), "grain": torch.full_like(labels[:1], grains.numel())[0]}
         weight = counts["content"] + counts["grain"]
         return PriorLoss(
@@ -186,10 +207,13 @@ class Masked(Prior, Inpaints):
     def _draw(self, sampling: MaskedSampling, plan: RasterPlan, kept: Kept | None, images: WantedImages) -> Codes:
         """Draw images at the same time."""
         guidance = Guidance(sampling.guidance)
-        labels = guidance.labels(images.labels, self.classes)
+        labels = guidance.labels(images.labels, self.conditioning.nothing)
         # the precision that was asked for decides, not one around the call
         with evaluating(self), torch.autocast(labels.device.type, enabled=False):
-            grains = self.grain_model.draw(images, labels, sampling, guidance, plan, kept)
+            texts = guidance.rows(images.texts)
+            grains = self.grain_model.draw(images, labels, self.text_reader, sampling, guidance, plan, kept)
+            if self.text_reader is not None:
+                texts = torch.where((labels == 1)[:, None, None], self.text_reader.nothing, texts)
             lengths = plan.costs[grains].sum((1, 2))
             known = lengths.tolist()
             packing = Packing(lengths, known)
@@ -206,6 +230,7 @@ class Masked(Prior, Inpaints):
                     Codes(guidance.rows(ids), guidance.rows(lengths), guidance.rows(grains)),
                     guidance.rows(masked),
                     labels,
+                    texts,
                     rows,
                 )
                 logits = guidance.logits(self.content_head(hidden))
