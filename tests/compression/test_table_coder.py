@@ -30,6 +30,7 @@ SPECS = [
     CodeSpec(17, (8, 4)),
     CodeSpec(512, (16, 8, 4)),
     CodeSpec(9, max_length=12),
+    CodeSpec(17, (8, 4), codebooks=2),
 ]
 
 
@@ -51,13 +52,14 @@ def batches(draw: st.DrawFn) -> tuple[CodeSpec, Codes]:
     ).view(shape)
     lengths = torch.tensor(spec.codes_per_region)[grains].sum((1, 2))
     ids = torch.tensor(draw(st.lists(st.integers(0, spec.codebook_size - 1), min_size=9, max_size=9)))
-    return spec, Codes(ids.repeat(int(lengths.sum()))[: int(lengths.sum())], lengths, grains)
+    count = int(lengths.sum()) * spec.codebooks
+    return spec, Codes(ids.repeat(count)[:count].view(-1, *spec.id_shape), lengths, grains)
 
 
 def beside(codes: Codes, spec: CodeSpec) -> CodeTables:
     """Tables by which codes follow what lies beside them, whether that helps or not."""
     tables = CodeTables.measure([codes], spec)
-    if not spec.gridded:
+    if not spec.gridded or spec.codebooks > 1:
         return tables
     known = codes.to_code_map(spec).numpy(), codes.grains.numpy()
     seen = [neighbours(*known, granularity, spec) for granularity in range(spec.granularities)]

@@ -56,8 +56,8 @@ def corners(
 
 
 def lay(
-    ids: Int[np.ndarray, " t"],
-    code_map: Int[np.ndarray, "H W"],
+    ids: Int[np.ndarray, " t *q"],
+    code_map: Int[np.ndarray, "H W *q"],
     grains: Int[np.ndarray, "h w"],
     granularity: int,
     spec: CodeSpec,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,6 +89,26 @@ class _Choice:
         return self._context.take(code_map, grains, decoder)
 
 
+class _Choices:
+    """The codes of one granularity that have several ids: those of each codebook, one codebook after another.
+
+    Args:
+        of_ids: Of each codebook.
+    """
+
+    def __init__(self, of_ids: Sequence[_Choice]) -> None:
+        self._of_ids = of_ids
+
+    def add(self, ids: Int[np.ndarray, "t q"], encoder: Encoder, seen: None = None) -> None:
+        """The ids of each codebook. See `_Choice.add`."""
+        for choice, part in zip(self._of_ids, ids.T, strict=True):
+            choice.add(part, encoder)
+
+    def take(self, count: int, decoder: Decoder, *beside: Int[np.ndarray, "..."]) -> Int[np.ndarray, "t q"]:
+        """So many codes; what lies beside them says nothing."""
+        return np.stack([choice.take(count, decoder) for choice in self._of_ids], axis=1)
+
+
 class TableCoder(Coder):
     """Codes under the frequencies of tables.
 
@@ -102,8 +123,12 @@ class TableCoder(Coder):
         tables, shares = (CodeTables.measure([], spec), {0.0: _TIMES}) if tables is None else (tables, _SHARES)
         self.spec = spec
         self.contexts = tables.contexts
+        self.ids: list[Any]  # of each granularity
         if self.contexts is None:
-            self.ids = [_Choice(row, shares) for row in tables.ids]
+            choices = [_Choice(row, shares) for row in tables.ids]
+            starts = range(0, len(choices), spec.codebooks)
+            several = (_Choices(choices[start : start + spec.codebooks]) for start in starts)
+            self.ids = choices if spec.codebooks == 1 else list(several)
         else:
             every = (ContextCoder(self.contexts, row, place, spec) for place, row in enumerate(tables.ids))
             self.ids = [_Choice(*each) for each in zip(tables.ids, itertools.repeat(_BESIDE), every)]
@@ -176,10 +201,10 @@ class TableCoder(Coder):
         codes = Codes.from_code_map(torch.from_numpy(code_map)[None], there[None], self.spec)
         return DecodedTile(codes, None if known.all() else known)
 
-    def _blank(self, height: int, width: int) -> Int[np.ndarray, "H W"]:
+    def _blank(self, height: int, width: int) -> Int[np.ndarray, "H W *q"]:
         """A code map of so many regions, on which no codes are laid yet."""
         side = self.spec.sides[-1]
-        return np.zeros((height * side, width * side), dtype=np.int64)
+        return np.zeros((height * side, width * side, *self.spec.id_shape), dtype=np.int64)
 
     def _grains(self, decoder: Decoder, grid: tuple[int, int]) -> Int[np.ndarray, "h w"]:
         """A grain map: each region after those that it depends on."""

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vltok.code_maps import entries, for_each_id
 from vltok.codes import Codes, CodeSpec
 from vltok.compression.contexts import CLASSES, Contexts, helpful
 from vltok.compression.frequencies import TOTAL, quantized
@@ -48,7 +49,8 @@ class CodeTables:
 
     Attributes:
         spec: The codes that they are of.
-        ids: Of the codes of each granularity; of all codes in one row where they lie on no grid.
+        ids: Of the codes of each granularity, in a row for each of their ids; of all codes in one row where they lie on
+            no grid.
         grains: Of a region's granularity, by those of the regions at its left, above it, and above at its right:
             `neighbourhoods` says which row that is. None where codes lie on no grid.
         lengths: Of an image's code length, where codes lie on no grid.
@@ -56,7 +58,7 @@ class CodeTables:
     """
 
     spec: CodeSpec
-    ids: Int32[np.ndarray, "k v"]
+    ids: Int32[np.ndarray, "_ v"]
     grains: Int32[np.ndarray, "x k"] | None = None
     lengths: Int32[np.ndarray, " n"] | None = None
     contexts: Contexts | None = None
@@ -70,9 +72,14 @@ class CodeTables:
             spec: What they are codes of.
 
         Raises:
-            UserError: They are no such codes, or more of a kind than the coder can tell apart.
+            UserError: They are no such codes, or more of a kind than the coder can tell apart, or they have several ids
+                and lie on no grid.
         """
-        rows = max(spec.granularities, 1)
+        if spec.codebooks > 1 and not spec.gridded:
+            raise UserError(
+                f"tables know no codes on no grid that have {spec.codebooks} ids: compress them under a prior (--prior)"
+            )
+        rows = max(spec.granularities, 1) * spec.codebooks
         if max(spec.codebook_size, 1 if spec.gridded else spec.longest_length + 1) > TOTAL // 2:
             raise UserError(f"tables take at most {TOTAL // 2} different codes, not {spec.codebook_size}")
         ids = np.zeros(rows * spec.codebook_size, dtype=np.int64)
@@ -82,12 +89,14 @@ class CodeTables:
         for number, batch in enumerate(codes):
             here = batch.on_host.validate(spec)
             row = here.granularities(spec) if spec.gridded else torch.zeros_like(here.ids)
-            ids += np.bincount((row * spec.codebook_size + here.ids).numpy(), minlength=len(ids))
+            places = for_each_id(row * spec.entries, spec) + entries(here.ids, spec)
+            ids += np.bincount(places.flatten().numpy(), minlength=len(ids))
             if spec.gridded:
                 found = here.require_grains().numpy()
-                places = neighbourhoods(found, spec.granularities) * spec.granularities + found
-                grains += np.bincount(places.ravel(), minlength=len(grains))
-                if number % every == 0:
+                regions = neighbourhoods(found, spec.granularities) * spec.granularities + found
+                grains += np.bincount(regions.ravel(), minlength=len(grains))
+                # what lies beside a code is a symbol, of one id
+                if number % every == 0 and spec.codebooks == 1:
                     code_map = here.to_code_map(spec).numpy()
                     beside.append([neighbours(code_map, found, each, spec) for each in range(spec.granularities)])
                 if sum(len(part.ids) for parts in beside for part in parts) > _MOST_BESIDE:
