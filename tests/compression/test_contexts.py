@@ -76,4 +76,13 @@ def test_of_many_codes_some_batches_are_enough(monkeypatch: pytest.MonkeyPatch) 
 def test_what_says_nothing_of_other_pictures_is_not_kept() -> None:
     spec = CodeSpec(SPEC.codebook_size, SPEC.factors, (6, 6))
     assert helpful([beside(random_codes(spec, 20, seed)) for seed in range(4)], SPEC) is None
-    assert helpful([beside(gradual(20, 1))], SPEC) is None, "half of one batch is none"
+    batch = beside(gradual(20, 1))
+    assert helpful([batch], SPEC) is not None
+    single = [beside(image) for image in random_codes(spec, 8, 1) for _ in range(4)]
+    assert helpful(single, SPEC) is None and helpful(single[:1], SPEC) is None
+
+
+def test_an_image_at_several_rates_is_on_one_side() -> None:
+    """Batches of the same images, whose codes say nothing of other ones."""
+    spec = CodeSpec(SPEC.codebook_size, SPEC.factors, (6, 6))
+    assert helpful([beside(random_codes(spec, 20))] * 4, SPEC) is None

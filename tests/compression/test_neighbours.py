@@ -35,6 +35,7 @@ def test_codes_are_laid_as_they_are_packed() -> None:
 
 
 def test_batches_are_joined_in_order() -> None:
-    parts = [Neighbours(np.arange(n), np.arange(n) + 5, np.arange(n) + 9) for n in (2, 3)]
+    parts = [Neighbours(np.arange(n), np.arange(n) + 5, np.arange(n) + 9, np.arange(n)) for n in (2, 3)]
     found = Neighbours.joined(parts)
     assert found.ids.tolist() == [0, 1, 0, 1, 2] and found.above.tolist() == [9, 10, 9, 10, 11]
+    assert found.of(found.image == 1).left.tolist() == [6, 6]

@@ -70,16 +70,16 @@ class Contexts:
 
 
 def helpful(seen: Sequence[Sequence[Neighbours]], spec: CodeSpec) -> Contexts | None:
-    """The contexts of codes; None where those of the first half say nothing of the second one.
+    """The contexts of codes; None where those of one half of the images say nothing of the other one.
 
     Args:
-        seen: Batches of the codes of each granularity, and what lies beside them.
+        seen: Batches of the codes of each granularity, and what lies beside them. Images of two batches may be the same
+            where they have the same places.
         spec: What the codes may be.
     """
-    half = len(seen) // 2
-    if not half:
+    first, second = _halves(seen)
+    if not first or not second:
         return None
-    first, second = (_joined(part) for part in (seen[:half], seen[half:]))
     contexts, saved = Contexts.measure(first, spec), 0.0
     for granularity, (known, new) in enumerate(zip(first, second, strict=True)):
         classes = contexts.classes[granularity]
@@ -87,6 +87,15 @@ def helpful(seen: Sequence[Sequence[Neighbours]], spec: CodeSpec) -> Contexts | 
         alone = quantized(np.bincount(classes[known.ids], minlength=CLASSES) + 0.5)
         saved += float(np.log2(own / alone[classes[new.ids]]).sum())
     return Contexts.measure(_joined(seen), spec) if saved > _LEAST * sum(len(each.ids) for each in second) else None
+
+
+def _halves(seen: Sequence[Sequence[Neighbours]]) -> tuple[list[Neighbours], list[Neighbours]]:
+    """The codes of every second image; where all batches have a single one, those of the first batches."""
+    if any(each.image.any() for batch in seen for each in batch):
+        every = _joined(seen)
+        return [each.of(each.image % 2 == 0) for each in every], [each.of(each.image % 2 == 1) for each in every]
+    half = len(seen) // 2
+    return _joined(seen[:half]), _joined(seen[half:])
 
 
 def _joined(batches: Sequence[Sequence[Neighbours]]) -> list[Neighbours]:

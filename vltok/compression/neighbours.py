@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from vltok.codes import CodeSpec
 
@@ -26,16 +26,22 @@ class Neighbours:
         ids: Row by row, image by image.
         left: The symbol at the left of each.
         above: The symbol above each.
+        image: The place of its image in the batch.
     """
 
     ids: Int[np.ndarray, " t"]
     left: Int[np.ndarray, " t"]
     above: Int[np.ndarray, " t"]
+    image: Int[np.ndarray, " t"]
 
     @classmethod
     def joined(cls, parts: Sequence[Neighbours]) -> Neighbours:
-        """One batch of several."""
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "left", "above")))
+        """Those of several batches, each of which counts its images anew."""
+        return cls(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(cls)))
+
+    def of(self, which: Bool[np.ndarray, " t"]) -> Neighbours:
+        """Some of them."""
+        return Neighbours(*(getattr(self, each.name)[which] for each in fields(self)))
 
 
 def symbols(spec: CodeSpec) -> int:
@@ -94,4 +100,4 @@ def neighbours(
     known = known_before(code_map, grains, granularity, spec)
     image, row, column = corners(grains, granularity, spec)
     ids = known[image, row, column] - granularity * spec.codebook_size
-    return Neighbours(ids, known[image, row, column - 1], known[image, row - 1, column])
+    return Neighbours(ids, known[image, row, column - 1], known[image, row - 1, column], image)
