@@ -115,3 +115,23 @@ def test_a_folder_that_cannot_be_one_is_said_at_once(write, tmp_path: Path, caps
     (tmp_path / "file").write_text("")
     assert write(tmp_path / "file" / "out") == 1
     assert "lies below" in capsys.readouterr().err
+
+
+def test_parts_leave_what_one_command_leaves(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert tokenize(tmp_path / "one" / "codes", "--shard-size=2") == 0
+    assert sample(tmp_path / "one" / "samples", "--count=4", "--shard-size=2") == 0
+    capsys.readouterr()
+    for part in ("2/2", "1/2"):
+        assert tokenize(tmp_path / "two" / "codes", "--shard-size=2", "--part", part) == 0
+        assert sample(tmp_path / "two" / "samples", "--count=4", "--shard-size=2", "--part", part) == 0
+        printed = capsys.readouterr().out
+        if part == "2/2":
+            assert "part 2 of 2 is done; not yet: 1 part (1); the last one to end writes the manifest\n" in printed
+            assert "part 2 of 2 is done; not yet: 1 part (1); the last one to end writes the grid\n" in printed
+            assert main(["merge", str(tmp_path / "two" / "codes")]) == 1
+            said = capsys.readouterr().err
+            assert "codes is not whole: 1 part of 2 must be given again, or still run (--array=1)" in said
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    assert tokenize(tmp_path / "three", "--part=4/3") == 1
+    assert "--part 4/3: parts count from 1 to 3" in capsys.readouterr().err
+    assert not (tmp_path / "three").exists()

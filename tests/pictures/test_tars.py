@@ -2,14 +2,12 @@
 
 import bz2
 import gzip
-import http.server
 import io
 import lzma
 import shutil
 import subprocess
 import tarfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -84,50 +82,11 @@ def test_empty_shards_and_links(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[str, list[int]]]:
-    """The address of a folder, and how many requests are still to be answered in part."""
-    faults: list[int] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            content = (tmp_path / self.path.lstrip("/")).read_bytes()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content[: faults.pop()] if faults else content)
-
-        def log_message(self, *_: object) -> None:
-            """Print nothing."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", faults
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waited: list[float] = []
     # threads of libraries sleep too
     monkeypatch.setattr(tars, "time", SimpleNamespace(sleep=waited.append))
     return waited
-
-
-@pytest.mark.skipif(shutil.which("curl") is None, reason="webdataset reads addresses by curl")
-def test_remote_shard_is_asked_for_again(
-    write: Write, served: tuple[str, list[int]], waits: list[float], tmp_path: Path
-) -> None:
-    write(6)
-    address, faults = served
-    whole = keys(tmp_path / "train-000.tar")
-    faults += [3000, 0, 9000]
-    assert keys(f"{address}/train-000.tar") == whole
-    assert not faults and len(waits) == 3 and waits == sorted(set(waits))
-    faults += [3000] * 4
-    with pytest.raises(UserError, match=r"shard 'http://.*train-000\.tar' cannot be read"):
-        keys(f"{address}/train-000.tar")
-    assert len(waits) == 6
 
 
 @pytest.mark.parametrize("allowed", [0.0, 0.3])

@@ -59,7 +59,8 @@ def test_one_folder_is_finished_or_says_what_is_missing(tmp_path: Path) -> None:
     [
         (["a"], "c", "--out is for exports that are joined"),
         (["a", "b"], None, "say where the joined export goes: --out FOLDER"),
-        (["a", "b"], "a", "is one of the folders that are joined"),
+        (["a", "b"], "a", "is or lies in '.*a', which is joined"),
+        (["a", "b"], "b/c", "is or lies in '.*b', which is joined"),
         (["a", "nothing"], "c", "nothing holds no finished codes"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from vltok.pictures.decoding import decode
 from vltok.pictures.exporting import CroppedPictures
 from vltok.pictures.finding import list_pictures
 from vltok.pictures.images import ImageData
+from vltok.pictures.names import Names
 from vltok.pictures.splits import held_out_below, unit_hash
 from vltok.pictures.texts import TextPlace
 from vltok.pictures.transforms import CentreCrop, Crop, RandomCrop
@@ -32,7 +33,7 @@ def class_of(path: str) -> str | None:
     return unicodedata.normalize("NFC", first) if slash else None
 
 
-def classes_of(paths: Sequence[str]) -> list[str] | None:
+def classes_of(paths: Iterable[str]) -> list[str] | None:
     """The names of the classes, sorted; None unless every picture lies in a sub-folder."""
     names = [class_of(path) for path in paths]
     return None if None in names else sorted({name for name in names if name is not None})
@@ -99,16 +100,16 @@ class Folder(ImageData):
         self.seed = seed
         self.texts = texts
         self._skipped = SkippedPictures(max_corrupt)
-        self._paths = list_pictures(root, "data.root")
-        self.classes = classes_of(self._paths)
-        if (remark := no_classes_remark(self._paths, f" of data.root '{root}'")) is not None:
+        paths = list_pictures(root, "data.root")
+        self.classes = classes_of(paths)
+        if (remark := no_classes_remark(paths, f" of data.root '{root}'")) is not None:
             warnings.warn(remark, stacklevel=2)
-        self._val_paths: list[str] = []
+        val_paths: list[str] = []
         if val_root is not None:
-            self._val_paths = list_pictures(val_root, "data.val_root")
-            self._paths = _without_held_out(self._paths, root, val_root)
-            self.classes = classes_of(self._paths)
-            others = sorted(set(classes_of(self._val_paths) or ()) - set(self.classes or ()))
+            val_paths = list_pictures(val_root, "data.val_root")
+            paths = _without_held_out(paths, root, val_root)
+            self.classes = classes_of(paths)
+            others = sorted(set(classes_of(val_paths) or ()) - set(self.classes or ()))
             if others and self.classes is not None:
                 raise UserError(
                     f"data.val_root '{val_root}' has classes that data.root '{root}' has not: "
@@ -119,9 +120,10 @@ class Folder(ImageData):
         self._texts: dict[str, Callable[[str], str | None]] = {}
         if texts is not None:
             place = TextPlace.of(texts, "data.texts", shards=False)
-            self._texts[root] = place.of_folder(root, self._paths)
+            self._texts[root] = place.of_folder(root, paths)
             if val_root is not None:
-                self._texts[val_root] = place.of_folder(val_root, self._val_paths)
+                self._texts[val_root] = place.of_folder(val_root, val_paths)
+        self._paths, self._val_paths = Names(paths), Names(val_paths)
 
     def train_dataloader(self) -> Loader:
         train, _ = self._split()
@@ -179,8 +181,8 @@ class Folder(ImageData):
             return self._files(self.root, self._paths), self._files(self.val_root, self._val_paths)
         hashes = [unit_hash(path) for path in self._paths]
         below = held_out_below(hashes, self.val_share)
-        train = [path for path, place in zip(self._paths, hashes, strict=True) if place > below]
-        held_out = [path for path, place in zip(self._paths, hashes, strict=True) if place <= below]
+        train = Names(path for path, place in zip(self._paths, hashes, strict=True) if place > below)
+        held_out = Names(path for path, place in zip(self._paths, hashes, strict=True) if place <= below)
         return self._files(self.root, train), self._files(self.root, held_out)
 
     @property
@@ -188,7 +190,7 @@ class Folder(ImageData):
         """What an export's description says of texts."""
         return "" if self.texts is None else f" texts {self.texts}"
 
-    def _files(self, root: str, paths: list[str]) -> _Files:
+    def _files(self, root: str, paths: Names) -> _Files:
         return _Files(root, paths, self.classes, self._texts.get(root), self.size)
 
     def _loader(self, pictures: _Files, crop: Crop, purpose: str, places: Places, training: bool = False) -> Loader:
@@ -209,7 +211,7 @@ class _Files(Pictures):
     def __init__(
         self,
         root: str,
-        paths: list[str],
+        paths: Names,
         classes: list[str] | None,
         texts: Callable[[str], str | None] | None,
         size: int,

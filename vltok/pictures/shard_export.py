@@ -1,4 +1,4 @@
-"""Pictures in local tar shards, for an export."""
+"""Pictures in tar shards, for an export."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vltok.pictures.streams import SampleDecoder
 
 
 class TarPictures(ExportSource):
-    """Pictures in local tar shards.
+    """Pictures in tar shards, local ones or such as copies are kept of.
 
     Args:
         decoder: Makes the crops.

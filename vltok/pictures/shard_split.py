@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from vltok.pictures.remote import Copies
 from vltok.pictures.samples import Finding, FindingKind, TarSample, refuse_losses
 from vltok.pictures.splits import unit_hash
 from vltok.pictures.tars import UnreadableShard, is_address, read_samples
@@ -19,7 +20,7 @@ from vltok.pictures.tars import UnreadableShard, is_address, read_samples
 
 @dataclass(frozen=True, eq=False)
 class ShardIndex:
-    """The keys of all pictures in some local shards.
+    """The keys of all pictures in some shards.
 
     A key that stands in more than one shard names several pictures: to each of these, the shard's name is added.
 
@@ -32,8 +33,13 @@ class ShardIndex:
     repeated: Float[np.ndarray, " k"]
 
     @classmethod
-    def of(cls, shards: Sequence[str], picture: str | None) -> ShardIndex:
+    def of(cls, shards: Sequence[str], picture: str | None, copies: Copies | None = None) -> ShardIndex:
         """Read the headers of shards, and warn once of each kind of member that is left out.
+
+        Args:
+            shards: The shards; those behind addresses are read whole.
+            picture: The ending of the pictures, where samples hold several.
+            copies: Keeps what is behind addresses; None keeps nothing.
 
         Raises:
             UserError: A shard cannot be read, or a picture or a label in it would be lost.
@@ -48,7 +54,7 @@ class ShardIndex:
 
         found = {}
         for shard, name in names_of(shards).items():
-            keys = [sample.key for sample in read_samples(shard, tell, picture)]
+            keys = [sample.key for sample in read_samples(shard, tell, picture, copies)]
             pairs = [(unit_hash(key), unit_hash(f"{name}/{key}")) for key in keys]
             found[shard] = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
         for kind, finding in first.items():
@@ -69,6 +75,7 @@ class ShardSplit:
         up_to: The largest hash.
         picture: The ending of the pictures, where samples hold several.
         bears: Whether shards behind addresses may be left out where they cannot be read, which is told.
+        copies: Keeps what is behind addresses; None keeps nothing.
         repeated: The hashes of the keys that stand in several shards; None where that is not known.
         names: What is added to those keys, for each shard.
         pictures: How many there are in each shard; None where that is not known.
@@ -79,6 +86,7 @@ class ShardSplit:
     up_to: float = 1.0
     picture: str | None = None
     bears: bool = False
+    copies: Copies | None = None
     repeated: Float[np.ndarray, " k"] | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     pictures: tuple[int, ...] | None = None
@@ -105,7 +113,7 @@ class ShardSplit:
             tell = refuse_losses  # the index has told the rest
         for shard in shards:
             try:
-                for sample in read_samples(shard, tell, self.picture):
+                for sample in read_samples(shard, tell, self.picture, self.copies):
                     key = self._unique(shard, sample.key)
                     if self.above < unit_hash(key) <= self.up_to:
                         # where it is not known which keys are repeated, messages name the shard

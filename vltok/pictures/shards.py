@@ -11,12 +11,14 @@ from typing import Any, Literal
 import numpy as np
 
 from vltok.errors import UserError
+from vltok.files import check_folder
 from vltok.loading.checks import check_at_least, check_loading, default_workers
 from vltok.loading.classes import same_classes
 from vltok.loading.skipping import SkippedPictures
 from vltok.pictures.batches import Loader, Stream
 from vltok.pictures.images import ImageData
 from vltok.pictures.labels import class_names
+from vltok.pictures.remote import Copies
 from vltok.pictures.samples import Finding, FindingKind
 from vltok.pictures.shard_export import TarPictures
 from vltok.pictures.shard_split import ShardIndex, ShardSplit
@@ -56,6 +58,9 @@ class WebDataset(ImageData):
             sets up to three are borne (at most a quarter), unless it is 0.
         max_bad_shards: The share of shards behind addresses that may be left out where reading them fails, again and
             again; each is named in a warning.
+        copies: A folder on this machine that keeps copies of shards behind addresses, for the next epochs; None keeps
+            none.
+        copies_gb: How many GB these may take; those that were read longest ago go first.
         picture: The ending of the pictures, such as `jpg` or `left.png`, where samples hold several.
         seed: Sets the crops and their order.
         texts: Where texts that describe the pictures stand: ``txt``, in a sample's `.txt`, or ``json``, under the key
@@ -79,6 +84,8 @@ class WebDataset(ImageData):
         max_corrupt: float = 0.01,
         max_bad_shards: float = 0.0,
         picture: str | None = None,
+        copies: str | None = None,
+        copies_gb: float = 100.0,
         seed: int = 0,
         texts: str | None = None,
     ) -> None:
@@ -90,6 +97,10 @@ class WebDataset(ImageData):
             check_at_least("samples_per_epoch", samples_per_epoch, batch_size)
         if not 0 <= max_bad_shards <= 1:
             raise UserError(f"data.max_bad_shards must lie between 0 and 1, not {max_bad_shards}")
+        if not copies_gb > 0:
+            raise UserError(f"data.copies_gb must be positive, not {copies_gb}")
+        folder = None if copies is None else check_folder("data.copies", copies)
+        self._copies = None if folder is None else Copies(folder, round(copies_gb * 1e9))
         if val_shards is None and not 0 < val_share < 1:
             raise UserError(f"data.val_share must lie between 0 and 1, both excluded, not {val_share}")
         self.shards = shards
@@ -205,18 +216,19 @@ class WebDataset(ImageData):
         part = self._part(self._training) if split == "all" else self._split()[0 if split == "train" else 1]
         shards = self._held_out if self._held_out and split == "val" else self._training
         index = self._index(shards, costly=True)
-        if index is None:
+        if index is None and self._copies is None:
             raise UserError(
-                "an export must know how many pictures there are, which takes local shards: "
-                "fetch those of data.shards (or data.val_shards) first"
+                "an export counts the pictures before it reads them: give a folder for copies of shards behind "
+                "addresses (data.copies), or fetch those of data.shards (or data.val_shards) first"
             )
+        index = index or ShardIndex.of(shards, self._picture, self._copies)
         part = part.counted(index)
         _count(part)
         described += "" if self.texts is None else f" texts {self.texts}"
         return TarPictures(self._decoder(crop, "export"), part, index, self._skipped, described, views)
 
     def _part(self, shards: tuple[str, ...], above: float = -1.0, up_to: float = 1.0) -> ShardSplit:
-        return ShardSplit(shards, above, up_to, self._picture, bears=self._max_bad_shards > 0)
+        return ShardSplit(shards, above, up_to, self._picture, bears=self._max_bad_shards > 0, copies=self._copies)
 
     def _index(self, shards: tuple[str, ...], costly: bool = False) -> ShardIndex | None:
         """The keys in local shards; None for others, and where the user says how many there are."""

@@ -22,6 +22,7 @@ from webdataset.gopen import Pipe, gopen
 
 from vltok.errors import UserError
 from vltok.paths import find_files
+from vltok.pictures.remote import WAITS, Copies, RemoteFile, check_protocol
 from vltok.pictures.samples import Finding, Member, TarSample, refuse_losses, samples_of
 
 _ADDRESS = re.compile(r"pipe:|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -33,8 +34,6 @@ _REMEDY = (
 )
 _JOINED = "more tar files follow its end, which 'tar -A' joins, but 'cat' does not: take them apart"
 _ZSTD = b"\x28\xb5\x2f\xfd"
-#: Seconds before a shard behind an address is asked for again.
-_WAITS = (1.0, 4.0, 16.0)
 
 
 class UnreadableShard(UserError):
@@ -52,6 +51,8 @@ def list_shards(pattern: str, key: str) -> list[str]:
         UserError: A local shard that does not exist, or a pattern that matches none.
     """
     if is_address(pattern):
+        if not _is_pipe(pattern):
+            check_protocol(pattern, key)
         try:
             return list(braceexpand.braceexpand(pattern))
         except ValueError as error:
@@ -70,8 +71,16 @@ def is_address(shard: str) -> bool:
     return _ADDRESS.match(shard) is not None
 
 
+def _is_pipe(shard: str) -> bool:
+    """Whether a program gives it."""
+    return shard[:5].lower() == "pipe:"
+
+
 def read_samples(
-    shard: str, tell: Callable[[Finding], None] = refuse_losses, picture: str | None = None
+    shard: str,
+    tell: Callable[[Finding], None] = refuse_losses,
+    picture: str | None = None,
+    copies: Copies | None = None,
 ) -> Iterator[TarSample]:
     """The samples of a shard, in order; one behind an address is asked for again a few times where reading it fails.
 
@@ -81,15 +90,17 @@ def read_samples(
         shard: A path or an address.
         tell: Is told what is odd: see `samples_of`.
         picture: The ending of the pictures, where samples hold several.
+        copies: Keeps what is behind addresses; None keeps nothing.
 
     Raises:
         UnreadableShard: It is no tar file, or only part of one, or its address does not answer.
         UserError: What `tell` raises.
     """
     given = 0
-    for wait in itertools.chain(_WAITS if is_address(shard) else (), [None]):
+    # what a program gives is begun anew; others go on where they were cut
+    for wait in itertools.chain(WAITS if _is_pipe(shard) else (), [None]):
         try:
-            for sample in itertools.islice(samples_of(shard, members_of(shard), tell, picture), given, None):
+            for sample in itertools.islice(samples_of(shard, members_of(shard, copies), tell, picture), given, None):
                 given += 1
                 yield sample
             return
@@ -99,18 +110,19 @@ def read_samples(
             time.sleep(wait)
 
 
-def members_of(shard: str) -> Iterator[Member]:
+def members_of(shard: str, copies: Copies | None = None) -> Iterator[Member]:
     """The members of a shard, from its start to its end, whether or not it is compressed.
 
     Args:
         shard: A path or an address.
+        copies: Keeps what is behind addresses; None keeps nothing.
 
     Raises:
         UnreadableShard: It is no tar file, or only part of one, or its address does not answer.
     """
-    with _explained(shard), _opened(shard) as file:
-        # what lies on a disk can be leapt over
-        seeks = isinstance(file, io.BufferedReader) and file.seekable()
+    with _explained(shard), _opened(shard, copies) as file:
+        # what lies on a disk can be leapt over; a copy may be gone when a picture is read
+        seeks = not is_address(shard) and isinstance(file, io.BufferedReader) and file.seekable()
         tail = _Tail(file)
         with tarfile.open(fileobj=file, mode="r:") if seeks else tarfile.open(fileobj=tail, mode="r|") as tar:
             for header in tar:
@@ -154,10 +166,10 @@ def _explained(shard: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(shard: str) -> Iterator[io.BufferedIOBase]:
+def _opened(shard: str, copies: Copies | None) -> Iterator[io.BufferedIOBase]:
     """The bytes of the tar file in a shard, uncompressed."""
-    if not is_address(shard):
-        with open(shard, "rb") as file:
+    if not _is_pipe(shard):
+        with _open(shard, copies) as file:
             yield _uncompressed(file)
         return
     stream = gopen(shard)
@@ -169,6 +181,13 @@ def _opened(shard: str) -> Iterator[io.BufferedIOBase]:
             stream.proc.wait()
         raise
     stream.close()  # raises what the program at the other end of a pipe says of itself
+
+
+def _open(shard: str, copies: Copies | None) -> io.BufferedReader:
+    """A path or an address, open."""
+    if not is_address(shard):
+        return open(shard, "rb")
+    return io.BufferedReader(RemoteFile(shard)) if copies is None else copies.open(shard)
 
 
 def _uncompressed(file: io.BufferedReader) -> io.BufferedIOBase:

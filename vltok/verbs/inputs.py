@@ -27,7 +27,7 @@ from vltok.verbs.devices import choose_device
 Model = TypeVar("Model", bound=Bundled)
 
 #: Arguments of data on which no picture depends.
-_OF_SPEED = ("workers", "batch_size")
+_OF_SPEED = ("workers", "batch_size", "copies", "copies_gb")
 
 
 @dataclass(frozen=True, eq=False)

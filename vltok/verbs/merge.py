@@ -68,8 +68,8 @@ def merge(
         raise UserError("say where the joined export goes: --out FOLDER")
     folder = check_folder("--out", out)
     for each in given:
-        if folder.resolve() == each.resolve():
-            raise UserError(f"--out '{folder}' is one of the folders that are joined: name another")
+        if folder.resolve().is_relative_to(each.resolve()):
+            raise UserError(f"--out '{folder}' is or lies in '{each}', which is joined: name another folder")
     joined = JoinedExports(given)
     run, first = joined.run, CodeManifest.read(given[0])
     places = [place for found in resolve(first.tokenizer_places, given[0]) for place in places_of(found, folder)]

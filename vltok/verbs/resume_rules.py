@@ -22,6 +22,7 @@ THIS_TIME = (
     *(f"trainer.{key}" for key in ("limit_val_batches", "val_check_interval", "check_val_every_n_epoch")),
     *(f"trainer.{key}" for key in ("num_sanity_val_steps", "inference_mode", "enable_autolog_hparams")),
     *(f"data.{key}" for key in ("root", "val_root", "shards", "val_shards", "validation", "workers")),
+    *(f"data.{key}" for key in ("copies", "copies_gb")),
     *(f"model.{key}" for key in ("compile", "channels_last", "attention")),
 )
 _LONGEST = 60

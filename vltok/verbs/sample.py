@@ -131,6 +131,8 @@ def sample(
     check_seed("--seed", seed)
     folder = None if out is None else _checked(out)
     share = Share.find(os.environ, part)
+    if folder is None and part is not None:
+        raise UserError(f"--part {part}: parts are of a folder that several jobs write: give out")
     tokenizer = tokenizer_of(prior, tokenizer, trust)
     with (
         open_prior(prior, device, trust=trust, local_rank=share.local_rank) as drawer,

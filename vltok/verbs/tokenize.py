@@ -133,9 +133,12 @@ def tokenize(
         ) as export:
             new = not export.finished
             if new and (share.rank == 0 or share.parts > 1):
-                together = f" in {share.processes} processes" if share.processes > 1 else ""
-                shards = len(export.shards)
-                _LOG.info("%d pictures, %d shards, on %s%s", source.pictures, shards, opened.device, together)
+                shards, processes = len(export.shards), share.processes
+                together = f" in {processes} {'parts' if share.parts == processes else 'processes'}"
+                shown = together if processes > 1 else ""
+                _LOG.info("%d pictures, %d shards, on %s%s", source.pictures, shards, opened.device, shown)
+                if shards < processes:
+                    _LOG.warning("%d of them get no shard: with a smaller --shard-size all do", processes - shards)
             pending = export.pending()
             left = sum(len(export.pictures(shard)) for shard in pending)
             mine = sum(len(export.pictures(shard)) for shard in export.mine)
