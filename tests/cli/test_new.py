@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,17 @@ from vltok.verbs.new import NEW
 from ..sequences.code_exports import export_codes, random_codes
 
 
+def name_of(kind: str) -> str:
+    return f"my-{kind.replace('_', '-')}"
+
+
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory) -> Path:
     """A folder with a package of each kind, and in `installed` the metadata that installing it would leave."""
     folder = tmp_path_factory.mktemp("packages")
     for kind in NEW:
-        package, installed = folder / f"my-{kind}", folder / "installed" / kind
-        new(kind, f"my-{kind}", package)
+        package, installed = folder / name_of(kind), folder / "installed" / kind
+        new(kind, name_of(kind), package)
         installed.mkdir(parents=True)
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(package)
@@ -61,9 +66,9 @@ def test_each_package_passes_its_own_tests(packages) -> None:
     assert len(tests) == len(NEW)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in NEW if kind != "prior"])
+@pytest.mark.parametrize("kind", [kind for kind in NEW if kind not in ("prior", "text_encoder")])
 def test_each_recipe_trains(kind, installed, tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.chdir(installed / f"my-{kind}")
+    monkeypatch.chdir(installed / name_of(kind))
     few = ("pictures", "held_out") if kind == "data" else ("train_crops", "val_crops")
     options = [f"--data.{few[0]}=32", f"--data.{few[1]}=8", "--trainer.max_steps=2", "--model.calibration_batches=1"]
     code = main(["fit", "--config", "recipe.yaml", "--out", str(tmp_path / "run"), *options])
@@ -72,15 +77,17 @@ def test_each_recipe_trains(kind, installed, tmp_path, monkeypatch, capsys) -> N
     assert (f"class_path: my-{kind}\n" in text) == (kind not in ("importer", "exporter"))
 
 
-def test_the_recipe_of_a_prior_trains_and_draws(installed, tmp_path, monkeypatch, capsys) -> None:
+@pytest.mark.parametrize("kind", ["prior", "text_encoder"])
+def test_the_recipe_of_what_learns_from_codes_trains_and_draws(kind, installed, tmp_path, monkeypatch, capsys) -> None:
     spec = CodeSpec(256, (4, 8), (8, 8))
     for split, count in (("train", 128), ("val", 64)):
-        export_codes(tmp_path / "codes" / split, random_codes(count, spec, (8, 8)), spec=spec)
+        codes = replace(random_codes(count, spec, (8, 8)), texts=("a red fox", *("",) * (count - 1)))
+        export_codes(tmp_path / "codes" / split, codes, spec=spec)
     monkeypatch.chdir(tmp_path)
-    recipe = str(installed / "my-prior" / "recipe.yaml")
+    recipe = str(installed / name_of(kind) / "recipe.yaml")
     assert main(["fit", "--config", recipe, "--trainer.max_steps=2", "--out", "run"]) == 0, capsys.readouterr().err
     config = (tmp_path / "run" / "bundle" / "config.yaml").read_text()
-    assert "class_path: my-prior" in config and "distribution: my-prior" in config
+    assert f"class_path: {name_of(kind)}" in config and f"distribution: {name_of(kind)}" in config
 
 
 #: Appended to the README's commands, so that they take seconds: an option given twice counts the second time.
@@ -204,4 +211,4 @@ def test_the_help_shows_the_files_in_lines(capsys) -> None:
 
 @pytest.mark.parametrize(("kind", "article"), [("importer", "An"), ("gate", "A")])
 def test_the_readme_names_the_kind(packages: Path, kind: str, article: str) -> None:
-    assert f"\n{article} {kind} for " in (packages / f"my-{kind}" / "README.md").read_text()
+    assert f"\n{article} {kind} for " in (packages / name_of(kind) / "README.md").read_text()

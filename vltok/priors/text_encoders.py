@@ -69,7 +69,7 @@ class HuggingFaceEncoder(TextEncoder):
     """A text encoder of Hugging Face's transformers, as it was trained: a prior's training leaves its weights alone.
 
     Of a model that has more parts, such as CLIP or T5, that which reads texts is taken. A bundle of the prior names the
-    model, which whoever loads it needs too.
+    model: whoever loads it needs that too, and says so by `trust`.
 
     Args:
         pretrained: A folder, or the id of a model on the Hugging Face Hub, of which only safetensors are read.

@@ -24,6 +24,17 @@ _TEMPLATES = files("vltok.verbs") / "templates"
 _RECIPES: dict[str, dict[str, Any]] = {
     "tokenizer": {"model.init_args.tokenizer": {"class_path": "NAME", "init_args": {"patch": 8, "size": 256}}},
     "prior": {"model.init_args.prior": "NAME"},
+    "text_encoder": {
+        "model.init_args.prior": {
+            "class_path": "dq-transformer",
+            "init_args": {
+                "position_transformer": {"width": 64, "heads": 2, "layers": 1},
+                "content_transformer": {"layers": 1},
+                "text_encoder": "NAME",
+            },
+        },
+        "model.init_args.learning_rate": 0.001,
+    },
     "encoder": {
         "model.init_args.tokenizer.init_args.encoder": {
             "class_path": "NAME",
@@ -68,6 +79,18 @@ vltok tokenize --tokenizer runs/tokenizer/bundle --split val --out codes/val
 vltok fit --config recipe.yaml --out runs/prior
 vltok sample --prior runs/prior/bundle --count 16 --out samples
 ```"""
+#: Of codes of pictures that have texts.
+_TRAIN_TEXTS = """Train a prior with it on the codes of pictures that have texts, each in a `.txt` beside its picture:
+
+```sh
+vltok fit --config tokenizer.yaml --out runs/tokenizer
+for split in train val; do
+  vltok tokenize --tokenizer runs/tokenizer/bundle --split $split --out codes/$split \\
+    --data folder --data.root pictures --data.size 64 --data.texts txt
+done
+vltok fit --config recipe.yaml --out runs/prior
+vltok sample --prior runs/prior/bundle --prompt 'a red fox' --out samples
+```"""
 _TRAIN_IMPORTER = """What it reads is left by a training, such as:
 
 ```sh
@@ -79,7 +102,14 @@ _TRAIN_EXPORTER = """It writes what a training leaves, such as:
 vltok fit --config recipe.yaml --out runs/tokenizer
 vltok export runs/tokenizer/bundle exported --to NAME
 ```"""
-_USES = {"prior": _TRAIN_PRIOR, "importer": _TRAIN_IMPORTER, "exporter": _TRAIN_EXPORTER}
+_USES = {
+    "prior": _TRAIN_PRIOR,
+    "text_encoder": _TRAIN_TEXTS,
+    "importer": _TRAIN_IMPORTER,
+    "exporter": _TRAIN_EXPORTER,
+}
+#: Those that train on codes.
+_OF_CODES = ("prior", "text_encoder")
 
 
 def new(kind: str, name: str, out: str | os.PathLike | None = None) -> Path:
@@ -121,7 +151,7 @@ def new(kind: str, name: str, out: str | os.PathLike | None = None) -> Path:
         f"tests/test_{kind}.py": _filled(f"test_{kind}.py", words),
         "recipe.yaml": _recipe(kind, name),
     }
-    if kind == "prior":
+    if kind in _OF_CODES:
         texts["tokenizer.yaml"] = _headed("A small tokenizer, in a minute", "tokenizer.yaml", _base("tokenizer"))
     with folder_written_whole(folder) as place:
         for path, text in texts.items():
@@ -160,16 +190,22 @@ def _class_name(name: str) -> str:
 
 
 def _recipe(kind: str, name: str) -> str:
-    recipe = _base("prior" if kind == "prior" else "tokenizer")
+    recipe = _base("prior" if kind in _OF_CODES else "tokenizer")
     for keys, value in _RECIPES[kind].items():
         *path, last = keys.split(".")
         place = recipe
         for key in path:
             place = place[key]
-        named = value | {"class_path": name} if isinstance(value, dict) and value["class_path"] == "NAME" else value
-        place[last] = name if value == "NAME" else named
+        place[last] = _named(value, name)
     title = f"Trains with the {kind} {name}, in a minute" if _RECIPES[kind] else f"A tokenizer to {kind[:-2]}"
     return _headed(title, "recipe.yaml", recipe)
+
+
+def _named(value: Any, name: str) -> Any:
+    """What a recipe says, with the component's name wherever `NAME` stands."""
+    if isinstance(value, dict):
+        return {key: _named(inner, name) for key, inner in value.items()}
+    return name if value == "NAME" else value
 
 
 def _base(name: str) -> dict[str, Any]:
