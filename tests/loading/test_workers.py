@@ -47,9 +47,6 @@ class Broken(Pictures):
     def label(self, index: int) -> None:
         return None
 
-    def text(self, index: int) -> None:
-        return None
-
     def read(self, index: int) -> Image.Image:
         raise ZeroDivisionError("a loader of my own\nfails")
 

@@ -142,9 +142,6 @@ class _Swatches(Pictures):
     def label(self, index: int) -> None:
         return None
 
-    def text(self, index: int) -> None:
-        return None
-
     def read(self, index: int) -> Image.Image:
         return Image.new("RGB", (8, 8), (20 * self.chosen[index], 100, 0))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from PIL import Image
@@ -51,14 +52,6 @@ class Pictures(ABC):
         """A picture's class."""
 
     @abstractmethod
-    def text(self, index: int) -> str | None:
-        """What describes a picture.
-
-        Raises:
-            UserError: It cannot be read.
-        """
-
-    @abstractmethod
     def read(self, index: int) -> Image.Image:
         """A picture as RGB.
 
@@ -82,6 +75,7 @@ class Crops(Dataset[FilledPlace]):
         seed: Sets the random crops.
         purpose: What the crops are for: crops for different purposes differ.
         replace: Put another picture in the place of a corrupt one, rather than leaving it out.
+        texts: Gives the text that describes a picture, by its key; None where nothing describes any.
     """
 
     pictures: Pictures
@@ -89,6 +83,7 @@ class Crops(Dataset[FilledPlace]):
     seed: int = field(kw_only=True)
     purpose: str = field(kw_only=True)
     replace: bool = field(default=False, kw_only=True)
+    texts: Callable[[str], str | None] | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -106,6 +101,6 @@ class Crops(Dataset[FilledPlace]):
                 index = generator.randrange(len(self.pictures))
                 continue
             pixels = to_bytes_tensor(self.crop(image, generator))
-            sample = Sample(key, pixels, self.pictures.label(index), self.pictures.text(index))
-            return FilledPlace(sample, tuple(skipped))
+            text = None if self.texts is None else self.texts(key)
+            return FilledPlace(Sample(key, pixels, self.pictures.label(index), text), tuple(skipped))
         return FilledPlace(None, tuple(skipped))

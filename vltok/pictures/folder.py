@@ -147,12 +147,12 @@ class Folder(ImageData):
             pictures = self._files(self.root, self._paths)
         else:
             pictures = self._split()[0 if split == "train" else 1]
-        crops = Crops(pictures, CentreCrop(self.size), seed=self.seed, purpose="export")
+        crops = Crops(pictures, CentreCrop(self.size), seed=self.seed, purpose="export", texts=pictures.texts)
         return CroppedPictures(crops, self._skipped, f"centre {self.size}{self._of_texts}")
 
     def training_views(self, crops: int, flip: bool) -> CroppedPictures:
         train, _ = self._split()
-        views = Crops(train, RandomCrop(self.size, flip), seed=self.seed, purpose="export")
+        views = Crops(train, RandomCrop(self.size, flip), seed=self.seed, purpose="export", texts=train.texts)
         described = f"random {self.size} {crops} {flip} {self.seed}{self._of_texts}"
         return CroppedPictures(views, self._skipped, described, crops)
 
@@ -194,8 +194,9 @@ class Folder(ImageData):
         return _Files(root, paths, self.classes, self._texts.get(root), self.size)
 
     def _loader(self, pictures: _Files, crop: Crop, purpose: str, places: Places, training: bool = False) -> Loader:
+        replace = training or purpose == "measure"
         return Loader(
-            Crops(pictures, crop, seed=self.seed, purpose=purpose, replace=training or purpose == "measure"),
+            Crops(pictures, crop, seed=self.seed, purpose=purpose, replace=replace, texts=pictures.texts),
             self._skipped,
             total=len(self._paths) + len(self._val_paths),
             batch_size=self.batch_size,
@@ -218,7 +219,7 @@ class _Files(Pictures):
     ) -> None:
         self._root = root
         self._paths = paths
-        self._texts = texts
+        self.texts = texts
         self._least_side = 2 * size  # twice what is needed, so that resizing still has pixels to average
         # a folder without classes, beside one that has them, has none
         self._labels: dict[str | None, int] | None = None
@@ -233,9 +234,6 @@ class _Files(Pictures):
 
     def label(self, index: int) -> int | None:
         return None if self._labels is None else self._labels[class_of(self._paths[index])]
-
-    def text(self, index: int) -> str | None:
-        return None if self._texts is None else self._texts(self._paths[index])
 
     def read(self, index: int) -> Image.Image:
         return decode(os.path.join(self._root, self._paths[index]), self._least_side)

@@ -171,9 +171,6 @@ class _Photographs(Pictures):
     def label(self, index: int) -> None:
         return None
 
-    def text(self, index: int) -> None:
-        return None
-
     def read(self, index: int) -> Image.Image:
         return self._images[index % len(self._images)]
 
