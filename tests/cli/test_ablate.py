@@ -97,6 +97,17 @@ def test_runs_that_end_are_in_the_table_and_those_that_fail_are_named(
     assert "holds a run of another recipe" in line and "quantizer.init_args.size is 16 there and 8 here" in line
 
 
+def test_a_column_that_no_run_fills_is_told(trained: Path) -> None:
+    description = (trained / "table.yaml").read_text()
+    (trained / "table.yaml").write_text(description.replace("{key: psnr,", "{key: pnsr}, {key: psnr,"))
+    lines: list[str] = []
+    vltok.ablate(trained, "out", seeds=[3], overrides=ONE_STEP, progress=lines.append)
+    assert [line.partition(":")[0] for line in lines] == [
+        "1 of 1 runs have finished before",
+        "no run has a figure 'pnsr'",
+    ]
+
+
 def test_a_notebook_runs_a_table(notebook: tuple[Path, AblationOutcome, list[str]], trained: Path) -> None:
     _, outcome, lines = notebook
     assert (outcome.folder, outcome.runs, outcome.failures) == (Path("out"), 1, ())

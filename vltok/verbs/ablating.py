@@ -109,9 +109,13 @@ def ablate(
         read = replace(read, rates=distinct(rates))
     translate_arguments(options)  # before torch is loaded
     planned = _planned(read, seeds, options, folder)
-    failures = run_all(planned, jobs, progress or (lambda line: None), signals)
+    say = progress or (lambda line: None)
+    failures = run_all(planned, jobs, say, signals)
     finished = [job.result() for job in planned if job.next_step() is None]
     results = AblationResults.of(read, finished)
+    for column in read.columns:
+        if finished and not any(column.key in row.figures for row in results.rows):
+            say(f"no run has a figure '{column.key}': its column is empty; metrics.json of a run names what there is")
     files = _write(results, folder)
     return AblationOutcome(folder, results, len(planned), tuple(failures), tuple(finished), files)
 
