@@ -129,6 +129,6 @@ def open_coders(
             return
         with open_prior(prior, "cpu", trust=trust) as model:
             spec, mine = opened.model.spec, model.model.spec
-            if (mine.codebook_size, mine.factors) != (spec.codebook_size, spec.factors):
+            if (mine.entries, mine.codebooks, mine.factors) != (spec.entries, spec.codebooks, spec.factors):
                 raise UserError(f"the prior '{model.name}' models other codes than those of '{opened.name}'")
             yield Coders(opened, used, PriorCoder(model.model, model.fingerprint))

@@ -145,6 +145,11 @@ def _tokenizer(
 def _check_codes(spec: CodeSpec, tokenizer: str | os.PathLike) -> None:
     """See that a tokenizer's codes are those that a prior models."""
     found = info(tokenizer).codes
+    if found.codebooks != spec.codebooks:
+        raise UserError(
+            f"--tokenizer '{tokenizer}' has codes of {found.codebooks} ids, and the prior models codes of "
+            f"{spec.codebooks}: give the tokenizer that it was trained with"
+        )
     if (found.codebook_size, found.factors) != (spec.codebook_size, spec.factors):
         raise UserError(
             f"--tokenizer '{tokenizer}' has {found.codebook_size} codes of factors {list(found.factors)}, and the "

@@ -123,6 +123,8 @@ def test_a_spec_must_say_how_long_images_are():
         serialization_of(CodeSpec(9, (2, 1)))
     with pytest.raises(UserError, match="max_length is missing"):
         serialization_of(CodeSpec(9))
+    with pytest.raises(UserError, match="have 2 ids each, and a language model reads one token for a code"):
+        serialization_of(CodeSpec(9, max_length=5, codebooks=2))
 
 
 @pytest.mark.parametrize(

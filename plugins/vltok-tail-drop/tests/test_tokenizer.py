@@ -15,10 +15,12 @@ from vltok_tail_drop.lengths import FixedLength, LengthPolicy, MeanLength, PSNRT
 from vltok_tail_drop.tokenizer import TailDrop
 
 
-def build(policy: LengthPolicy, quantizer: str = "vq", **options) -> TailDrop:
+def build(policy: LengthPolicy, quantizer: str = "vq", codebooks: int = 1, **options) -> TailDrop:
     """A small tokenizer of 16² pixels and up to 6 codes."""
     parts = {"backbone": "test_vit", "patch_size": 4, "encoder_depth": 1, "decoder_depth": 1}
     found = find("quantizer", quantizer).load()(size=16, dimension=4)
+    if codebooks > 1:
+        found = find("quantizer", "residual").load()(found, codebooks)
     return TailDrop(found, policy, **{**parts, "image_size": 16, "max_length": 6, **options})
 
 
@@ -39,9 +41,9 @@ class TestWithAMeanLength(TokenizerContract):
         return tokenizer
 
 
-class TestWithAveragedCodes(TokenizerContract):
+class TestWithAveragedCodesOfSeveralIds(TokenizerContract):
     def build(self):
-        return build(FixedLength(6), "ema-vq")
+        return build(FixedLength(6), "ema-vq", codebooks=2)
 
 
 def images(count: int) -> torch.Tensor:
