@@ -1,6 +1,7 @@
 """`vltok fit` from a recipe to a run folder, at a tiny size on real photographs."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,7 @@ def test_what_is_printed(finished: tuple[Path, str]) -> None:
     folder, printed = finished
     count = sum(parameter.numel() for parameter in vltok.load_tokenizer(folder / "bundle").parameters())
     assert f"tokenizer: {count / 1e3:.1f} k parameters (without discriminator and perceptual network)" in printed
+    assert re.search(r"^\d+ images a step.*; the learning rate rises to [\d.e-]+$", printed, flags=re.MULTILINE)
     figures = Record.read(folder).values
     lines = [" ".join(line.split()) for line in printed.splitlines()]
     assert f"PSNR ↑ {figures['psnr'].value:.2f} dB" in " ".join(lines)

@@ -12,9 +12,11 @@ _NAMES = ("auto", "single_device", "ddp", "ddp_find_unused_parameters_true", "dd
 def check_strategy(strategy: Strategy | str) -> None:
     """Refuse a strategy under which training would be another, before anything is built.
 
-    Those that shard a model (FSDP, DeepSpeed, model parallel) give each process flat pieces of its weights: weight
-    decay would not know matrices from biases, gradients would be clipped piece by piece, and bundles hold pieces. Those
-    that fork or spawn give every process the same random numbers.
+    FSDP and DeepSpeed give each process flat pieces of the weights: weight decay would not know matrices from biases,
+    gradients would be clipped piece by piece, and bundles hold pieces. FSDP2 (Lightning's model parallel) keeps the
+    shapes, but gathers weights for `forward` alone, and a prior is asked for its `loss`; what looks at weights besides,
+    such as moving averages and bundles, would see pieces too. Those that fork or spawn give every process the same
+    random numbers.
 
     Raises:
         UserError: It is none that is allowed.
