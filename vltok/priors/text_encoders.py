@@ -44,9 +44,11 @@ class ByteEncoder(TextEncoder):
         self.longest = whole_number("longest", longest, 1)
         self.byte_embedding = nn.Embedding(_START + 1, transformer.width)
         self.step_embedding = nn.Embedding(1 + longest, transformer.width)
+        # bytes as large as what a norm gives: in small ones, what training adds to all would drown what texts differ in
+        nn.init.normal_(self.step_embedding.weight, std=0.3)
         self.transformer = transformer
         self.norm = transformer.head_norm(transformer.width)
-        initialise(self)
+        initialise(nn.ModuleList([transformer]))
 
     @property
     def width(self) -> int:
