@@ -4,15 +4,13 @@
 python -m tests.captions ../shared/photos/labelled runs/captioned
 ```
 
-writes `train/` and `val/`, with `NAME.txt` beside `NAME.png`. They are split by photograph: all crops of one, and those
-whose names differ in digits alone, fall on one side.
+writes `train/` and `val/`, with `NAME.txt` beside `NAME.png`; all crops of a picture fall on one side.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-import re
 from pathlib import Path
 
 import numpy as np
@@ -52,16 +50,16 @@ def write(root: Path, out: Path, crops: int, held_out: float) -> int:
     """Write the crops of all pictures below a folder; how many there are."""
     written = 0
     for path in sorted(root.glob("*/*")):
-        photograph = re.sub(r"\d+", "", path.stem)
-        folder = out / ("val" if unit_hash(photograph) <= held_out else "train") / path.parent.name
+        folder = out / ("val" if unit_hash(path.stem) <= held_out else "train")
         folder.mkdir(parents=True, exist_ok=True)
         picture, numbers = Image.open(path).convert("RGB"), random.Random(path.name)
         for number in range(crops):
             side = round(min(picture.size) * numbers.uniform(0.5, 1))
             left, top = (numbers.randint(0, length - side) for length in picture.size)
             crop = picture.crop((left, top, left + side, top + side)).resize((64, 64), Image.Resampling.LANCZOS)
-            crop.save(folder / f"{path.stem}-{number:02d}.png")
-            (folder / f"{path.stem}-{number:02d}.txt").write_text(caption(crop, path.parent.name), encoding="utf-8")
+            name = f"{path.parent.name}-{path.stem}-{number:02d}"
+            crop.save(folder / f"{name}.png")
+            (folder / f"{name}.txt").write_text(caption(crop, path.parent.name), encoding="utf-8")
             written += 1
     return written
 
@@ -76,6 +74,6 @@ if __name__ == "__main__":
     parser.add_argument("root", type=Path, help="a folder of folders of pictures, named as their classes")
     parser.add_argument("out", type=Path)
     parser.add_argument("--crops", type=int, default=16, help="of each picture")
-    parser.add_argument("--held-out", type=float, default=0.15, help="the share of photographs for val")
+    parser.add_argument("--held-out", type=float, default=0.15, help="the share of pictures for val")
     arguments = parser.parse_args()
     print(f"{write(arguments.root, arguments.out, arguments.crops, arguments.held_out)} captioned crops")
