@@ -40,7 +40,7 @@ def prior(tmp_path_factory) -> Path:
 
 def test_the_recipe_trains_and_says_no_bits(prior):
     values = json.loads((prior.parent / "metrics.json").read_text())["values"]
-    assert {"loss", "content", "grain"} <= set(values)
+    assert {"loss", "content", "granularity"} <= set(values)
     assert not [name for name in values if "bits" in name or "per_code" in name or "unigram" in name]
     assert "bits" not in (prior / "README.md").read_text()
     assert (prior.parent / "samples.png").is_file()

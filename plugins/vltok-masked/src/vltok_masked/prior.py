@@ -179,12 +179,12 @@ class Masked(Prior, Inpaints):
         masked = random_mask(packing) if self.training else fixed_mask(codes.ids, packing)
         texts = None if self.text_reader is None else self.text_reader(codes.require_texts(), labels)
         nats = self.content_head.nats(self(codes, masked, labels, texts, packing), codes.ids.long())
-        grain = self.grain_model.nats(grains, labels, self.text_reader, texts)
-        sums = {"content": (nats * masked).sum(), "grain": grain.sum()}
-        counts = {"content": masked.sum(), "grain": torch.full_like(labels[:1], grains.numel())[0]}
-        weight = counts["content"] + counts["grain"]
+        granularities = self.grain_model.nats(grains, labels, self.text_reader, texts)
+        sums = {"content": (nats * masked).sum(), "granularity": granularities.sum()}
+        counts = {"content": masked.sum(), "granularity": torch.full_like(labels[:1], grains.numel())[0]}
+        weight = counts["content"] + counts["granularity"]
         return PriorLoss(
-            total=(sums["content"] + sums["grain"]) / weight,
+            total=(sums["content"] + sums["granularity"]) / weight,
             parts={name: value.detach() / counts[name] for name, value in sums.items()},
             counts=counts,
             weight=weight,
