@@ -194,6 +194,13 @@ def test_its_rates_are_calibrated_and_measured(tmp_path):
         assert abs(sum(alone) / len(alone) - mean) <= 0.1
 
 
+def test_a_bundle_has_the_policy_that_was_given_later(tmp_path):
+    tokenizer = build(FixedLength(4))
+    tokenizer.length_policy = PSNRTarget(12.0)
+    vltok.save_tokenizer(tokenizer, tmp_path / "bundle")
+    assert vltok.load_tokenizer(tmp_path / "bundle").encode(images(3)).equal(tokenizer.encode(images(3)))
+
+
 #: Six tiles.
 PICTURE = skimage.data.astronaut()[:30, 100:148]
 

@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, distributed, nn
 
+from vltok.arguments import KeepsArguments
 from vltok.errors import UserError
 
 Measure = Callable[[Int[Tensor, "b m"]], Float[Tensor, "b m"]]
 
 
-class LengthPolicy(nn.Module, ABC):
+class LengthPolicy(KeepsArguments, nn.Module, ABC):
     """Chooses the code length of each image. An image's length depends on no other image."""
 
     @property
