@@ -61,7 +61,9 @@ def objective(path: Path, device: str) -> Objective:
     options = {**options, "betas": tuple(options["betas"])}
     with torch.device(device):
         if trains_prior(path):
-            spec = {f"model.prior.{key}": value for key, value in dataclasses.asdict(spec_of(path)).items() if value}
+            spec = {
+                f"model.prior.spec.{key}": value for key, value in dataclasses.asdict(spec_of(path)).items() if value
+            }
             return PriorTraining(**options | {"prior": vltok.build(path, "model.prior", spec)})
         parts = {part: vltok.build(path, f"model.{part}") for part in ("tokenizer", "perceptual", "discriminator")}
         if isinstance(parts["perceptual"], LPIPS):

@@ -202,9 +202,11 @@ def _local_lengths(prior: GlobalLocal, codes: Codes) -> list[int]:
         return _LOCAL_LENGTHS(prior, codes)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, packing: attention.Packing, dropout: float) -> Tensor:
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, packing: attention.Packing, dropout: float, causal: bool
+) -> Tensor:
     """FlashAttention, which keeps no attention weights, as xformers' kernels keep none."""
-    return attention.varlen_attention(query, key, value, packing, 0.0)
+    return attention.varlen_attention(query, key, value, packing, 0.0, causal)
 
 
 if __name__ == "__main__":

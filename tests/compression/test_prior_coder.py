@@ -120,7 +120,7 @@ def test_another_process_with_other_threads_computes_the_same(tmp_path: Path) ->
 
 
 def test_what_a_prior_has_learned_makes_files_smaller_than_tables() -> None:
-    # each code follows from the one before: tables see codes that are equally frequent
+    # each code follows from the one before: tables see that of its neighbours' classes alone
     spec = CodeSpec(11, (2,), (3, 4))
     prior = tiny_prior(SequencePrior, 11, (2,), (3, 4), width=32)
     starts = torch.randint(11, (64, 1), generator=torch.Generator().manual_seed(0))
@@ -133,7 +133,7 @@ def test_what_a_prior_has_learned_makes_files_smaller_than_tables() -> None:
         optimizer.step()
     tables = TableCoder(CodeTables.measure([codes], CodeSpec(11, (2,))), spec)
     sizes = [sum(map(len, coder.encode(list(codes[:20])))) for coder in (PriorCoder(prior, "00"), tables)]
-    assert sizes[0] < 0.5 * sizes[1]
+    assert sizes[0] < 0.75 * sizes[1]
 
 
 def test_a_transformer_of_another_kind_serves_too() -> None:

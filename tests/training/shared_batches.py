@@ -36,6 +36,7 @@ from vltok.tokenizers.quantizers import (
     GumbelQuantizer,
     VectorQuantizer,
 )
+from vltok.tokenizers.residual_quantizer import ResidualQuantizer
 from vltok.tokenizers.surprise_gate import SurpriseGate
 from vltok.training import PriorTraining, TokenizerTraining
 from vltok.training.finiteness import Diverged, FiniteWatch
@@ -83,6 +84,7 @@ QUANTIZERS: dict[str, Callable[[], Quantizer]] = {
     "ema-vq, restart": lambda: EMAVectorQuantizer(16, 4),
     "cosine-vq": lambda: CosineVectorQuantizer(16, 4),
     "gumbel": lambda: GumbelQuantizer(16, 4, noise=0.0),
+    "residual": lambda: ResidualQuantizer(EMAVectorQuantizer(16, 4, restart=False), 2),
 }
 
 
@@ -139,12 +141,13 @@ CASES: dict[str, Callable[[], Case]] = {
 CASES |= {
     "cosine-vq": _tokenizer("feature", "ratio, batch", "cosine-vq"),
     "gumbel": _tokenizer("feature", "ratio, batch", "gumbel"),
+    "residual": _tokenizer("feature", "ratio, batch", "residual"),
     "discriminator": _tokenizer("feature", "ratio, batch", "vq", adversary=True),
     "dq-transformer": _prior(DQTransformer, (4, 8)),
     "dq-transformer, granularity-mean": _prior(DQTransformer, (4, 8), position_loss="granularity-mean"),
     "global-local": _prior(GlobalLocal, (4, 8)),
     "raster-scan": _prior(RasterScan, (4, 8)),
-    "fixed-raster": _prior(SequencePrior, (4,)),
+    "sequence": _prior(SequencePrior, (4,)),
 }
 #: Of these, those that Lightning's own trainer runs.
 FITTED = ("discriminator", "raster-scan")

@@ -231,7 +231,7 @@ def test_a_bundle_that_may_not_be_written_is_told_before_the_work(
 ) -> None:
     bundle = bundle_of(tmp_path / "bundle", entropy_gate(4, 8))
     monkeypatch.setattr("vltok.verbs.rate.os.access", lambda *_: False)
-    monkeypatch.setattr("vltok.verbs.rate.open_tokenizer", lambda *_, **__: pytest.fail(caplog.text))
+    monkeypatch.setattr("vltok.verbs.rate._why_fixed", lambda *_: pytest.fail(caplog.text))
     with pytest.raises(pytest.fail.Exception, match=r"stored nowhere, for '.*bundle' is read-only: measure a copy"):
         rate(bundle, photos(), device="cpu")
 

@@ -99,7 +99,8 @@ def add_options(
                 kept |= {"type": functools.reduce(operator.or_, types)}
                 kept |= {"nargs": "+" if name in positional else "*"} if several else {}
                 if name not in positional:
-                    kept |= {"required": True} if needed else {"default": [] if several else default}
+                    default = list(default) if several and default else default
+                    kept |= {"required": True} if needed else {"default": default}
             parser.add_argument(name if name in positional else options[name], **kept)
 
 

@@ -112,10 +112,10 @@ def rate(
     training = _Chosen.of(data, "train", training_pictures, batch_size)
     to_count = _Chosen.of(data, "train", min(training_pictures, pictures), batch_size)
     held_out = _Chosen.of(data, "val", pictures, batch_size)
-    bundle = None if isinstance(tokenizer, Tokenizer) else _writable(read_path(tokenizer))
     alone = contextlib.nullcontext() if folder is None else alone_in(folder)
     with alone, open_tokenizer(tokenizer, device, trust=trust) as opened, torch.inference_mode():
         model, spec, where = opened.model, opened.model.spec, opened.device
+        bundle = None if isinstance(tokenizer, Tokenizer) else _writable(read_path(tokenizer))
         if bundle is not None:
             CodeTables.stored(bundle, spec)  # damaged ones are told before the work
         why = _why_fixed(opened, to_count)
