@@ -165,6 +165,7 @@ def test_batches_that_nobody_takes_leave_no_traceback(capfd: pytest.CaptureFixtu
     assert set(capfd.readouterr().err.splitlines()) == {"ValueError: a real fault"}
 
 
+@pytest.mark.faults
 def test_a_worker_that_waits_for_ever_ends_with_the_training() -> None:
     batches = iter(loader_of(Wedged(), 1))
     workers = workers_of(batches)

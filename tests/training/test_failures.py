@@ -73,6 +73,7 @@ def test_one_of_two_fails(fault: str, message: str) -> None:
     check(done.stderr, message)
 
 
+@pytest.mark.faults
 def test_one_of_two_that_a_launcher_has_started_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path.cwd())
     codes, said = run_in_two(FIT, FAULT="loss 1")

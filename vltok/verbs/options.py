@@ -99,7 +99,7 @@ def add_options(
                 kept |= {"type": functools.reduce(operator.or_, types)}
                 kept |= {"nargs": "+" if name in positional else "*"} if several else {}
                 if name not in positional:
-                    default = list(default) if several and default else default
+                    default = list(default) if isinstance(default, tuple) else default
                     kept |= {"required": True} if needed else {"default": default}
             parser.add_argument(name if name in positional else options[name], **kept)
 
