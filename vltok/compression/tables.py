@@ -99,8 +99,8 @@ class CodeTables:
                 if number % every == 0 and spec.codebooks == 1:
                     code_map = here.to_code_map(spec).numpy()
                     beside.append([neighbours(code_map, found, each, spec) for each in range(spec.granularities)])
-                if sum(len(part.ids) for parts in beside for part in parts) > _MOST_BESIDE:
-                    beside, every = beside[::_FEWER], every * _FEWER
+                    if sum(len(part.ids) for parts in beside for part in parts) > _MOST_BESIDE:
+                        beside, every = beside[::_FEWER], every * _FEWER
             else:
                 lengths += np.bincount(here.lengths.numpy(), minlength=len(lengths))
         return cls(

@@ -64,7 +64,7 @@ class TextReader(nn.Module):
             texts: What describes each image.
             labels: 1 for images that have no text or whose text is hidden, else 0.
         """
-        return self._shown(self._gathered(texts), labels)
+        return self.shown(self._gathered(texts), labels)
 
     @torch.no_grad()
     def to_draw(self, texts: Sequence[str]) -> Float[Tensor, "b m _"]:
@@ -84,7 +84,7 @@ class TextReader(nn.Module):
     ) -> Float[Tensor, "n d"]:
         """One token of each row, likewise; `labels` are as above."""
         queries = self.query(self.norm(tokens))[:, None]
-        return tokens + self.out(self._attended(queries, self._shown(texts, labels))[:, 0])
+        return tokens + self.out(self._attended(queries, self.shown(texts, labels))[:, 0])
 
     def _gathered(self, texts: Sequence[str]) -> Float[Tensor, "b m _"]:
         vectors, lengths = self.encoder(texts)
@@ -94,7 +94,8 @@ class TextReader(nn.Module):
         gathered = shares.to(vectors.dtype).transpose(1, 2) @ vectors
         return self.key_value(gathered.flatten(0, 1)).unflatten(0, gathered.shape[:2])
 
-    def _shown(self, texts: Float[Tensor, "b m _"], labels: Int[Tensor, " b"]) -> Float[Tensor, "b m _"]:
+    def shown(self, texts: Float[Tensor, "b m _"], labels: Int[Tensor, " b"]) -> Float[Tensor, "b m _"]:
+        """The keys and values of texts, but for images that have none: those of nothing. `labels` are as above."""
         return torch.where((labels == 1)[:, None, None], self.nothing, texts)
 
     def _attended(self, queries: Float[Tensor, "b q d"], texts: Float[Tensor, "b m _"]) -> Float[Tensor, "b q d"]:

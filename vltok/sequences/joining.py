@@ -31,6 +31,7 @@ class JoinedExports:
 
     Attributes:
         run: What the joined export is; its shards are cut as those of the first one.
+        tokenizer_places: Where the tokenizer's bundle was, as seen from the first folder.
         pixels: The pixels of all pictures.
 
     Raises:
@@ -45,8 +46,9 @@ class JoinedExports:
         classes = _all_classes(folders, manifests)
         self._parts = list(zip(folders, manifests, strict=True))
         self._starts = list(itertools.accumulate((each.settings.pictures for each in manifests), initial=0))
+        numbers = {name: number for number, name in enumerate(classes or ())}
         self._labels = [
-            None if classes is None or each.classes is None else [classes.index(name) for name in each.classes]
+            None if classes is None or each.classes is None else [numbers[name] for name in each.classes]
             for each in manifests
         ]
         self._read: tuple[tuple[int, int] | None, list[CodeSample]] = (None, [])
@@ -57,6 +59,7 @@ class JoinedExports:
         ]
         spec = dataclasses.replace(manifests[0].spec, regions=None)
         self.run = WantedExport(spec, _joined_settings([each.settings for each in manifests]), classes)
+        self.tokenizer_places = manifests[0].tokenizer_places
         self.pixels = sum(each.statistics["pixels"] for each in manifests)
 
     def samples(self, places: range) -> list[CodeSample]:

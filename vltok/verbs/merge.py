@@ -71,8 +71,8 @@ def merge(
         if folder.resolve().is_relative_to(each.resolve()):
             raise UserError(f"--out '{folder}' is or lies in '{each}', which is joined: name another folder")
     joined = JoinedExports(given)
-    run, first = joined.run, CodeManifest.read(given[0])
-    places = [place for found in resolve(first.tokenizer_places, given[0]) for place in places_of(found, folder)]
+    run = joined.run
+    places = [place for found in resolve(joined.tokenizer_places, given[0]) for place in places_of(found, folder)]
     with contextlib.closing(
         CodeExport(
             folder,

@@ -213,7 +213,7 @@ class Masked(Prior, Inpaints):
             texts = guidance.rows(images.texts)
             grains = self.grain_model.draw(images, labels, self.text_reader, sampling, guidance, plan, kept)
             if self.text_reader is not None:
-                texts = torch.where((labels == 1)[:, None, None], self.text_reader.nothing, texts)
+                texts = self.text_reader.shown(texts, labels)
             lengths = plan.costs[grains].sum((1, 2))
             known = lengths.tolist()
             packing = Packing(lengths, known)
