@@ -1,5 +1,6 @@
 """Packed convolutions give what plain ones give, and leave nothing behind."""
 
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -95,3 +96,18 @@ def test_where_there_are_no_kernels_none_are_used(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(convolutions, "_Convolution", missing)
     assert not convolutions._has_kernels.__wrapped__(torch.float32)
+
+
+@torch.no_grad()
+def test_maps_of_any_number_of_sizes_take_the_memory_of_two() -> None:
+    layer = nn.Conv2d(8, 12, 3)
+    maps = [torch.randn(1, 8, side, 6) for side in (4, 5, 6, 4)]
+    expected = [layer(x) for x in maps]
+    packings = []
+    make = convolutions._Convolution
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolutions, "_Convolution", lambda *args: packings.append(weakref.ref(it := make(*args))) or it)
+        with packed_convolutions(layer):
+            for x, plain in zip(maps, expected, strict=True):
+                torch.testing.assert_close(layer(x), plain)
+                assert sum(packing() is not None for packing in packings) <= 2

@@ -14,6 +14,11 @@ from vltok.nn.resampling import Upsample
 
 #: Convolves with a packed weight.
 Kernel = Callable[[Tensor], Tensor]
+#: Makes one in a type, for maps of a size.
+_Maker = Callable[[torch.dtype, torch.Size], Kernel]
+
+#: For maps of how many sizes a layer keeps its packed weights: those of whole batches, and of a last one.
+_SIZES = 2
 
 #: The rest of the arguments of an operation that computes nothing besides its convolution.
 _ALONE: tuple[str, list[float], str] = ("none", [], "")
@@ -23,8 +28,9 @@ _ALONE: tuple[str, list[float], str] = ("none", [], "")
 def packed_convolutions(model: nn.Module) -> Iterator[None]:
     """Give the convolutions of a model packed weights inside the block, where they compute on the CPU.
 
-    A plain weight is cast (under autocast) and rearranged in every call. A packed one is made when it is first needed,
-    and used where no gradients are asked for; the numbers are those of the plain one within the rounding of the type.
+    A plain weight is cast (under autocast) and rearranged in every call. A packed one is made when maps of a size come
+    first, and used where no gradients are asked for; the numbers are those of the plain one within the rounding of the
+    type.
 
     Args:
         model: Its weights must not change inside the block.
@@ -55,40 +61,44 @@ def plus_convolved(
 
 
 class _Packed:
-    """What a layer gives, by its packed weight in each type that is asked for.
+    """What a layer gives, by its packed weight.
 
     Args:
         plain: The layer without.
-        make: Packs the layer's weight in a type, and gives what convolves with it.
+        make: Packs the layer's weight in a type for maps of a size, and gives what convolves with it.
     """
 
-    def __init__(self, plain: Callable[[Tensor], Tensor], make: Callable[[torch.dtype], Kernel]) -> None:
+    def __init__(self, plain: Callable[[Tensor], Tensor], make: _Maker) -> None:
         self._plain, self._make = plain, make
-        self._kernels: dict[torch.dtype, Kernel] = {}
+        self._kernels: dict[tuple[torch.dtype, torch.Size], Kernel] = {}
 
     def __call__(self, x: Float[Tensor, "b c H W"]) -> Float[Tensor, "b d _ _"]:
         """The layer's result."""
         dtype = _dtype(x)
-        return self._kernel(dtype)(x.to(dtype)) if _packs(dtype, x) else self._plain(x)
+        return self._kernel(dtype, x.shape)(x.to(dtype)) if _packs(dtype, x) else self._plain(x)
 
     def plus(self, features: Float[Tensor, "b d _ _"], x: Float[Tensor, "b c H W"]) -> Float[Tensor, "b d _ _"]:
         """A map plus the layer's result, with one rounding where both are one operation."""
         dtype = _dtype(x)
-        kernel = self._kernel(dtype) if _packs(dtype, x) else None
+        kernel = self._kernel(dtype, x.shape) if _packs(dtype, x) else None
         if not isinstance(kernel, _Convolution) or features.dtype != dtype:
             return features + self(x)
         total = features.clone()
         kernel.add_to(total, x.to(dtype))
         return total
 
-    def _kernel(self, dtype: torch.dtype) -> Kernel:
-        if dtype not in self._kernels:
+    def _kernel(self, dtype: torch.dtype, size: torch.Size) -> Kernel:
+        # CPUs without matrix units have another form for each size: with a wrong one, a kernel rearranges the weight in
+        # every call, which for 512 channels at 16² takes 15 ms and its product 0.6
+        if (dtype, size) not in self._kernels:
+            if len(self._kernels) == _SIZES:
+                del self._kernels[next(iter(self._kernels))]
             with torch.autocast("cpu", enabled=False):
-                self._kernels[dtype] = self._make(dtype)
-        return self._kernels[dtype]
+                self._kernels[dtype, size] = self._make(dtype, size)
+        return self._kernels[dtype, size]
 
 
-def _maker(layer: nn.Module) -> Callable[[torch.dtype], Kernel] | None:
+def _maker(layer: nn.Module) -> _Maker | None:
     """What packs a layer's weight, or None where that cannot be."""
     if isinstance(layer, Upsample):
         return functools.partial(_upsampling, layer) if layer.sums.device.type == "cpu" else None
@@ -98,11 +108,11 @@ def _maker(layer: nn.Module) -> Callable[[torch.dtype], Kernel] | None:
 
 
 class _Convolution:
-    """Convolves as a layer does, in one type."""
+    """Convolves as a layer does, in one type, maps of a size as others, but these fastest."""
 
-    def __init__(self, layer: nn.Conv2d, dtype: torch.dtype) -> None:
+    def __init__(self, layer: nn.Conv2d, dtype: torch.dtype, size: torch.Size) -> None:
         form = (layer.padding, layer.stride, layer.dilation, layer.groups)
-        weight = torch.ops.mkldnn._reorder_convolution_weight(layer.weight.to(dtype), *form)
+        weight = torch.ops.mkldnn._reorder_convolution_weight(layer.weight.to(dtype), *form, size)
         self._arguments = (weight, None if layer.bias is None else layer.bias.to(dtype), *form)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -113,9 +123,9 @@ class _Convolution:
         torch.ops.mkldnn._convolution_pointwise_.binary(total, x, *self._arguments, "add", 1.0, None, [], None)
 
 
-def _upsampling(layer: Upsample, dtype: torch.dtype) -> Kernel:
+def _upsampling(layer: Upsample, dtype: torch.dtype, size: torch.Size) -> Kernel:
     form = ([1, 1], [0, 0], [2, 2], [1, 1], 1)  # padding, output padding, stride, dilation, groups
-    weight = torch.ops.mkldnn._reorder_convolution_transpose_weight(layer.kernel().to(dtype).contiguous(), *form)
+    weight = torch.ops.mkldnn._reorder_convolution_transpose_weight(layer.kernel().to(dtype).contiguous(), *form, size)
     bias = None if layer.conv.bias is None else layer.conv.bias.to(dtype)
     return lambda x: torch.ops.mkldnn._convolution_transpose_pointwise(x, weight, bias, *form, *_ALONE)
 
@@ -141,7 +151,7 @@ def _has_kernels(dtype: torch.dtype) -> bool:
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         nn.init.dirac_(layer.weight)
         try:
-            kernel, total = _Convolution(layer, dtype), x.clone()
+            kernel, total = _Convolution(layer, dtype, x.shape), x.clone()
             kernel.add_to(total, x)
             return kernel(x).equal(x) and total.equal(2 * x)
         except (AttributeError, RuntimeError):  # they are no public part of PyTorch
