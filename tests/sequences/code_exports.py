@@ -1,5 +1,7 @@
 """Small exports of random codes, written without a tokenizer."""
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -7,7 +9,7 @@ import torch
 from vltok.codes import Codes, CodeSpec
 from vltok.sequences.export import CodeExport
 from vltok.sequences.manifest import CodeManifest, ExportSettings
-from vltok.sequences.shards import CodeSample
+from vltok.sequences.shards import CodeSample, by_grid, codes_of
 from vltok.sequences.statistics import CodeCounts
 
 SPEC = CodeSpec(codebook_size=300, factors=(8, 16))
@@ -70,6 +72,26 @@ def export_codes(
     names = tuple(f"class {index}" for index in range(classes or len(codes)))
     export = CodeExport(folder, spec, settings(len(codes), shard_size, **changes), names)
     write_shards(export, codes, spec=spec)
+    manifest = export.finish()
+    assert manifest is not None
+    return manifest
+
+
+def mixed_samples(count: int, grids: Sequence[tuple[int, int]]) -> list[CodeSample]:
+    """Samples of several grids in turn, with labels 0, 1, 2, …"""
+    samples = (samples_of(random_codes(1, grid=grids[index % len(grids)], seed=index), index) for index in range(count))
+    return [dataclasses.replace(sample, label=sample.index) for (sample,) in samples]
+
+
+def export_samples(folder: Path, samples: Sequence[CodeSample], shard_size: int = 5, **changes) -> CodeManifest:
+    """A whole export of samples of any grids, with a class for each."""
+    names = tuple(f"class {index}" for index in range(len(samples)))
+    export = CodeExport(folder, SPEC, settings(len(samples), shard_size, **changes), names)
+    for shard in export.pending():
+        some = [samples[place] for place in export.pictures(shard)]
+        pixels = sum(REGION_PIXELS * sample.grains.size for sample in some)
+        parts = [CodeCounts.of(codes_of(alike), SPEC, 0) for alike in by_grid(some)]
+        export.write(shard, some, dataclasses.replace(CodeCounts.total(parts, SPEC), pixels=pixels))
     manifest = export.finish()
     assert manifest is not None
     return manifest

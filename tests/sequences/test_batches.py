@@ -5,12 +5,23 @@ import pytest
 from vltok.errors import UserError
 from vltok.sequences.batches import CodeLoader
 from vltok.sequences.source import CodeSequences
+from vltok.sequences.stored import stored_sequences
 
-from .code_exports import random_codes
+from .code_exports import export_samples, mixed_samples, random_codes
 
 
 def labels(batches) -> list[int]:
     return [int(label) for codes in batches for label in codes.labels]
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> CodeSequences:
+    """97 sequences of three grids, of which one has a single sequence."""
+    samples = mixed_samples(96, [(2, 3), (3, 2), (2, 3), (1, 2)])
+    last = mixed_samples(97, [(3, 3)])[96:]
+    folder = tmp_path_factory.mktemp("codes")
+    export_samples(folder, [*samples, *last], shard_size=10)
+    return stored_sequences(folder)
 
 
 LIMITS = [{"batch_size": 4}, {"token_budget": 100}, {"batch_size": 200}, {"token_budget": 10**6}]
@@ -54,6 +65,42 @@ def test_every_epoch_is_whole_within_its_limit_and_of_one_length(
         for batch in batches:
             assert 0 < len(batch) <= limit.get("batch_size", 97)
             assert sequences.lengths[batch].sum() <= limit.get("token_budget", 10**9)
+
+
+@pytest.mark.parametrize("limit", [*LIMITS, {"token_budget": 71}])
+@pytest.mark.parametrize("window", [None, 7])
+@pytest.mark.parametrize("world_size", [1, 2, 7])
+def test_a_batch_has_one_grid_and_every_process_as_many(
+    mixed: CodeSequences, limit: dict, window: int | None, world_size: int
+) -> None:
+    loaders = [
+        CodeLoader(mixed, **limit, shuffle_window=window, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    for epoch in range(3):
+        plans = [loader.plan(epoch) for loader in loaders]
+        assert {len(plan) for plan in plans} == {len(loaders[0])}
+        batches = list(itertools.chain(*plans))
+        assert sorted(itertools.chain(*(batch.tolist() for batch in batches))) == list(range(97))
+        for batch in batches:
+            assert 0 < len(batch) <= limit.get("batch_size", 97)
+            assert mixed.lengths[batch].sum() <= limit.get("token_budget", 10**9)
+            assert len(set(mixed.grid_numbers()[batch])) == 1
+
+
+def test_an_epoch_of_several_grids_is_taken_up_where_it_was_left(mixed: CodeSequences) -> None:
+    def loader() -> CodeLoader:
+        return CodeLoader(mixed, token_budget=150, rank=1, world_size=2)
+
+    whole = loader()
+    expected = [labels([codes]) for _ in range(2) for codes in whole]
+    begun = loader()
+    seen = [labels([codes]) for codes in itertools.islice(begun, 3)]
+    resumed = loader()
+    resumed.load_state_dict(begun.state_dict())
+    assert seen + [labels([codes]) for _ in range(2) for codes in resumed] == expected[: 2 * len(whole)]
+    assert len({tuple(codes.grains.shape[1:]) for codes in loader()}) > 1
+    assert labels(CodeLoader(mixed, batch_size=8, shuffle=False)) != labels(CodeLoader(mixed, batch_size=8))
 
 
 def test_batches_of_a_token_budget_have_nearly_as_many_tokens(sequences: CodeSequences) -> None:

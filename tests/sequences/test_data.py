@@ -10,7 +10,7 @@ from vltok.codes import Codes
 from vltok.errors import UserError
 from vltok.sequences.data import CodeData
 
-from .code_exports import export_codes, random_codes
+from .code_exports import export_codes, export_samples, mixed_samples, random_codes
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +97,13 @@ def test_validation_codes_of_other_classes_are_refused(tmp_path: Path) -> None:
         export_codes(tmp_path / name, random_codes(5), classes=classes)
     with pytest.raises(UserError, match=r"data\.validation: .* number 2 is 'class 2' here and none there"):
         _ = CodeData(str(tmp_path / "train"), str(tmp_path / "val")).held_out
+
+
+def test_codes_of_several_grids_are_validated_on_those_of_any(tmp_path: Path) -> None:
+    export_samples(tmp_path / "train", mixed_samples(12, [(2, 3), (3, 2)]))
+    export_codes(tmp_path / "val", random_codes(5, grid=(3, 2)), classes=12)
+    data = CodeData(str(tmp_path / "train"), str(tmp_path / "val"), batch_size=4, workers=0)
+    assert data.held_out.facts.spec == data.training.facts.spec and data.held_out.facts.grids == ((3, 2),)
+    assert {tuple(codes.grains.shape[1:]) for codes in data.train_dataloader()} == {(2, 3), (3, 2)}
+    with pytest.raises(UserError, match="not of one tokenizer and size"):
+        CodeData(str(tmp_path / "val"), str(tmp_path / "train"), batch_size=4).val_dataloader()

@@ -26,7 +26,7 @@ from vltok.sequences.data import CodeData
 from vltok.sequences.source import CodeSequences
 from vltok.testing import CodeDataContract, ImageDataContract
 
-from ..sequences.code_exports import export_codes, random_codes
+from ..sequences.code_exports import export_codes, export_samples, mixed_samples, random_codes
 from .broken import assert_found
 
 
@@ -67,6 +67,14 @@ class TestCodeData(CodeDataContract):
         for name, count in (("train", 9), ("val", 5)):
             if not (self.folder / name).exists():
                 export_codes(self.folder / name, random_codes(count), classes=9)
+        return CodeData(str(self.folder / "train"), str(self.folder / "val"), batch_size=3, workers=0)
+
+
+class TestCodeDataOfSeveralGrids(CodeDataContract):
+    def build(self):
+        for name, count in (("train", 9), ("val", 5)):
+            if not (self.folder / name).exists():
+                export_samples(self.folder / name, mixed_samples(count, [(2, 3), (3, 2)]))
         return CodeData(str(self.folder / "train"), str(self.folder / "val"), batch_size=3, workers=0)
 
 

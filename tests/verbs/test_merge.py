@@ -5,11 +5,20 @@ from pathlib import Path
 import pytest
 
 from tests.cli.exports import contents
-from tests.sequences.code_exports import SPEC, export_codes, random_codes, settings, write_shards
+from tests.sequences.code_exports import (
+    SPEC,
+    export_codes,
+    export_samples,
+    mixed_samples,
+    random_codes,
+    settings,
+    write_shards,
+)
 from vltok.errors import UserError
 from vltok.launchers import Share
 from vltok.sequences.export import CodeExport
 from vltok.sequences.manifest import CodeManifest
+from vltok.sequences.stored import stored_sequences
 from vltok.verbs.merge import merge
 
 from .parts import check_killed_parts
@@ -33,6 +42,15 @@ def test_exports_are_joined_as_one_export_of_all_would_be(tmp_path: Path) -> Non
     assert whole.keys() == joined.keys()
     wanted = CodeManifest.read(tmp_path / "all")
     assert found.manifest.statistics == wanted.statistics and found.manifest.classes == wanted.classes
+
+
+def test_exports_of_other_sizes_are_joined(tmp_path: Path) -> None:
+    for name, grids in (("a", [(2, 3)]), ("b", [(3, 2), (2, 2)])):
+        export_samples(tmp_path / name, mixed_samples(6, grids), input=name.encode().hex().rjust(64, "0"))
+    found = merge([tmp_path / name for name in "ab"], tmp_path / "joined")
+    assert found.manifest.spec.regions is None and found.manifest.statistics["pixels"] == 256 * (6 * 6 + 3 * 6 + 3 * 4)
+    sequences = stored_sequences(tmp_path / "joined")
+    assert sequences.grids.tolist() == [[2, 3]] * 6 + [[3, 2], [2, 2]] * 3
 
 
 def test_one_folder_is_finished_or_says_what_is_missing(tmp_path: Path) -> None:

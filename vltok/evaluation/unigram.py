@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from vltok.code_maps import entries
+from vltok.loading.plans import in_batches
 from vltok.sequences.source import CodeSequences
 
 _CHUNK = 256
@@ -31,7 +32,10 @@ def _uses(sequences: CodeSequences, most: int) -> Int64[np.ndarray, "q v"]:
     chosen = np.sort(np.random.default_rng(0).permutation(len(sequences))[:most])
     spec = sequences.facts.spec
     uses = np.zeros(spec.entries, dtype=np.int64)
-    for start in range(0, len(chosen), _CHUNK):
-        ids = entries(sequences[chosen[start : start + _CHUNK]].ids, spec)
-        uses += np.bincount(ids.flatten().numpy(), minlength=len(uses))
+    for chunk in in_batches(chosen, sequences.grid_numbers(), _chunks):
+        uses += np.bincount(entries(sequences[chunk].ids, spec).flatten().numpy(), minlength=len(uses))
     return uses.reshape(spec.codebooks, -1)
+
+
+def _chunks(grid: int, sequences: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " edges"]:
+    return np.append(np.arange(0, len(sequences), _CHUNK), len(sequences))

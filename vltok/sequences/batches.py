@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from vltok.codes import Codes
 from vltok.errors import UserError
+from vltok.loading.plans import even_edges, in_batches, number_of_batches
 from vltok.loading.position import Position
 from vltok.loading.workers import Failure, load, share, worker_loader
 from vltok.sequences.source import CodeSequences
@@ -21,8 +22,9 @@ class CodeLoader:
     """Batches of a data set for one of several processes, in an order that can be taken up again in mid-epoch.
 
     All processes cut one order of all samples into the same batches, and take them in turn: no sample is lost or
-    repeated, every process has the same number of batches in every epoch, and no batch is above its limit. Batches
-    differ in cost by at most about the longest sequence (by one, for batches of so many sequences).
+    repeated, every process has the same number of batches in every epoch, and no batch is above its limit. A batch has
+    one grid of regions. Batches of a grid differ in cost by at most about the longest sequence (by one, for batches of
+    so many sequences); a grid of few samples has one small batch.
 
     Args:
         sequences: The samples.
@@ -60,19 +62,24 @@ class CodeLoader:
         self._shuffle, self._window, self._seed = shuffle, shuffle_window, seed
         self._rank, self._world_size, self._workers = rank, world_size, workers
         self._costs = np.ones(len(sequences), dtype=np.int64) if token_budget is None else sequences.lengths
-        total, longest = int(self._costs.sum()), int(self._costs.max())
-        # Batch j holds the samples that start in [j·w, (j + 1)·w) of the costs laid end to end: it costs less than
-        # w + longest, and it is not empty while w ≥ longest.
+        longest = int(self._costs.max())
         if batch_size is not None and batch_size < 1:
             raise UserError(f"batch_size must be at least 1, not {batch_size}")
         if token_budget is not None and token_budget < 2 * longest - 1:
             raise UserError(
                 f"token_budget must be at least {2 * longest - 1}, about twice the longest sequence, not {token_budget}"
             )
-        room = (token_budget or batch_size or 0) - longest + 1
-        self._batches = world_size * -(-total // (room * world_size))
-        if total < self._batches * longest:
+        self._grids = sequences.grid_numbers()
+        counts = np.bincount(self._grids)
+        costs, longest_of = np.zeros_like(counts), np.zeros_like(counts)
+        np.add.at(costs, self._grids, self._costs)
+        np.maximum.at(longest_of, self._grids, self._costs)
+        # a batch costs less than the mean of its grid's and the longest sample together
+        rooms = (token_budget or batch_size or 0) - longest_of + 1
+        batches = number_of_batches(counts, costs, rooms, world_size)
+        if batches is None:
             raise UserError(f"{len(sequences)} samples are too few for {world_size} processes")
+        self._batches_of, self._batches = batches, int(batches.sum())
         #: Where Lightning tells the epoch.
         self.sampler = Position(len(self), {"seed": seed, "batches": self._batches, "world_size": world_size})
         #: Lightning asks for this next to `sampler`.
@@ -94,13 +101,12 @@ class CodeLoader:
 
     def plan(self, epoch: int) -> list[Int[np.ndarray, " b"]]:
         """The samples of each batch that this process has in an epoch."""
-        order = self._order(epoch)
-        starts = np.cumsum(self._costs[order]) - self._costs[order]
-        # the exact form of ⌊start / (total / batches)⌋
-        batches = starts * self._batches // int(self._costs.sum())
-        edges = np.searchsorted(batches, np.arange(self._batches + 1))
-        mine = range(self._rank, self._batches, self._world_size)
-        return [order[edges[batch] : edges[batch + 1]] for batch in mine]
+        batches = in_batches(
+            self._order(epoch),
+            self._grids,
+            lambda grid, order: even_edges(self._costs[order], int(self._batches_of[grid])),
+        )
+        return batches[self._rank :: self._world_size]
 
     def state_dict(self) -> dict[str, int]:
         """Where the next batch stands; batches that workers have prepared beforehand do not count."""

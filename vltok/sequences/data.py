@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import final
 
 from vltok.errors import UserError, check_seed
@@ -66,7 +67,10 @@ class CodeData(CodeSource):
         if self._validation is None:
             return None
         held_out = stored_sequences(self._validation)
-        mine, other = self.training.facts, held_out.facts
+        mine = self.training.facts
+        if mine.spec.gridded and mine.spec.regions is None:  # held-out pictures of one size only happen to have it
+            held_out.facts = replace(held_out.facts, spec=replace(held_out.facts.spec, regions=None))
+        other = held_out.facts
         if (mine.tokenizer, mine.spec) != (other.tokenizer, other.spec):
             raise UserError(f"the codes of {self._root} and {self._validation} are not of one tokenizer and size")
         same_classes("data.validation", (self._root, mine.classes), (self._validation, other.classes))

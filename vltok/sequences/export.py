@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import final
 
 import numpy as np
+from jaxtyping import Int64
 
 from vltok.codes import CodeSpec
 from vltok.errors import UserError
@@ -153,7 +154,7 @@ class CodeExport:
                 labelled=all(sample.label is not None for sample in samples),
                 grids=tuple(sorted({sample.grains.shape for sample in samples if sample.grains is not None})),
                 counts=counts.to_json(),
-                index=None if places is None else tuple(map(tuple, np.column_stack([places, lengths]).tolist())),
+                index=None if places is None else tuple(_index_rows(places, samples)),
                 described=any(sample.text is not None for sample in samples),
             )
             self._place.add(shard, record)
@@ -198,7 +199,9 @@ class CodeExport:
         if not any(record.shard.samples for record in records):
             raise UserError(f"none of the {self.settings.pictures} pictures could be read: there are no codes")
         grids = {grid for record in records for grid in record.grids}
-        rows = [np.array(record.index, dtype=np.int64).reshape(-1, 3) for record in records if record.index is not None]
+        rows = [row for record in records for row in record.index or ()]
+        # where all have one grid, the manifest tells it; shards of before do not tell theirs
+        columns = 3 if len(grids) < 2 else min(map(len, rows), default=3)
         manifest = CodeManifest(
             spec=dataclasses.replace(spec, regions=grids.pop()) if len(grids) == 1 else spec,
             settings=self.settings,
@@ -211,7 +214,14 @@ class CodeExport:
             tokenizer_places=self._run.tokenizer_places,
             described=any(record.described for record in records),
         )
-        return manifest, np.concatenate(rows) if rows else None
+        index = np.array([row[:columns] for row in rows], dtype=np.int64)
+        return manifest, None if records[0].index is None else index
+
+
+def _index_rows(places: Int64[np.ndarray, "b 2"], samples: Sequence[CodeSample]) -> Iterator[tuple[int, ...]]:
+    """What a record tells of where each sample stands, and how large it is."""
+    for (start, size), sample in zip(places.tolist(), samples, strict=True):
+        yield (start, size, len(sample.ids), *(() if sample.grains is None else sample.grains.shape))
 
 
 def unfinished_export(folder: Path) -> CodeExport | None:

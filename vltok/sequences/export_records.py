@@ -27,7 +27,8 @@ class ShardRecord:
         labelled: Whether every sample has a label.
         grids: The sizes of its grain maps.
         counts: What is counted over its samples: `CodeCounts.to_json`.
-        index: For each sample its first byte, its size in bytes, its code length; None where it has no index.
+        index: For each sample its first byte, its size in bytes, its code length, and the rows and columns of its grain
+            map, where it has one; None where it has no index.
         described: Whether a sample has a text.
     """
 
@@ -36,7 +37,7 @@ class ShardRecord:
     labelled: bool
     grids: tuple[tuple[int, int], ...]
     counts: dict[str, Any]
-    index: tuple[tuple[int, int, int], ...] | None
+    index: tuple[tuple[int, ...], ...] | None
     described: bool = False
 
     def write(self, path: Path) -> None:

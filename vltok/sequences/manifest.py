@@ -203,8 +203,10 @@ class CodeManifest:
         if not all(_DIGEST.fullmatch(digest) for digest in digests if digest is not None):
             raise ValueError("a checksum must have 64 hexadecimal digits")
 
-    def read_index(self, folder: Path) -> Int64[np.ndarray, "b 3"]:
+    def read_index(self, folder: Path) -> Int64[np.ndarray, "b columns"]:
         """For each sample, in order: its first byte in its shard, its size in bytes, its code length.
+
+        Where pictures have several sizes, the rows and columns of its grain map follow, but not in exports of before.
 
         Raises:
             UserError: The index is missing or not the one that was written.
@@ -218,7 +220,8 @@ class CodeManifest:
         except (ValueError, EOFError, OSError) as error:
             raise _missing(path) from error
         ends = np.repeat([shard.bytes for shard in self.shards], [shard.samples for shard in self.shards])
-        if index.dtype != np.int64 or index.shape != (len(ends), 3) or (index < 0).any():
+        columns = (3, 5) if self.spec.gridded and self.spec.regions is None else (3,)
+        if index.dtype != np.int64 or index.shape not in [(len(ends), n) for n in columns] or (index < 0).any():
             raise _missing(path)
         if (index[:, 0] > ends).any() or (index[:, 1] > ends - index[:, 0]).any():
             raise _missing(path)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import io
 import tarfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, final
@@ -82,6 +82,14 @@ def codes_of(samples: Sequence[CodeSample], labelled: bool = False, described: b
         labels=torch.tensor([_checked_label(sample) for sample in samples]) if labelled else None,
         texts=tuple(sample.text or "" for sample in samples) if described else None,
     )
+
+
+def by_grid(samples: Iterable[CodeSample]) -> list[list[CodeSample]]:
+    """Samples parted by the size of their grain maps, ascending; in each part they keep their order."""
+    parts: dict[tuple[int, ...], list[CodeSample]] = {}
+    for sample in samples:
+        parts.setdefault(() if sample.grains is None else sample.grains.shape, []).append(sample)
+    return [parts[grid] for grid in sorted(parts)]
 
 
 def _checked_label(sample: CodeSample) -> int:

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Int64
 
 from vltok.codes import Codes
 from vltok.errors import UserError
 from vltok.paths import read_path
 from vltok.sequences.manifest import CodeManifest
-from vltok.sequences.shards import codes_of, parse_tar_sample
-from vltok.sequences.source import CodeSequences, SequenceFacts, SequencesInMemory
+from vltok.sequences.shards import by_grid, codes_of, parse_tar_sample
+from vltok.sequences.source import CodeSequences, SequenceFacts, SequencesInMemory, grids_of
 
 
 def stored_sequences(root: str | Path) -> CodeSequences:
     """The sequences of a folder: of tar shards read as they are asked for, of Parquet shards all in memory.
 
     Raises:
-        UserError: The folder holds no whole export, or codes of pictures of several sizes.
+        UserError: The folder holds no whole export.
     """
     folder = read_path(root)
     manifest = CodeManifest.read(folder)
     manifest.check_shards(folder)
-    if manifest.spec.gridded and manifest.spec.regions is None:
-        raise UserError(f"the codes of {root} are of pictures of several sizes, which do not go into one batch")
     return IndexedSequences(folder, manifest) if manifest.indexed else _in_memory(folder, manifest)
 
 
@@ -54,6 +52,10 @@ class IndexedSequences(CodeSequences):
         self._places, self.lengths = index[:, :2], index[:, 2]
         self.shard_starts = np.cumsum([0, *(shard.samples for shard in manifest.shards)])
         self.facts = _facts(folder, manifest)
+        if manifest.spec.gridded and manifest.spec.regions is None:
+            # exports of before do not tell
+            self.grids = index[:, 3:] if index.shape[1] > 3 else _read_grids(folder, manifest)
+            self.facts = replace(self.facts, grids=grids_of(self.grids))
 
     def __getitem__(self, indices: Int[np.ndarray, " b"]) -> Codes:
         samples: list[Any] = [None] * len(indices)
@@ -72,17 +74,22 @@ class IndexedSequences(CodeSequences):
         return codes_of(samples, manifest.labelled, manifest.described).validate(manifest.spec)
 
 
+def _read_grids(folder: Path, manifest: CodeManifest) -> Int64[np.ndarray, "n 2"]:
+    """The grid of each sample, for which all of them are read."""
+    samples = (sample for shard in manifest.shards for sample in manifest.read_samples(folder, shard))
+    return np.array([sample.grains.shape for sample in samples if sample.grains is not None], dtype=np.int64)
+
+
 def _in_memory(folder: Path, manifest: CodeManifest) -> SequencesInMemory:
-    """Sequences of shards in which none can be looked up by itself."""
+    """Sequences of shards in which none can be looked up by itself; those of a shard are sorted by their grids."""
     small = torch.int16 if manifest.spec.codebook_size <= torch.iinfo(torch.int16).max else torch.int32
     parts = []
     for shard in manifest.shards:
-        samples = list(manifest.read_samples(folder, shard))
-        if samples:
+        for samples in by_grid(manifest.read_samples(folder, shard)):
             codes = codes_of(samples, manifest.labelled, manifest.described).validate(manifest.spec)
             grains = None if codes.grains is None else codes.grains.to(torch.int8)
-            parts.append(dataclasses.replace(codes, ids=codes.ids.to(small), grains=grains))
-    return SequencesInMemory(Codes.concatenate(parts), _facts(folder, manifest))
+            parts.append(replace(codes, ids=codes.ids.to(small), grains=grains))
+    return SequencesInMemory(parts, _facts(folder, manifest))
 
 
 def _facts(folder: Path, manifest: CodeManifest) -> SequenceFacts:

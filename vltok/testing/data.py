@@ -7,6 +7,7 @@ import math
 import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -156,7 +157,8 @@ class CodeDataContract(DataContract):
             for batch in loader:
                 assert isinstance(batch, Codes) and len(batch) >= 1
                 batch.validate(facts.spec)
-                assert facts.spec.longest_length >= batch.lengths.max()
+                grid = facts.spec.regions if batch.grains is None else tuple(batch.grains.shape[1:])
+                assert replace(facts.spec, regions=grid).longest_length >= batch.lengths.max()
                 assert facts.labelled == (batch.labels is not None)
                 assert facts.described == (batch.texts is not None)
                 if facts.classes is not None and facts.labelled:
@@ -164,10 +166,14 @@ class CodeDataContract(DataContract):
 
     def test_sequences_are_read_in_the_order_asked_for(self):
         for sequences in (self.build().training, self.build().held_out):
-            chosen = np.arange(len(sequences))[::-1].copy()
-            codes = sequences[chosen]
-            assert codes.validate(sequences.facts.spec).lengths.tolist() == sequences.lengths[chosen].tolist()
-            assert sequences[chosen[-1:]].equal(codes[-1])
+            grids = sequences.grid_numbers()
+            assert len(sequences.facts.grids) == (grids.max() + 1 if sequences.facts.spec.gridded else 0)
+            for number in np.unique(grids):
+                chosen = np.flatnonzero(grids == number)[::-1].copy()
+                codes = sequences[chosen]
+                assert codes.validate(sequences.facts.spec).lengths.tolist() == sequences.lengths[chosen].tolist()
+                assert codes.grains is None or codes.grains.shape[1:] == sequences.facts.grids[number]
+                assert sequences[chosen[-1:]].equal(codes[-1])
             assert sequences.shard_starts[0] == 0 and sequences.shard_starts[-1] == len(sequences)
 
     def test_both_parts_are_of_one_tokenizer(self):

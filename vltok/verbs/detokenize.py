@@ -16,7 +16,7 @@ from vltok.io.bundles import fingerprint
 from vltok.measures.pixels import to_bytes, to_picture
 from vltok.paths import read_path
 from vltok.sequences.manifest import CodeManifest
-from vltok.sequences.shards import CodeSample
+from vltok.sequences.shards import CodeSample, by_grid
 from vltok.verbs.coding import decode
 from vltok.verbs.compiling import compiled
 from vltok.verbs.counting import Progress, counted
@@ -125,11 +125,9 @@ def picture_name(key: str, index: int, taken: set[str]) -> str:
 def _batches(manifest: CodeManifest, folder: Path, size: int) -> Iterator[list[CodeSample]]:
     """The batches in which the pictures were encoded: arithmetic may depend on a batch's size in the last bit."""
 
-    def batch_of(sample: CodeSample) -> tuple:
-        """What all samples of a batch share."""
-        place = sample.index % manifest.settings.shard_size
-        return place // size, None if sample.grains is None else sample.grains.shape
+    def batch_of(sample: CodeSample) -> int:
+        return sample.index % manifest.settings.shard_size // size
 
     for shard in manifest.shards:
         for _, batch in itertools.groupby(manifest.read_samples(folder, shard), batch_of):
-            yield list(batch)
+            yield from by_grid(batch)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from vltok.paths import read_path
 from vltok.sequences.export import CodeExport, unfinished_export
 from vltok.sequences.joining import JoinedExports
 from vltok.sequences.manifest import CodeManifest
-from vltok.sequences.shards import CodeSample, codes_of
+from vltok.sequences.shards import CodeSample, by_grid, codes_of
 from vltok.sequences.statistics import CodeCounts
 from vltok.verbs.counting import Progress, counted
 
@@ -99,10 +98,7 @@ def merge(
 
 
 def _counted(samples: Sequence[CodeSample], spec: CodeSpec) -> CodeCounts:
-    counts = CodeCounts.none(spec)
-    for _, alike in itertools.groupby(samples, lambda each: None if each.grains is None else each.grains.shape):
-        counts += CodeCounts.of(codes_of(list(alike)), spec, 0)
-    return counts
+    return CodeCounts.total((CodeCounts.of(codes_of(alike), spec, 0) for alike in by_grid(samples)), spec)
 
 
 def _finished(folder: Path) -> CodeManifest:

@@ -127,7 +127,8 @@ def _wanted(prior: Prior, data: CodeSource) -> Int[Tensor, " b"] | Sequence[str]
     if not prior.conditioning.described:
         return _PICTURES if prior.classes is None else torch.arange(_PICTURES) % prior.classes
     sequences = data.held_out or data.training
-    return sequences[np.arange(_PICTURES) % len(sequences)].require_texts()
+    first = np.arange(_PICTURES) % len(sequences)
+    return [sequences[place].require_texts()[0] for place in first[:, None]]  # one by one, whatever their grids
 
 
 def _draw(
