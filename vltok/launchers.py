@@ -63,15 +63,7 @@ class Share:
         rank, processes, local_rank = find_rank(environment)
         if part is None:
             return cls(rank, processes, local_rank)
-        written = _PART.fullmatch(part)
-        number, parts = map(int, written.groups()) if written else (0, 0)
-        if parts < 1:
-            raise UserError(f"--part is '{part}', but must say which part and of how many, such as 3/64")
-        if not 1 <= number <= parts:
-            raise UserError(
-                f"--part {part}: parts count from 1 to {parts}, as those of 'sbatch --array=1-{parts}' with --part "
-                f"$SLURM_ARRAY_TASK_ID/{parts}"
-            )
+        number, parts = part_of(part)
         # the pieces of a part are the same however many processes it has
         return cls(number - 1 + parts * rank, parts * processes, local_rank, parts)
 
@@ -89,6 +81,24 @@ class Share:
 
 #: The share of a process that has all the work.
 ALONE = Share()
+
+
+def part_of(part: str) -> tuple[int, int]:
+    """Which of several independent jobs a part is, from 1, and how many there are.
+
+    Raises:
+        UserError: It is no part, such as ``3/64``.
+    """
+    written = _PART.fullmatch(part)
+    number, parts = map(int, written.groups()) if written else (0, 0)
+    if parts < 1:
+        raise UserError(f"--part is '{part}', but must say which part and of how many, such as 3/64")
+    if not 1 <= number <= parts:
+        raise UserError(
+            f"--part {part}: parts count from 1 to {parts}, as those of 'sbatch --array=1-{parts}' with --part "
+            f"$SLURM_ARRAY_TASK_ID/{parts}"
+        )
+    return number, parts
 
 
 def array_of(numbers: Sequence[int]) -> str:

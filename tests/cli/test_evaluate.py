@@ -170,7 +170,7 @@ def evaluate_in_two(*arguments: str) -> dict:
 
 
 def test_processes_share_the_work(of_tokenizer: dict, tmp_path: Path) -> None:
-    # of 11 pictures, the processes have 5 and 6: three batches and two
+    # of 11 pictures in three batches, the processes have 5 and 6
     arguments = ["--tokenizer", "tokenizer", "--features", "random:test_resnet"]
     found = evaluate_in_two(*arguments, "--batch-size", "5", "--out", str(tmp_path))
     assert found["codes"] == of_tokenizer["codes"] and found["protocol"] == of_tokenizer["protocol"]

@@ -14,6 +14,7 @@ from torch.nn.functional import softmax
 from vltok.errors import UserError
 from vltok.evaluation.distances import SetDistances, precision_recall
 from vltok.evaluation.features import Features
+from vltok.evaluation.gathering import Seen
 from vltok.evaluation.values import Value
 
 
@@ -167,4 +168,4 @@ def _distances(real, other, logits):
         distances.update(Features(part, None), real=True)
     for part, scores in zip(other.split(32), logits.split(32), strict=True) if len(other) else ():
         distances.update(Features(part, scores), real=False)
-    return distances.compute()
+    return Seen(distances.items, lambda items: SetDistances(seen=items).compute()).together()

@@ -30,7 +30,7 @@ def measured(batch_size: int, seed: int = 0, network: str | None = None) -> dict
     tokenizer, features = Grey(), None if network is None else feature_network(network)
     found, protocol = measure_perturbed(tokenizer, tokenizer.encode, batches, features, "cpu", seed)
     assert protocol == {"shares": [0.1, 0.25, 0.5], "nearest": 4, "seed": seed}
-    return found
+    return found.together()
 
 
 def test_the_more_is_wrong_the_worse() -> None:

@@ -33,7 +33,8 @@ def figures(encode: Callable[[Tensor], Codes], spec: CodeSpec, batch_size: int =
     described = found.train(data.export_source("train"), batch_size, 0, lambda count: None)
     assert described["pictures"] == 64 and len(described["pixels"]) == 64
     share = ProcessShare(batch_size=batch_size)
-    return {name: each.value for name, each in found.measure(share.batches(data.export_source("val"))).items()}
+    figures = found.measure(share.batches(data.export_source("val"))).together()
+    return {name: each.value for name, each in figures.items()}
 
 
 def known(fine: float, choices: int) -> Callable[[Tensor], Codes]:

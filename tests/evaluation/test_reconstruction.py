@@ -71,7 +71,8 @@ def batches() -> Iterator[Batch]:
 
 
 def measured(tokenizer: Tokenizer, of: Iterable[Batch] | None = None) -> Measurement:
-    return measure_reconstruction(TokenizerCoder(tokenizer, "cpu"), tokenizer.spec, batches() if of is None else of)
+    batched = batches() if of is None else of
+    return measure_reconstruction(TokenizerCoder(tokenizer, "cpu"), tokenizer.spec, batched).together()
 
 
 def test_every_figure_is_that_of_the_definition() -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,8 @@ from tests.cli.exports import PRIOR, write_bundle, write_prior
 from vltok.compression.tables import CodeTables
 from vltok.errors import UserError
 from vltok.evaluation.comparison import Comparison
+from vltok.evaluation.evaluations import Evaluation
+from vltok.evaluation.values import Value
 from vltok.io.bundles import fingerprint
 from vltok.measures.pixels import to_bytes
 from vltok.pictures.folder import Folder
@@ -94,6 +96,103 @@ def test_a_folder_is_written_where_one_is_given(data: Photos, tmp_path: Path) ->
     assert list(compared.comparison.records) == ["jpeg 20", "jpeg 60"] and compared.files == ()
     assert "psnr_bits_per_pixel" in compared.figures
     assert {path.name for path in tmp_path.iterdir()} == {"20", "60"}
+
+
+class Killed(Exception):
+    """What ends a part in its midst."""
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundles")
+    write_bundle(folder / "tokenizer")
+    write_prior(folder / "prior", PRIOR, fingerprint(folder / "tokenizer"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("of", "parts", "killed"),
+    [
+        ({"tokenizer": "tokenizer", "perturb_codes": True, "probe_prior": True}, 4, 2),
+        ({"codec": "jpeg", "quality": 50}, 8, 2),
+        ({"prior": "prior", "count": 7}, 3, 1),
+    ],
+)
+def test_parts_give_the_figures_of_the_whole_to_the_last_bit(
+    bundles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of: dict, parts: int, killed: int
+) -> None:
+    monkeypatch.chdir(bundles)
+    monkeypatch.setattr("vltok.evaluation.probe._STEPS", 2)
+    done: list[int] = []
+
+    def measured(part: str | None, out: Path, last: int | None = None, **others: object) -> Evaluation:
+        def told(count: int, total: int) -> None:
+            done.append(count)
+            if last is not None and count >= last:
+                raise Killed
+
+        pictures = Photos(size=16, train_crops=2, val_crops=11, batch_size=2, workers=0)
+        options = {**of, "features": "random:test_resnet", "examples": 5, **others}
+        return vltok.evaluate(data=pictures, device="cpu", out=out, part=part, progress=told, **options)
+
+    alone, out = measured(None, tmp_path / "alone"), tmp_path / "out"
+    with pytest.raises(Killed):
+        measured(f"{killed}/{parts}", out, last=2)
+    for part in set(range(1, parts + 1)) - {killed}:
+        found = measured(f"{part}/{parts}", out)
+    assert found.missing == (killed,) and not found.files and not found.record.values
+    with pytest.raises(UserError, match=rf"1 part of {parts} must be given again, or still run \(--array={killed}\)"):
+        vltok.merge([out])
+    with pytest.raises(UserError, match=r"holds parts of another evaluation \(--seed 0, not 1\): name another folder"):
+        measured(f"{killed}/{parts}", out, seed=1)
+    found = measured(f"{killed}/{parts}", out)
+    assert found.new and not found.missing and found.files == tuple(out / path.name for path in alone.files)
+    assert _but_seconds(found.record.values) == _but_seconds(alone.record.values)
+    assert (found.record.codes, found.record.protocol) == (alone.record.codes, alone.record.protocol)
+    for name in ("images.csv", "reconstructions.png", "unfolding.gif"):
+        if (tmp_path / "alone" / name).exists():
+            assert (out / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    assert [each.key for each in found.examples] == [each.key for each in alone.examples]
+    assert not (out / ".unfinished").exists()
+    done.clear()
+    again = measured(f"1/{parts}", out)
+    assert not again.new and again.record.values == found.record.values and not done
+
+
+def _but_seconds(values: Mapping[str, Value]) -> dict[str, Value]:
+    return {name: value for name, value in values.items() if not name.startswith("seconds")}
+
+
+def test_a_part_that_has_ended_measures_nothing_when_it_is_given_again(data: Photos, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    for _ in range(2):
+        found = vltok.evaluate(
+            data=data,
+            codec="jpeg",
+            quality=50,
+            device="cpu",
+            out=tmp_path / "out",
+            part="2/2",
+            progress=lambda done, total: told.append((done, total)),
+        )
+        assert found.missing == (1,)
+    assert told[-1] == (0, 0) and (3, 3) in told
+    (part,) = (tmp_path / "out" / ".unfinished").glob("part-*")
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"part-000002\.safetensors' is damaged .* give part 2 again"):
+        vltok.evaluate(data=data, codec="jpeg", quality=50, device="cpu", out=tmp_path / "out", part="1/2")
+    part.unlink()
+    found = vltok.evaluate(data=data, codec="jpeg", quality=50, device="cpu", out=tmp_path / "out", part="2/2")
+    assert found.record.values and not found.missing
+
+
+def test_parts_need_a_folder_and_a_quality(data: Photos, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="say which with --out"):
+        vltok.evaluate(data=data, codec="jpeg", quality=50, part="1/2")
+    with pytest.raises(UserError, match="--bits-per-pixel tries qualities on all pictures"):
+        vltok.evaluate(data=data, codec="jpeg", bits_per_pixel=1.0, part="1/2", out=tmp_path / "out")
+    with pytest.raises(UserError, match="parts count from 1 to 2"):
+        vltok.evaluate(data=data, codec="jpeg", quality=50, part="3/2", out=tmp_path / "out")
 
 
 def test_what_does_not_go_together(data: Photos) -> None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vltok.cli.progress import shown
+from vltok.cli.progress import name_of_share, say_done, shown
 from vltok.errors import one_line
 from vltok.files import written_whole
 from vltok.launchers import find_rank
@@ -30,9 +30,17 @@ def run(arguments: list[str]) -> None:
     from vltok.verbs.evaluate import evaluate
 
     given = options.build()
-    with shown("evaluate") as progress:
+    mine = name_of_share(given["part"])
+    with shown(", ".join(filter(None, ("evaluate", mine)))) as progress:
         evaluation = evaluate(**given, progress=progress)
-    if find_rank(os.environ)[0] == 0:
+    if find_rank(os.environ)[0] > 0:
+        return
+    if evaluation.missing:
+        say_done(mine, evaluation.missing, "puts the figures together")
+    elif not evaluation.new:
+        print(f"{given['out']} holds these figures already: nothing is left to do")
+        _print_values(evaluation)
+    else:
         config = Path(given["out"], "config.yaml")
         with written_whole(config) as path:
             path.write_text(options.text(), encoding="utf-8")
@@ -40,15 +48,11 @@ def run(arguments: list[str]) -> None:
 
 
 def _print(evaluation: Evaluation, written: list[Path], unnamed: bool) -> None:
-    from vltok.evaluation.data_used import DataUsed
-    from vltok.evaluation.values import value_lines
-
     record = evaluation.record
     if "asked_bits_per_pixel" in record.subject:
         asked = record.subject["asked_bits_per_pixel"]
         print(f"{record.name}: the quality whose rate comes nearest to {asked:g} bits per pixel without exceeding it")
-    print("\n".join(value_lines(record.values)))
-    print(one_line(f"measured on {DataUsed.of(record).in_words()}"))
+    _print_values(evaluation)
     print(f"written: {', '.join(map(str, written))}; everything at one look:")
     if unnamed:
         print(
@@ -56,3 +60,11 @@ def _print(evaluation: Evaluation, written: list[Path], unnamed: bool) -> None:
             file=sys.stderr,
         )
     print(evaluation.files[-1])
+
+
+def _print_values(evaluation: Evaluation) -> None:
+    from vltok.evaluation.data_used import DataUsed
+    from vltok.evaluation.values import value_lines
+
+    print("\n".join(value_lines(evaluation.record.values)))
+    print(one_line(f"measured on {DataUsed.of(evaluation.record).in_words()}"))

@@ -13,37 +13,42 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from vltok.devices import widest
 from vltok.errors import UserError
 from vltok.evaluation.features import Features
-from vltok.evaluation.gathering import gather
+from vltok.evaluation.gathering import Items
 from vltok.evaluation.values import Value
 
 _SUBSETS, _SUBSET_SIZE = 100, 1000
 _SPLITS = 10
 _NEIGHBOURS = 3
 _CHUNK = 1024
+_ITEMS = ("real", "other", "logits")
 
 
 class SetDistances:
     """Distances between a set of real images and one of others, updated batch by batch.
 
-    Features are kept in main memory, and gathered from all processes when distances are computed: however images are
-    shared out, the distances are those of one process that has seen them all in the order of the ranks.
+    Features are kept in main memory: those of several processes together, in the order of their ranks, give the
+    distances of one process that has seen all images.
 
     Args:
         device: Where distances are computed; on the host, where the device has no double precision.
+        seen: The features that others have seen, batch by batch; see `items`.
     """
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
+    def __init__(self, device: torch.device | str = "cpu", seen: Items | None = None) -> None:
         # sums of squares need double precision
         self._device = torch.device(device if widest(torch.device(device)) == torch.float64 else "cpu")
-        self._real: list[np.ndarray] = []
-        self._other: list[np.ndarray] = []
-        self._logits: list[np.ndarray] = []
+        self._real, self._other, self._logits = (list[np.ndarray]((seen or {}).get(name, ())) for name in _ITEMS)
 
     def update(self, features: Features, real: bool) -> None:
         """Add a batch."""
         (self._real if real else self._other).append(features.vectors.cpu().numpy())
         if features.logits is not None and not real:
             self._logits.append(features.logits.cpu().numpy())
+
+    @property
+    def items(self) -> dict[str, list[np.ndarray]]:
+        """The features of real images and of others, and what the network says of the others' classes."""
+        return dict(zip(_ITEMS, (self._real, self._other, self._logits), strict=True))
 
     def compute(self, seed: int = 0) -> dict[str, Value]:
         """The distances.
@@ -62,16 +67,14 @@ class SetDistances:
         Raises:
             UserError: A set has fewer than two images.
         """
-        # in every process, one that has seen no image too: all take part in gathering
-        real, other, logits = (gather(parts) for parts in (self._real, self._other, self._logits))
-        fewest = min(sum(map(len, parts)) for parts in (real, other))
+        fewest = min(sum(map(len, parts)) for parts in (self._real, self._other))
         check_images(fewest)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            found = self._between(self._whole(real), self._whole(other), fewest)
-            if logits:
+            found = self._between(self._whole(self._real), self._whole(self._other), fewest)
+            if self._logits:
                 score = InceptionScore(feature=nn.Identity(), splits=_SPLITS, sync_on_compute=False)
-                score.update(self._whole(logits))
+                score.update(self._whole(self._logits))
                 found["score"] = _spread(*score.compute())
         return found
 

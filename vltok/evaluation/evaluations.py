@@ -44,6 +44,8 @@ class Evaluation:
         drawing_order: When each code of a prior's first picture was drawn; None where that is not known.
         rates: What `vltok rate` measured of the same tokenizer, where its bundle keeps it.
         files: What was written, the report last.
+        new: Whether there was something to do; otherwise the figures were there, and the record alone is told.
+        missing: The parts that have not yet ended, from 1, where there are several; the figures are not there before.
     """
 
     record: Record
@@ -52,6 +54,8 @@ class Evaluation:
     drawing_order: Int[Tensor, " t"] | None = None
     rates: RateMeans | None = None
     files: Sequence[Path] = ()
+    new: bool = True
+    missing: Sequence[int] = ()
 
     @property
     def examples(self) -> Sequence[Example]:

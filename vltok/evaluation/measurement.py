@@ -13,7 +13,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vltok.codes import CodeSpec
-from vltok.evaluation.gathering import gather
 from vltok.evaluation.values import Value
 from vltok.figures.examples import Example
 from vltok.measures.codes import codebook_perplexity
@@ -33,7 +32,7 @@ class Measurement:
         codes: What the codes look like; empty for a codec.
         keys: What names each picture.
         per_image: The figures of each picture, `[n]`, by name.
-        examples: The first pictures of this process.
+        examples: The first pictures.
     """
 
     images: int
@@ -49,8 +48,11 @@ class Measurement:
 class ProcessShare:
     """The pictures that this process takes, of those that several processes measure together.
 
+    They are whole batches: however many processes there are, an image is always computed with the same others, and the
+    figures are the same to the last bit.
+
     Attributes:
-        rank: Which process this is.
+        rank: Which process this is; one as high as there are processes takes nothing.
         world_size: How many there are.
         batch_size: Pictures that are in memory at the same time.
         workers: Processes that decode pictures.
@@ -65,7 +67,13 @@ class ProcessShare:
 
     def of(self, count: int) -> range:
         """Which of so many pictures: consecutive ones."""
-        return range(self.rank * count // self.world_size, (self.rank + 1) * count // self.world_size)
+        batches = -(-count // self.batch_size)
+        first, end = (batches * rank // self.world_size * self.batch_size for rank in (self.rank, self.rank + 1))
+        return range(min(first, count), min(end, count))
+
+    def examples(self, wanted: int, count: int) -> int:
+        """How many of its pictures are among so many that are wanted of the first of all, which are so many."""
+        return max(0, wanted - self.of(count).start)
 
     def batches(self, source: ExportSource) -> Iterator[ImageBatch]:
         """This process's pictures.
@@ -86,20 +94,22 @@ def pixel_digests(pixels: UInt8[Tensor, "b 3 H W"]) -> list[bytes]:
 
 
 def joint_hash(digests: Sequence[bytes]) -> str:
-    """One hash of all processes' pictures, whatever batches they came in; all processes call it."""
-    return hashlib.sha256(b"".join(gather(digests))).hexdigest()
+    """One hash of all pictures, whatever batches they came in."""
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def without_warm_up(batches: Sequence[tuple[float, int]]) -> Sequence[tuple[float, int]]:
+    """The times of a process's batches and how many images each had, without the first, where there are others."""
+    return batches[1:] or batches
 
 
 def seconds_each(batches: Sequence[tuple[float, int]]) -> Value:
-    """Seconds for an image, over all processes.
+    """Seconds for an image.
 
     Args:
-        batches: How long each batch of this process took, and how many images it had. The first warms up: where there
-            are others, it does not count.
+        batches: How long each batch took, and how many images it had.
     """
-    # a process that had no image says nothing
-    pairs = gather(batches[1:] or batches)
-    return Value(sum(seconds for seconds, _ in pairs) / max(sum(images for _, images in pairs), 1))
+    return Value(sum(seconds for seconds, _ in batches) / max(sum(images for _, images in batches), 1))
 
 
 def describe_codes(counts: CodeCounts, spec: CodeSpec) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from vltok.errors import UserError
 from vltok.evaluation.coders import TokenizerCoder
 from vltok.evaluation.distances import SetDistances
 from vltok.evaluation.features import FeatureNetwork
-from vltok.evaluation.gathering import gather
+from vltok.evaluation.gathering import Items, Seen
 from vltok.evaluation.measurement import named_distances, pixel_digests
 from vltok.evaluation.values import Value, mean_value
 from vltok.interfaces import Quantizer, Tokenizer
@@ -50,8 +50,8 @@ def measure_perturbed(
     network: FeatureNetwork | None,
     device: torch.device | str,
     seed: int,
-) -> tuple[dict[str, Value], dict[str, Any]]:
-    """Decode pictures from codes of which some are wrong; processes that know each other measure together.
+) -> tuple[Seen[dict[str, Value]], dict[str, Any]]:
+    """Decode pictures from codes of which some are wrong; several processes may measure together.
 
     Args:
         tokenizer: In evaluation mode, on `device`.
@@ -66,7 +66,8 @@ def measure_perturbed(
         network, its Fréchet and its kernel distance. And the protocol.
 
     Raises:
-        UserError: The tokenizer has no codebook whose vectors say which codes are near, or there is no picture.
+        UserError: The tokenizer has no codebook whose vectors say which codes are near; or, when it is concluded,
+            there is no picture.
     """
     vectors = codebook_vectors(tokenizer, device)
     count = max(1, round(NEAREST * len(vectors)))
@@ -88,17 +89,27 @@ def measure_perturbed(
             if network is not None and seen is not None:
                 distance.update(seen, real=True)
                 distance.update(network(decoded), real=False)
-    values: dict[str, Value] = {}
-    for share, distance, found in zip(SHARES, distances, qualities, strict=True):
-        of_all = np.array(gather(found))
-        if not len(of_all):
-            raise UserError("there is no picture to measure")
-        named = {"psnr": mean_value(of_all, seed)}
-        if network is not None:
-            computed = {name: value for name, value in distance.compute(seed).items() if name in ("frechet", "kernel")}
-            named |= named_distances(computed, network.name)
-        values |= {f"perturbed_{share * 100:.0f}_{name}": value for name, value in named.items()}
-    return values, {"shares": list(SHARES), "nearest": count, "seed": seed}
+    seen_at: dict[float, dict[str, list[Any]]] = {
+        share: {"psnr": found, **distance.items}
+        for share, distance, found in zip(SHARES, distances, qualities, strict=True)
+    }
+
+    def conclude(items: Items) -> dict[str, Value]:
+        values: dict[str, Value] = {}
+        for share, lists in seen_at.items():
+            at = {name: items[f"{share}/{name}"] for name in lists}
+            if not at["psnr"]:
+                raise UserError("there is no picture to measure")
+            named = {"psnr": mean_value(np.array(at["psnr"]), seed)}
+            if network is not None:
+                found = SetDistances(device, at).compute(seed)
+                computed = {name: found[name] for name in ("frechet", "kernel")}
+                named |= named_distances(computed, network.name)
+            values |= {f"perturbed_{share * 100:.0f}_{name}": value for name, value in named.items()}
+        return values
+
+    items = {f"{share}/{name}": values for share, lists in seen_at.items() for name, values in lists.items()}
+    return Seen(items, conclude), {"shares": list(SHARES), "nearest": count, "seed": seed}
 
 
 def codebook_vectors(tokenizer: Tokenizer, device: torch.device | str) -> Float[Tensor, "v c"]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from vltok.drawing.config import SamplingOptions
 from vltok.errors import UserError
 from vltok.evaluation.distances import SetDistances
 from vltok.evaluation.features import FeatureNetwork
-from vltok.evaluation.gathering import gather
+from vltok.evaluation.gathering import Items, Seen
 from vltok.evaluation.measurement import (
     Measurement,
     ProcessShare,
@@ -26,11 +27,12 @@ from vltok.evaluation.measurement import (
     named_distances,
     pixel_digests,
     seconds_each,
+    without_warm_up,
 )
 from vltok.evaluation.values import Value, mean_value
 from vltok.figures.examples import Example
 from vltok.interfaces import Prior, Tokenizer
-from vltok.measures.likelihood import likelihood_figures, likelihood_sums
+from vltok.measures.likelihood import likelihood_figures, likelihood_sums, total_sums
 from vltok.measures.pixels import to_bytes
 from vltok.pictures.images import ExportSource, ImageBatch
 from vltok.sequences.statistics import CodeCounts
@@ -48,8 +50,8 @@ def measure_prior(
     examples: int = 16,
     device: torch.device | str = "cpu",
     seed: int = 0,
-) -> Measurement:
-    """Measure a prior on held-out pictures, and on as many as it shall draw.
+) -> Seen[Measurement]:
+    """Measure a prior on held-out pictures, and on as many as it shall draw; several processes may do so together.
 
     What is drawn and what the pictures hold have names apart: `length_of_samples` and `length_of_data`, and
     `seconds_per_sample`, where `measure_reconstruction` has `seconds_per_image` for coding. Mean lengths have
@@ -66,24 +68,25 @@ def measure_prior(
         sampling: How tokens are drawn.
         share: Which pictures this process takes and draws, and how.
         network: Gives the features of the distances between the pictures and what is drawn; on `device`.
-        examples: How many of the first draws to keep.
+        examples: How many of its first draws this process keeps.
         device: Where to compute.
         seed: Sets what is drawn, and the resamples of confidence intervals.
 
     Raises:
-        UserError: There is no picture, its codes are not those that the prior was built for, it has no class, or one
-            that the prior does not know; or no picture has a text, though the prior reads them.
+        UserError: The codes of a picture are not those that the prior was built for, it has no class, or one that the
+            prior does not know; no picture has a text, though the prior reads them; or, when it is concluded, there is
+            no picture.
     """
     spec = tokenizer.spec
     distances = SetDistances(device)
-    sums: Counter[str] = Counter()
+    sums: list[dict[str, float]] = []
     with_texts: list[Codes] = []
     data, drawn = CodeCounts.none(spec), CodeCounts.none(spec)
     digests: list[bytes] = []
     for batch in share.batches(source):
         texts = batch.texts or ("",) * len(batch)
         codes = replace(tokenizer.encode(batch.images.to(device)), labels=_labels(batch, prior, device), texts=texts)
-        sums.update(likelihood_sums(prior.loss(codes.validate(prior.spec)), codes))
+        sums.append(likelihood_sums(prior.loss(codes.validate(prior.spec)), codes))
         data += CodeCounts.of(codes.to("cpu"), spec, batch.images[:, 0].numel())
         if prior.conditioning.described:
             with_texts.append(codes.to("cpu"))
@@ -118,42 +121,57 @@ def measure_prior(
             figure = {"length": float(codes.lengths[place])}
             kept.append(Example(f"{start + place:06d}", None, pixels[place], codes[place], figure))
         share.report(wanted)
-    data, drawn = (CodeCounts.total(gather([counts]), spec) for counts in (data, drawn))
-    images = int(data.lengths.sum())
-    if not images:
-        raise UserError("there is no picture to measure")
-    whole: Counter[str] = Counter()
-    for part in gather([sums]):
-        whole.update(part)
-    figures = likelihood_figures(whole)
-    if prior.conditioning.described and "bits_per_image" in figures:
-        of_others: Counter[str] = Counter()
-        for likelihood in gather([other_texts]):
-            of_others.update(likelihood)
-        figures["bits_per_image_of_other_texts"] = likelihood_figures(of_others)["bits_per_image"]
-    lengths = [_lengths(counts) for counts in (drawn, data)]
-    values = {
-        **{name: Value(value) for name, value in figures.items()},
-        "length_of_samples": mean_value(lengths[0], seed),
-        "length_of_data": mean_value(lengths[1], seed),
-        "length_distance": Value(float(wasserstein_distance(*lengths))),
+    seen: dict[str, Sequence[Any]] = {
+        "digests": digests,
+        "sums": sums,
+        "other sums": other_texts,
+        "data": [data.to_json()],
+        "drawn": [drawn.to_json()],
+        **distances.items,
+        "times": without_warm_up(times),
+        "examples": [example.to_plain() for example in kept],
     }
-    if network is not None:
-        values |= named_distances(distances.compute(seed), network.name)
-    values["seconds_per_sample"] = seconds_each(times)
-    described = {"drawn": describe_codes(drawn, spec), "data": describe_codes(data, spec)}
-    return Measurement(images, joint_hash(digests), values, described, examples=kept)
+
+    def conclude(items: Items) -> Measurement:
+        data, drawn = (
+            CodeCounts.total((CodeCounts.from_json(each, spec) for each in items[name]), spec)
+            for name in ("data", "drawn")
+        )
+        images = int(data.lengths.sum())
+        if not images:
+            raise UserError("there is no picture to measure")
+        figures = likelihood_figures(total_sums(items["sums"]))
+        if prior.conditioning.described and "bits_per_image" in figures:
+            of_others = likelihood_figures(total_sums(items["other sums"]))
+            figures["bits_per_image_of_other_texts"] = of_others["bits_per_image"]
+        lengths = [_lengths(counts) for counts in (drawn, data)]
+        values = {
+            **{name: Value(value) for name, value in figures.items()},
+            "length_of_samples": mean_value(lengths[0], seed),
+            "length_of_data": mean_value(lengths[1], seed),
+            "length_distance": Value(float(wasserstein_distance(*lengths))),
+        }
+        if network is not None:
+            values |= named_distances(SetDistances(device, items).compute(seed), network.name)
+        values["seconds_per_sample"] = seconds_each(items["times"])
+        described = {"drawn": describe_codes(drawn, spec), "data": describe_codes(data, spec)}
+        shown = [Example.from_plain(each) for each in items["examples"]]
+        return Measurement(images, joint_hash(items["digests"]), values, described, examples=shown)
+
+    return Seen(seen, conclude)
 
 
-def _with_other_texts(prior: Prior, codes: list[Codes], device: torch.device | str, seed: int) -> dict[str, float]:
-    """The likelihood of codes, batch by batch, each image with the text of another one."""
-    sums: Counter[str] = Counter()
+def _with_other_texts(
+    prior: Prior, codes: list[Codes], device: torch.device | str, seed: int
+) -> list[dict[str, float]]:
+    """The likelihood of each batch of codes, each image with the text of another one."""
+    sums = []
     texts = [text for batch in codes for text in batch.require_texts()]
     order = iter(np.random.default_rng(seed).permutation(len(texts)).tolist())
     for batch in codes:
         shuffled = replace(batch, texts=tuple(texts[next(order)] for _ in range(len(batch)))).to(device)
-        sums.update(likelihood_sums(prior.loss(shuffled), shuffled))
-    return dict(sums)
+        sums.append(likelihood_sums(prior.loss(shuffled), shuffled))
+    return sums
 
 
 def _labels(batch: ImageBatch, prior: Prior, device: torch.device | str) -> Int[Tensor, " b"] | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -22,10 +21,10 @@ from torch import Tensor
 from vltok.code_maps import for_each_id
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
-from vltok.evaluation.gathering import gather
+from vltok.evaluation.gathering import Items, Seen
 from vltok.evaluation.measurement import pixel_digests
 from vltok.evaluation.values import Value
-from vltok.measures.likelihood import likelihood_sums
+from vltok.measures.likelihood import likelihood_sums, total_sums
 from vltok.measures.pixels import to_bytes
 from vltok.nn.precision import computing
 from vltok.nn.transformer import Transformer
@@ -103,36 +102,24 @@ class Probe:
         }
 
     @torch.no_grad()
-    def measure(self, unseen: Iterable[ImageBatch]) -> dict[str, Value]:
-        """The bits of pictures that it was not trained on; processes that know each other measure together.
+    def measure(self, unseen: Iterable[ImageBatch]) -> Seen[dict[str, Value]]:
+        """The bits of pictures that it was not trained on; several processes may measure together.
 
         Returns:
             `probe_bits_per_image`, which is the sum of `probe_position_bits_per_image`, for the granularities of
             regions, and `probe_content_bits_per_image`; and `probe_bits_per_code`.
 
         Raises:
-            UserError: There is no picture, or they are of another size than the training pictures.
+            UserError: They are of another size than the training pictures; or, when it is concluded, there is none.
         """
-        sums: Counter[str] = Counter()
+        sums: list[dict[str, float]] = []
         for images in unseen:
             own = self._codes(images)
             laid = self._laid(own).validate(self._spec)
             with computing(self._device):
-                sums.update(likelihood_sums(self._prior.loss(laid), laid))
-            sums["own codes"] += len(own.ids)  # the ends of a row are none
-        total: Counter[str] = Counter()
-        for part in gather([sums]):
-            total.update(part)
-        if not total["images"]:
-            raise UserError("there is no picture to measure")
-        position, content = (total[f"nats/{part}"] / math.log(2) for part in ("position", "content"))
-        figures = {
-            "probe_bits_per_image": (position + content) / total["images"],
-            "probe_position_bits_per_image": position / total["images"],
-            "probe_content_bits_per_image": content / total["images"],
-            "probe_bits_per_code": (position + content) / total["own codes"],
-        }
-        return {name: Value(value) for name, value in figures.items()}
+                found = likelihood_sums(self._prior.loss(laid), laid)
+            sums.append({**found, "own codes": float(len(own.ids))})  # the ends of a row are none
+        return Seen({"sums": sums}, _figures)
 
     @torch.no_grad()
     def _codes(self, images: ImageBatch) -> Codes:
@@ -149,6 +136,20 @@ class Probe:
         ids = codes.ids.new_full((*kept.shape, *self._row.id_shape), self._row.codebook_size - 1)
         ids = ids.masked_scatter(for_each_id(kept, self._row), codes.ids).flatten(0, 1)
         return Codes(ids, torch.full_like(codes.lengths, longest), grains)
+
+
+def _figures(items: Items) -> dict[str, Value]:
+    total = total_sums(items["sums"])
+    if not total["images"]:
+        raise UserError("there is no picture to measure")
+    position, content = (total[f"nats/{part}"] / math.log(2) for part in ("position", "content"))
+    figures = {
+        "probe_bits_per_image": (position + content) / total["images"],
+        "probe_position_bits_per_image": position / total["images"],
+        "probe_content_bits_per_image": content / total["images"],
+        "probe_bits_per_code": (position + content) / total["own codes"],
+    }
+    return {name: Value(value) for name, value in figures.items()}
 
 
 def training_places(pictures: int) -> list[int]:

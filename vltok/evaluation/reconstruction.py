@@ -17,7 +17,7 @@ from vltok.errors import UserError
 from vltok.evaluation.coders import BitsOfFiles, Coder
 from vltok.evaluation.distances import SetDistances
 from vltok.evaluation.features import FeatureNetwork
-from vltok.evaluation.gathering import gather
+from vltok.evaluation.gathering import Items, Seen
 from vltok.evaluation.measurement import (
     Measurement,
     describe_codes,
@@ -25,6 +25,7 @@ from vltok.evaluation.measurement import (
     named_distances,
     pixel_digests,
     seconds_each,
+    without_warm_up,
 )
 from vltok.evaluation.region_correlations import RegionCorrelation
 from vltok.evaluation.values import Value, mean_value
@@ -64,8 +65,8 @@ def measure_reconstruction(
     device: torch.device | str = "cpu",
     seed: int = 0,
     files: BitsOfFiles | None = None,
-) -> Measurement:
-    """Measure a coder on pictures, one batch in memory at a time; processes that know each other measure together.
+) -> Seen[Measurement]:
+    """Measure a coder on pictures, one batch in memory at a time; several processes may measure together.
 
     Args:
         coder: What is measured.
@@ -75,7 +76,7 @@ def measure_reconstruction(
         network: Gives the features of the distances between the pictures and their reconstructions; on `device`.
         fixed: Codes of fixed length, whose error in each region is compared with the granularity that the region got
             (Figure 5); for codes on a grid.
-        examples: How many of the first pictures to keep.
+        examples: How many of its first pictures this process keeps.
         device: Where figures are computed.
         seed: Sets the resamples of confidence intervals.
         files: Gives the bits of the files that codes become.
@@ -89,7 +90,7 @@ def measure_reconstruction(
         `seconds_per_image`. What is not defined is left out.
 
     Raises:
-        UserError: There is no picture, or the coder does not take them.
+        UserError: The coder does not take the pictures; or, when it is concluded, there is none.
     """
     distances = SetDistances(device)
     counts: CodeCounts | None = None
@@ -97,7 +98,7 @@ def measure_reconstruction(
     finest: list[np.ndarray] = []  # of each flat region, whether it has the finest granularity
     keys: list[str] = []
     kept: list[Example] = []
-    columns: dict[str, list[np.ndarray]] = {}
+    columns: list[dict[str, np.ndarray]] = []
     times: list[tuple[float, int]] = []
     digests: list[bytes] = []
     for batch in batches:
@@ -129,8 +130,7 @@ def measure_reconstruction(
             beside = fixed(pixels).pixels
             regions = region_l1(beside, pixels, spec.factors[0])
             found["error_correlation"] = errors.update(codes.require_grains(), regions)
-        for name, column in found.items():
-            columns.setdefault(name, []).append(column.double().numpy())
+        columns.append({name: column.double().numpy() for name, column in found.items()})
         # a plug-in's batches need not name their pictures
         named = getattr(batch, "keys", [f"{len(keys) + place:06d}" for place in range(len(pixels))])
         keys += named
@@ -140,28 +140,46 @@ def measure_reconstruction(
             coded_as = None if codes is None else codes[place]
             example = Example(named[place], pixels[place], coded.pixels[place], coded_as, own)
             kept.append(example if beside is None else replace(example, fixed=beside[place]))
-    keys = gather(keys)
-    if not keys:
-        raise UserError("there is no picture to measure")
-    names = max(gather([list(columns)]), key=len)
-    per_image = {name: np.concatenate(gather(columns.get(name, []))) for name in names}
-    values = {name: mean_value(column, seed) for name, column in per_image.items() if name != "error_correlation"}
-    values["psnr_pooled"] = pooled_psnr(values["mse"])
-    if fixed is not None:
-        values |= errors.values(per_image["error_correlation"], seed)
-    described: Mapping[str, Any] = {}
-    if spec is not None:
-        described = describe_codes(CodeCounts.total(gather([] if counts is None else [counts]), spec), spec)
-        values["length_std"] = Value(described["length"]["variance"] ** 0.5)
-        values |= {name: Value(described[name]["any"]) for name in ("codebook_usage", "codebook_perplexity")}
-        if spec.granularities > 1:
-            values |= contrasts.values()
-            if len(of_flat := np.concatenate(gather(finest))):
-                values["flat_finest_share"] = Value(of_flat.mean().item())
-    if network is not None:
-        values |= named_distances(distances.compute(seed), network.name, "r")
-    values["seconds_per_image"] = seconds_each(times)
-    return Measurement(len(keys), joint_hash(digests), values, described, keys, per_image, kept)
+    seen = {
+        "keys": keys,
+        "digests": digests,
+        "columns": columns,
+        "counts": [] if counts is None else [counts.to_json()],
+        "finest": finest,
+        **contrasts.items,
+        **errors.items,
+        **distances.items,
+        "times": without_warm_up(times),
+        "examples": [example.to_plain() for example in kept],
+    }
+
+    def conclude(items: Items) -> Measurement:
+        keys = items["keys"]
+        if not keys:
+            raise UserError("there is no picture to measure")
+        columns = items["columns"]
+        per_image = {name: np.concatenate([batch[name] for batch in columns]) for name in columns[0]}
+        values = {name: mean_value(column, seed) for name, column in per_image.items() if name != "error_correlation"}
+        values["psnr_pooled"] = pooled_psnr(values["mse"])
+        if fixed is not None:
+            values |= RegionCorrelation("error_correlation", items).values(per_image["error_correlation"], seed)
+        described: Mapping[str, Any] = {}
+        if spec is not None:
+            counts = CodeCounts.total((CodeCounts.from_json(each, spec) for each in items["counts"]), spec)
+            described = describe_codes(counts, spec)
+            values["length_std"] = Value(described["length"]["variance"] ** 0.5)
+            values |= {name: Value(described[name]["any"]) for name in ("codebook_usage", "codebook_perplexity")}
+            if spec.granularities > 1:
+                values |= RegionCorrelation("contrast_correlation", items).values()
+                if len(of_flat := np.concatenate(items["finest"])):
+                    values["flat_finest_share"] = Value(of_flat.mean().item())
+        if network is not None:
+            values |= named_distances(SetDistances(device, items).compute(seed), network.name, "r")
+        values["seconds_per_image"] = seconds_each(items["times"])
+        shown = [Example.from_plain(each) for each in items["examples"]]
+        return Measurement(len(keys), joint_hash(items["digests"]), values, described, keys, per_image, shown)
+
+    return Seen(seen, conclude)
 
 
 def pooled_psnr(error: Value) -> Value:

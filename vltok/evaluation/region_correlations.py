@@ -7,9 +7,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vltok.evaluation.gathering import gather
+from vltok.evaluation.gathering import Items
 from vltok.evaluation.values import Value, mean_value
 from vltok.measures.ranks import rank_correlation, rank_correlations
+
+_ITEMS = ("grains", "measured")
 
 
 class RegionCorrelation:
@@ -19,12 +21,18 @@ class RegionCorrelation:
 
     Args:
         name: What the figure is called.
+        seen: What others have seen; see `items`.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, seen: Items | None = None) -> None:
         self._name = name
-        self._grains: list[np.ndarray] = []
-        self._measured: list[np.ndarray] = []
+        self._grains, self._measured = (list[np.ndarray]((seen or {}).get(f"{name}/{item}", ())) for item in _ITEMS)
+
+    @property
+    def items(self) -> dict[str, list[np.ndarray]]:
+        """Each region's granularity, and what was measured in it."""
+        parts = (self._grains, self._measured)
+        return {f"{self._name}/{item}": part for item, part in zip(_ITEMS, parts, strict=True)}
 
     def update(self, grains: Int[Tensor, "b h w"], measured: Float[Tensor, "b h w"]) -> Float[Tensor, " b"]:
         """Add a batch.
@@ -42,16 +50,16 @@ class RegionCorrelation:
         return rank_correlations(grains, measured)
 
     def values(self, per_picture: Float[np.ndarray, " n"] | None = None, seed: int = 0) -> dict[str, Value]:
-        """The figures of all processes; nothing that is not defined.
+        """The figures; nothing that is not defined.
 
         Args:
-            per_picture: What `update` gave for the pictures of all processes; None leaves its mean out.
+            per_picture: What `update` gave for the pictures; None leaves its mean out.
             seed: Sets the resamples of the confidence interval.
 
         Returns:
             Over the regions of all pictures together, and with `_per_picture` the mean of the pictures' own.
         """
-        whole = (torch.from_numpy(np.concatenate(gather(parts))) for parts in (self._grains, self._measured))
+        whole = (torch.from_numpy(np.concatenate(parts)) for parts in (self._grains, self._measured))
         found, overall = {}, rank_correlation(*whole)
         if overall is not None:
             found[self._name] = Value(overall)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 import torch
 
@@ -31,6 +32,14 @@ def likelihood_sums(loss: PriorLoss, codes: Codes) -> dict[str, float]:
     for name, mean, count in zip(loss.parts, means, counts, strict=True):
         sums |= {f"nats/{name}": mean * count, f"tokens/{name}": count}
     return sums
+
+
+def total_sums(batches: Iterable[Mapping[str, float]]) -> Counter[str]:
+    """The `likelihood_sums` of several batches together."""
+    total: Counter[str] = Counter()
+    for sums in batches:
+        total.update(sums)  # type: ignore[arg-type]
+    return total
 
 
 def likelihood_figures(sums: Mapping[str, float]) -> dict[str, float]:

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -26,22 +28,26 @@ from vltok.evaluation.coders import BitsOfFiles, CodecCoder, Coder, TokenizerCod
 from vltok.evaluation.distances import check_images
 from vltok.evaluation.evaluations import Evaluation
 from vltok.evaluation.features import FeatureNetwork, feature_network, weights_hash
-from vltok.evaluation.gathering import gather, joined
+from vltok.evaluation.gathering import Seen, gather_items, joined
 from vltok.evaluation.measurement import Measurement, ProcessShare
+from vltok.evaluation.parts import EvaluationParts
 from vltok.evaluation.priors import measure_prior
 from vltok.evaluation.rate_means import RateMeans
 from vltok.evaluation.reconstruction import QUALITIES, measure_reconstruction
 from vltok.evaluation.records import Record, environment, package_version
+from vltok.evaluation.values import Value
 from vltok.extras import remedy
+from vltok.figures.examples import Example
 from vltok.files import alone_in, check_folder
 from vltok.interfaces import Adaptive, Ordered, Prior, SamplingConfig, Tokenizer
-from vltok.launchers import find_rank
+from vltok.launchers import find_rank, part_of
 from vltok.loading.classes import same_classes
 from vltok.losses.perceptual import LPIPS, each_distance
 from vltok.nn.precision import full_float32
 from vltok.pictures.images import ExportSource, ImageData
 from vltok.rates import Rate
 from vltok.tokenizers.rate import encoder_at
+from vltok.verbs.asked_evaluation import asked_of
 from vltok.verbs.compiling import compiled
 from vltok.verbs.counting import Progress, counted
 from vltok.verbs.devices import choose_device
@@ -77,12 +83,15 @@ def evaluate(
     compile: bool = False,
     trust: bool = False,
     out: str | os.PathLike | None = None,
+    part: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure a tokenizer or a codec on held-out pictures, or a prior on their codes and on what it draws.
 
     Every figure carries its protocol. Distances between sets of images need a feature network, which has to be named.
-    Processes that torchrun has started measure together, and the first one writes.
+    Processes that torchrun has started measure together, and the first one writes. Independent jobs that are given a
+    part leave in the folder what they have seen, and the last one to end puts the figures together: they are those of
+    a single process, to the last bit.
 
     Args:
         tokenizer: A tokenizer's bundle, which is measured; with `prior`, that of the tokenizer of its codes, if not
@@ -114,40 +123,72 @@ def evaluate(
             that fewer than 100 batches are coded as without, and gained nothing on the CPU where it was measured.
         trust: Whether bundles may name more than registered components, and be downloaded.
         out: The folder that receives the figures and the report; in Python, nothing is written without it.
+        part: Which of several independent jobs this is, and how many there are, such as ``3/64``: every command is the
+            same but for that. One that failed is given again.
         progress: Is told how many pictures are done, and how many there are.
 
     Raises:
         UserError: Arguments do not go together, pictures, a bundle or weights are not to be had, or nothing can be
             written.
     """
-    kind = check_evaluation(locals())
+    given = dict(locals())
+    kind = check_evaluation(given)
     folder = None if out is None else check_folder("--out", out)
     rank, world_size, local_rank = find_rank(os.environ)
-    if rank > 0:  # the first one writes
-        folder = None
     place = choose_device(device, local_rank)
     data, _ = open_pictures("photos" if data is None else data)
     source = data.export_source(split)
     if features is not None:
         check_images(min(source.pictures, count) if kind == "prior" else source.pictures)
+    number, jobs = (1, 1) if part is None else part_of(part)
+    turn = (number - 1) * world_size + rank
+    share = ProcessShare(turn, jobs * world_size, batch_size or data.batch_size, data.workers)
     network = None if features is None else feature_network(features).to(place)
-    share = ProcessShare(rank, world_size, batch_size or data.batch_size, data.workers)
+    parts = None
+    if part is not None and folder is not None:
+        parts = EvaluationParts(folder, jobs, asked_of(given, source, share.batch_size))
+        if (there := parts.record()) is not None:
+            return _evaluation_of(there, new=False)
+        if parts.has(number):
+            _LOG.info("part %d of %d has ended before", number, jobs)
+            share = dataclasses.replace(share, rank=share.world_size)
     asked = GeneratorFigures(data.export_source("train") if probe_prior else None, perturb_codes)
     measured = len(share.of(source.pictures))
     total = measured + asked.pictures(measured) + (len(share.of(count)) if kind == "prior" else 0)
     share = dataclasses.replace(share, report=counted(progress, total))
-    conditions = _Conditions(source, data.classes, share, network, examples, place, seed, trust, compile)
-    with contextlib.nullcontext() if folder is None else alone_in(folder):
-        with joined(rank, world_size, place), full_float32(), warnings.catch_warnings():
-            # the kernel distance needs all features; their memory is what the user pays for it
-            warnings.filterwarnings("ignore", message="Metric `.*` will save all extracted features")
-            if prior is not None:
-                found = _prior(prior, tokenizer, count, sampling or SamplingConfig(), conditions)
-            elif codec is not None:
-                found = _codec(codec, quality, bits_per_pixel, lpips, conditions)
-            elif tokenizer is not None:
-                found = _tokenizer(tokenizer, fixed, rate, lpips, asked, conditions)
-            skipped = gather(data.skipped)
+    conditions = _Conditions(
+        source, data.classes, share, network, examples, place, seed, trust, compile, apart=parts is not None
+    )
+    with contextlib.ExitStack() as stack:
+        if folder is not None and rank == 0 and parts is None:
+            stack.enter_context(alone_in(folder))
+        stack.enter_context(joined(rank, world_size, place))
+        stack.enter_context(full_float32())
+        stack.enter_context(warnings.catch_warnings())
+        # the kernel distance needs all features; their memory is what the user pays for it
+        warnings.filterwarnings("ignore", message="Metric `.*` will save all extracted features")
+        if prior is not None:
+            seen = _prior(prior, tokenizer, count, sampling or SamplingConfig(), conditions)
+        elif codec is not None:
+            seen = _codec(codec, quality, bits_per_pixel, lpips, conditions)
+        elif tokenizer is not None:
+            seen = _tokenizer(tokenizer, fixed, rate, lpips, asked, conditions)
+        skipped_by_each = Seen({"skipped": data.skipped}, lambda items: items["skipped"])
+        of_all = seen.beside("data", skipped_by_each)
+        items = gather_items(of_all.items)
+        if parts is not None and folder is not None:
+            if rank == 0 and not parts.has(number):
+                parts.write(number, items)
+            missing = parts.missing()
+            if (there := parts.record()) is not None:  # another one has put them together, and cleaned up
+                return _evaluation_of(there, new=False)
+            if rank > 0 or missing:
+                return _evaluation_of(Record(kind, {"path": ""}, {}, {}, {}), missing=missing)
+            stack.enter_context(alone_in(folder, -1))
+            if (there := parts.record()) is not None:
+                return _evaluation_of(there, new=False)
+            items = parts.together()
+        found, skipped = of_all.conclude(items)
         measurement = found.measurement
         protocol = {
             "data": {"pixels": measurement.pixels, "split": split, "size": data.size, "images": measurement.images},
@@ -162,18 +203,26 @@ def evaluate(
             **environment(place),
             # a description knows of this process's corrupt pictures alone
             "data": {key: value for key, value in data.description().items() if key != "skipped"},
-            "skipped": skipped,
+            "skipped": list(skipped),
+            **({} if parts is None else {"parts": parts.described}),
         }
         record = Record(kind, found.subject, measurement.values, measurement.codes, protocol, where)
         evaluation = Evaluation(record, measurement, found.spec, found.drawing_order, found.rates)
-        if folder is not None:
+        if folder is not None and rank == 0:
             evaluation = dataclasses.replace(evaluation, files=tuple(evaluation.write(folder)))
+        if parts is not None:
+            parts.clean_up()
     return evaluation
+
+
+def _evaluation_of(record: Record, *, new: bool = True, missing: Sequence[int] = ()) -> Evaluation:
+    """An evaluation of which nothing but the record is told."""
+    return Evaluation(record, Measurement(0, "", record.values, record.codes), None, new=new, missing=missing)
 
 
 @dataclass(frozen=True)
 class _Conditions:
-    """What every kind of evaluation is done under."""
+    """What every kind of evaluation is done under; `apart` where other processes are other jobs."""
 
     source: ExportSource
     classes: Sequence[str] | None
@@ -184,6 +233,7 @@ class _Conditions:
     seed: int
     trust: bool
     compile: bool
+    apart: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +255,7 @@ def _tokenizer(
     lpips: bool,
     asked: GeneratorFigures,
     under: _Conditions,
-) -> _Outcome:
+) -> Seen[_Outcome]:
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(open_tokenizer(given, under.device, trust=under.trust))
         tokenizer = opened.model
@@ -226,14 +276,19 @@ def _tokenizer(
         coder = TokenizerCoder(tokenizer, under.device, encode)
         files = _bits_of_files(given, tokenizer.spec, "" if rate is None else str(Rate.of(rate)))
         rates = None if isinstance(given, Tokenizer) else RateMeans.stored(given, opened.fingerprint)
-        outcome = _reconstructed(coder, tokenizer.spec, opened.subject, beside, lpips, under, files)
-        values, protocol = asked.measure(
+        reconstructed = _reconstructed(coder, tokenizer.spec, opened.subject, beside, lpips, under, files)
+        generated, protocol = asked.measure(
             tokenizer, encode, under.source, under.share, under.network, under.device, under.seed
         )
     at = {} if rate is None else {"rate": str(Rate.of(rate))}
-    measurement = dataclasses.replace(outcome.measurement, values={**outcome.measurement.values, **values})
-    protocol = {**outcome.protocol, "fixed": described, **at, **protocol}
-    return dataclasses.replace(outcome, measurement=measurement, protocol=protocol, rates=rates)
+
+    def together(found: tuple[_Outcome, dict[str, Value]]) -> _Outcome:
+        outcome, values = found
+        measurement = dataclasses.replace(outcome.measurement, values={**outcome.measurement.values, **values})
+        told = {**outcome.protocol, "fixed": described, **at, **protocol}
+        return dataclasses.replace(outcome, measurement=measurement, protocol=told, rates=rates)
+
+    return reconstructed.beside("generated", generated).then(together)
 
 
 def _bits_of_files(given: Tokenizer | str | os.PathLike, spec: CodeSpec, rate: str) -> BitsOfFiles | None:
@@ -251,7 +306,7 @@ def _bits_of_files(given: Tokenizer | str | os.PathLike, spec: CodeSpec, rate: s
 
 def _codec(
     codec: Codec, quality: int | None, bits_per_pixel: float | None, lpips: bool, under: _Conditions
-) -> _Outcome:
+) -> Seen[_Outcome]:
     asked = {} if bits_per_pixel is None else {"asked_bits_per_pixel": bits_per_pixel}
     if bits_per_pixel is not None:
         quietly = dataclasses.replace(under.share, report=lambda count: None)
@@ -268,7 +323,7 @@ def _reconstructed(
     lpips: bool,
     under: _Conditions,
     files: BitsOfFiles | None = None,
-) -> _Outcome:
+) -> Seen[_Outcome]:
     figures, described = dict(QUALITIES), None
     if lpips:
         network = LPIPS()
@@ -276,10 +331,11 @@ def _reconstructed(
         figures["lpips"] = each_distance(network.to(under.device).eval())
         described = {"name": "vgg16", "weights": weights_hash(network)}
     batches = under.share.batches(under.source)
+    examples = under.share.examples(under.examples, under.source.pictures)
     measured = measure_reconstruction(
-        coder, spec, batches, figures, under.network, fixed, under.examples, under.device, under.seed, files
+        coder, spec, batches, figures, under.network, fixed, examples, under.device, under.seed, files
     )
-    return _Outcome(subject, measured, spec, {"lpips": described})
+    return measured.then(lambda measurement: _Outcome(subject, measurement, spec, {"lpips": described}))
 
 
 def _prior(
@@ -288,13 +344,18 @@ def _prior(
     count: int,
     sampling: SamplingOptions,
     under: _Conditions,
-) -> _Outcome:
+) -> Seen[_Outcome]:
     with (
         open_prior(given, under.device, trust=under.trust) as opened,
         open_tokenizer(tokenizer_of(given, tokenizer, under.trust), under.device, trust=under.trust) as coding,
         compiled(coding.model, under.compile, under.source.pictures // under.share.batch_size),
     ):
         prior, spec = opened.model, coding.model.spec
+        if under.apart and prior.conditioning.described:
+            raise UserError(
+                f"--part: what '{opened.name}' draws follows from the texts of all pictures: measure it without, on "
+                "several devices by torchrun"
+            )
         if not isinstance(given, Prior) and prior.classes is not None:
             same_classes("--data", (opened.name, opened.class_names), ("the pictures", under.classes))
         measured = measure_prior(
@@ -305,16 +366,23 @@ def _prior(
             sampling,
             under.share,
             under.network,
-            under.examples,
+            under.share.examples(under.examples, count),
             under.device,
             under.seed,
         )
-        order = None
-        shown = measured.examples[0].codes if measured.examples else None
-        if shown is not None and spec.gridded and isinstance(prior, Ordered):
-            order = prior.drawing_order(shown.to(under.device)).cpu()
+        orders = []
+        shown = next(map(Example.from_plain, measured.items["examples"]), None)
+        if shown is not None and shown.codes is not None and spec.gridded and isinstance(prior, Ordered):
+            orders.append(prior.drawing_order(shown.codes.to(under.device)).cpu().numpy())
     drawn = {"count": count, "sampling": {**asdict(SamplingConfig()), **asdict(sampling)}, "seed": under.seed}
-    return _Outcome({**opened.subject, "tokenizer": coding.fingerprint}, measured, spec, {"drawn": drawn}, order)
+    subject = {**opened.subject, "tokenizer": coding.fingerprint}
+
+    def together(found: tuple[Measurement, Sequence[np.ndarray]]) -> _Outcome:
+        measurement, orders = found
+        order = torch.from_numpy(orders[0]) if orders else None
+        return _Outcome(subject, measurement, spec, {"drawn": drawn}, order)
+
+    return measured.beside("order", Seen({"first": orders}, lambda items: items["first"])).then(together)
 
 
 def _described(network: FeatureNetwork) -> dict[str, str]:

@@ -11,6 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 from vltok.drawing.config import SamplingConfig, every_option
 from vltok.errors import UserError, check_seed, whole_number
 from vltok.io.recipes import instantiate, parse, recipe_parser
+from vltok.launchers import part_of
 from vltok.rates import Rate
 from vltok.verbs.options import (
     add_options,
@@ -61,7 +62,7 @@ class EvaluationOptions:
     def text(self) -> str:
         """Every option, with its default, as YAML: the `config.yaml` of the evaluation."""
         values = self.values.clone()
-        for option in ("config", "trust"):  # a file that is handed on gives nobody's word
+        for option in ("config", "trust", "part"):  # a file that is handed on gives nobody's word
             values.pop(option, None)
         return self.parser.dump(values, skip_unset=False)
 
@@ -98,6 +99,15 @@ def check_evaluation(given: Mapping[str, Any]) -> RecordKind:
         )
     if rate is not None and not rate > 0:
         raise UserError(f"--bits-per-pixel must be positive, not {rate:g}")
+    if given["part"] is not None:
+        part_of(given["part"])
+        if given["out"] is None:
+            raise UserError(f"--part {given['part']}: parts are put together in a folder: say which with --out")
+        if rate is not None:
+            raise UserError(
+                f"--part {given['part']}: --bits-per-pixel tries qualities on all pictures: give the --quality that "
+                "'vltok evaluate' finds on some of them"
+            )
     if given["fixed"] is not None and kind != "tokenizer":
         raise UserError("--fixed is compared with a tokenizer's coding maps: it belongs to --tokenizer")
     if given["rate"] is not None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vltok.codes import Codes
 from vltok.evaluation.features import FeatureNetwork
+from vltok.evaluation.gathering import Seen
 from vltok.evaluation.measurement import ProcessShare
 from vltok.evaluation.perturbation import measure_perturbed
 from vltok.evaluation.probe import Probe, training_places
@@ -45,8 +46,8 @@ class GeneratorFigures:
         network: FeatureNetwork | None,
         device: str,
         seed: int,
-    ) -> tuple[dict[str, Value], dict[str, Any]]:
-        """The figures, and their parts of the protocol.
+    ) -> tuple[Seen[dict[str, Value]], dict[str, Any]]:
+        """What the figures follow from, and their parts of the protocol.
 
         Args:
             tokenizer: In evaluation mode, on `device`.
@@ -60,14 +61,18 @@ class GeneratorFigures:
         Raises:
             UserError: There are no training pictures, or the tokenizer's codes have no vectors.
         """
-        values: dict[str, Value] = {}
+        seen: Seen[dict[str, Value]] = Seen({}, lambda items: {})
         protocol: dict[str, Any] = {}
         if self.perturbed:
             batches = share.batches(source)
             found, protocol["perturbed"] = measure_perturbed(tokenizer, encode, batches, network, device, seed)
-            values |= found
+            seen = seen.beside("perturbed", found).then(_merged)
         if self.training is not None:
             probe = Probe(encode, tokenizer.spec, device)
             protocol["probe"] = probe.train(self.training, share.batch_size, share.workers, share.report)
-            values |= probe.measure(share.batches(source))
-        return values, protocol
+            seen = seen.beside("probe", probe.measure(share.batches(source))).then(_merged)
+        return seen, protocol
+
+
+def _merged(figures: tuple[dict[str, Value], dict[str, Value]]) -> dict[str, Value]:
+    return figures[0] | figures[1]

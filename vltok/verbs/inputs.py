@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -123,6 +123,14 @@ def tokenizer_of(
     if given is None:
         raise UserError("a prior that no bundle holds does not say which tokenizer decodes its codes: give --tokenizer")
     return given
+
+
+def digest_of(parts: Iterable[str]) -> str:
+    """A hash of several texts, such as the keys of pictures."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
+    return digest.hexdigest()
 
 
 def weights_fingerprint(model: nn.Module) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vltok.codes import CodeSpec
 from vltok.errors import UserError, how_many
+from vltok.evaluation.parts import check_whole
 from vltok.files import check_folder
 from vltok.io.places import places_of, resolve
 from vltok.launchers import array_of
@@ -105,6 +106,7 @@ def _finished(folder: Path) -> CodeManifest:
     """The manifest of a folder, which is written where all parts are there."""
     export = unfinished_export(folder)
     if export is None:
+        check_whole(folder)
         manifest = CodeManifest.read(folder)
         manifest.check_shards(folder)
         return manifest

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from vltok.tokenizers.rate import encoder_at
 from vltok.verbs.coding import encode, samples_of
 from vltok.verbs.compiling import compiled
 from vltok.verbs.counting import Progress, counted
-from vltok.verbs.inputs import Opened, open_pictures, open_tokenizer
+from vltok.verbs.inputs import Opened, digest_of, open_pictures, open_tokenizer
 
 _LOG = logging.getLogger(__name__)
 
@@ -123,7 +122,7 @@ def tokenize(
             batch_size=batch_size or pictures.batch_size,
             precision=precision,
             pictures=source.pictures,
-            input=_digest([type(pictures).__qualname__, source.described, *asked, *source.keys()]),
+            input=digest_of([type(pictures).__qualname__, source.described, *asked, *source.keys()]),
             options={**described, "--split": split, **views},
         )
         places = () if isinstance(tokenizer, Tokenizer) else places_of(tokenizer, out)
@@ -216,10 +215,3 @@ def write_codes(
             writing = writer.submit(export.write, shard, samples, counts, skipped)
         if writing is not None:
             writing.result()
-
-
-def _digest(parts: Sequence[str]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
-    return digest.hexdigest()

@@ -59,7 +59,7 @@ def report_tokenizer(
     count = math.ceil(TRAINING_CROPS / data.batch_size)
     with evaluating(tokenizer):
         measured, of_training = (
-            measure_reconstruction(TokenizerCoder(tokenizer, device), tokenizer.spec, batches, device=device)
+            measure_reconstruction(TokenizerCoder(tokenizer, device), tokenizer.spec, batches, device=device).together()
             for batches in (unseen, _fresh(seen, objective.batches_calibrated_on, count))
         )
     values, protocol = dict(measured.values), {"adaptation": None}
