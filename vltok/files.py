@@ -181,6 +181,22 @@ def acquire(path: Path, seconds: float = 0) -> filelock.BaseFileLock:
 
 
 @contextlib.contextmanager
+def held(path: Path, seconds: float = 0) -> Iterator[None]:
+    """Hold a lock inside the block, whose file is gone afterwards; the arguments are those of `acquire`.
+
+    Raises:
+        filelock.Timeout: Another process holds it.
+    """
+    lock = acquire(path, seconds)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(PermissionError):  # Windows removes no open file; there the lock does so itself
+            path.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextlib.contextmanager
 def alone_in(folder: Path, seconds: float = 0) -> Iterator[None]:
     """Make a folder, and keep other processes that ask for it out of it inside the block.
 
@@ -195,21 +211,20 @@ def alone_in(folder: Path, seconds: float = 0) -> Iterator[None]:
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = acquire(folder / LOCK, seconds)
-    except filelock.Timeout as error:
-        raise UserError(
-            f"another process is writing to '{folder}': wait until it has ended, or name another folder"
-        ) from error
-    try:
-        yield
-    finally:
-        with contextlib.suppress(PermissionError):  # Windows removes no open file; there the lock does so itself
-            (folder / LOCK).unlink(missing_ok=True)
-        lock.release()
-        with contextlib.suppress(OSError):  # it holds something
-            for place in made:
-                place.rmdir()
+    with contextlib.ExitStack() as lock:
+        try:
+            lock.enter_context(held(folder / LOCK, seconds))
+        except filelock.Timeout as error:
+            raise UserError(
+                f"another process is writing to '{folder}': wait until it has ended, or name another folder"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.close()
+            with contextlib.suppress(OSError):  # it holds something
+                for place in made:
+                    place.rmdir()
 
 
 def is_device(name: str) -> bool:

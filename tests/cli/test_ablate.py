@@ -133,6 +133,14 @@ def test_a_notebook_runs_a_table(notebook: tuple[Path, AblationOutcome, list[str
         vltok.ablate("out/table.json", "again", rates=["codes=8"])
 
 
+def test_a_rate_that_is_refused_costs_no_figure_of_the_training(trained: Path) -> None:
+    lines: list[str] = []
+    outcome = vltok.ablate(trained, "out", seeds=[3], overrides=ONE_STEP, rates=["codes=99"], progress=lines.append)
+    assert outcome.failures == ("good, seed 3",) and "can have 16 codes, not 99" in lines[0]
+    (run,) = outcome.finished
+    assert run.at_rates == {} and f"| good | {run.figure('psnr'):.2f} | 1 | – | – | 1 |" in outcome.results.markdown()
+
+
 def test_runs_are_evaluated(trained: Path, capsys: pytest.CaptureFixture) -> None:
     arguments = ["ablate", str(trained), "--out", "out", "--seeds", "3", "--trainer.max_steps", "1"]
     # what was trained before the table asked for an evaluation is not trained again

@@ -95,6 +95,15 @@ def record(psnr: float, share: float | None = None) -> Record:
     return Record("tokenizer", {"path": "a"}, values, {}, {"data": {}, "precision": "float32", "steps": 9}, {})
 
 
+def test_a_figure_of_training_and_of_the_evaluation_have_two_headings() -> None:
+    keys = ("psnr", "evaluation.psnr", "evaluation.values.ssim.value")
+    table = AblationTable("t", "s", Path("b"), tuple(map(Column, keys)), {}, rates=("codes=7",))
+    titles = [column.means.title for column in table.shown]
+    assert titles[:3] == ["PSNR [dB] ↑", "PSNR of the evaluation [dB] ↑", "SSIM ↑"] and len(set(titles)) == 5
+    own = AblationTable("t", "s", Path("b"), (Column("psnr"), Column("evaluation.psnr", "mine")), {})
+    assert [column.means.name for column in own.shown] == ["PSNR", "mine"]
+
+
 def test_a_figure_is_found_by_its_name_that_of_0_1_0_and_its_path() -> None:
     run = AblationRun("a", 0, record(25.0, 0.25), record(26.0))
     for key, figure in {"ratio_8_of_training": 0.25, "ratios.8": 0.25, "protocol.steps": 9, "ssim": None}.items():

@@ -182,7 +182,13 @@ def test_keys_of_json_that_may_be_labels(record: bytes, key: str | None) -> None
     )
 
 
-@pytest.mark.parametrize("record", [b"3", b'"cat"', b"[1]", b'["cat", "dog"]'])
+def test_json_that_is_a_text_alone_is_told_of_as_no_label() -> None:
+    members = [Member("0.jpg", lambda: b"x"), Member("0.json", lambda: b'"a cat on a mat"')]
+    told: list[Finding] = []
+    assert len(list(samples_of("a.tar", members, told.append))) == 1 and not told
+
+
+@pytest.mark.parametrize("record", [b"3", b'"3"', b"[1]", b'["cat", "dog"]'])
 def test_json_that_is_no_object_but_may_be_a_label(record: bytes) -> None:
     told: list[Finding] = []
     members = [Member("0.jpg", lambda: b"x"), Member("0.json", lambda: record)]

@@ -89,6 +89,22 @@ def test_texts_of_json_members_have_a_key(write: Callable[..., str]) -> None:
         list(WebDataset(shards, size=32, batch_size=3, workers=0, texts="json:caption").export_dataloader())
 
 
+def test_json_that_is_a_text_alone_is_the_text_to_all(write: Callable[..., str]) -> None:
+    records = ["a cat", {"text": "a dog"}, ""]
+    shards = write(3, change=lambda index, files: {**files, "json": json.dumps(records[index]).encode()})
+    for place in ("json", "json:text"):
+        data = WebDataset(shards, size=32, batch_size=3, workers=0, texts=place)
+        assert list(texts_of(list(data.export_dataloader())).values()) == ["a cat", "a dog", ""]
+    diagnosis = vltok.doctor(shards, texts="json", workers=0)
+    assert (diagnosis.undescribed, diagnosis.losses, diagnosis.notes) == (1, (), ())
+    diagnosis = vltok.doctor(shards, workers=0)  # nobody asks for them
+    assert diagnosis.sound and "of 2 pictures the .json is a text alone, first " in diagnosis.notes[0]
+    for record in (3, ["a cat"]):
+        with pytest.raises(UserError, match="its JSON is no object"):
+            shards = write(1, change=lambda index, files, record=record: {**files, "json": json.dumps(record).encode()})
+            list(WebDataset(shards, size=32, batch_size=1, workers=0, texts="json").export_dataloader())
+
+
 @pytest.mark.parametrize(
     "files, texts, said",
     [

@@ -60,6 +60,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Rate
 def test_the_bundle_keeps_what_was_measured(measured) -> None:
     bundle, _, found = measured
     assert found.stored == tuple(bundle / name for name in ("rate.json", "code_tables.safetensors", "rate_curve.json"))
+    assert not [path.name for path in bundle.iterdir() if path.name.startswith(".")], "a lock stayed behind"
     loaded = load_tokenizer(bundle)
     assert loaded.calibration == found.calibration and found.calibration.pictures == 40
     assert found.calibration.data == "photos, 32 × 32 pixels, of the training split"

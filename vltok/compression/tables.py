@@ -26,7 +26,7 @@ from vltok.compression.contexts import CLASSES, Contexts, helpful
 from vltok.compression.frequencies import TOTAL, quantized
 from vltok.compression.neighbours import Neighbours, neighbours
 from vltok.errors import UserError
-from vltok.files import acquire, written_whole
+from vltok.files import held, written_whole
 from vltok.io.bundle_files import FILES, TABLES
 from vltok.io.bundles import fingerprint
 from vltok.io.hub import Hub, find
@@ -130,8 +130,7 @@ class CodeTables:
         """
         owner = fingerprint(bundle)
         path = Path(bundle) / TABLES
-        lock = acquire(path.with_name(f".{TABLES}.lock"), -1)  # others would lose what this adds, or the reverse
-        try:
+        with held(path.with_name(f".{TABLES}.lock"), -1):  # others would lose what this adds, or the reverse
             stored = {table.name: table for table in _stored(path, owner, self.spec)} if path.exists() else {}
             stored.pop(self.name, None)
             tensors = {
@@ -141,8 +140,6 @@ class CodeTables:
             }
             with written_whole(path) as file:
                 save_file(tensors, file, {"format": _FORMAT, "version": _VERSION, "tokenizer": owner})
-        finally:
-            lock.release()
         return path
 
     @classmethod

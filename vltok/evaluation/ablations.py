@@ -69,6 +69,17 @@ class Column:
         return replace(known, name=name, unit=known.unit if self.unit is None else self.unit, form=self.form)
 
     @property
+    def of_evaluation(self) -> bool:
+        """Whether its figure is that of an evaluation."""
+        return self.key.startswith("evaluation.")
+
+    def called_of_evaluation(self) -> "Column":
+        """The same with a heading that says so, where its figure is that of an evaluation and it has no heading."""
+        if not self.of_evaluation or self.heading is not None:
+            return self
+        return replace(self, heading=f"{self.means.name} of the evaluation", unit=self.means.unit)
+
+    @property
     def form(self) -> str:
         """How its numbers are written."""
         return meaning(self.figure).form if self.format is None else self.format
@@ -99,10 +110,15 @@ class AblationTable:
 
     @property
     def shown(self) -> tuple[Column, ...]:
-        """The columns, and those of the rates: what pictures cost and lose at each."""
+        """The columns, and those of the rates: what pictures cost and lose at each. A figure of the evaluation says so
+        where training has one of its name beside it."""
+        training = {column.means.title for column in self.columns if not column.of_evaluation}
+        columns = [
+            column.called_of_evaluation() if column.means.title in training else column for column in self.columns
+        ]
         lengths = (Column(f"{rate} length") for rate in self.rates)
         qualities = (Column(f"{rate} psnr") for rate in self.rates)
-        return (*self.columns, *lengths, *qualities)
+        return (*columns, *lengths, *qualities)
 
     @classmethod
     def read(cls, folder: Path) -> "AblationTable":

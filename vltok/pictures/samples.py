@@ -131,7 +131,8 @@ def samples_of(
     * The label is in the `.cls` or `.json` that is named as the picture is (`a.v2.cls` beside `a.v2.jpg`), else in the
       one that is named by the key (`a.cls`), else in the only `.cls`.
     * The text that describes it is in the `.txt` that is named as the picture is, else in the one named by the key.
-    * What looks like a label elsewhere is told: `a.label`, `a.cls.txt`, other keys of JSON, folders like classes.
+    * What looks like a label elsewhere is told: `a.label`, `a.cls.txt`, other keys of JSON, folders like classes. A
+      `.json` that is a text alone is none (`vltok.pictures.texts`).
     * What would lose a picture or a label is told as such: two pictures of which neither comes first, two members of
       one name, a member apart from the others of its sample, a picture that is but a link.
 
@@ -328,6 +329,8 @@ def _label_elsewhere(found: object) -> str | None:
     if "label" not in keys and (others := sorted(_OTHER_KEYS.intersection(keys))):
         return f"has '{others[0]}', which is read for no label: call the key 'label'"
     values = found if isinstance(found, list) else [found]
+    if isinstance(found, str) and not found.strip().isdecimal():  # it is the picture's text
+        return None
     if values and all(isinstance(value, int | float | str) for value in values):
         return 'is read for no label: write an object, such as {"label": 3}'
     return None

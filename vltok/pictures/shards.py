@@ -64,7 +64,8 @@ class WebDataset(ImageData):
         picture: The ending of the pictures, such as `jpg` or `left.png`, where samples hold several.
         seed: Sets the crops and their order.
         texts: Where texts that describe the pictures stand: ``txt``, in a sample's `.txt`, or ``json``, under the key
-            `text` of its `.json`; ``json:caption`` names another key. None reads none.
+            `text` of its `.json`, which may be the text alone, too; ``json:caption`` names another key. None reads
+            none.
 
     Raises:
         UserError: A shard that does not exist, or a number out of its range.

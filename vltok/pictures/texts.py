@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -23,7 +24,7 @@ class TextPlace:
     Attributes:
         source: ``txt`` (``NAME.txt`` beside ``NAME.jpg``), ``json`` (likewise, in shards), or the name of a file of
             JSON lines in a folder, such as ``metadata.jsonl``.
-        key: The key of JSON whose value is the text.
+        key: The key of JSON whose value is the text; a sample's JSON may be the text alone, too.
     """
 
     source: str
@@ -58,7 +59,10 @@ class TextPlace:
         where = f"sample {sample.key} of shard '{sample.shard}'"
         if self.source == "txt":
             return None if sample.txt is None else decoded(sample.txt(), where)
-        return None if sample.json is None else self._value(_object(sample.json, where), where)
+        if sample.json is None:
+            return None
+        alone = text_alone(sample.json)
+        return self._value(_object(sample.json, where), where) if alone is None else _checked(alone, where)
 
     def of_folder(self, root: str, paths: Sequence[str]) -> Callable[[str], str | None]:
         """What gives the text of a picture of a folder, by its relative path; None for one without.
@@ -102,7 +106,16 @@ class TextPlace:
         value = record.get(self.key)
         if value is not None and not isinstance(value, str):
             raise UserError(f"{where} has no readable text: '{self.key}' must be a text, not {value!r:.60}")
-        return None if value is None else decoded(value.encode("utf-8", "surrogatepass"), where)
+        return None if value is None else _checked(value, where)
+
+
+def text_alone(record: bytes | None) -> str | None:
+    """The text that a JSON is, as `"a cat"` is, whatever its key; None where it is anything else."""
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(record or b"null")
+        if isinstance(found, str):
+            return found
+    return None
 
 
 def decoded(content: bytes, where: str) -> str:
@@ -115,6 +128,11 @@ def decoded(content: bytes, where: str) -> str:
         return content.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise UserError(f"{where} has no readable text: it is not UTF-8 ({error})") from error
+
+
+def _checked(text: str, where: str) -> str:
+    """A text of JSON, which may name half a character."""
+    return decoded(text.encode("utf-8", "surrogatepass"), where)
 
 
 def _object(content: str | bytes, where: str) -> dict:

@@ -41,10 +41,11 @@ class AblationOutcome:
 
     Attributes:
         folder: Holds the runs and the table.
-        results: The figures of those that have finished.
+        results: The figures of those that are trained.
         runs: How many there are.
         failures: The names of those that failed; their `.log` files say why.
-        finished: What was measured of those that have finished; none where a table was drawn again.
+        finished: What was measured of those that are trained, also where an evaluation failed; none where a table was
+            drawn again.
         files: What was written, the report last.
     """
 
@@ -111,7 +112,7 @@ def ablate(
     planned = _planned(read, seeds, options, folder)
     say = progress or (lambda line: None)
     failures = run_all(planned, jobs, say, signals)
-    finished = [job.result() for job in planned if job.next_step() is None]
+    finished = [run for job in planned if (run := job.result()) is not None]
     results = AblationResults.of(read, finished)
     for column in read.columns:
         if finished and not any(column.key in row.figures for row in results.rows):

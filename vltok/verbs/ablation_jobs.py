@@ -78,10 +78,13 @@ class Job:
                 return _Step(("evaluate", *evaluation.arguments), log)
         return None
 
-    def result(self) -> AblationRun:
-        """What was measured of it, once nothing is left to do."""
-        own = self.evaluations.get(None)
-        at_rates = {rate: evaluation.record() for rate, evaluation in self.evaluations.items() if rate is not None}
+    def result(self) -> AblationRun | None:
+        """What was measured of it, as far as it has come; None before it is trained."""
+        if not self.folder.metrics.is_file():
+            return None
+        done = {rate: evaluation for rate, evaluation in self.evaluations.items() if evaluation.finished}
+        own = done.pop(None, None)
+        at_rates = {rate: evaluation.record() for rate, evaluation in done.items() if rate is not None}
         measured = None if own is None else own.record()
         images = {} if own is None else own.images()
         return AblationRun(self.row, self.seed, Record.read(self.folder.path), measured, at_rates, images)

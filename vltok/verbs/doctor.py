@@ -21,7 +21,7 @@ from vltok.pictures.formats import is_picture, left_out
 from vltok.pictures.labels import class_names, label_of
 from vltok.pictures.samples import Finding, FindingKind
 from vltok.pictures.tars import UnreadableShard, is_address, list_shards, read_samples
-from vltok.pictures.texts import TextPlace
+from vltok.pictures.texts import TextPlace, text_alone
 from vltok.verbs.counting import Progress, counted
 
 #: The names of shards in a folder; the first that is there counts.
@@ -94,6 +94,7 @@ class _Look:
     key: str = ""
     label: str | None = None
     text: str | None = None
+    unread: bool = False  # whether its JSON is a text that nobody asked for
 
 
 @dataclass(frozen=True)
@@ -217,6 +218,12 @@ def _of_shards(
     if repeated:
         stand = how_many(len(repeated), "key", "stand")
         notes.append(f"{stand} in several shards ({repeated[0]}): the shard's name is added")
+    unread = [look.key for look in looks if look.unread]
+    if unread:
+        notes.append(
+            f"of {how_many(len(unread), 'picture')} the .json is a text alone, first {unread[0]}: --texts json reads "
+            'it, and a label stands in an object, such as {"label": 3}'
+        )
     unlabelled = [look.key for look in looks if look.label is None]
     if 0 < len(unlabelled) < len(looks):
         losses.append(
@@ -279,7 +286,8 @@ def _look_at_shard(picture: str | None, classes: list[str] | None, texts: TextPl
             except UserError as error:
                 wrong.append(str(error))
             name = None if label is None else names.get(label, str(label))
-            looks.append(replace(_look(sample.read()), key=sample.key, label=name, text=text))
+            unread = texts is None and text_alone(sample.json) is not None
+            looks.append(replace(_look(sample.read()), key=sample.key, label=name, text=text, unread=unread))
     except UnreadableShard as error:
         losses.append(str(error))
     return _Shard(tuple(looks), tuple(losses), tuple(wrong), tuple(findings))
