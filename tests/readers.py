@@ -18,6 +18,9 @@ ROOT = Path(__file__).parents[1]
 #: Appended to a training, so that it takes seconds: an option given twice counts the second time.
 SMALL = {
     "recipes/quickstart.yaml": "--model.tokenizer.encoder.width=32 --model.tokenizer.decoder.width=32",
+    "recipes/quickstart_sizes.yaml": (
+        "--model.tokenizer.encoder.width=32 --model.tokenizer.decoder.width=32 --data.train_crops=40 --data.val_crops=8"
+    ),
     "recipes/imagenet_dq.yaml": (
         "--model.tokenizer.encoder.width=32 --model.tokenizer.encoder.blocks=1 --model.tokenizer.encoder.channels=32 "
         "--model.tokenizer.gate.channels=32 --model.tokenizer.quantizer.dimension=32 "
@@ -66,7 +69,8 @@ def run(command: str) -> None:
     recipe = next(iter(re.findall(r"--config (\S+)", command)), None)
     if recipe is not None:
         small = "" if "--start" in command else SMALL[recipe]
-        command = f"{command} {small} {ONE_STEP} {'' if 'prior' in recipe else ON_IMAGES}"
+        on_images = ON_IMAGES.replace("--data.size=64", "") if "sizes" in recipe else ON_IMAGES
+        command = f"{command} {small} {ONE_STEP} {'' if 'prior' in recipe else on_images}"
     if recipe == "recipes/quickstart.yaml" and "--data " not in command:
         command = f"{command} {FEW}"
     if "_crops" in command and FEW not in command:

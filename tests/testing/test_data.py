@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,9 +30,31 @@ from vltok.testing import CodeDataContract, ImageDataContract
 from ..sequences.code_exports import export_codes, export_samples, mixed_samples, random_codes
 from .broken import assert_found
 
+SIZES = [(16, 16), (16, 24), (24, 16)]
+
 
 def picture(index: int) -> Image.Image:
-    return Image.fromarray(np.roll(skimage_data.chelsea(), 31 * index, axis=1)[:40, :56])
+    height, width = [(40, 56), (40, 60), (60, 42), (44, 46)][index % 4]
+    return Image.fromarray(np.roll(skimage_data.chelsea(), 31 * index, axis=1)[:height, :width])
+
+
+def write_folder(root: Path) -> None:
+    for index in range(15):
+        path = root / f"class{index % 3}" / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture(index).save(path)
+
+
+def write_shard(folder: Path) -> None:
+    with tarfile.open(folder / "train-000.tar", "w") as tar:
+        for index in range(20):
+            file = io.BytesIO()
+            picture(index).save(file, "PNG")
+            for extension, content in {"png": file.getvalue(), "cls": str(index % 3).encode()}.items():
+                header = tarfile.TarInfo(f"train/{index:04d}.{extension}")
+                header.size = len(content)
+                tar.addfile(header, io.BytesIO(content))
+    (folder / "classes.json").write_text('["a", "b", "c"]')
 
 
 class TestPhotos(ImageDataContract):
@@ -41,25 +64,32 @@ class TestPhotos(ImageDataContract):
 
 class TestFolder(ImageDataContract):
     def build(self):
-        for index in range(15):
-            path = self.folder / "pictures" / f"class{index % 3}" / f"{index}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            picture(index).save(path)
+        write_folder(self.folder / "pictures")
         return Folder(str(self.folder / "pictures"), val_share=0.3, size=16, batch_size=4, workers=0)
 
 
 class TestWebDataset(ImageDataContract):
     def build(self):
-        with tarfile.open(self.folder / "train-000.tar", "w") as tar:
-            for index in range(20):
-                file = io.BytesIO()
-                picture(index).save(file, "PNG")
-                for extension, content in {"png": file.getvalue(), "cls": str(index % 3).encode()}.items():
-                    header = tarfile.TarInfo(f"train/{index:04d}.{extension}")
-                    header.size = len(content)
-                    tar.addfile(header, io.BytesIO(content))
-        (self.folder / "classes.json").write_text('["a", "b", "c"]')
+        write_shard(self.folder)
         return WebDataset(str(self.folder / "train-*.tar"), val_share=0.3, size=16, batch_size=4, workers=0)
+
+
+class TestPhotosOfSeveralSizes(ImageDataContract):
+    def build(self):
+        return Photos(size=SIZES, batch_size=4, train_crops=60, val_crops=7)
+
+
+class TestFolderOfSeveralSizes(ImageDataContract):
+    def build(self):
+        write_folder(self.folder / "pictures")
+        return Folder(str(self.folder / "pictures"), val_share=0.3, size=SIZES, batch_size=2, workers=0)
+
+
+class TestWebDatasetOfSeveralSizes(ImageDataContract):
+    def build(self):
+        write_shard(self.folder)
+        shards = str(self.folder / "train-*.tar")
+        return WebDataset(shards, val_share=0.3, size=SIZES, batch_size=2, workers=0, shuffle_buffer=4)
 
 
 class TestCodeData(CodeDataContract):
@@ -124,12 +154,12 @@ class Swatches(ImageData):
     def description(self) -> dict:
         return {"kind": "swatches", "sizes": {8} if self.fault == "indescribable" else [8]}
 
-    def _crops(self, chosen, crop=None) -> Crops:
-        return Crops(_Swatches(list(chosen)), crop or CentreCrop(8), seed=0, purpose="export")
+    def _crops(self, chosen) -> Crops:
+        return Crops(_Swatches(list(chosen)), [CentreCrop(8)], seed=0, purpose="export")
 
     def _loader(self, chosen, purpose: str, seed: int | None = None, training: bool = False) -> Loader:
         crop = RandomCrop(12 if self.fault == "large" else 8, flip=True) if training else CentreCrop(8)
-        crops = Crops(_Swatches(list(chosen)), crop, seed=0, purpose=purpose)
+        crops = Crops(_Swatches(list(chosen)), [crop], seed=0, purpose=purpose)
         places = Places(len(crops), seed=None if self.fault == "unshuffled" else seed)
         options = {"total": 12, "batch_size": 4, "workers": 0}
         if self.fault == "unshuffled":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vltok.evaluation.records import Record
+from vltok.pictures.sizes import Size, in_words
 
 #: Where descriptions of data say where it lies.
 _PLACES = ("root", "shards", "place")
@@ -23,7 +24,7 @@ class DataUsed:
         pictures: How many pictures the source has in all; None where it does not say.
         split: Which of them were measured: ``val`` are held out.
         measured: How many.
-        size: The side of a measured picture, in pixels.
+        size: The side of a measured picture, in pixels, or the heights and widths that they have.
     """
 
     name: str | None
@@ -31,7 +32,7 @@ class DataUsed:
     pictures: int | None
     split: str | None
     measured: int | None
-    size: int | None
+    size: int | Sequence[Size] | None
 
     @classmethod
     def described(cls, description: Mapping[str, Any], split: str | None, measured: int | None) -> DataUsed:
@@ -46,7 +47,7 @@ class DataUsed:
             pictures if isinstance(pictures, int) else None,
             split,
             measured,
-            size if isinstance(size, int) else None,
+            size if isinstance(size, int | list | tuple) else None,
         )
 
     @classmethod
@@ -73,7 +74,8 @@ class DataUsed:
         if crops:
             what = f"crops of {what}"
         count = "" if self.measured is None else f"{self.measured:,} "
-        size = "" if self.size is None else f" of {self.size} × {self.size}"
+        sides = [(self.size, self.size)] if isinstance(self.size, int) else self.size or []
+        size = f" of {', '.join(map(in_words, sides))}" if sides else ""
         return f"{self.name or 'data that is not told'}{place}{total}: {count}{what}{size}"
 
     def _things(self, count: int | None) -> str:

@@ -83,6 +83,8 @@ class Probe:
             report(len(batch.places) + len(batch.skipped))
         if not encoded:
             raise UserError("--probe-prior trains a prior on the codes of training pictures, but there are none")
+        if len({tuple(codes.require_grains().shape[1:]) for codes in encoded}) > 1:
+            raise UserError("--probe-prior trains a prior on pictures of one size: leave it out, or give one data.size")
         codes = Codes.concatenate(encoded)
         _, rows, columns = codes.require_grains().shape
         self._spec = replace(self._spec, regions=(rows, columns))

@@ -68,7 +68,25 @@ def reconstruction_grid(
 
 
 def example_grid(examples: Sequence[Example], spec: CodeSpec) -> Image.Image:
-    """The `reconstruction_grid` of pictures that were measured, which have codes and are of one size."""
+    """The `reconstruction_grid` of pictures that were measured, which have codes; one below another for each size."""
+    sizes: dict[torch.Size, list[Example]] = {}
+    for each in examples:
+        sizes.setdefault(each.result.shape, []).append(each)
+    return stacked([_grid_of(alike, spec) for alike in sizes.values()])
+
+
+def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures one below another, on white."""
+    sheet = Image.new("RGB", (max(each.width for each in pictures), sum(each.height for each in pictures)), _PAPER)
+    top = 0
+    for each in pictures:
+        sheet.paste(each, (0, top))
+        top += each.height
+    return sheet
+
+
+def _grid_of(examples: Sequence[Example], spec: CodeSpec) -> Image.Image:
+    """The `reconstruction_grid` of pictures of one size."""
     images, results = (
         torch.stack(pixels) for pixels in zip(*((each.image, each.result) for each in examples), strict=True)
     )

@@ -16,13 +16,12 @@ def default_workers() -> int:
     return min(cores, _DEFAULT_WORKERS)
 
 
-def check_loading(size: int, batch_size: int, workers: int, seed: int) -> None:
+def check_loading(batch_size: int, workers: int, seed: int) -> None:
     """Check what all sources share.
 
     Raises:
-        UserError: A size or a batch size below 1, a number of workers that no machine starts, or no seed.
+        UserError: A batch size below 1, a number of workers that no machine starts, or no seed.
     """
-    check_at_least("size", size, 1)
     check_at_least("batch_size", batch_size, 1)
     check_workers(workers)
     check_seed("data.seed", seed)

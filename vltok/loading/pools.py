@@ -15,7 +15,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def in_processes(function: Callable[[T], R], items: Iterable[T], workers: int, chunk: int = 16) -> Iterator[R]:
+def in_processes(
+    function: Callable[[T], R], items: Iterable[T], workers: int, chunk: int = 16, option: str = "--workers"
+) -> Iterator[R]:
     """What a function gives of each item, in order.
 
     Args:
@@ -23,6 +25,7 @@ def in_processes(function: Callable[[T], R], items: Iterable[T], workers: int, c
         items: What it is given.
         workers: How many processes call it; up to 1 calls it in this one.
         chunk: Items that a process takes at once.
+        option: What the user sets the number of processes by.
 
     Raises:
         UserError: A process was killed.
@@ -37,8 +40,7 @@ def in_processes(function: Callable[[T], R], items: Iterable[T], workers: int, c
         yield from pool.map(function, items, chunksize=chunk)
     except BrokenProcessPool as error:
         raise UserError(
-            "a worker that looks for corrupt pictures was killed, as happens where memory runs out: lower --workers"
-            f"{unguarded()}"
+            f"a worker that looks at pictures was killed, as happens where memory runs out: lower {option}{unguarded()}"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from jaxtyping import Int64
 from PIL import Image
 from torch.utils.data import Dataset
 
@@ -71,7 +73,8 @@ class Crops(Dataset[FilledPlace]):
 
     Attributes:
         pictures: What to crop.
-        crop: How to crop.
+        crops: How to crop, for each size.
+        numbers: Which of these each picture is cropped by; None where there is one.
         seed: Sets the random crops.
         purpose: What the crops are for: crops for different purposes differ.
         replace: Put another picture in the place of a corrupt one, rather than leaving it out.
@@ -79,7 +82,8 @@ class Crops(Dataset[FilledPlace]):
     """
 
     pictures: Pictures
-    crop: Crop
+    crops: Sequence[Crop]
+    numbers: Int64[np.ndarray, " n"] | None = None
     seed: int = field(kw_only=True)
     purpose: str = field(kw_only=True)
     replace: bool = field(default=False, kw_only=True)
@@ -90,6 +94,7 @@ class Crops(Dataset[FilledPlace]):
 
     def __getitem__(self, place: tuple[int, int]) -> FilledPlace:
         index, epoch = place
+        crop = self.crops[0 if self.numbers is None else self.numbers[index]]  # whatever takes its place
         generator = crop_generator(self.seed, self.purpose, epoch, self.pictures.key(index))
         skipped = []
         for _ in range(1 + REPLACEMENTS if self.replace else 1):
@@ -100,7 +105,7 @@ class Crops(Dataset[FilledPlace]):
                 skipped.append(Skipped(key, str(error)))
                 index = generator.randrange(len(self.pictures))
                 continue
-            pixels = to_bytes_tensor(self.crop(image, generator))
+            pixels = to_bytes_tensor(crop(image, generator))
             text = None if self.texts is None else self.texts(key)
             return FilledPlace(Sample(key, pixels, self.pictures.label(index), text), tuple(skipped))
         return FilledPlace(None, tuple(skipped))

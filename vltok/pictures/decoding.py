@@ -21,6 +21,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from vltok.colours import unfollowed
 from vltok.pictures.formats import register_plugins, remedy
@@ -65,6 +66,22 @@ def decode(source: bytes | str | os.PathLike, least_side: int | None = None) -> 
                 return image
     except Exception as error:
         raise CorruptPicture(_reason(source, error)) from error
+
+
+def shape_of(source: bytes | str | os.PathLike) -> tuple[int, int] | None:
+    """The height and width of a picture as `decode` shows it, of which only the header is read; None of no picture."""
+    with warnings.catch_warnings(), contextlib.suppress(Exception):
+        warnings.simplefilter("ignore")
+        if isinstance(source, bytes) or stat.S_ISREG(os.stat(source).st_mode):
+            with _open(source) as image:
+                # to ask a PNG for what stands behind its pixels would decode them; what is decoded of JPEG XL is turned
+                ask = "exif" in image.info if image.format == "PNG" else image.format != "JXL"
+                turned = ask and orientation_of(image) >= 5
+                width, height = image.size
+                if isinstance(image, TiffImageFile):  # some versions of Pillow have turned these sides already
+                    width, height = (int(image.tag_v2[tag]) for tag in (256, 257))
+                return (width, height) if turned else (height, width)
+    return None
 
 
 def stored_mode(source: bytes | str | os.PathLike) -> str:

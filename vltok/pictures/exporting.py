@@ -1,4 +1,7 @@
-"""Reading pictures for an export: chosen places of a source, in batches that do not depend on who reads them."""
+"""Reading pictures for an export: chosen places of a source, in batches that do not depend on who reads them.
+
+A batch is so many consecutive places; where their pictures have several sizes, it comes in parts, of one size each.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from vltok.pictures.images import ExportSource, ImageBatch, Sample, collate
 
 @dataclass(frozen=True, eq=False)
 class ExportBatch:
-    """What came of some consecutive places of a source.
+    """What came of some places of a source, whose pictures have one size.
 
     Attributes:
         places: Those of the images.
@@ -81,9 +84,10 @@ def export_batches(
         UserError: Too many pictures are corrupt, or the source cannot be read, or a worker ends.
     """
     batches = _Batches(source, parts, batch_size)
-    for batch in load(worker_loader(batches, workers, batch_size=None, pin_memory=torch.cuda.is_available())):
-        source.skipped.add(batch.skipped, source.pictures // source.views)  # a file is counted once
-        yield batch
+    for parts_of_batch in load(worker_loader(batches, workers, batch_size=None, pin_memory=torch.cuda.is_available())):
+        for batch in parts_of_batch:
+            source.skipped.add(batch.skipped, source.pictures // source.views)  # a file is counted once
+            yield batch
 
 
 class _Batches(IterableDataset):
@@ -93,24 +97,24 @@ class _Batches(IterableDataset):
         super().__init__()
         self._source, self._parts, self._batch_size = source, parts, batch_size
 
-    def __iter__(self) -> Iterator[ExportBatch | Failure]:
+    def __iter__(self) -> Iterator[list[ExportBatch] | Failure]:
         try:
             read = self._source.read(itertools.chain.from_iterable(self._mine()))
             for places in self._mine():
                 found = dict(zip(places, read, strict=False))
-                samples = {place: item for place, item in found.items() if isinstance(item, Sample)}
-                images = collate(list(samples.values())) if samples else None
-                if images is not None:
+                sizes: dict[tuple[int, ...], dict[int, Sample]] = {}
+                skipped = []
+                for place, item in found.items():
+                    if isinstance(item, Skipped):
+                        skipped.append(SkippedPicture(place, item.key, item.reason))
+                    else:
+                        sizes.setdefault(tuple(item.pixels.shape), {})[place] = item
+                batches: list[ExportBatch] = []
+                for size in sorted(sizes):
+                    images = collate(list(sizes[size].values()))
                     share(images.images, images.labels)
-                yield ExportBatch(
-                    places=list(samples),
-                    images=images,
-                    skipped=[
-                        SkippedPicture(place, item.key, item.reason)
-                        for place, item in found.items()
-                        if isinstance(item, Skipped)
-                    ],
-                )
+                    batches.append(ExportBatch(list(sizes[size]), images, [] if batches else skipped))
+                yield batches or [ExportBatch([], None, skipped)]
         except UserError as error:
             yield Failure(str(error))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import unicodedata
 import warnings
@@ -9,22 +11,29 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from jaxtyping import Bool, Int64
 from PIL import Image
 
 from vltok.errors import UserError, how_many
 from vltok.loading.checks import check_loading, default_workers
+from vltok.loading.pools import in_processes
 from vltok.loading.skipping import SkippedPictures
 from vltok.paths import read_path
-from vltok.pictures.batches import Loader, Places
+from vltok.pictures.batches import Loader, places_of
 from vltok.pictures.crops import Crops, Pictures
-from vltok.pictures.decoding import decode
+from vltok.pictures.decoding import decode, shape_of
 from vltok.pictures.exporting import CroppedPictures
 from vltok.pictures.finding import list_pictures
 from vltok.pictures.images import ImageData
 from vltok.pictures.names import Names
+from vltok.pictures.sizes import Sizes, crops_in_words
 from vltok.pictures.splits import held_out_below, unit_hash
 from vltok.pictures.texts import TextPlace
 from vltok.pictures.transforms import CentreCrop, Crop, RandomCrop
+
+#: So few headers are read faster than processes start.
+_FEW = 2000
 
 
 def class_of(path: str) -> str | None:
@@ -57,8 +66,12 @@ class Folder(ImageData):
         val_share: The share of pictures of `root` to hold out, where `val_root` is None: those whose relative paths
             have the lowest hashes, at least one. Pictures that show the same thing may so fall on both sides; give
             `val_root` where that matters.
-        size: Side of a crop in pixels: the shorter side is resized to it.
-        batch_size: Images of a batch.
+        size: Side of a crop in pixels: the shorter side is resized to it. Or several sizes, each a height and a width,
+            such as ``[[64, 64], [48, 80], [80, 48]]``: each picture is resized to cover the one whose aspect ratio is
+            nearest, and cropped; a batch has one of them. To know their shapes, the headers of all pictures are read
+            once. Training leaves out sizes that no batch would fill: their pictures go to the next nearest.
+        batch_size: Images of a batch; of the first size, where there are several: batches of others have as many
+            pixels.
         workers: Processes that decode in the background; 0 decodes in the main one. None: as
             many as there are cores, up to eight.
         flip: Mirror half of the training crops left to right.
@@ -78,7 +91,7 @@ class Folder(ImageData):
         root: str,
         val_root: str | None = None,
         val_share: float = 0.05,
-        size: int = 256,
+        size: int | list[tuple[int, int]] = 256,
         batch_size: int = 32,
         workers: int | None = None,
         flip: bool = True,
@@ -88,12 +101,13 @@ class Folder(ImageData):
     ) -> None:
         super().__init__()
         workers = default_workers() if workers is None else workers
-        check_loading(size, batch_size, workers, seed)
+        check_loading(batch_size, workers, seed)
+        self._sizes = Sizes.of(size, batch_size)
         root, val_root = str(read_path(root)), None if val_root is None else str(read_path(val_root))
         self.root = root
         self.val_root = val_root
         self.val_share = val_share
-        self.size = size
+        self.size = size if isinstance(size, int) else self._sizes.sizes
         self.batch_size = batch_size
         self.workers = workers
         self.flip = flip
@@ -124,35 +138,35 @@ class Folder(ImageData):
             if val_root is not None:
                 self._texts[val_root] = place.of_folder(val_root, val_paths)
         self._paths, self._val_paths = Names(paths), Names(val_paths)
+        self._shapes: dict[str, Int64[np.ndarray, "n 2"]] = {}
 
     def train_dataloader(self) -> Loader:
         train, _ = self._split()
-        places = Places(len(train), seed=self.seed, split="drop")
-        return self._loader(train, RandomCrop(self.size, self.flip), "train", places, training=True)
+        return self._loader(train, self._random(self.flip), "train", self.seed, "drop")
 
     def val_dataloader(self) -> Loader:
         _, held_out = self._split()
-        return self._loader(held_out, CentreCrop(self.size), "val", Places(len(held_out), split="pad"))
+        return self._loader(held_out, self._centred(), "val", split="pad")
 
     def training_crops_dataloader(self) -> Loader:
         train, _ = self._split()
-        return self._loader(train, RandomCrop(self.size, self.flip), "measure", Places(len(train), seed=self.seed))
+        return self._loader(train, self._random(self.flip), "measure", self.seed)
 
     def export_dataloader(self) -> Loader:
         every = self._files(self.root, self._paths)
-        return self._loader(every, CentreCrop(self.size), "export", Places(len(every)))
+        return self._loader(every, self._centred(), "export")
 
     def export_source(self, split: Literal["all", "train", "val"]) -> CroppedPictures:
         if split == "all":
             pictures = self._files(self.root, self._paths)
         else:
             pictures = self._split()[0 if split == "train" else 1]
-        crops = Crops(pictures, CentreCrop(self.size), seed=self.seed, purpose="export", texts=pictures.texts)
+        crops = self._crops(pictures, self._centred(), "export")
         return CroppedPictures(crops, self._skipped, f"centre {self.size}{self._of_texts}")
 
     def training_views(self, crops: int, flip: bool) -> CroppedPictures:
         train, _ = self._split()
-        views = Crops(train, RandomCrop(self.size, flip), seed=self.seed, purpose="export", texts=train.texts)
+        views = self._crops(train, self._random(flip), "export")
         described = f"random {self.size} {crops} {flip} {self.seed}{self._of_texts}"
         return CroppedPictures(views, self._skipped, described, crops)
 
@@ -169,7 +183,7 @@ class Folder(ImageData):
             "classes": None if self.classes is None else len(self.classes),
             "split": {"held_out": held_out},
             "size": self.size,
-            "crops": "shorter side resized to the size, random square for training, the middle otherwise",
+            "crops": crops_in_words(self.size),
             "flip": self.flip,
             "skipped": self.skipped,
             "seed": self.seed,
@@ -179,35 +193,54 @@ class Folder(ImageData):
         """The training and the held-out pictures."""
         if self.val_root is not None:
             return self._files(self.root, self._paths), self._files(self.val_root, self._val_paths)
-        hashes = [unit_hash(path) for path in self._paths]
-        below = held_out_below(hashes, self.val_share)
-        train = Names(path for path, place in zip(self._paths, hashes, strict=True) if place > below)
-        held_out = Names(path for path, place in zip(self._paths, hashes, strict=True) if place <= below)
-        return self._files(self.root, train), self._files(self.root, held_out)
+        hashes = np.array([unit_hash(path) for path in self._paths])
+        held_out = hashes <= held_out_below(hashes, self.val_share)
+        return self._files(self.root, self._paths, ~held_out), self._files(self.root, self._paths, held_out)
 
     @property
     def _of_texts(self) -> str:
         """What an export's description says of texts."""
         return "" if self.texts is None else f" texts {self.texts}"
 
-    def _files(self, root: str, paths: Names) -> _Files:
-        return _Files(root, paths, self.classes, self._texts.get(root), self.size)
+    def _files(self, root: str, paths: Names, chosen: Bool[np.ndarray, " n"] | None = None) -> _Files:
+        """Those of the pictures under a folder that are chosen; all by default."""
+        shapes = None
+        if len(self._sizes) > 1:
+            if root not in self._shapes:
+                self._shapes[root] = _read_shapes(root, paths, self.workers)
+            shapes = self._shapes[root] if chosen is None else self._shapes[root][chosen]
+        some = paths if chosen is None else Names(itertools.compress(paths, chosen))
+        return _Files(root, some, self.classes, self._texts.get(root), self._sizes.largest, shapes)
 
-    def _loader(self, pictures: _Files, crop: Crop, purpose: str, places: Places, training: bool = False) -> Loader:
+    def _centred(self) -> list[Crop]:
+        return [CentreCrop(size) for size in self.sizes]
+
+    def _random(self, flip: bool) -> list[Crop]:
+        return [RandomCrop(size, flip) for size in self.sizes]
+
+    def _crops(self, pictures: _Files, crops: Sequence[Crop], purpose: str) -> Crops:
+        training = purpose == "train"
+        numbers = None if pictures.shapes is None else self._sizes.nearest(pictures.shapes, filling=training)
         replace = training or purpose == "measure"
+        return Crops(pictures, crops, numbers, seed=self.seed, purpose=purpose, replace=replace, texts=pictures.texts)
+
+    def _loader(
+        self, pictures: _Files, crops: Sequence[Crop], purpose: str, seed: int | None = None, split: str | None = None
+    ) -> Loader:
+        dataset = self._crops(pictures, crops, purpose)
         return Loader(
-            Crops(pictures, crop, seed=self.seed, purpose=purpose, replace=replace, texts=pictures.texts),
+            dataset,
             self._skipped,
             total=len(self._paths) + len(self._val_paths),
             batch_size=self.batch_size,
             workers=self.workers,
-            places=places,
-            training=training,
+            places=places_of(len(dataset), dataset.numbers, self._sizes, seed=seed, split=split),
+            training=purpose == "train",
         )
 
 
 class _Files(Pictures):
-    """Picture files under a folder."""
+    """Picture files under a folder; their heights and widths where they were asked for."""
 
     def __init__(
         self,
@@ -216,10 +249,12 @@ class _Files(Pictures):
         classes: list[str] | None,
         texts: Callable[[str], str | None] | None,
         size: int,
+        shapes: Int64[np.ndarray, "n 2"] | None,
     ) -> None:
         self._root = root
         self._paths = paths
         self.texts = texts
+        self.shapes = shapes
         self._least_side = 2 * size  # twice what is needed, so that resizing still has pixels to average
         # a folder without classes, beside one that has them, has none
         self._labels: dict[str | None, int] | None = None
@@ -237,6 +272,19 @@ class _Files(Pictures):
 
     def read(self, index: int) -> Image.Image:
         return decode(os.path.join(self._root, self._paths[index]), self._least_side)
+
+
+def _read_shapes(root: str, paths: Names, workers: int) -> Int64[np.ndarray, "n 2"]:
+    """The heights and widths of pictures; what is none is met when it is decoded, and counts as a square."""
+    few = len(paths) < _FEW
+    found = in_processes(
+        functools.partial(_shape_of, root), paths, 0 if few else workers, chunk=256, option="data.workers"
+    )
+    return np.array([shape or (1, 1) for shape in found], dtype=np.int64)
+
+
+def _shape_of(root: str, path: str) -> tuple[int, int] | None:
+    return shape_of(os.path.join(root, path))
 
 
 def _without_held_out(paths: list[str], root: str, val_root: str) -> list[str]:

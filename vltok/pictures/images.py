@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vltok.errors import UserError
 from vltok.loading.skipping import Skipped, SkippedPictures
+from vltok.pictures.sizes import Size
 from vltok.pictures.transforms import to_unit_range
 
 
@@ -134,16 +135,21 @@ class ImageData(LightningDataModule, ABC):
     export are the same in each.
 
     Attributes:
-        size: Side of a crop in pixels.
-        batch_size: Images of a batch, in each process.
+        size: Side of a crop in pixels; or several heights and widths, to the nearest of which each picture is cropped.
+        batch_size: Images of a batch of the first size, in each process: those of others have as many pixels.
         workers: Processes that decode in the background; 0 decodes in the main one. No crop depends on it.
         classes: The names of the classes that labels index, or None where pictures have none.
     """
 
-    size: int
+    size: int | tuple[Size, ...]
     batch_size: int
     workers: int
     classes: list[str] | None
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """The height and width of crops, in pixels; a batch has one of them."""
+        return ((self.size, self.size),) if isinstance(self.size, int) else self.size
 
     @abstractmethod
     def train_dataloader(self) -> Iterable[ImageBatch]:
@@ -163,7 +169,10 @@ class ImageData(LightningDataModule, ABC):
 
     @abstractmethod
     def export_dataloader(self) -> Iterable[ImageBatch]:
-        """Every readable picture once, in the order of the source, resized and cropped at the centre."""
+        """Every readable picture once, in the order of the source, resized and cropped at the centre.
+
+        Where there are several sizes, the order is that of the source within each.
+        """
 
     @abstractmethod
     def export_source(self, split: Literal["all", "train", "val"]) -> ExportSource:

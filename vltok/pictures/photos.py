@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from jaxtyping import Int64
 from PIL import Image
 
 from vltok.errors import UserError
 from vltok.loading.checks import check_at_least, check_loading
 from vltok.loading.skipping import SkippedPictures
-from vltok.pictures.batches import Loader, Places
+from vltok.pictures.batches import Loader, places_of
 from vltok.pictures.crops import Crops, Pictures
 from vltok.pictures.decoding import CorruptPicture, decode
 from vltok.pictures.exporting import CroppedPictures
 from vltok.pictures.images import ImageData
+from vltok.pictures.sizes import Sizes
 from vltok.pictures.transforms import CentreCrop, Crop, ScaledCrop
 
 #: A package, a folder in it, and the distribution that brings it.
@@ -56,8 +59,11 @@ class Photos(ImageData):
     """Random crops of the real photographs inside scikit-image's and scikit-learn's wheels; held out by photograph.
 
     Args:
-        size: Side of a crop in pixels.
-        batch_size: Images of a batch.
+        size: Side of a crop in pixels; or several sizes, each a height and a width, such as
+            ``[[64, 64], [48, 80], [80, 48]]``: the crops of a photograph have them in turn, and a batch has one of
+            them. A photograph that is exported as a whole gets the one whose aspect ratio is nearest.
+        batch_size: Images of a batch; of the first size, where there are several: batches of others have as many
+            pixels.
         workers: Processes that crop in the background; 0 crops in the main one, which is fast enough for these.
         scales: Smallest and largest side of a crop within its photograph, in multiples of `size`: crops are resized,
             so that a few photographs give many different ones.
@@ -71,7 +77,7 @@ class Photos(ImageData):
 
     def __init__(
         self,
-        size: int = 64,
+        size: int | list[tuple[int, int]] = 64,
         batch_size: int = 32,
         workers: int = 0,
         scales: tuple[float, float] = (1.0, 4.0),
@@ -80,12 +86,13 @@ class Photos(ImageData):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_loading(size, batch_size, workers, seed)
+        check_loading(batch_size, workers, seed)
+        self._sizes = Sizes.of(size, batch_size)
         check_at_least("train_crops", train_crops, batch_size)
         check_at_least("val_crops", val_crops, 1)
         if not 0 < scales[0] <= scales[1]:
             raise UserError(f"data.scales must be two positive numbers, the smaller first, not {list(scales)}")
-        self.size = size
+        self.size = size if isinstance(size, int) else self._sizes.sizes
         self.batch_size = batch_size
         self.workers = workers
         self.classes = None
@@ -96,29 +103,25 @@ class Photos(ImageData):
         self._skipped = SkippedPictures(max_corrupt=0.0)
 
     def train_dataloader(self) -> Loader:
-        places = Places(self.train_crops, seed=self.seed, split="drop")
-        return self._loader(TRAINING, self._crop(flip=True), "train", places, training=True)
+        return self._loader(self._scaled("train", TRAINING, self.train_crops), self.seed, "drop")
 
     def val_dataloader(self) -> Loader:
-        return self._loader(HELD_OUT, self._crop(flip=False), "val", Places(self.val_crops, split="pad"))
+        return self._loader(self._scaled("val", HELD_OUT, self.val_crops), split="pad")
 
     def training_crops_dataloader(self) -> Loader:
-        return self._loader(TRAINING, self._crop(flip=True), "measure", Places(self.train_crops))
+        return self._loader(self._scaled("measure", TRAINING, self.train_crops))
 
     def export_dataloader(self) -> Loader:
-        every = TRAINING | HELD_OUT
-        return self._loader(every, CentreCrop(self.size), "export", Places(len(every)))
+        return self._loader(self._centred())
 
     def export_source(self, split: Literal["all", "train", "val"]) -> CroppedPictures:
         """Each photograph once, or the crops of a training epoch, or those of validation."""
-        every = TRAINING | HELD_OUT
-        count = {"all": len(every), "train": self.train_crops, "val": self.val_crops}[split]
-        pictures = _Photographs({"all": every, "train": TRAINING, "val": HELD_OUT}[split], count)
-        crop, described = self._crop(flip=split == "train"), f"{self.scales} {self.seed}"
         if split == "all":
-            crop, described = CentreCrop(self.size), "centre"
-        crops = Crops(pictures, crop, seed=self.seed, purpose="val" if split == "val" else "export")
-        return CroppedPictures(crops, self._skipped, f"{described} {self.size}")
+            return CroppedPictures(self._centred(), self._skipped, f"centre {self.size}")
+        crops = self._scaled("val", HELD_OUT, self.val_crops)
+        if split == "train":
+            crops = self._scaled("export", TRAINING, self.train_crops)
+        return CroppedPictures(crops, self._skipped, f"{self.scales} {self.seed} {self.size}")
 
     @property
     def skipped(self) -> list[str]:
@@ -131,25 +134,38 @@ class Photos(ImageData):
             "pictures": len(TRAINING) + len(HELD_OUT),
             "split": {"train": list(TRAINING), "held_out": list(HELD_OUT)},
             "size": self.size,
-            "crops": f"random squares of {low:g} to {high:g} times the size, resized to it; "
+            "crops": f"random {'squares' if isinstance(self.size, int) else 'parts'} of {low:g} to {high:g} times the "
+            "size, resized to it; "
             f"{self.train_crops} for training an epoch, {self.val_crops} held out",
             "seed": self.seed,
         }
 
-    def _crop(self, flip: bool) -> Crop:
-        return ScaledCrop(self.size, self.scales, flip)
+    def _scaled(self, purpose: str, photographs: Mapping[str, _Source], count: int) -> Crops:
+        """So many crops of photographs in turn, of the sizes in turn."""
+        crops = [ScaledCrop(size, self.scales, flip=purpose != "val") for size in self.sizes]
+        numbers = np.arange(count) // len(photographs) % len(crops)
+        return self._crops(_Photographs(photographs, count), crops, purpose, numbers)
 
-    def _loader(
-        self, photographs: Mapping[str, _Source], crop: Crop, purpose: str, places: Places, training: bool = False
-    ) -> Loader:
+    def _centred(self) -> Crops:
+        """Each photograph."""
+        every = _Photographs(TRAINING | HELD_OUT, len(TRAINING | HELD_OUT))
+        crops = [CentreCrop(size) for size in self.sizes]
+        return self._crops(every, crops, "export", self._sizes.nearest(every.shapes))
+
+    def _crops(
+        self, pictures: _Photographs, crops: Sequence[Crop], purpose: str, numbers: Int64[np.ndarray, " n"]
+    ) -> Crops:
+        return Crops(pictures, crops, numbers if len(crops) > 1 else None, seed=self.seed, purpose=purpose)
+
+    def _loader(self, crops: Crops, seed: int | None = None, split: str | None = None) -> Loader:
         return Loader(
-            Crops(_Photographs(photographs, places.count), crop, seed=self.seed, purpose=purpose),
+            crops,
             self._skipped,
-            total=len(photographs),
+            total=len(TRAINING | HELD_OUT),
             batch_size=self.batch_size,
             workers=self.workers,
-            places=places,
-            training=training,
+            places=places_of(len(crops), crops.numbers, self._sizes, seed=seed, split=split),
+            training=crops.purpose == "train",
         )
 
 
@@ -160,6 +176,11 @@ class _Photographs(Pictures):
         self._names = [Path(name).stem for name in photographs]
         self._images = [_photograph(name, *source) for name, source in photographs.items()]
         self._count = count
+
+    @property
+    def shapes(self) -> Int64[np.ndarray, "n 2"]:
+        """The height and width of each photograph."""
+        return np.array([(image.height, image.width) for image in self._images], dtype=np.int64)
 
     def __len__(self) -> int:
         return self._count

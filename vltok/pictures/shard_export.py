@@ -50,9 +50,11 @@ class TarPictures(ExportSource):
             if place is None or place >= end * self.views:
                 continue
             for here, sample in enumerate(self._part.samples((shard,)), start):
+                number = None
                 while place is not None and place // self.views == here:
                     view = place % self.views
-                    draw = self._decoder(sample, view)
+                    number = self._decoder.number(sample) if number is None else number
+                    draw = self._decoder(sample, view, number)
                     yield draw.skipped[0] if draw.sample is None else named_by_view(draw.sample, view)
                     place = next(wanted, None)
                 if place is None or place >= end * self.views:

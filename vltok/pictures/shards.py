@@ -6,6 +6,7 @@ import dataclasses
 import math
 import random
 import warnings
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from vltok.pictures.remote import Copies
 from vltok.pictures.samples import Finding, FindingKind
 from vltok.pictures.shard_export import TarPictures
 from vltok.pictures.shard_split import ShardIndex, ShardSplit
+from vltok.pictures.sizes import Sizes, crops_in_words
 from vltok.pictures.splits import held_out_below
 from vltok.pictures.streams import OrderedStream, SampleDecoder, TrainingStream
 from vltok.pictures.tars import is_address, list_shards
@@ -46,8 +48,12 @@ class WebDataset(ImageData):
         val_shards: The shards of the held-out pictures. None holds out some of `shards`.
         val_share: The share of `shards` to hold out, where `val_shards` is None: the last shards, if there are so
             many that it comes to one; otherwise the pictures whose keys have the lowest hashes, at least one.
-        size: Side of a crop in pixels: the shorter side is resized to it.
-        batch_size: Images of a batch.
+        size: Side of a crop in pixels: the shorter side is resized to it. Or several sizes, each a height and a width,
+            such as ``[[64, 64], [48, 80], [80, 48]]``: each picture is resized to cover the one whose aspect ratio is
+            nearest, and cropped. A batch has one of them; in training it comes when it is full, so that of a size that
+            few pictures have, some are left out of an epoch.
+        batch_size: Images of a batch; of the first size, where there are several: batches of others have as many
+            pixels.
         workers: Processes that read and decode in the background; 0 does so in the main one. None: as
             many as there are cores, up to eight. The order of the training crops depends on it, and that of all
             pictures behind addresses, of which each worker reads its own shards.
@@ -76,7 +82,7 @@ class WebDataset(ImageData):
         shards: str,
         val_shards: str | None = None,
         val_share: float = 0.05,
-        size: int = 256,
+        size: int | list[tuple[int, int]] = 256,
         batch_size: int = 32,
         workers: int | None = None,
         samples_per_epoch: int | None = None,
@@ -92,7 +98,8 @@ class WebDataset(ImageData):
     ) -> None:
         super().__init__()
         workers = default_workers() if workers is None else workers
-        check_loading(size, batch_size, workers, seed)
+        check_loading(batch_size, workers, seed)
+        self._sizes = Sizes.of(size, batch_size)
         check_at_least("shuffle_buffer", shuffle_buffer, 1)
         if samples_per_epoch is not None:
             check_at_least("samples_per_epoch", samples_per_epoch, batch_size)
@@ -107,7 +114,7 @@ class WebDataset(ImageData):
         self.shards = shards
         self.val_shards = val_shards
         self.val_share = val_share
-        self.size = size
+        self.size = size if isinstance(size, int) else self._sizes.sizes
         self.batch_size = batch_size
         self.workers = workers
         self.samples_per_epoch = samples_per_epoch
@@ -140,36 +147,37 @@ class WebDataset(ImageData):
                 "the number of training pictures in them"
             )
         rank, processes = world()  # asked here, for a worker may not know
-        batches = pictures // (self.batch_size * processes)
+        # how many pictures have which size is not known
+        batches = int(pictures / (np.mean(self._sizes.batch_sizes) * processes))
         if batches == 0:
             raise UserError(
                 f"data.batch_size {self.batch_size} (in each of {processes} processes) is more than the {pictures} "
                 f"training pictures of data.shards '{self.shards}': lower it, or add pictures"
             )
-        decoder = self._decoder(RandomCrop(self.size, self.flip), "train")
-        stream = TrainingStream(decoder, train, rank, processes, batches, self.batch_size, self.shuffle_buffer)
+        decoder = self._decoder(self._random(self.flip), "train")
+        stream = TrainingStream(decoder, train, rank, processes, batches, self.shuffle_buffer)
         return self._loader(stream, batches, training=True)
 
     def val_dataloader(self) -> Loader:
         _, held_out = self._split()
-        return self._ordered(held_out, CentreCrop(self.size), "val", split=True)
+        return self._ordered(held_out, self._centred(), "val", split=True)
 
     def training_crops_dataloader(self) -> Loader:
         train, _ = self._split()
         shards = random.Random(self.seed).sample(train.shards, len(train.shards))
         mixed = dataclasses.replace(train, shards=tuple(shards))
-        return self._ordered(mixed, RandomCrop(self.size, self.flip), "measure", buffer=self.shuffle_buffer)
+        return self._ordered(mixed, self._random(self.flip), "measure", buffer=self.shuffle_buffer)
 
     def export_dataloader(self) -> Loader:
         every = self._part(self._training).counted(self._index(self._training))
-        return self._ordered(every, CentreCrop(self.size), "export")
+        return self._ordered(every, self._centred(), "export")
 
     def export_source(self, split: Literal["all", "train", "val"]) -> TarPictures:
-        return self._exported(split, CentreCrop(self.size), f"centre {self.size}")
+        return self._exported(split, self._centred(), f"centre {self.size}")
 
     def training_views(self, crops: int, flip: bool) -> TarPictures:
         described = f"random {self.size} {crops} {flip} {self.seed}"
-        return self._exported("train", RandomCrop(self.size, flip), described, crops)
+        return self._exported("train", self._random(flip), described, crops)
 
     @property
     def skipped(self) -> list[str]:
@@ -185,7 +193,7 @@ class WebDataset(ImageData):
             "classes": None if self.classes is None else len(self.classes),
             "split": {"held_out": self.val_shards or f"{how}, {self.val_share:g}"},
             "size": self.size,
-            "crops": "shorter side resized to the size, random square for training, the middle otherwise",
+            "crops": crops_in_words(self.size),
             "flip": self.flip,
             "skipped": self.skipped,
             "seed": self.seed,
@@ -213,7 +221,7 @@ class WebDataset(ImageData):
             parts = self._part(shards, above=below), self._part(shards, up_to=below)
         return parts[0].counted(index), parts[1].counted(index)
 
-    def _exported(self, split: str, crop: Crop, described: str, views: int = 1) -> TarPictures:
+    def _exported(self, split: str, crops: Sequence[Crop], described: str, views: int = 1) -> TarPictures:
         part = self._part(self._training) if split == "all" else self._split()[0 if split == "train" else 1]
         shards = self._held_out if self._held_out and split == "val" else self._training
         index = self._index(shards, costly=True)
@@ -226,7 +234,7 @@ class WebDataset(ImageData):
         part = part.counted(index)
         _count(part)
         described += "" if self.texts is None else f" texts {self.texts}"
-        return TarPictures(self._decoder(crop, "export"), part, index, self._skipped, described, views)
+        return TarPictures(self._decoder(crops, "export"), part, index, self._skipped, described, views)
 
     def _part(self, shards: tuple[str, ...], above: float = -1.0, up_to: float = 1.0) -> ShardSplit:
         return ShardSplit(shards, above, up_to, self._picture, bears=self._max_bad_shards > 0, copies=self._copies)
@@ -239,14 +247,25 @@ class WebDataset(ImageData):
             self._indices[shards] = ShardIndex.of(shards, self._picture)
         return self._indices[shards]
 
-    def _decoder(self, crop: Crop, purpose: str) -> SampleDecoder:
-        return SampleDecoder(crop, 2 * self.size, self.seed, purpose, self.classes, self._texts)
+    def _centred(self) -> list[Crop]:
+        return [CentreCrop(size) for size in self.sizes]
 
-    def _ordered(self, part: ShardSplit, crop: Crop, purpose: str, split: bool = False, buffer: int = 0) -> Loader:
+    def _random(self, flip: bool) -> list[Crop]:
+        return [RandomCrop(size, flip) for size in self.sizes]
+
+    def _decoder(self, crops: Sequence[Crop], purpose: str) -> SampleDecoder:
+        side = 2 * self._sizes.largest
+        return SampleDecoder(crops, self._sizes, side, self.seed, purpose, self.classes, self._texts)
+
+    def _ordered(
+        self, part: ShardSplit, crops: Sequence[Crop], purpose: str, split: bool = False, buffer: int = 0
+    ) -> Loader:
         rank, processes = world() if split else (0, 1)
         count = _count(part) if self.samples_per_epoch is None else None
+        if len(self._sizes) > 1:  # how many pictures have which size is not known
+            count = None
         length = None if count is None else math.ceil(math.ceil(count / processes) / self.batch_size)
-        stream = OrderedStream(self._decoder(crop, purpose), part, rank, processes, self.batch_size, buffer)
+        stream = OrderedStream(self._decoder(crops, purpose), part, rank, processes, buffer)
         return self._loader(stream, length)
 
     def _loader(self, stream: Stream, length: int | None, training: bool = False) -> Loader:

@@ -1,4 +1,4 @@
-"""Crops: a picture of any size becomes a square of `size` pixels. Axis letters: c channel, H W pixels."""
+"""Crops: a picture of any size becomes one of a given size. Axis letters: c channel, H W pixels."""
 
 from __future__ import annotations
 
@@ -17,65 +17,67 @@ from vltok.measures.pixels import to_unit_range
 
 
 class Crop(ABC):
-    """Takes a square out of a picture."""
+    """Takes a rectangle out of a picture."""
 
     @abstractmethod
     def __call__(self, image: Image.Image, generator: random.Random) -> Image.Image:
-        """The square, `size` pixels wide; whatever is random about it comes from the generator."""
+        """The rectangle, of the size of the crop; whatever is random about it comes from the generator."""
 
 
 @dataclass(frozen=True)
 class CentreCrop(Crop):
-    """The shorter side is resized to `size`, and the middle is taken.
+    """The middle of the picture, resized so that it covers `size` as closely as can be.
 
     Attributes:
-        size: Side of the crop in pixels.
+        size: Side of a square in pixels, or height and width.
     """
 
-    size: int
+    size: int | tuple[int, int]
 
     def __call__(self, image: Image.Image, generator: random.Random) -> Image.Image:
-        side = min(image.size)
-        return _resized_square(image, (image.width - side) / 2, (image.height - side) / 2, side, self.size)
+        height, width = _largest(image, self.size)
+        return _resized(image, (image.width - width) / 2, (image.height - height) / 2, (height, width), self.size)
 
 
 @dataclass(frozen=True)
 class RandomCrop(Crop):
-    """The shorter side is resized to `size`, a random square is taken, and half of them are mirrored.
+    """The picture, resized so that it covers `size` as closely as can be, at a random place; half are mirrored.
 
     As VQGAN trains (https://arxiv.org/abs/2012.09841).
 
     Attributes:
-        size: Side of the crop in pixels.
+        size: Side of a square in pixels, or height and width.
         flip: Mirror half of the crops left to right.
     """
 
-    size: int
+    size: int | tuple[int, int]
     flip: bool = True
 
     def __call__(self, image: Image.Image, generator: random.Random) -> Image.Image:
-        return _random_square(image, min(image.size), self.size, self.flip, generator)
+        return _at_random(image, _largest(image, self.size), self.size, self.flip, generator)
 
 
 @dataclass(frozen=True)
 class ScaledCrop(Crop):
-    """A random square of a random size, resized to `size`: a few large photographs give many different crops.
+    """A random part of a random size, resized to `size`: a few large photographs give many different crops.
 
     Attributes:
-        size: Side of the crop in pixels, after it was resized.
-        scales: Smallest and largest side of the square in the photograph, in multiples of `size`, drawn log-uniformly;
-            a square is never larger than the photograph.
+        size: Side of a square in pixels, or height and width, after it was resized.
+        scales: Smallest and largest size of the part in the photograph, in multiples of `size`, drawn log-uniformly;
+            a part is never larger than the photograph.
         flip: Mirror half of the crops left to right.
     """
 
-    size: int
+    size: int | tuple[int, int]
     scales: tuple[float, float]
     flip: bool = True
 
     def __call__(self, image: Image.Image, generator: random.Random) -> Image.Image:
-        low, high = (min(self.size * scale, min(image.size)) for scale in self.scales)
-        side = round(math.exp(generator.uniform(math.log(low), math.log(high))))
-        return _random_square(image, max(side, 1), self.size, self.flip, generator)
+        (height, width), (most, _) = _sides(self.size), _largest(image, self.size)
+        low, high = (min(height * scale, most) for scale in self.scales)
+        side = max(float(round(math.exp(generator.uniform(math.log(low), math.log(high))))), 1.0)
+        part = side, min(side * width / height, float(image.width))
+        return _at_random(image, part, self.size, self.flip, generator)
 
 
 def to_bytes_tensor(image: Image.Image) -> UInt8[Tensor, "3 H W"]:
@@ -103,17 +105,37 @@ def to_tensor(image: Image.Image) -> Float[Tensor, "3 H W"]:
     return to_unit_range(to_bytes_tensor(image))
 
 
-def _random_square(image: Image.Image, side: int, size: int, flip: bool, generator: random.Random) -> Image.Image:
-    left = generator.uniform(0, image.width - side)
-    top = generator.uniform(0, image.height - side)
-    square = _resized_square(image, left, top, side, size)
-    return square.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip and generator.random() < 0.5 else square
+def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width."""
+    return (size, size) if isinstance(size, int) else size
 
 
-def _resized_square(image: Image.Image, left: float, top: float, side: int, size: int) -> Image.Image:
-    if side == size:  # nothing to resize: keep the very pixels
+def _largest(image: Image.Image, size: int | tuple[int, int]) -> tuple[float, float]:
+    """Height and width of the largest part of a picture that has the aspect ratio of a size."""
+    height, width = _sides(size)
+    return (
+        min(float(image.height), image.width * height / width),
+        min(float(image.width), image.height * width / height),
+    )
+
+
+def _at_random(
+    image: Image.Image, part: tuple[float, float], size: int | tuple[int, int], flip: bool, generator: random.Random
+) -> Image.Image:
+    left = generator.uniform(0, image.width - part[1])
+    top = generator.uniform(0, image.height - part[0])
+    crop = _resized(image, left, top, part, size)
+    return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip and generator.random() < 0.5 else crop
+
+
+def _resized(
+    image: Image.Image, left: float, top: float, part: tuple[float, float], size: int | tuple[int, int]
+) -> Image.Image:
+    """A part of a picture, of some height and width, resized."""
+    height, width = _sides(size)
+    if part == (height, width):  # nothing to resize: keep the very pixels
         left, top = round(left), round(top)
-        return image.crop((left, top, left + size, top + size))
+        return image.crop((left, top, left + width, top + height))
     # resizing only what is kept gives the pixels that resizing all of it would; Pillow's filters do not alias
-    box = (left, top, min(left + side, image.width), min(top + side, image.height))
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    box = (left, top, min(left + part[1], image.width), min(top + part[0], image.height))
+    return image.resize((width, height), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningDataModule
 from vltok.errors import UserError
 from vltok.interfaces import Budget, FixedSize, Gate, LengthTargeted, Prior, Tokenizer
 from vltok.pictures.images import ImageData
+from vltok.pictures.sizes import in_words
 from vltok.sequences.source import CodeSource
 
 #: The share by which the code lengths that a gate and a budget ask for may differ: ratios are written rounded.
@@ -23,21 +24,23 @@ def check_images(tokenizer: Tokenizer, data: LightningDataModule) -> None:
     """
     if not isinstance(data, ImageData):
         raise UserError(f"data: a tokenizer is trained on images, which {type(data).__name__} does not give")
-    if isinstance(tokenizer, FixedSize) and tokenizer.image_size != (data.size, data.size):
-        height, width = tokenizer.image_size
-        raise UserError(f"data.size is {data.size}, but this tokenizer takes images of {height} × {width} only")
     divisor = tokenizer.divisor
-    if data.size % divisor:
-        near = max(round(data.size / divisor), 1) * divisor
-        raise UserError(
-            f"data.size is {data.size}, but must be a multiple of {divisor}, as this tokenizer's images are; the "
-            f"nearest is {near}"
-        )
+    for size in data.sizes:
+        said = f"data.size is {data.size}" if isinstance(data.size, int) else f"data.size has {in_words(size)}"
+        if isinstance(tokenizer, FixedSize) and tokenizer.image_size != size:
+            raise UserError(f"{said}, but this tokenizer takes images of {in_words(tokenizer.image_size)} only")
+        if size[0] % divisor or size[1] % divisor:
+            height, width = (max(round(side / divisor), 1) * divisor for side in size)
+            near = height if isinstance(data.size, int) else in_words((height, width))
+            raise UserError(
+                f"{said}, but must be a multiple of {divisor}, as this tokenizer's images are; the nearest is {near}"
+            )
     if not tokenizer.spec.gridded:
         return
-    _check_length(tokenizer, (data.size // tokenizer.spec.factors[0]) ** 2)
+    for height, width in data.sizes:
+        _check_length(tokenizer, height * width // tokenizer.spec.factors[0] ** 2)
     chooses = tokenizer.spec.granularities > 1
-    if chooses and isinstance(tokenizer, LengthTargeted) and tokenizer.expected_length(data.size, data.size) is None:
+    if chooses and isinstance(tokenizer, LengthTargeted) and tokenizer.expected_length(*data.sizes[0]) is None:
         warnings.warn(
             "nothing holds the code length: neither the gate nor a budget says how many regions shall be fine; give "
             "model.tokenizer.budget, such as ratio",

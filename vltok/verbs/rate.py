@@ -29,6 +29,7 @@ from vltok.nn.precision import computing
 from vltok.paths import read_path
 from vltok.pictures.exporting import export_batches
 from vltok.pictures.images import ExportSource, ImageBatch, ImageData
+from vltok.pictures.sizes import in_words
 from vltok.rates import RateCalibration
 from vltok.tokenizers.rate import calibrate
 from vltok.verbs.counting import Progress, counted
@@ -214,7 +215,7 @@ def _described(data: ImageData) -> str:
 
 
 def _kind(data: ImageData) -> str:
-    return f"{data.description().get('kind', type(data).__name__)}, {data.size} × {data.size} pixels"
+    return f"{data.description().get('kind', type(data).__name__)}, {', '.join(map(in_words, data.sizes))} pixels"
 
 
 def _writable(bundle: Path) -> Path | None:

@@ -199,8 +199,10 @@ def write_codes(
         for shard in pending:
             samples: list[CodeSample] = []
             counts, skipped = CodeCounts.none(spec), list[SkippedPicture]()
-            for _ in range(0, len(export.pictures(shard)), batch_size):
+            left = len(export.pictures(shard))
+            while left:
                 batch = next(batches)
+                left -= len(batch.places) + len(batch.skipped)
                 if batch.images is not None:
                     images = batch.images.images
                     codes = encode(encoder, images, export.settings.precision, opened.device)
@@ -210,6 +212,7 @@ def write_codes(
                     counts += CodeCounts.of(codes, spec, pixels=images[:, 0].numel())
                 skipped += batch.skipped
                 report(len(batch.places) + len(batch.skipped))
+            samples.sort(key=lambda sample: sample.index)  # pictures of several sizes come in parts
             if writing is not None:
                 writing.result()
             writing = writer.submit(export.write, shard, samples, counts, skipped)

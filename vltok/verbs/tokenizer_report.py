@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from lightning.pytorch import Trainer
+from torch import Tensor
 
 from vltok.evaluation.adaptation import adaptive, measure_adaptation
 from vltok.evaluation.coders import TokenizerCoder
@@ -14,11 +15,13 @@ from vltok.evaluation.measurement import Measurement
 from vltok.evaluation.reconstruction import measure_reconstruction
 from vltok.evaluation.records import Record, environment
 from vltok.evaluation.values import Value, value_lines
+from vltok.figures.grids import stacked
 from vltok.files import written_whole
 from vltok.interfaces import LengthTargeted
 from vltok.io.bundles import fingerprint, save_tokenizer
 from vltok.nn.modes import evaluating
 from vltok.pictures.images import ImageBatch, ImageData
+from vltok.pictures.sizes import in_words
 from vltok.training.objective import Objective
 from vltok.training.pictures import draw_coded
 from vltok.verbs.provenance import provenance_of_fit
@@ -27,6 +30,8 @@ from vltok.verbs.run_folder import RunFolder
 #: How many crops of the training pictures are measured.
 TRAINING_CROPS = 2048
 _PICTURES = 8
+#: In how many held-out batches pictures of each size are looked for.
+_BATCHES = 16
 
 
 def report_tokenizer(
@@ -66,7 +71,9 @@ def report_tokenizer(
     values["length_of_training"] = of_training.values["length"]
     for factor, share in of_training.codes["ratios"].items():
         values[f"ratio_{factor}_of_training"] = Value(share)
-    expected = tokenizer.expected_length(data.size, data.size) if isinstance(tokenizer, LengthTargeted) else None
+    # of several sizes nobody knows beforehand how many pictures have which
+    one_size = isinstance(tokenizer, LengthTargeted) and len(data.sizes) == 1
+    expected = tokenizer.expected_length(*data.sizes[0]) if one_size else None
     if expected is not None:
         values["expected_length"] = Value(expected)
     if adaptive(tokenizer):
@@ -99,11 +106,20 @@ def report_tokenizer(
     record = Record("tokenizer", subject, values, codes, protocol, where)
     record.write(folder.path)
     _say(record, say)
-    images = next(iter(data.val_dataloader())).images[:_PICTURES].to(device)
     with written_whole(folder.picture) as path:
-        draw_coded(tokenizer.to(device), images).save(path)
+        stacked([draw_coded(tokenizer.to(device), images.to(device)) for images in _of_each_size(data)]).save(path)
     say(f"written: {folder.bundle}, {folder.metrics}, {folder.picture}")
     return record
+
+
+def _of_each_size(data: ImageData) -> list[Tensor]:
+    """The first held-out images of each size."""
+    found: dict[tuple[int, ...], Tensor] = {}
+    for batch in itertools.islice(data.val_dataloader(), _BATCHES):
+        found.setdefault(tuple(batch.images.shape[2:]), batch.images[:_PICTURES])
+        if len(found) == len(data.sizes):
+            break
+    return list(found.values())
 
 
 def _limited(batches: Iterable[ImageBatch], limit: int | float | None) -> Iterable[ImageBatch]:
@@ -124,7 +140,7 @@ def _fresh(batches: Iterable[ImageBatch], calibration: int, count: int) -> Itera
 def _card(data: ImageData, unseen: Measurement, seen: Measurement, steps: int) -> str:
     description = json.dumps(data.description(), indent=2, ensure_ascii=False)
     return (
-        f"Trained for {steps} steps on images of {data.size} × {data.size} pixels with `vltok fit`.\n\n"
+        f"Trained for {steps} steps on images of {', '.join(map(in_words, data.sizes))} pixels with `vltok fit`.\n\n"
         f"Figures are over {unseen.images} images that training never saw; those on training pictures over "
         f"{seen.images} crops of these.\n\n"
         f"Data:\n\n```json\n{description}\n```"
