@@ -43,7 +43,6 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(run: Path, capsys: py
         (["--trainer.callbacks=null"], "trainer.callbacks is [{'class_path'"),
         (["--trainer.precision=bf16-mixed"], "trainer.precision"),
         (["--trainer.max_steps=1"], "trainer.max_steps is 1, but the run is at step 2 already"),
-        (["--trainer.devices=2"], "trained by 1 processes and would go on with 2"),
     ],
 )
 def test_what_trains_something_else_is_refused_and_changes_nothing(
@@ -112,7 +111,6 @@ def test_a_checkpoint_of_another_model_is_refused(run: Path, capsys: pytest.Capt
     refused("other.weight is only in the checkpoint", state_dict={**weights, "other.weight": torch.ones(1)})
     del weights[name]
     refused(f"{name} is only in the recipe's model", state_dict=weights)
-    refused("trained by 3 processes and would go on with 1", vltok={"processes": 3})
     (optimizer,) = whole["optimizer_states"]
     torch.save({**whole, "optimizer_states": [{**optimizer, "param_groups": []}]}, path)
     assert main(["fit", "--resume", "--out", str(run), "--trainer.max_steps", "4"]) == 1

@@ -132,6 +132,64 @@ def test_other_workers_are_refused_where_the_order_follows_from_them(write: Call
         loader(1).load_state_dict(loader(2).state_dict())
 
 
+def crops_of(rank: int, processes: int, monkeypatch: pytest.MonkeyPatch) -> Loader:
+    monkeypatch.setattr("vltok.pictures.batches.world", lambda: (rank, processes))
+    return Photos(size=8, batch_size=2, train_crops=48, workers=0).train_dataloader()
+
+
+@pytest.mark.parametrize(
+    ("before", "taken", "now", "again"),
+    [(2, 5, 1, 0), (2, 5, 3, 2), (1, 7, 2, 2), (3, 3, 2, 2), (2, 12, 1, 0), (1, 24, 3, 0), (4, 6, 1, 0)],
+)
+def test_other_processes_go_on_at_the_same_image(
+    before: int, taken: int, now: int, again: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or less than a batch of each before it."""
+    seen: list[str] = []
+    for rank in range(before):
+        left = crops_of(rank, before, monkeypatch)
+        seen += [key for batch in itertools.islice(left, taken) for key in batch.keys]
+        state = left.state_dict()
+    rest: list[str] = []
+    for rank in range(now):
+        resumed = crops_of(rank, now, monkeypatch)
+        resumed.load_state_dict(state)
+        resumed.sampler.set_epoch(0)
+        if len(seen) < 48:
+            rest += [key for batch in resumed for key in batch.keys]
+        else:
+            assert resumed.state_dict()["batch"] == len(resumed)
+    every = sorted(key for batch in crops_of(0, 1, monkeypatch) for key in batch.keys)
+    assert sorted({*seen, *rest}) == every and len(seen) + len(rest) == len(every) + again
+
+
+def test_an_epoch_of_shards_starts_again_among_other_processes(
+    write: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pattern, held_out = write(24), write(2, name="val")
+
+    def build() -> Loader:
+        return WebDataset(pattern, val_shards=held_out, size=8, batch_size=2, workers=0).train_dataloader()
+
+    whole = build()
+    list(itertools.islice(whole, 3))
+    state = whole.state_dict()
+    monkeypatch.setattr(shards_module, "world", lambda: (0, 2))
+    monkeypatch.setattr("vltok.pictures.batches.world", lambda: (0, 2))
+    resumed = build()
+    resumed.load_state_dict(state)
+    assert resumed.sampler.among_others == "starts again" and len(list(resumed)) == len(resumed) == 6
+
+
+def test_a_step_of_accumulated_batches_begins_anew_among_other_processes() -> None:
+    state = {"epoch": 0, "batch": 7, "processes": 2, "batches in an epoch": 10}
+    position = Position(20, {}, 1, lambda taken, before, batches: taken * before)
+    position.load_state_dict(state)
+    assert position.align(4) == 12 and position.start() == 12
+    position.load_state_dict({**state, "batch": 10})
+    assert position.align(3) == 20
+
+
 def test_the_end_of_an_epoch_is_stored_as_that() -> None:
     position = Position(5, {})
     for _ in range(5):

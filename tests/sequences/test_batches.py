@@ -149,12 +149,30 @@ def test_an_epoch_is_taken_up_where_it_was_left(sequences: CodeSequences, left: 
     assert len(seen) == left + (13 - left % 13) + 13
 
 
+@pytest.mark.parametrize(("before", "left", "now"), [(2, 5, 1), (2, 5, 3), (3, 4, 2)])
+def test_other_processes_go_on_at_the_same_sequence(sequences: CodeSequences, before: int, left: int, now: int) -> None:
+    def loaders(count: int) -> list[CodeLoader]:
+        return [CodeLoader(sequences, batch_size=4, rank=rank, world_size=count) for rank in range(count)]
+
+    begun = loaders(before)
+    seen = [label for loader in begun for label in labels(itertools.islice(loader, left))]
+    resumed, rest = loaders(now), []
+    for loader in resumed:
+        loader.load_state_dict(begun[0].state_dict())
+        rest += labels(loader)
+    # fewer than a batch of each process come twice
+    assert {*seen, *rest} == set(range(97)) and len(seen) + len(rest) - 97 < 4 * now
+    old = {"epoch": 0, "batch": left, "seed": 0, "world_size": before, "batches": before * len(begun[0])}
+    resumed[0].load_state_dict(old)
+    assert resumed[0].sampler.among_others == "goes on"
+
+
 def test_a_resumed_run_must_have_the_same_batches(sequences: CodeSequences) -> None:
     state = CodeLoader(sequences, batch_size=4).state_dict()
     for changes, message in (
         ({"batch_size": 5}, "batches"),
         ({"batch_size": 4, "seed": 3}, "seed"),
-        ({"batch_size": 4, "world_size": 5}, "world_size"),
+        ({"batch_size": 4, "seed": 3, "world_size": 5}, "seed"),
     ):
         with pytest.raises(UserError, match=message):
             CodeLoader(sequences, **changes).load_state_dict(state)

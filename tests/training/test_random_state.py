@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
-from vltok.errors import UserError
 from vltok.training.random_state import RandomStates
 
 
@@ -64,8 +63,22 @@ def _each(rank: int, folder: Path) -> None:
 def test_each_process_gets_its_own_back(tmp_path: Path) -> None:
     multiprocessing.start_processes(_each, (tmp_path,), nprocs=2, start_method="fork")
     assert len({(tmp_path / f"drawn-{rank}").read_text() for rank in range(2)}) == 2
-    with pytest.raises(UserError, match="had 2 processes, this one has 1"):
-        RandomStates().load(torch.load(tmp_path / "state.pt", weights_only=True))
+    states = RandomStates()
+    states.load(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert states.processes == 2 and str(drawn()) == (tmp_path / "drawn-0").read_text()
+
+
+def test_a_process_that_was_not_there_goes_on_from_its_own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint: dict = {}
+    RandomStates().save(checkpoint)
+    monkeypatch.setattr("vltok.training.random_state.world", lambda: (1, 2))
+    torch.manual_seed(5)
+    states = RandomStates()
+    states.load(checkpoint)
+    states.start(True)
+    mine = torch.rand(3)
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(3), mine)
 
 
 def test_a_checkpoint_without_them_is_borne() -> None:

@@ -66,3 +66,15 @@ def test_unknown_lengths_are_errors():
     for steps in (math.inf, -1):
         with pytest.raises(UserError, match=r"max_epochs or max_steps"):
             SchedulePlan("cosine").in_updates(100, 1, steps)
+
+
+@pytest.mark.parametrize("update", [2, 4, 40])
+def test_a_schedule_that_counts_other_steps_goes_on_where_it_stood(update):
+    before = LearningRateSchedule(warmup_steps=4, decay_end=100, floor=0.05)
+    for other in (LearningRateSchedule(4, 50, 0.05), LearningRateSchedule(8, 200, 0.05), before):
+        after = other.after(before, update)
+        assert after(update) == pytest.approx(before(update)) and after(update + 200) == 0.05
+        assert other.after(after, update)(update) == pytest.approx(before(update))
+    assert before.after(before, update).ahead == pytest.approx(0)
+    constant = LearningRateSchedule(warmup_steps=8).after(LearningRateSchedule(warmup_steps=4), update)
+    assert constant(update) == min(update / 4, 1)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 from vltok.errors import UserError
+
+#: How many of this process's batches lie before the place at which other processes had each taken so many, of so many.
+Moved = Callable[[int, int, int], int]
 
 
 class Position:
@@ -14,13 +18,23 @@ class Position:
 
     Args:
         batches: The batches of an epoch.
-        order: What the batches of an epoch follow from, by names that mean something to the user.
+        order: What the samples of an epoch follow from, by names that mean something to the user.
+        processes: How many processes share the epoch.
+        moved: Finds a place among other processes: is given how many batches each of them had taken, how many they
+            were, and the batches that an epoch had for each. None where their number changes the order of the samples.
+
+    Attributes:
+        among_others: Where it has come from another number of processes: whether the epoch goes on or starts again;
+            None where their number is the same.
     """
 
-    def __init__(self, batches: int, order: Mapping[str, int]) -> None:
+    def __init__(self, batches: int, order: Mapping[str, int], processes: int = 1, moved: Moved | None = None) -> None:
         self.epoch = 0
+        self.among_others: Literal["goes on", "starts again"] | None = None
         self._batches = batches
         self._order = order
+        self._processes = processes
+        self._moved = moved
         self._taken = 0
         self._loaded = False
 
@@ -42,20 +56,50 @@ class Position:
         """Count a batch."""
         self._taken += 1
 
+    def align(self, accumulated: int) -> int:
+        """Stand at the start of a step of so many batches, where it has come from another number of processes.
+
+        What lies between is taken again: fewer images than those of a step.
+
+        Returns:
+            How many batches count as taken.
+        """
+        if self.among_others is not None and self._taken < self._batches:
+            self._taken -= self._taken % accumulated
+        return self._taken
+
     def state_dict(self) -> dict[str, int]:
         """Where the next batch stands, and what the batches follow from."""
-        return {"epoch": self.epoch, "batch": self._taken, **self._order}
+        cut = {"processes": self._processes, "batches in an epoch": self._batches}
+        return {"epoch": self.epoch, "batch": self._taken, **cut, **self._order}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Stand where another position stood.
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Stand where another position stood; among another number of processes at that place of the order of samples.
+
+        Where the order is another one for them, the epoch starts again.
 
         Raises:
             UserError: The batches are others than they were then.
         """
-        for name, value in self._order.items():
-            if state[name] != value:
-                raise UserError(
-                    f"the run that is resumed had {name} {state[name]}, this one has {value}: resume it with the same "
-                    "data, batches and number of processes"
-                )
-        self.epoch, self._taken, self._loaded = state["epoch"], state["batch"], True
+        order, taken = dict(self._order), state["batch"]
+        before = state.get("processes", self._processes)
+        if before == self._processes:
+            self.among_others = None
+            order["batches in an epoch"] = self._batches
+        else:
+            self.among_others = "starts again" if self._moved is None else "goes on"
+        if self.among_others != "starts again":
+            for name, value in order.items():
+                if (there := state.get(name, value)) != value:
+                    raise UserError(
+                        f"the run that is resumed had {name} {there}, this one has {value}: resume it with the same "
+                        "data and batches"
+                    )
+        if self.among_others is not None:
+            batches = state["batches in an epoch"]
+            if taken == batches:
+                taken = self._batches
+            else:
+                taken = 0 if self._moved is None else self._moved(taken, before, batches)
+                taken = min(taken, self._batches - 1)
+        self.epoch, self._taken, self._loaded = state["epoch"], taken, True

@@ -240,7 +240,11 @@ class Loader:
             persistent_workers=training and workers > 0 and places is not None,
         )
         #: Where Lightning tells the epoch.
-        self.sampler = Position(len(self), self._order()) if training else None
+        self.sampler = None
+        if training:
+            # batch by batch, processes take one order of crops in turn; a stream is shared out by its readers
+            moved = None if places is None else lambda taken, processes, batches: taken * processes // world()[1]
+            self.sampler = Position(len(self), self._order(), world()[1], moved)
         #: Lightning asks for this next to `sampler`.
         self.batch_sampler = None
 
@@ -279,13 +283,13 @@ class Loader:
         """Go on from where `state_dict` was taken: what lies before is not decoded again.
 
         Raises:
-            UserError: The batches would be others than they were then.
+            UserError: The order of the pictures would be another one than it was then.
         """
         if self.sampler is not None:
             self.sampler.load_state_dict(state)
 
     def _order(self) -> dict[str, int]:
-        order = {"data.batch_size": self._batch_size, "processes": world()[1], "batches in an epoch": len(self)}
+        order = {"data.batch_size": self._batch_size}
         if isinstance(self._dataset, Stream):
             order |= self._dataset.order | {"data.workers": self._loader.num_workers}
         if self._places is not None:

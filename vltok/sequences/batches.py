@@ -81,7 +81,13 @@ class CodeLoader:
             raise UserError(f"{len(sequences)} samples are too few for {world_size} processes")
         self._batches_of, self._batches = batches, int(batches.sum())
         #: Where Lightning tells the epoch.
-        self.sampler = Position(len(self), {"seed": seed, "batches": self._batches, "world_size": world_size})
+        self.sampler = Position(
+            len(self),
+            {"seed": seed, "sequences": len(sequences)},
+            world_size,
+            # of one grid, any number of processes cuts one order evenly into batches
+            None if len(counts) > 1 else lambda taken, before, batches: taken * len(self) // batches,
+        )
         #: Lightning asks for this next to `sampler`.
         self.batch_sampler = None
 
@@ -118,6 +124,9 @@ class CodeLoader:
         Raises:
             UserError: The batches would be others than they were then.
         """
+        if "world_size" in state:  # of vltok 0.1
+            processes = state["world_size"]
+            state = {**state, "processes": processes, "batches in an epoch": state["batches"] // processes}
         self.sampler.load_state_dict(state)
 
     def _order(self, epoch: int) -> Int[np.ndarray, " n"]:

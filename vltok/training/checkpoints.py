@@ -151,7 +151,7 @@ def require_fitting(checkpoint: Mapping[str, Any], module: LightningModule, trai
     """See that a training can go on from a checkpoint, before it touches anything.
 
     Raises:
-        UserError: It is of another model, or of another number of processes; or the end is behind it already.
+        UserError: It is of another model, or the end is behind it already.
     """
     stored, own = checkpoint["state_dict"], module.state_dict()
     trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
@@ -164,12 +164,6 @@ def require_fitting(checkpoint: Mapping[str, Any], module: LightningModule, trai
             raise UserError(
                 f"the checkpoint is of another model: {name} is {_by(value)} there and {_by(own[name])} in the recipe's"
             )
-    processes = checkpoint.get("vltok", {}).get("processes", trainer.world_size)
-    if processes != trainer.world_size:
-        raise UserError(
-            f"the run was trained by {processes} processes and would go on with {trainer.world_size}, which is another "
-            "batch and other data for each: give trainer.devices and trainer.num_nodes that come to as many"
-        )
     step, end = checkpoint["global_step"], trainer.max_steps
     if 0 <= end < step:
         raise UserError(f"trainer.max_steps is {end}, but the run is at step {step} already: give that, or more")

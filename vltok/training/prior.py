@@ -20,8 +20,7 @@ from vltok.nn.attention import Kernel, use_attention
 from vltok.processes import mean_over_processes, sum_over_processes
 from vltok.training.finiteness import FiniteWatch, require_finite_weights, takes_fused
 from vltok.training.objective import Objective
-from vltok.training.random_state import RandomStates
-from vltok.training.resuming import go_on
+from vltok.training.resuming import Resuming
 from vltok.training.schedules import LearningRateSchedule, SchedulePlan
 from vltok.training.speed import Speed
 from vltok.training.suitability import check_codes
@@ -74,7 +73,7 @@ class PriorTraining(Objective):
         self.speed = Speed()
         self._schedule = LearningRateSchedule()
         self._watch = FiniteWatch()
-        self._random_states = RandomStates()
+        self._resuming = Resuming()
         self._likelihood: Counter[str] = Counter()
 
     @property
@@ -117,11 +116,10 @@ class PriorTraining(Objective):
             UserError: The schedule does not suit the data.
         """
         trainer = self.trainer
-        self._random_states.start(trainer.fit_loop.restarted_mid_epoch)
-        go_on(trainer)
-        self._schedule = self.schedule_plan.in_updates(
+        schedule = self.schedule_plan.in_updates(
             trainer.num_training_batches, trainer.accumulate_grad_batches, trainer.estimated_stepping_batches
         )
+        self._schedule = self._resuming.start(trainer, schedule)
 
     def on_before_batch_transfer(self, batch: Codes, dataloader_idx: int) -> Codes:
         """Look at the labels while they are on the host: on a GPU a wrong one would end the process.
@@ -187,11 +185,11 @@ class PriorTraining(Objective):
         """Keep the state of each process's random numbers; a checkpoint that is not finite is not written."""
         self._watch.require_finite()
         require_finite_weights(self.prior, self.global_step)
-        self._random_states.save(checkpoint)
+        self._resuming.save(checkpoint, self._schedule)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the random numbers where training goes on."""
-        self._random_states.load(checkpoint)
+        self._resuming.load(checkpoint)
 
 
 def split_by_decay(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import distributed
 
-from vltok.errors import UserError
 from vltok.processes import world
 
 _KEY = "random_states"
@@ -40,9 +39,16 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 class RandomStates:
-    """Keeps the random state of each process in a checkpoint, and gives each its own back."""
+    """Keeps the random state of each process in a checkpoint, and gives each its own back.
+
+    A process that was not there then goes on from the seed that it was started with.
+
+    Attributes:
+        processes: How many processes the loaded checkpoint is of; None where none is loaded, or it does not say.
+    """
 
     def __init__(self) -> None:
+        self.processes: int | None = None
         self._loaded: dict[str, Any] | None = None
 
     def save(self, checkpoint: dict[str, Any]) -> None:
@@ -54,22 +60,12 @@ class RandomStates:
         checkpoint[_KEY] = states
 
     def load(self, checkpoint: dict[str, Any]) -> None:
-        """Go on from this process's state in a checkpoint, which an old one may lack.
-
-        Raises:
-            UserError: The checkpoint is of another number of processes.
-        """
-        rank, processes = world()
-        states = checkpoint.get(_KEY)
-        if states is None:
-            return
-        if len(states) != processes:
-            raise UserError(
-                f"the run that is resumed had {len(states)} processes, this one has {processes}: resume it with "
-                "trainer.devices and trainer.num_nodes that come to as many"
-            )
-        self._loaded = states[rank]
-        set_random_state(self._loaded)
+        """Go on from this process's state in a checkpoint, which an old one may lack."""
+        states, (rank, _) = checkpoint.get(_KEY), world()
+        self.processes = None if states is None else len(states)
+        if states is not None and rank < len(states):
+            self._loaded = states[rank]
+            set_random_state(self._loaded)
 
     def start(self, within_epoch: bool) -> None:
         """Go on from there again in the middle of an epoch: what the start of its loaders drew, they drew before."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from vltok.errors import UserError
@@ -17,14 +17,17 @@ class LearningRateSchedule:
         warmup_steps: The factor rises linearly from 0, and is 1 after so many steps.
         decay_end: The step at which the cosine that starts behind the warm-up reaches `floor`; None stays at 1.
         floor: The least factor of the cosine, in [0, 1].
+        ahead: By how many steps it is further than the updates that were done.
     """
 
     warmup_steps: int = 0
     decay_end: int | None = None
     floor: float = 0.0
+    ahead: float = 0.0
 
-    def __call__(self, step: int) -> float:
-        """The factor for the update that follows `step` others."""
+    def __call__(self, update: int) -> float:
+        """The factor for the update that follows so many others."""
+        step = update + self.ahead
         if step < self.warmup_steps:
             return step / self.warmup_steps
         if self.decay_end is None:
@@ -32,6 +35,22 @@ class LearningRateSchedule:
         length = max(self.decay_end - self.warmup_steps, 1)
         progress = min((step - self.warmup_steps) / length, 1.0)
         return max((math.cos(math.pi * progress) + 1) / 2, self.floor)
+
+    def after(self, before: LearningRateSchedule, update: int) -> LearningRateSchedule:
+        """The same from where another one stood after so many updates, which counts the same training in other steps.
+
+        Warm-up and decay go on at the same share of their lengths.
+        """
+        step = update + before.ahead
+        if step < before.warmup_steps:
+            here = step * self.warmup_steps / before.warmup_steps
+        elif before.decay_end is None or self.decay_end is None:
+            here = max(step, self.warmup_steps)
+        else:
+            length = max(before.decay_end - before.warmup_steps, 1)
+            share = (step - before.warmup_steps) / length
+            here = self.warmup_steps + share * max(self.decay_end - self.warmup_steps, 1)
+        return replace(self, ahead=here - update)
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,7 @@ from vltok.training.compilation import compile_tokenizer
 from vltok.training.finiteness import FiniteWatch, require_finite_weights, takes_fused
 from vltok.training.monitoring import CodebookUsage, code_figures
 from vltok.training.objective import Objective
-from vltok.training.random_state import RandomStates
-from vltok.training.resuming import go_on
+from vltok.training.resuming import Resuming
 from vltok.training.schedules import LearningRateSchedule, SchedulePlan
 from vltok.training.suitability import check_images
 
@@ -139,7 +138,7 @@ class TokenizerTraining(Objective):
         self.validation_usage = CodebookUsage(size)
         self._schedule = LearningRateSchedule()
         self._watch = FiniteWatch()
-        self._random_states = RandomStates()
+        self._resuming = Resuming()
 
     @property
     def trained(self) -> Tokenizer:
@@ -198,11 +197,10 @@ class TokenizerTraining(Objective):
             UserError: The schedule or the strategy does not suit the data or the discriminator.
         """
         trainer = self.trainer
-        self._random_states.start(trainer.fit_loop.restarted_mid_epoch)
-        go_on(trainer)
-        self._schedule = self.schedule_plan.in_updates(
+        schedule = self.schedule_plan.in_updates(
             trainer.num_training_batches, trainer.accumulate_grad_batches, trainer.estimated_stepping_batches
         )
+        self._schedule = self._resuming.start(trainer, schedule)
         parallel = trainer.strategy.model
         late = self.discriminator is not None and self.discriminator_start > self.global_step
         if late and isinstance(parallel, DistributedDataParallel) and not parallel.find_unused_parameters:
@@ -307,12 +305,12 @@ class TokenizerTraining(Objective):
         require_finite_weights(self, self.global_step)
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: value for name, value in state.items() if not _frozen(name)}
-        self._random_states.save(checkpoint)
+        self._resuming.save(checkpoint, self._schedule)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Fill in the perceptual network, and go on with the random numbers where training goes on."""
         checkpoint["state_dict"] |= {name: value for name, value in self.state_dict().items() if _frozen(name)}
-        self._random_states.load(checkpoint)
+        self._resuming.load(checkpoint)
 
     def _distances(self, reconstruction: Tensor, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """The distances of the reconstruction by name, and their weighted sum."""
