@@ -51,7 +51,7 @@ def tiny_prior(
     kind: type[Prior],
     codebook_size: int = 13,
     factors: Sequence[int] = (2, 1),
-    regions: tuple[int, int] = (2, 3),
+    regions: tuple[int, int] | None = (2, 3),
     layers: Sequence[int] = (1, 1),
     width: int = 16,
     heads: int = 2,

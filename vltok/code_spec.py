@@ -80,6 +80,11 @@ class CodeSpec:
         return bool(self.factors)
 
     @property
+    def any_grid(self) -> bool:
+        """Whether codes lie on a grid of regions that may be another one for each image."""
+        return self.gridded and self.regions is None
+
+    @property
     def sides(self) -> tuple[int, ...]:
         """For each granularity, the codes along one side of a region: f_K / f_k."""
         return tuple(self.factors[0] // factor for factor in self.factors)
@@ -136,7 +141,10 @@ class CodeSpec:
             UserError: They are not known.
         """
         if self.regions is None:
-            raise UserError("this spec has no grid of regions yet: give its regions, as in regions: [16, 16]")
+            raise UserError(
+                "this spec names no grid of regions, as that of pictures of several sizes, but one is needed here: "
+                "give its regions, as in regions: [16, 16]"
+            )
         return self.regions
 
 

@@ -47,7 +47,7 @@ def test_options_that_a_prior_does_not_have_are_refused_by_name():
     assert options_for(SamplingOptions, "Bag", SamplingConfig(top_k=3)) == SamplingOptions(top_k=3)
     message = (
         r"^codes is 7, but Bag has no such option: leave it out; those that it has are temperature, top_k, top_p, "
-        r"guidance, precision$"
+        r"guidance, precision, regions$"
     )
     with pytest.raises(UserError, match=message):
         options_for(SamplingOptions, "Bag", SamplingConfig(codes=7))

@@ -20,7 +20,7 @@ from vltok.priors.global_local import GlobalLocal
 from vltok.priors.raster_scan import RasterScan
 from vltok.priors.sequence import SequencePrior
 from vltok.registry import components
-from vltok.testing import ConditionalPriorContract, DescribedPriorContract, PriorContract
+from vltok.testing import AnyGridContract, ConditionalPriorContract, DescribedPriorContract, PriorContract
 
 from ..tiny_priors import tiny_prior, tiny_text_encoder
 
@@ -34,6 +34,8 @@ NO_GRID = {"codebook_size": 2, "factors": ()}
 #: A region of 1 or 4 codes, or three of 1, of two ids each.
 TWO_IDS = {**DUAL, "regions": (1, 1), "codebooks": 2}
 SINGLE_OF_TWO_IDS = {**SINGLE, "regions": (1, 3), "codebooks": 2}
+#: The same, of images of any grid.
+ANY_DUAL, ANY_SINGLE = {**DUAL, "regions": None}, {**SINGLE_OF_TWO_IDS, "regions": None}
 
 
 class TestDQTransformer(PriorContract):
@@ -49,6 +51,11 @@ class TestDQTransformerOfThreeGranularities(PriorContract):
 class TestDQTransformerOfSeveralCodebooks(PriorContract):
     def build(self):
         return tiny_prior(DQTransformer, **TWO_IDS)
+
+
+class TestDQTransformerOfAnyGrid(AnyGridContract):
+    def build(self):
+        return tiny_prior(DQTransformer, **ANY_DUAL)
 
 
 class TestDQTransformerOfClasses(ConditionalPriorContract):
@@ -76,6 +83,11 @@ class TestRasterScanOfOneGranularityAndSeveralCodebooks(PriorContract):
         return tiny_prior(RasterScan, **SINGLE_OF_TWO_IDS)
 
 
+class TestRasterScanOfAnyGrid(AnyGridContract):
+    def build(self):
+        return tiny_prior(RasterScan, **ANY_DUAL)
+
+
 class TestRasterScanOfClasses(ConditionalPriorContract):
     def build(self, classes, label_dropout):
         return tiny_prior(RasterScan, **DUAL, classes=classes, label_dropout=label_dropout)
@@ -99,6 +111,11 @@ class TestGlobalLocalOfThreeGranularities(PriorContract):
 class TestGlobalLocalOfSeveralCodebooks(PriorContract):
     def build(self):
         return tiny_prior(GlobalLocal, **TWO_IDS)
+
+
+class TestGlobalLocalOfAnyGrid(AnyGridContract):
+    def build(self):
+        return tiny_prior(GlobalLocal, **ANY_DUAL)
 
 
 class TestGlobalLocalOfClasses(ConditionalPriorContract):
@@ -126,6 +143,11 @@ class TestSequenceOnAGrid(PriorContract):
         return tiny_prior(SequencePrior, **SINGLE)
 
 
+class TestSequenceOnAnyGrid(AnyGridContract):
+    def build(self):
+        return tiny_prior(SequencePrior, **ANY_SINGLE)
+
+
 class TestSequenceOnAGridOfClasses(ConditionalPriorContract):
     def build(self, classes, label_dropout):
         return tiny_prior(SequencePrior, **SINGLE_OF_TWO_IDS, classes=classes, label_dropout=label_dropout)
@@ -141,7 +163,8 @@ def test_every_registered_prior_is_held_to_every_contract():
     unconditional = {type(contract().build()) for contract in PriorContract.__subclasses__()}
     conditional = {type(contract().build(2, 0.0)) for contract in ConditionalPriorContract.__subclasses__()}
     described = {type(contract().build(0.0)) for contract in DescribedPriorContract.__subclasses__()}
-    assert unconditional - {Bag} == conditional == described == registered
+    of_any_grid = {type(contract().build()) for contract in AnyGridContract.__subclasses__()}
+    assert unconditional - {Bag} == conditional == described == of_any_grid == registered
 
 
 class Bag(Prior):

@@ -15,7 +15,7 @@ import argparse
 import time
 import typing
 from collections.abc import Collection
-from dataclasses import fields
+from dataclasses import Field, fields
 
 import docstring_parser
 from jsonargparse import ArgumentParser
@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> None:
     if options.prompt and options.prompts is not None:
         raise UserError("--prompt and --prompts both say what is drawn: give one of them")
     options.prompts = options.prompt or options.prompts
-    names = [field.name for field in fields(every)]
+    names = [field.name for field in _options(every)]
     sampling = options_for(kind, "this prior", every(**{name: options[name] for name in names}))
     start = time.monotonic()
     mine = name_of_share(options.part)
@@ -62,6 +62,11 @@ def run(arguments: list[str]) -> None:
     )
 
 
+def _options(kind: type[SamplingOptions]) -> list[Field]:
+    """Those that are options of the command line: there, `--size` says the regions in pixels."""
+    return [field for field in fields(kind) if field.name != "regions"]
+
+
 def _add_sampling(parser: ArgumentParser, kind: type[SamplingOptions], shown: Collection[str]) -> None:
     """Add the options of drawing; those of other priors are known, to be refused by name."""
     meanings = {
@@ -70,7 +75,7 @@ def _add_sampling(parser: ArgumentParser, kind: type[SamplingOptions], shown: Co
         for entry in docstring_parser.parse(described.__doc__ or "").params
     }
     types = typing.get_type_hints(kind)
-    for field in fields(kind):
+    for field in _options(kind):
         option = f"--{field.name.replace('_', '-')}"
         meaning = meanings.get(field.name) if field.name in shown else argparse.SUPPRESS
         parser.add_argument(option, type=types[field.name], default=field.default, help=meaning)

@@ -19,7 +19,7 @@ from vltok.compression.coding import Alphabet, Decoder, Encoder
 from vltok.compression.frequencies import likely
 from vltok.compression.header import PRIOR
 from vltok.errors import UserError
-from vltok.interfaces import Codable, Prior
+from vltok.interfaces import AnyGrid, Codable, Prior
 
 
 class PriorCoder(Coder):
@@ -53,8 +53,10 @@ class PriorCoder(Coder):
                 "one that was trained without classes, or with a label_dropout above 0"
             )
         self.name = fingerprint
-        self.regions = prior.spec.grid if prior.spec.gridded else None
-        self._prior = cast(Codable, copy.deepcopy(prior).cpu().double().eval())
+        #: Those of every tile; None where they may be any, or codes lie on no grid.
+        self.regions = prior.spec.regions
+        self._prior = cast(Prior, copy.deepcopy(prior).cpu().double().eval())
+        self._of_grids: dict[Grid, Codable] = {}
 
     def encode(self, tiles: Sequence[Codes]) -> list[bytes]:
         """The sections of tiles. See `Coder.encode`.
@@ -64,7 +66,9 @@ class PriorCoder(Coder):
         """
         encoders = [Encoder()]
         for tile in tiles:
-            known = iter(self._prior.choices(tile))
+            grid = None if tile.grains is None else (tile.grains.shape[1], tile.grains.shape[2])
+            prior = self._of(grid)
+            known = iter(prior.choices(tile))
 
             def choose(logits: Float[Tensor, " n"], section: int, known: Iterator[int] = known) -> int:
                 while len(encoders) <= section:
@@ -77,7 +81,7 @@ class PriorCoder(Coder):
                 return chosen
 
             with _one_thread():
-                self._prior.walk(choose)
+                prior.walk(choose)
         return [encoder.finish() for encoder in encoders]
 
     def decode(self, sections: Sequence[bytes], grids: Sequence[Grid], rest: bytes = b"") -> list[DecodedTile]:
@@ -99,12 +103,27 @@ class PriorCoder(Coder):
 
         tiles = []
         for grid in grids:
-            if grid != self.regions:
-                raise UserError(f"its tiles have {grid} regions, and images of the prior {self.regions}")
+            prior = self._of(grid)
             with _one_thread():
-                codes, known = self._prior.walk(choose)
+                codes, known = prior.walk(choose)
             tiles.append(DecodedTile(codes, None if known.all() else known))
         return tiles
+
+    def _of(self, grid: Grid) -> Codable:
+        """The prior of the tiles of a grid.
+
+        Raises:
+            UserError: It models no such tiles.
+        """
+        if grid not in self._of_grids:
+            prior = self._prior
+            if isinstance(prior, AnyGrid) and prior.spec.any_grid and grid is not None:
+                with torch.no_grad(), _one_thread():
+                    prior = prior.on_grid(grid)
+            elif grid != self.regions:
+                raise UserError(f"its tiles have {grid} regions, and images of the prior {self.regions}")
+            self._of_grids[grid] = cast(Codable, prior)
+        return self._of_grids[grid]
 
     def check(self, tiles: Sequence[Codes]) -> bytes:
         """The CRC-16 of the codes."""

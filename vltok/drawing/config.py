@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import types
 from dataclasses import dataclass, fields, replace
@@ -24,6 +25,7 @@ class SamplingOptions:
         top_p: Draw among the most likely contents whose probabilities reach p, in (0, 1].
         guidance: Classifier-free guidance scale; 1 is none.
         precision: What matrices are multiplied in: ``float32``, or ``bfloat16``, which halves the memory that is read.
+        regions: The rows and columns of regions that every image has, for a prior of any grid.
 
     Raises:
         UserError: A value outside its range.
@@ -34,6 +36,8 @@ class SamplingOptions:
     top_p: float = 1.0
     guidance: float = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
+    # records of before it say nothing of it
+    regions: tuple[int, int] | None = dataclasses.field(default=None, metadata={"unwritten": None})
 
     def __post_init__(self) -> None:
         check_filter(self)
@@ -41,6 +45,11 @@ class SamplingOptions:
             raise UserError(f"guidance must be a finite number, not {self.guidance}; 1 is none")
         if self.precision not in (choices := ("float32", "bfloat16")):
             raise unknown("precision", self.precision, choices)
+        if self.regions is not None:
+            sides = tuple(whole_number("regions", side, 1) for side in self.regions)
+            if len(sides) != 2:
+                raise UserError(f"regions must be two numbers, of rows and of columns, not {list(sides)}")
+            object.__setattr__(self, "regions", sides)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from vltok.interfaces.bundled import Bundled, Standalone
 from vltok.interfaces.gate import Calibrated, Constant, Foreseeing, Gate, GateDecision, Taught
 from vltok.interfaces.losses import Discriminator, Perceptual
 from vltok.interfaces.parts import Budget, Decoder, Encoder, Quantized, Quantizer
-from vltok.interfaces.prior import Choose, Codable, Inpaints, Ordered, Prior, PriorLoss
+from vltok.interfaces.prior import AnyGrid, Choose, Codable, Inpaints, Ordered, Prior, PriorLoss
 from vltok.interfaces.steering import Candidates, Proportioned, Steerable
 from vltok.interfaces.text_encoder import TextEncoder
 from vltok.interfaces.tokenizer import (
@@ -33,6 +33,7 @@ __all__ = [
     "Adaptive",
     "Adversarial",
     "Alternatives",
+    "AnyGrid",
     "Budget",
     "Bundled",
     "Calibrated",

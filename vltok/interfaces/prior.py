@@ -78,6 +78,12 @@ class Prior(Bundled):
         """The number of classes whose images it can draw, or None where it knows none."""
         return self.conditioning.classes
 
+    @property
+    @final
+    def asks_for_grid(self) -> bool:
+        """Whether it draws images of any grid, and must be told of which."""
+        return self.spec.any_grid and isinstance(self, AnyGrid)
+
     @abstractmethod
     def loss(self, codes: Codes) -> PriorLoss:
         """The training loss of a packed batch.
@@ -111,13 +117,38 @@ class Prior(Bundled):
             kept: What every image keeps of one that is given; None for nothing.
 
         Raises:
-            UserError: An option that the prior does not have, a length that no image can have, or something is kept
-                that is none of the prior's codes, beside a control of the length, or by a prior that cannot do so.
+            UserError: An option that the prior does not have, a length that no image can have, no grid of regions for a
+                prior of any grid, or another one than the prior's; or something is kept that is none of the prior's
+                codes, beside a control of the length, or by a prior that cannot do so.
         """
         sampling = options_for(self.sampling, type(self).__name__, sampling)
         device = next(self.parameters()).device
-        drawing = self.drawing(sampling) if kept is None else self._around(kept, sampling, device)
+        prior = self._of_grid(sampling.regions, kept)
+        drawing = prior.drawing(sampling) if kept is None else prior._around(kept, sampling, device)
         return Sampler(drawing, self.conditioning, sampling.guidance, device)
+
+    @final
+    @torch.no_grad()
+    def _of_grid(self, regions: tuple[int, int] | None, kept: Kept | None) -> Prior:
+        """The prior that draws images of the regions that are asked for, or of those of which a part is given."""
+        own = self.spec.regions
+        if not (self.spec.any_grid and isinstance(self, AnyGrid)):
+            if regions not in (None, own):
+                has = "codes on no grid" if not self.spec.gridded else f"images of {own or 'its own'} regions"
+                raise UserError(f"regions is {regions}, but this prior draws {has}: leave it out")
+            return self
+        grid = regions
+        if kept is not None:
+            rows, columns = kept.contents.shape
+            grid = rows, columns
+        if grid is None:
+            raise UserError(
+                "this prior draws images of any size: say of how many rows and columns of regions, as in "
+                "regions=(16, 16)"
+            )
+        if regions not in (None, grid):
+            raise UserError(f"regions is {regions}, but the image of which a part is kept has {grid}: leave it out")
+        return self.on_grid(grid)
 
     @final
     def _around(self, kept: Kept, sampling: SamplingOptions, device: torch.device) -> Drawing:
@@ -163,6 +194,26 @@ class Prior(Bundled):
             UserError: Labels or texts where the prior knows none, labels that it does not know, or as `sampler`.
         """
         return self.sampler(sampling, kept)(wanted, generator, batch_size, first_image, progress)
+
+
+class AnyGrid(ABC):
+    """A prior that models images of any grid of regions, where its `spec` names none: each batch of codes has one."""
+
+    spec: CodeSpec
+
+    @abstractmethod
+    def on_grid(self, grid: tuple[int, int]) -> Prior:
+        """The prior of the images of one grid, such as the batch at hand: its `spec` names that as `regions`.
+
+        It has the very same parameters, which get its gradients. What was made of them stays: asked for without
+        gradients, it serves until they change.
+
+        Args:
+            grid: The rows and columns of regions. They may be more than were ever trained on.
+
+        Raises:
+            UserError: The prior models images of another grid alone.
+        """
 
 
 class Inpaints(ABC):

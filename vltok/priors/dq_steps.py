@@ -147,7 +147,8 @@ class CoarseToFineSteps(Steps[CoarseToFineState]):
         # after ⟨eos⟩ stands the next granularity's ⟨sos⟩
         restarts = state.position == self.ends[state.granularity]
         granularity = (state.granularity + restarts.long()).clamp(max=self.spec.granularities - 1)
-        logits = self.guidance.logits(prior.position_head(hidden))[:, : self.places.shape[1]]
+        logits = prior.position_head.position_logits(hidden, self.guidance.rows(granularity))
+        logits = self.guidance.logits(logits)[:, : self.places.shape[1]]
         legal = self._legal(state)
         # of one that ends or is finished the draw is not used: any will do
         allowed = legal | (restarts | done)[:, None]

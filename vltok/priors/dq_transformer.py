@@ -12,7 +12,8 @@ positions P₁ P₂ P₃ … ─ embedding ────────────�
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,13 +24,14 @@ from vltok.code_maps import for_each_id
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import SamplingConfig
-from vltok.interfaces import Choose, Codable, Inpaints, Kept, Ordered, Prior, PriorLoss, TextEncoder
+from vltok.interfaces import AnyGrid, Choose, Codable, Inpaints, Kept, Ordered, Prior, PriorLoss, TextEncoder
 from vltok.nn.code_heads import CodeHead, embed_codes
-from vltok.nn.heads import Head
+from vltok.nn.places import STEP_FEATURES, PlaceHead, PlaceTable, PositionHead
 from vltok.nn.sequence_model import SequenceModel
 from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.choosing import Told, walked
 from vltok.priors.dq_steps import CoarseToFineSteps
+from vltok.priors.grids import Grids, on_their_grid, only_grid, placed
 from vltok.priors.keeping import Keeping
 from vltok.priors.orderings import CoarseToFine, Sequences
 from vltok.priors.parts import common_width, links_between, moved_to
@@ -53,7 +55,7 @@ class Predictions:
     targets: Sequences
 
 
-class DQTransformer(Prior, Ordered, Codable, Inpaints):
+class DQTransformer(Prior, AnyGrid, Ordered, Codable, Inpaints):
     """The paper's prior over codes of several granularities.
 
     A recipe that leaves out the transformers gets the paper's base model, 308M parameters; 42 layers of the
@@ -61,7 +63,8 @@ class DQTransformer(Prior, Ordered, Codable, Inpaints):
     codes.
 
     Args:
-        spec: The codes that it models, on a grid of regions that is known.
+        spec: The codes that it models, on a grid. Where that is known, positions and steps have learned embeddings, as
+            in the paper; where `spec.regions` is None, images have any grid, and these are made of rows and columns.
         position_transformer: Gives what the next position depends on.
         content_transformer: Gives what the next content depends on.
         dropout: Dropout of embeddings; a recipe's transformers have the same unless it says otherwise.
@@ -87,6 +90,11 @@ class DQTransformer(Prior, Ordered, Codable, Inpaints):
     links = links_between(position_transformer=6, content_transformer=18)
     former_arguments = moved_to(position_transformer="position_layers", content_transformer="content_layers")
 
+    grids: Grids[CoarseToFine]
+    ordering: CoarseToFine
+    position_embedding: nn.Module
+    step_embedding: nn.Module | None
+    position_head: Any  # of any grid, what makes one
     content_offsets: Tensor
     position_offsets: Tensor
 
@@ -110,7 +118,10 @@ class DQTransformer(Prior, Ordered, Codable, Inpaints):
         super().__init__()
         self.spec = spec
         width = common_width(position_transformer=position_transformer, content_transformer=content_transformer)
-        self.ordering = CoarseToFine(spec, order)
+        if spec.any_grid:
+            self.grids = Grids(spec, partial(CoarseToFine, order=order))
+        else:
+            self.ordering = CoarseToFine(spec, order)
         text_reader = None if text_encoder is None else TextReader(text_encoder, width)
         self.conditioning = Conditioning(classes, label_dropout, text_reader)
         self.class_in_positions = class_in_positions
@@ -119,23 +130,34 @@ class DQTransformer(Prior, Ordered, Codable, Inpaints):
         starts = self.conditioning.starts
         granularities = spec.granularities
         content_size = spec.content_start + starts
-        position_sizes = [
-            spec.position_start(granularity) + (starts if class_in_positions else 1)
-            for granularity in range(granularities)
-        ]
+        position_starts = starts if class_in_positions else 1
         # Tables of several granularities stand in one matrix, one after another: granularity k's starts at offset k.
         content_tables = 1 if shared_content else granularities
         self.content_embedding = nn.Embedding(spec.codebooks * content_tables * content_size, width)
         content_offsets = torch.arange(granularities) * (0 if shared_content else content_size)
         self.register_buffer("content_offsets", content_offsets, persistent=False)
-        sizes = torch.tensor([0, *position_sizes[:-1]]) * (0 if shared_position else 1)
-        self.position_embedding = nn.Embedding(position_sizes[-1] if shared_position else sum(position_sizes), width)
-        self.register_buffer("position_offsets", sizes.cumsum(0), persistent=False)
+        offsets = torch.zeros(granularities, dtype=torch.long)
+        norm = position_transformer.head_norm
+        if spec.any_grid:
+            special = 2 + position_starts  # ⟨pad⟩, ⟨eos⟩ and what stands for ⟨sos⟩
+            self.position_embedding = PlaceTable(width, kinds=1 if shared_position else granularities, others=special)
+        else:
+            sizes = [spec.position_start(granularity) + position_starts for granularity in range(granularities)]
+            self.position_embedding = nn.Embedding(sizes[-1] if shared_position else sum(sizes), width)
+            if not shared_position:
+                offsets = torch.tensor([0, *sizes[:-1]]).cumsum(0)
+        self.register_buffer("position_offsets", offsets, persistent=False)
         self.granularity_embedding = nn.Embedding(granularities, width) if granularity_embedding else None
-        self.step_embedding = nn.Embedding(self.ordering.longest, width) if absolute_position else None
+        self.step_embedding = None
+        if absolute_position and spec.any_grid:
+            self.step_embedding = PlaceTable(width, STEP_FEATURES)
+        elif absolute_position:
+            self.step_embedding = nn.Embedding(self.ordering.longest, width)
         self.position_transformer = position_transformer
         self.content_transformer = content_transformer
-        self.position_head = Head(width, position_sizes[-1], position_transformer.head_norm)
+        self.position_head = (
+            PlaceHead(width, granularities, special, norm) if spec.any_grid else PositionHead(width, sizes[-1], norm)
+        )
         self.content_head = CodeHead(width, content_size, content_transformer.head_norm, spec.codebooks)
         initialise(self)
         self.text_reader = text_reader
@@ -144,7 +166,7 @@ class DQTransformer(Prior, Ordered, Codable, Inpaints):
         """Predict every token but the first of each image from those before it, and from what was read of its text."""
         positions, contents, targets = self._hidden(sequences, texts)
         logits = self.content_head.code_logits(contents, targets.contents)
-        return Predictions(self.position_head(positions), logits, targets)
+        return Predictions(self.position_head.position_logits(positions, targets.granularities), logits, targets)
 
     def _hidden(
         self, sequences: Sequences, texts: Float[Tensor, "b m _"] | None
@@ -158,12 +180,31 @@ class DQTransformer(Prior, Ordered, Codable, Inpaints):
         embedded = positions + self.embed_position(targets.positions, targets.granularities)
         return positions, self.content_transformer(embedded, read.packing), targets
 
+    def on_grid(self, grid: tuple[int, int]) -> DQTransformer:
+        """The prior of the images of one grid. See `AnyGrid.on_grid`."""
+        if not self.spec.any_grid:
+            return only_grid(self, grid)
+        on = self.grids(grid, self.content_offsets.device)
+        special = self.conditioning.starts if self.class_in_positions else 1
+        sizes, most = on.starts + special, on.spec.position_start(self.spec.granularities - 1) + special
+        tables = {
+            "ordering": on.ordering,
+            "position_embedding": self.position_embedding(on.maps),
+            "position_head": self.position_head(on.maps, sizes, most),
+        }
+        if self.step_embedding is not None:
+            tables["step_embedding"] = self.step_embedding([on.steps])
+        prior = placed(self, on.spec, **tables)
+        prior.position_offsets = sizes.cumsum(0) - sizes
+        return prior
+
+    @on_their_grid
     def loss(self, codes: Codes) -> PriorLoss:
         """Eq. (11): the position loss (eq. 9) plus the content loss (eq. 10), in nats a token."""
         labels = self.conditioning.of_codes(codes, self.training)
         texts = None if self.text_reader is None else self.text_reader(codes.require_texts(), labels)
         *hidden, targets = self._hidden(self.ordering(codes, *self.starts(labels)), texts)
-        positions = self.position_head.nats(hidden[0], targets.positions)
+        positions = self.position_head.position_nats(hidden[0], targets.positions, targets.granularities)
         content = self.content_head.code_nats(hidden[1], targets.contents).mean()
         position = positions.mean()
         count = torch.full((), targets.packing.total, device=codes.device)
@@ -181,6 +222,7 @@ class DQTransformer(Prior, Ordered, Codable, Inpaints):
             weight=count,
         )
 
+    @on_their_grid
     def drawing_order(self, codes: Codes) -> Int[Tensor, " t"]:
         """When each code is drawn. See `Ordered.drawing_order`."""
         return self.ordering.steps(codes)
@@ -199,6 +241,7 @@ class DQTransformer(Prior, Ordered, Codable, Inpaints):
         prior, keeping = in_precision(self, sampling.precision), Keeping(kept, self.spec)
         return StepwiseDrawing(CoarseToFineSteps(prior, sampling, keeping=keeping))
 
+    @on_their_grid
     def choices(self, codes: Codes) -> list[int]:
         """The choices that make an image. See `Codable.choices`."""
         return self.ordering.choices(codes)

@@ -28,13 +28,15 @@ from vltok.codes import Codes, CodeSpec
 from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import VariableLengthSampling
 from vltok.drawing.sampling import Guidance, draw_position
-from vltok.interfaces import Choose, Codable, Inpaints, Kept, Ordered, Prior, PriorLoss, TextEncoder
+from vltok.interfaces import AnyGrid, Choose, Codable, Inpaints, Kept, Ordered, Prior, PriorLoss, TextEncoder
 from vltok.nn.attention import Packing
 from vltok.nn.code_heads import CodeHead, embed_codes
 from vltok.nn.heads import Head
+from vltok.nn.places import PlaceTable
 from vltok.nn.sequence_model import Cursors, KeyValueCache, SequenceModel
 from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.choosing import Chooser, CodeChooser, Drawn, Told, raster_choices, walked
+from vltok.priors.grids import Grids, on_their_grid, only_grid, placed
 from vltok.priors.keeping import Keeping
 from vltok.priors.lengths import RasterPlan
 from vltok.priors.losses import nats_per_code
@@ -59,13 +61,14 @@ class Predictions:
     tokens: RasterSequences
 
 
-class GlobalLocal(Prior, Ordered, Codable, Inpaints):
+class GlobalLocal(Prior, AnyGrid, Ordered, Codable, Inpaints):
     """A prior over codes of several granularities that models regions globally and their codes locally.
 
     A recipe that leaves out the transformers gets as many parameters as the base DQ-Transformer, within 2%.
 
     Args:
-        spec: The codes that it models, on a grid of regions that is known.
+        spec: The codes that it models, on a grid. Where that is known, regions have learned embeddings; where
+            `spec.regions` is None, images have any grid, and embeddings are made of rows and columns.
         global_transformer: Walks over regions.
         local_transformer: Walks over the codes of one region.
         dropout: Dropout of embeddings; a recipe's transformers have the same unless it says otherwise.
@@ -82,6 +85,10 @@ class GlobalLocal(Prior, Ordered, Codable, Inpaints):
     links = links_between(global_transformer=18, local_transformer=6)
     former_arguments = moved_to(global_transformer="global_layers", local_transformer="local_layers")
 
+    grids: Grids[RasterOrder]
+    ordering: RasterOrder
+    step_embedding: nn.Module
+
     def __init__(
         self,
         spec: CodeSpec,
@@ -95,21 +102,23 @@ class GlobalLocal(Prior, Ordered, Codable, Inpaints):
         super().__init__()
         self.spec = spec
         width = common_width(global_transformer=global_transformer, local_transformer=local_transformer)
-        self.ordering = RasterOrder(spec)
+        if spec.any_grid:
+            self.grids = Grids(spec, RasterOrder)
+        else:
+            self.ordering = RasterOrder(spec)
         text_reader = None if text_encoder is None else TextReader(text_encoder, width)
         self.conditioning = Conditioning(classes, label_dropout, text_reader)
         self.dropout = dropout
-        layout = self.ordering.layout
         granularities = spec.granularities
         # codes as parts of a region's sum, and as tokens of their own
         self.region_content_embedding = nn.Embedding(
             spec.codebooks * (spec.content_start + self.conditioning.starts), width
         )
         self.region_granularity_embedding = nn.Embedding(granularities, width)
-        self.step_embedding = nn.Embedding(layout.regions, width)
+        self.step_embedding = PlaceTable(width) if spec.any_grid else nn.Embedding(self.ordering.layout.regions, width)
         self.content_embedding = nn.Embedding(spec.entries, width)
         self.granularity_embedding = nn.Embedding(granularities, width)
-        self.inside_embedding = nn.Embedding(layout.insides, width)
+        self.inside_embedding = nn.Embedding(sum(spec.codes_per_region), width)
         self.global_transformer = global_transformer
         self.local_transformer = local_transformer
         self.granularity_head = Head(width, granularities, global_transformer.head_norm)
@@ -117,6 +126,7 @@ class GlobalLocal(Prior, Ordered, Codable, Inpaints):
         initialise(self)
         self.text_reader = text_reader
 
+    @on_their_grid
     def forward(self, codes: Codes) -> Predictions:
         """Predict each region from those before it, and within it its granularity and its codes in inputs."""
         granularities, contents, tokens = self._hidden(codes)
@@ -142,6 +152,19 @@ class GlobalLocal(Prior, Ordered, Codable, Inpaints):
         contents = hidden[torch.arange(len(region), device=codes.device) + region + 1]
         return hidden[packing.cu_seqlens[:-1].long()], contents, tokens
 
+    def on_grid(self, grid: tuple[int, int]) -> GlobalLocal:
+        """The prior of the images of one grid. See `AnyGrid.on_grid`."""
+        if not self.spec.any_grid:
+            return only_grid(self, grid)
+        on = self.grids(grid, self.content_embedding.weight.device)
+        return placed(
+            self,
+            on.spec,
+            ordering=on.ordering,
+            step_embedding=self.step_embedding(on.maps[:1]),
+        )
+
+    @on_their_grid
     def loss(self, codes: Codes) -> PriorLoss:
         """The negative log-likelihood in nats a code."""
         regions, contents, tokens = self._hidden(codes)
@@ -155,6 +178,7 @@ class GlobalLocal(Prior, Ordered, Codable, Inpaints):
             {"granularity": granularities.numel(), "content": tokens.packing.total},
         )
 
+    @on_their_grid
     def drawing_order(self, codes: Codes) -> Int[Tensor, " t"]:
         """When each code is drawn. See `Ordered.drawing_order`."""
         return self.ordering.steps(codes)
@@ -174,6 +198,7 @@ class GlobalLocal(Prior, Ordered, Codable, Inpaints):
         prior, keeping = in_precision(self, sampling.precision), Keeping(kept, self.spec)
         return StepwiseDrawing(GlobalLocalSteps(prior, sampling, keeping=keeping))
 
+    @on_their_grid
     def choices(self, codes: Codes) -> list[int]:
         """The choices that make an image. See `Codable.choices`."""
         return raster_choices(self.ordering, codes)

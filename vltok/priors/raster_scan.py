@@ -29,12 +29,14 @@ from vltok.codes import Codes, CodeSpec
 from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import VariableLengthSampling
 from vltok.drawing.sampling import Guidance, draw_position
-from vltok.interfaces import Choose, Codable, Inpaints, Kept, Ordered, Prior, PriorLoss, TextEncoder
+from vltok.interfaces import AnyGrid, Choose, Codable, Inpaints, Kept, Ordered, Prior, PriorLoss, TextEncoder
 from vltok.nn.code_heads import CodeHead, embed_codes
 from vltok.nn.heads import Head
+from vltok.nn.places import STEP_FEATURES, PlaceTable
 from vltok.nn.sequence_model import KeyValueCache, SequenceModel
 from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.choosing import Chooser, CodeChooser, Drawn, Told, raster_choices, walked
+from vltok.priors.grids import Grids, on_their_grid, only_grid, placed
 from vltok.priors.keeping import Keeping
 from vltok.priors.lengths import RasterPlan
 from vltok.priors.losses import nats_per_code
@@ -61,14 +63,15 @@ class Predictions:
     tokens: RasterSequences
 
 
-class RasterScan(Prior, Ordered, Codable, Inpaints):
+class RasterScan(Prior, AnyGrid, Ordered, Codable, Inpaints):
     """A prior over codes of several granularities that walks from region to region.
 
     The paper's own could not draw images in batches; here each image keeps its own place in the walk. Without
     transformers of its own a recipe gets as many parameters as the base DQ-Transformer, within 2%.
 
     Args:
-        spec: The codes that it models, on a grid of regions that is known.
+        spec: The codes that it models, on a grid. Where that is known, regions and steps have learned embeddings; where
+            `spec.regions` is None, images have any grid, and embeddings are made of rows and columns.
         position_transformer: Gives what a region's granularity depends on.
         content_transformer: Gives what the next code depends on.
         dropout: Dropout of embeddings; a recipe's transformers have the same unless it says otherwise.
@@ -85,6 +88,11 @@ class RasterScan(Prior, Ordered, Codable, Inpaints):
     links = links_between(position_transformer=6, content_transformer=18)
     former_arguments = moved_to(position_transformer="position_layers", content_transformer="content_layers")
 
+    grids: Grids[RasterOrder]
+    ordering: RasterOrder
+    region_embedding: nn.Module
+    step_embedding: nn.Module
+
     def __init__(
         self,
         spec: CodeSpec,
@@ -98,16 +106,22 @@ class RasterScan(Prior, Ordered, Codable, Inpaints):
         super().__init__()
         self.spec = spec
         width = common_width(position_transformer=position_transformer, content_transformer=content_transformer)
-        self.ordering = RasterOrder(spec)
+        if spec.any_grid:
+            self.grids = Grids(spec, RasterOrder)
+        else:
+            self.ordering = RasterOrder(spec)
         text_reader = None if text_encoder is None else TextReader(text_encoder, width)
         self.conditioning = Conditioning(classes, label_dropout, text_reader)
         self.dropout = dropout
-        layout = self.ordering.layout
         self.content_embedding = nn.Embedding(spec.codebooks * (spec.content_start + self.conditioning.starts), width)
         # the last row of each is ⟨sos⟩
-        self.region_embedding = nn.Embedding(layout.regions + 1, width)
-        self.inside_embedding = nn.Embedding(layout.insides + 1, width)
-        self.step_embedding = nn.Embedding(spec.longest_length, width)
+        self.region_embedding = (
+            PlaceTable(width, others=1) if spec.any_grid else nn.Embedding(self.ordering.layout.regions + 1, width)
+        )
+        self.inside_embedding = nn.Embedding(sum(spec.codes_per_region) + 1, width)
+        self.step_embedding = (
+            PlaceTable(width, STEP_FEATURES) if spec.any_grid else nn.Embedding(spec.longest_length, width)
+        )
         self.position_transformer = position_transformer
         self.content_transformer = content_transformer
         self.position_head = Head(width, spec.granularities, position_transformer.head_norm)
@@ -115,6 +129,7 @@ class RasterScan(Prior, Ordered, Codable, Inpaints):
         initialise(self)
         self.text_reader = text_reader
 
+    @on_their_grid
     def forward(self, codes: Codes) -> Predictions:
         """Predict every code of each image, and each region's granularity, from the codes before it."""
         positions, contents, opens, tokens = self._hidden(codes)
@@ -142,6 +157,20 @@ class RasterScan(Prior, Ordered, Codable, Inpaints):
         opens = insides == layout.inside_offsets[layout.granularity[tokens.places]]
         return positions, contents, opens, tokens
 
+    def on_grid(self, grid: tuple[int, int]) -> RasterScan:
+        """The prior of the images of one grid. See `AnyGrid.on_grid`."""
+        if not self.spec.any_grid:
+            return only_grid(self, grid)
+        on = self.grids(grid, self.content_embedding.weight.device)
+        return placed(
+            self,
+            on.spec,
+            ordering=on.ordering,
+            region_embedding=self.region_embedding(on.maps[:1]),
+            step_embedding=self.step_embedding([on.steps]),
+        )
+
+    @on_their_grid
     def loss(self, codes: Codes) -> PriorLoss:
         """The negative log-likelihood in nats a code; `position` is that of a region's granularity."""
         positions, contents, opens, tokens = self._hidden(codes)
@@ -154,6 +183,7 @@ class RasterScan(Prior, Ordered, Codable, Inpaints):
             {"position": len(codes) * self.ordering.layout.regions, "content": tokens.packing.total},
         )
 
+    @on_their_grid
     def drawing_order(self, codes: Codes) -> Int[Tensor, " t"]:
         """When each code is drawn. See `Ordered.drawing_order`."""
         return self.ordering.steps(codes)
@@ -173,6 +203,7 @@ class RasterScan(Prior, Ordered, Codable, Inpaints):
         prior, keeping = in_precision(self, sampling.precision), Keeping(kept, self.spec)
         return StepwiseDrawing(RasterScanSteps(prior, sampling, keeping=keeping))
 
+    @on_their_grid
     def choices(self, codes: Codes) -> list[int]:
         """The choices that make an image. See `Codable.choices`."""
         return raster_choices(self.ordering, codes)

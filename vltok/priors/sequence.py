@@ -27,15 +27,17 @@ from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import SamplingOptions, VariableLengthSampling, options_for
 from vltok.drawing.sampling import Guidance, draw_position
 from vltok.errors import UserError
-from vltok.interfaces import Choose, Codable, Inpaints, Kept, Ordered, Prior, PriorLoss, TextEncoder
+from vltok.interfaces import AnyGrid, Choose, Codable, Inpaints, Kept, Ordered, Prior, PriorLoss, TextEncoder
 from vltok.nn.attention import Packing
 from vltok.nn.code_heads import CodeHead, embed_codes
 from vltok.nn.heads import Head
+from vltok.nn.places import PlaceTable
 from vltok.nn.sequence_model import KeyValueCache, SequenceModel
 from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.choosing import Chooser, CodeChooser, Drawn, Told, answered
+from vltok.priors.grids import Grids, on_their_grid, only_grid, placed
 from vltok.priors.keeping import Keeping
-from vltok.priors.layout import require_grid
+from vltok.priors.layout import Layout, require_grid
 from vltok.priors.lengths import sequence_lengths
 from vltok.priors.losses import nats_per_code
 from vltok.priors.orderings import preceding
@@ -44,15 +46,16 @@ from vltok.priors.stepwise import StepInputs, Steps, StepwiseDrawing, in_precisi
 from vltok.priors.text_reader import TextReader
 
 
-class SequencePrior(Prior, Ordered, Codable, Inpaints):
+class SequencePrior(Prior, AnyGrid, Ordered, Codable, Inpaints):
     """An autoregressive transformer over one sequence of codes: a VQGAN's, or those of a tokenizer without a grid.
 
     A recipe that leaves out the transformer gets as many parameters as the base DQ-Transformer, within 1%. It is
     registered as `sequence`, and as `fixed-raster`, its name of before.
 
     Args:
-        spec: The codes that it models: of one factor, on a grid of regions that is known, or on no grid, of a longest
-            length that is.
+        spec: The codes that it models: of one factor, on a grid, or on no grid, of a longest length that is known.
+            Steps have learned embeddings; where codes lie on a grid and `spec.regions` is None, images have any grid,
+            and embeddings are made of rows and columns.
         transformer: Walks over the codes.
         dropout: Dropout of embeddings; a recipe's transformer has the same unless it says otherwise.
         classes: Number of classes; None for an unconditional model.
@@ -61,13 +64,15 @@ class SequencePrior(Prior, Ordered, Codable, Inpaints):
         text_encoder: Reads the texts that describe images, on which they then depend; None reads none.
 
     Raises:
-        UserError: Codes of several factors, of an unknown grid or an unknown longest length, or label dropout without
-            classes.
+        UserError: Codes of several factors or of an unknown longest length, or label dropout without classes.
     """
 
     sampling = VariableLengthSampling
     links = links_between(transformer=24)
     former_arguments = moved_to(transformer="layers")
+
+    grids: Grids[Layout]
+    step_embedding: nn.Module
 
     def __init__(
         self,
@@ -91,13 +96,18 @@ class SequencePrior(Prior, Ordered, Codable, Inpaints):
         self.content_embedding = nn.Embedding(
             spec.codebooks * (spec.content_start + self.conditioning.starts), transformer.width
         )
-        self.step_embedding = nn.Embedding(spec.longest_length, transformer.width)
+        if spec.any_grid:
+            self.grids = Grids(spec, Layout)
+        self.step_embedding = (
+            PlaceTable(transformer.width) if spec.any_grid else nn.Embedding(spec.longest_length, transformer.width)
+        )
         self.transformer = transformer
         self.content_head = CodeHead(transformer.width, spec.codebook_size, transformer.head_norm, spec.codebooks)
         self.lengths = None if spec.gridded else Lengths(spec.longest_length, transformer)
         initialise(self)
         self.text_reader = text_reader
 
+    @on_their_grid
     def forward(self, codes: Codes) -> tuple[Float[Tensor, "t *q v"], Int[Tensor, " t *q"]]:
         """Logits of every code from those before it, and the codes themselves."""
         hidden, _ = self._hidden(codes)
@@ -118,6 +128,14 @@ class SequencePrior(Prior, Ordered, Codable, Inpaints):
             first = self.text_reader.told_each(first, texts, labels)
         return self.transformer(F.dropout(embedded, self.dropout, self.training), packing), first
 
+    def on_grid(self, grid: tuple[int, int]) -> SequencePrior:
+        """The prior of the images of one grid. See `AnyGrid.on_grid`."""
+        if not self.spec.any_grid:
+            return only_grid(self, grid)
+        on = self.grids(grid, self.content_embedding.weight.device)
+        return placed(self, on.spec, step_embedding=self.step_embedding(on.maps))
+
+    @on_their_grid
     def loss(self, codes: Codes) -> PriorLoss:
         """The negative log-likelihood in nats a code."""
         hidden, starts = self._hidden(codes)
@@ -128,6 +146,7 @@ class SequencePrior(Prior, Ordered, Codable, Inpaints):
             counts["length"] = len(codes)
         return nats_per_code(codes, nats, counts)
 
+    @on_their_grid
     def drawing_order(self, codes: Codes) -> Int[Tensor, " t"]:
         """When each code is drawn. See `Ordered.drawing_order`."""
         return self._packing(codes).steps
@@ -155,6 +174,7 @@ class SequencePrior(Prior, Ordered, Codable, Inpaints):
         prior, keeping = in_precision(self, sampling.precision), Keeping(kept, self.spec)
         return StepwiseDrawing(SequenceSteps(prior, sampling, keeping=keeping))
 
+    @on_their_grid
     def choices(self, codes: Codes) -> list[int]:
         """The choices that make an image: its length less one, where that is one, and its codes."""
         self._packing(codes)
@@ -243,7 +263,7 @@ class SequenceSteps(Steps[SequenceState]):
         self.keeping = keeping
         self.choose = choose or Drawn(sampling)
         self.guidance = Guidance(sampling.guidance)
-        self.device = prior.step_embedding.weight.device
+        self.device = prior.content_embedding.weight.device
         self.longest = prior.spec.longest_length
         self.draws = prior.spec.codebooks + int(prior.lengths is not None)  # the ids of a content, and a length
         self.choose_code = CodeChooser(prior.content_head, prior.spec.codebook_size, self.guidance, self.choose)

@@ -18,6 +18,7 @@ import pytest
 # before the imports, so that a failed assertion shows its values
 pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)))
 
+from vltok.testing.any_grid import AnyGridContract  # noqa: E402
 from vltok.testing.budgets import BudgetContract  # noqa: E402
 from vltok.testing.data import CodeDataContract, DataContract, ImageDataContract  # noqa: E402
 from vltok.testing.decoders import DecoderContract  # noqa: E402
@@ -37,6 +38,7 @@ from vltok.testing.text_encoders import TextEncoderContract  # noqa: E402
 from vltok.testing.tokenizers import TokenizerContract  # noqa: E402
 
 __all__ = [
+    "AnyGridContract",
     "BudgetContract",
     "BundleContract",
     "CodeDataContract",

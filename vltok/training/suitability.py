@@ -7,7 +7,7 @@ import warnings
 from lightning.pytorch import LightningDataModule
 
 from vltok.errors import UserError
-from vltok.interfaces import Budget, FixedSize, Gate, LengthTargeted, Prior, Tokenizer
+from vltok.interfaces import AnyGrid, Budget, FixedSize, Gate, LengthTargeted, Prior, Tokenizer
 from vltok.pictures.images import ImageData
 from vltok.pictures.sizes import in_words
 from vltok.sequences.source import CodeSource
@@ -88,6 +88,16 @@ def check_codes(prior: Prior, data: LightningDataModule) -> None:
         raise UserError(
             f"model.prior has factors {_plain(prior.spec.factors)}, but the codes in {root} lie on no grid: give a "
             "prior that models plain sequences, such as sequence"
+        )
+    several = facts.spec.any_grid and f"the codes in {root} are of pictures of several sizes"
+    if several and prior.spec.any_grid and not isinstance(prior, AnyGrid):
+        raise UserError(
+            f"{several}, which {type(prior).__name__} cannot model: tokenize pictures of one size, or give a prior "
+            "that can, such as dq-transformer or raster-scan"
+        )
+    if several and prior.spec.regions is not None:
+        raise UserError(
+            f"model.prior has regions {_plain(prior.spec.regions)}, but {several}: leave it out of the recipe"
         )
     for key in ("codebook_size", "codebooks", "factors", "regions", "max_length"):
         wanted, found = getattr(prior.spec, key), getattr(facts.spec, key)

@@ -8,7 +8,7 @@ import logging
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from vltok.arguments import fields_of
 from vltok.codes import CodeSpec
 from vltok.compression.tables import CodeTables
 from vltok.drawing.config import SamplingOptions
@@ -374,7 +375,7 @@ def _prior(
         shown = next(map(Example.from_plain, measured.items["examples"]), None)
         if shown is not None and shown.codes is not None and spec.gridded and isinstance(prior, Ordered):
             orders.append(prior.drawing_order(shown.codes.to(under.device)).cpu().numpy())
-    drawn = {"count": count, "sampling": {**asdict(SamplingConfig()), **asdict(sampling)}, "seed": under.seed}
+    drawn = {"count": count, "sampling": {**fields_of(SamplingConfig()), **fields_of(sampling)}, "seed": under.seed}
     subject = {**opened.subject, "tokenizer": coding.fingerprint}
 
     def together(found: tuple[Measurement, Sequence[np.ndarray]]) -> _Outcome:

@@ -88,7 +88,9 @@ def report_prior(
         if tokenizer is not None:
             device, seed = trainer.strategy.root_device, config["seed_everything"]
             wanted = _wanted(prior, data)
-            figures["samples_per_second"] = _draw(prior, wanted, tokenizer, device, seed, folder, trust, facts.classes)
+            figures["samples_per_second"] = _draw(
+                prior, wanted, tokenizer, device, seed, folder, trust, facts.classes, _regions(prior, data)
+            )
     except UserError as error:  # the prior is trained all the same
         undrawn = str(error)
     finally:
@@ -131,6 +133,14 @@ def _wanted(prior: Prior, data: CodeSource) -> Int[Tensor, " b"] | Sequence[str]
     return [sequences[place].require_texts()[0] for place in first[:, None]]  # one by one, whatever their grids
 
 
+def _regions(prior: Prior, data: CodeSource) -> tuple[int, int] | None:
+    """Of which grid images are drawn, where the prior draws those of any: of the first one's."""
+    if not prior.asks_for_grid:
+        return None
+    rows, columns = data.training[np.arange(1)].require_grains().shape[1:]
+    return rows, columns
+
+
 def _draw(
     prior: Prior,
     wanted: Int[Tensor, " b"] | Sequence[str] | int,
@@ -140,11 +150,12 @@ def _draw(
     folder: RunFolder,
     trust: bool,
     classes: Sequence[str] | None,
+    regions: tuple[int, int] | None,
 ) -> float:
     """Write pictures that the prior draws; how many images' codes it drew a second."""
     prior, tokenizer = prior.to(device).eval(), load_tokenizer(bundle, device, trust=trust)
     start = time.monotonic()
-    codes = prior.sample(wanted, SamplingConfig(), torch.Generator().manual_seed(seed))
+    codes = prior.sample(wanted, SamplingConfig(regions=regions), torch.Generator().manual_seed(seed))
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     seconds = time.monotonic() - start

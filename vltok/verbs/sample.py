@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
+from vltok.arguments import fields_of
 from vltok.codes import Codes
 from vltok.drawing.config import SamplingConfig, SamplingOptions, at_rate, options_for
 from vltok.drawing.sampler import Sampler
@@ -40,6 +41,7 @@ from vltok.verbs.inpainting import kept_of
 from vltok.verbs.inputs import Opened, open_prior, open_tokenizer, tokenizer_of
 from vltok.verbs.labels import choose_labels
 from vltok.verbs.prompts import choose_prompts
+from vltok.verbs.sizes import regions_of
 
 _PICTURES, _MAPS, _GRID = "pictures", "coding_maps", "grid.png"
 _KINDS = (_PICTURES, _MAPS)
@@ -73,6 +75,7 @@ def sample(
     *,
     tokenizer: Tokenizer | str | os.PathLike | None = None,
     sampling: SamplingOptions | None = None,
+    size: str | Sequence[int] | None = None,
     rate: Rate | str | None = None,
     seed: int = 0,
     labels: str | Sequence[int | str] | None = None,
@@ -103,6 +106,8 @@ def sample(
         tokenizer: The tokenizer's bundle, if not where the prior's bundle says; in Python, a tokenizer too.
         sampling: How tokens are drawn: the prior's own options, as in `prior.sampling(top_k=5)`, or a
             `vltok.SamplingConfig`.
+        size: Height and width of the pictures in pixels, as in `48x80`, or one number for both, where the prior was
+            trained on pictures of several sizes; beyond those the quality is not promised. In Python, `(48, 80)` too.
         rate: How many codes the images have: ``codes=400``, ``max-codes=400`` or ``ratios=8:0.5,16:0.5``; see
             `vltok.Rate`.
         seed: Sets the random numbers.
@@ -142,10 +147,17 @@ def sample(
         kind = drawer.model.sampling
         sampling = kind() if sampling is None else options_for(kind, type(drawer.model).__name__, sampling)
         sampling = sampling if rate is None else at_rate(sampling, Rate.of(rate))
+        regions = regions_of(size, drawer.model) or sampling.regions
+        sampling = replace(sampling, regions=regions)
         classes = choose_labels(labels, drawer.model.classes, count, drawer.class_names)
         texts = choose_prompts(prompts, drawer.model.conditioning)
         wanted = classes if texts is None else [texts[place % len(texts)] for place in range(count)]
-        stays = keep if isinstance(keep, Kept) else kept_of(keep, drawer.model, decoder) if keep else None
+        stays = keep if isinstance(keep, Kept) else kept_of(keep, drawer.model, decoder, regions) if keep else None
+        if regions is None and stays is None and drawer.model.asks_for_grid:
+            raise UserError(
+                "--size is not given, but this prior draws pictures of any size: say which, in multiples of "
+                f"{drawer.model.spec.factors[0]} pixels, as in --size 64x96 (height x width)"
+            )
         drawing = _Drawing(drawer.model.sampler(sampling, stays), decoder, seed, wanted, batch_size)
         if folder is None:
             codes = drawing.codes(range(count), counted(progress, count))
@@ -156,7 +168,7 @@ def sample(
             # every option of vltok's own priors is named, whatever this one has, as in samples of version 0.1
             **{
                 f"--{name.replace('_', '-')}": value
-                for name, value in {**asdict(SamplingConfig()), **asdict(sampling)}.items()
+                for name, value in {**fields_of(SamplingConfig()), **fields_of(replace(sampling, regions=None))}.items()
             },
             "--seed": seed,
             "--labels": labels if labels is None or isinstance(labels, str) else ",".join(map(str, labels)),
@@ -164,6 +176,8 @@ def sample(
             # of drawing without texts, a folder of before says nothing of them
             **({} if texts is None else {"--prompts": texts}),
         }
+        if regions is not None:
+            drawn["--size"] = "x".join(str(side * decoder.model.spec.factors[0]) for side in regions)
         if stays is not None:
             drawn["--keep"] = stays.digest
         settings = ExportSettings(
