@@ -173,6 +173,7 @@ def test_runs_are_evaluated(trained: Path, capsys: pytest.CaptureFixture) -> Non
 @pytest.mark.parametrize(
     ("evaluate", "message"),
     [
+        ("{probe_pior: false}", "did you mean '--probe-prior'?"),
         ("{featurs: inception}", "did you mean '--features'?"),
         ("{out: somewhere}", "out is set by the table itself"),
         ("{data.val_crop: 4}", "did you mean 'val_crops'?"),

@@ -11,10 +11,12 @@ from vltok.evaluation.records import Record
 from vltok.evaluation.values import Value
 from vltok.io.recipe_names import Place, RecipeNames
 from vltok.io.recipes import parse
+from vltok.verbs.run_evaluation import plan_evaluation
+from vltok.verbs.run_folder import RunFolder
 from vltok.verbs.training_recipe import fit_parser
 
 ROOT = Path(__file__).parents[2]
-TABLES = sorted(path.parent for path in ROOT.glob("recipes/ablations/**/table.yaml"))
+TABLES = sorted(path.parent for place in ("recipes", "plugins") for path in ROOT.glob(f"{place}/**/table.yaml"))
 DESCRIPTION = {
     "title": "Gates",
     "source": "a test",
@@ -137,7 +139,20 @@ def a_codebook(names: RecipeNames) -> list[tuple[Place, int]]:
     return [(place, 512)] if names.lacks(place) else []
 
 
-@pytest.mark.parametrize("table", TABLES, ids=lambda path: str(path.relative_to(ROOT / "recipes" / "ablations")))
+@pytest.mark.parametrize("table", TABLES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_the_tables_here_ask_of_an_evaluation_is_understood(table: Path, tmp_path: Path) -> None:
+    described = AblationTable.read(table)
+    model = "prior" if "prior" in table.name or table.name in ("table7", "supplementary_table2") else "tokenizer"
+    recipe = {"model": {"init_args": {model: {}}}, "data": {"class_path": "photos", "init_args": {"size": 64}}}
+    options = described.evaluate or {}
+    meant = plan_evaluation(options, recipe, RunFolder(tmp_path)).options
+    assert {key: meant[key] for key in options if "." not in key} == {k: v for k, v in options.items() if "." not in k}
+
+
+OWN_TABLES = [table for table in TABLES if ROOT / "recipes" in table.parents]  # which take no plug-in
+
+
+@pytest.mark.parametrize("table", OWN_TABLES, ids=lambda path: str(path.relative_to(ROOT / "recipes" / "ablations")))
 def test_every_row_of_the_tables_here_is_a_recipe(table: Path) -> None:
     described = AblationTable.read(table)
     parser, resolved = fit_parser(), []

@@ -25,6 +25,7 @@ from vltok.verbs.options import (
 if TYPE_CHECKING:
     from vltok.evaluation.records import RecordKind
 
+_SWITCHES = ("lpips", "probe_prior", "perturb_codes", "compile")
 _BUNDLES = ("--tokenizer", "--prior", "--fixed")
 #: The default of `evaluate`.
 _COUNT = 1000
@@ -52,7 +53,7 @@ class EvaluationOptions:
         arguments = with_default_data(with_bundle_path(arguments, _BUNDLES))
         parser = recipe_parser("vltok evaluate", description("evaluate"))
         parser.add_argument("--config", action="config", help="a YAML file with any of these options")
-        add_options(parser, "evaluate", required=["out"], valued=["lpips"], arguments=arguments)
+        add_options(parser, "evaluate", required=["out"], valued=_SWITCHES, arguments=arguments)
         parser.add_class_arguments(every_option(sampling_options(arguments)), "sampling")
         options = parse(parser, arguments)
         check_evaluation(vars(options))

@@ -77,7 +77,7 @@ def add_options(
         positional: The arguments that are given without their names.
         required: Those that must be given though the function does without.
         left_out: Those that are no options.
-        valued: Those that are not true by their name alone: `--lpips true`.
+        valued: Those that a value may follow, as `ablate` gives them: `--lpips` and `--lpips true` are the same.
         arguments: The command line, where the function takes `data`.
     """
     declared = _declaration(function)
@@ -98,6 +98,7 @@ def add_options(
                 types = [each for each in types if not (needed and each is NoneType)]
                 kept |= {"type": functools.reduce(operator.or_, types)}
                 kept |= {"nargs": "+" if name in positional else "*"} if several else {}
+                kept |= {"nargs": "?", "const": True} if types == [bool] and name in valued else {}
                 if name not in positional:
                     default = list(default) if isinstance(default, tuple) else default
                     kept |= {"required": True} if needed else {"default": default}
