@@ -18,8 +18,8 @@ from vltok.errors import UserError, whole_number
 class ReadsTexts(Protocol):
     """What reads the texts of images for a prior."""
 
-    def to_draw(self, texts: Sequence[str]) -> Tensor:
-        """What the prior reads of texts while it draws, a row for each."""
+    def to_draw(self, texts: Sequence[str], labels: Tensor) -> Tensor:
+        """What the prior reads of texts while it draws, a row for each; `labels` are 1 where there is none, else 0."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Conditioning:
         """
         if self.text_reader is None:
             return torch.zeros(len(labels), 0, device=labels.device)
-        return self.text_reader.to_draw(wanted if _are_texts(wanted) else [""] * len(labels))
+        return self.text_reader.to_draw(wanted if _are_texts(wanted) else [""] * len(labels), labels)
 
 
 def _are_texts(wanted: object) -> TypeGuard[Sequence[str]]:

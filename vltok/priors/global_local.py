@@ -314,7 +314,7 @@ class GlobalLocalSteps(Steps[GlobalLocalState]):
         read = torch.where(rows(before)[:, None] == 0, prior.embed_starts(inputs.labels), rows(state.summed))
         embedded = read + prior.step_embedding(inputs.cursors.steps)
         if prior.text_reader is not None:
-            embedded = prior.text_reader.told_each(embedded, inputs.texts, inputs.labels)
+            embedded = prior.text_reader.told_each(embedded, inputs.texts)
         hidden = prior.global_transformer.step(embedded, inputs.caches[0], inputs.cursors)
 
         hidden = self._local(hidden, 0, inputs)

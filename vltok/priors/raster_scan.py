@@ -316,7 +316,7 @@ class RasterScanSteps(Steps[RasterScanState]):
         content = torch.where(for_each_id(rows(state.region) == self.layout.regions, spec), starts, rows(state.content))
         embedded = prior.embed(content, rows(state.region), rows(state.inside), inputs.cursors.steps)
         if prior.text_reader is not None:
-            embedded = prior.text_reader.told_each(embedded, inputs.texts, inputs.labels)
+            embedded = prior.text_reader.told_each(embedded, inputs.texts)
         hidden = prior.position_transformer.step(embedded, inputs.caches[0], inputs.cursors)
 
         logits = self.guidance.logits(prior.position_head(hidden))

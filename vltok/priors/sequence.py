@@ -125,7 +125,7 @@ class SequencePrior(Prior, AnyGrid, Ordered, Codable, Inpaints):
         if self.text_reader is not None:
             texts = self.text_reader(codes.require_texts(), labels)
             embedded = self.text_reader.told(embedded, texts, packing)
-            first = self.text_reader.told_each(first, texts, labels)
+            first = self.text_reader.told_each(first, texts)
         return self.transformer(F.dropout(embedded, self.dropout, self.training), packing), first
 
     def on_grid(self, grid: tuple[int, int]) -> SequencePrior:
@@ -298,7 +298,7 @@ class SequenceSteps(Steps[SequenceState]):
         if prior.lengths is not None:
             first = embed_codes(prior.content_embedding, starts)
             if prior.text_reader is not None:
-                first = prior.text_reader.told_each(first, inputs.texts, inputs.labels)
+                first = prior.text_reader.told_each(first, inputs.texts)
             logits = self.guidance.logits(prior.lengths.head(first))
             logits = logits.masked_fill(~self.allowed, -torch.inf)
             unknown = length == 0
@@ -309,7 +309,7 @@ class SequenceSteps(Steps[SequenceState]):
         content = torch.where(for_each_id(last < 0, spec), starts, content)
         embedded = prior.embed(content, inputs.cursors.steps, rows(length))
         if prior.text_reader is not None:
-            embedded = prior.text_reader.told_each(embedded, inputs.texts, inputs.labels)
+            embedded = prior.text_reader.told_each(embedded, inputs.texts)
         hidden = prior.transformer.step(embedded, inputs.caches[0], inputs.cursors)
         content = self.choose_code(hidden, inputs.noise, state.drawn < length)
         if self.keeping is not None:

@@ -64,13 +64,13 @@ class TextReader(nn.Module):
             texts: What describes each image.
             labels: 1 for images that have no text or whose text is hidden, else 0.
         """
-        return self.shown(self._gathered(texts), labels)
+        return torch.where((labels == 1)[:, None, None], self.nothing, self._gathered(texts))
 
     @torch.no_grad()
-    def to_draw(self, texts: Sequence[str]) -> Float[Tensor, "b m _"]:
-        """The keys and values of each text, whatever the mode and the precision around it."""
+    def to_draw(self, texts: Sequence[str], labels: Int[Tensor, " b"]) -> Float[Tensor, "b m _"]:
+        """The same to draw from, whatever the mode and the precision around it."""
         with evaluating(self), torch.autocast(self.norm.weight.device.type, enabled=False):
-            return self._gathered(texts)
+            return self(texts, labels)
 
     def told(
         self, tokens: Float[Tensor, "t d"], texts: Float[Tensor, "b m _"], packing: Packing
@@ -79,12 +79,12 @@ class TextReader(nn.Module):
         queries = packing.padded(self.query(self.norm(tokens)))
         return tokens + self.out(packing.packed(self._attended(queries, texts)))
 
-    def told_each(
-        self, tokens: Float[Tensor, "n d"], texts: Float[Tensor, "n m _"], labels: Int[Tensor, " n"]
-    ) -> Float[Tensor, "n d"]:
-        """One token of each row, likewise; `labels` are as above."""
-        queries = self.query(self.norm(tokens))[:, None]
-        return tokens + self.out(self._attended(queries, self.shown(texts, labels))[:, 0])
+    def told_each(self, tokens: Float[Tensor, "n d"], texts: Float[Tensor, "b m _"]) -> Float[Tensor, "n d"]:
+        """One token of each row, likewise; rows beyond those of the images, which guidance adds, have no text."""
+        images, *beyond = self.query(self.norm(tokens))[:, None].split(len(texts))
+        attended = [self._attended(images, texts)]
+        attended += [self._attended(rows, self.nothing.to(rows.dtype).expand(len(rows), -1, -1)) for rows in beyond]
+        return tokens + self.out(torch.cat(attended)[:, 0])
 
     def _gathered(self, texts: Sequence[str]) -> Float[Tensor, "b m _"]:
         vectors, lengths = self.encoder(texts)
@@ -94,9 +94,9 @@ class TextReader(nn.Module):
         gathered = shares.to(vectors.dtype).transpose(1, 2) @ vectors
         return self.key_value(gathered.flatten(0, 1)).unflatten(0, gathered.shape[:2])
 
-    def shown(self, texts: Float[Tensor, "b m _"], labels: Int[Tensor, " b"]) -> Float[Tensor, "b m _"]:
-        """The keys and values of texts, but for images that have none: those of nothing. `labels` are as above."""
-        return torch.where((labels == 1)[:, None, None], self.nothing, texts)
+    def of_rows(self, texts: Float[Tensor, "b m _"], rows: int) -> Float[Tensor, "n m _"]:
+        """The keys and values of so many rows, of which those beyond the images have no text."""
+        return torch.cat([texts, self.nothing.to(texts.dtype).expand(rows - len(texts), -1, -1)])
 
     def _attended(self, queries: Float[Tensor, "b q d"], texts: Float[Tensor, "b m _"]) -> Float[Tensor, "b q d"]:
         parts = (queries, *texts.to(queries.dtype).chunk(2, dim=2))

@@ -101,12 +101,12 @@ class GrainModel(nn.Module):
         cache = self.transformer.cache(len(labels), self.regions)
         drawn = torch.zeros(len(images), self.regions, dtype=torch.long, device=device)
         counts = drawn.new_zeros(len(images), self.spec.granularities)
-        read, texts = self.spec.granularities + labels, guidance.rows(images.texts)
+        read = self.spec.granularities + labels
         for region in range(self.regions):
             cursors = Cursors.at(torch.full_like(labels, region), region, self.regions)
             embedded = self._embed(read, cursors.steps)
             if reader is not None:
-                embedded = reader.told_each(embedded, texts, labels)
+                embedded = reader.told_each(embedded, images.texts)
             hidden = self.transformer.step(embedded, cache, cursors)
             logits = guidance.logits(self.head(hidden)).masked_fill(~plan.choices(counts), -torch.inf)
             granularity = draw_position(logits, sampling, noise[:, region])

@@ -210,10 +210,8 @@ class Masked(Prior, Inpaints):
         labels = guidance.labels(images.labels, self.conditioning.nothing)
         # the precision that was asked for decides, not one around the call
         with evaluating(self), torch.autocast(labels.device.type, enabled=False):
-            texts = guidance.rows(images.texts)
             grains = self.grain_model.draw(images, labels, self.text_reader, sampling, guidance, plan, kept)
-            if self.text_reader is not None:
-                texts = self.text_reader.shown(texts, labels)
+            texts = None if self.text_reader is None else self.text_reader.of_rows(images.texts, len(labels))
             lengths = plan.costs[grains].sum((1, 2))
             known = lengths.tolist()
             packing = Packing(lengths, known)
