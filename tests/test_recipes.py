@@ -12,7 +12,7 @@ from vltok.cli.main import main
 from vltok.codes import CodeSpec
 
 from .recipe_steps import PAPER_SIZE, recipe_of, spec_of, trains_prior
-from .sequences.code_exports import export_codes, random_codes
+from .sequences.code_exports import export_codes, export_samples, mixed_samples, random_codes
 
 ROOT = Path(__file__).parents[1]
 #: Beside a table.yaml stand rows, which change a recipe and are none (tests/evaluation/test_ablations.py).
@@ -101,6 +101,9 @@ def test_a_prior_trains_for_two_steps(path, tmp_path, capsys):
     prior = recipe_of(path)["model"]["init_args"]["prior"]
     spec = CodeSpec(24, (4,) if prior["class_path"] == "sequence" else (4, 8))
     for split, count in (("train", 8), ("val", 4)):
+        if "sizes" in path.name:
+            export_samples(tmp_path / split, mixed_samples(count, [(2, 3), (3, 2)]))
+            continue
         codes = random_codes(count, spec, (2, 2))
         if "text_encoder" in prior["init_args"]:
             codes = dataclasses.replace(codes, texts=("a cat",) * count)

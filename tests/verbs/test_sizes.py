@@ -87,6 +87,25 @@ def test_pictures_of_any_size_are_compressed_and_measured(bundles):
         (codes,) = random_codes(vltok.CodeSpec(300, (8, 4), regions), 1)
         (tile,) = coder.decode(coder.encode([codes]), [regions])
         assert tile.codes.equal(codes)
-    photos, bundle = Photos(size=16, val_crops=2, batch_size=2, workers=0), bundles / "tokenizer"
-    found = vltok.evaluate(bundle, photos, prior=prior, count=3, sampling=prior.sampling(regions=(3, 2)), device="cpu")
-    assert [tuple(example.codes.grains.shape) for example in found.examples] == [(1, 3, 2)] * 3
+    photos, bundle = Photos(size=[(16, 24), (24, 16)], val_crops=2, batch_size=2, workers=0), bundles / "tokenizer"
+    found = vltok.evaluate(bundle, photos, prior=prior, count=4, device="cpu")
+    grids = [tuple(example.codes.grains.shape[1:]) for example in found.examples]
+    assert grids == [(2, 3)] * 2 + [(3, 2)] * 2
+    found = vltok.evaluate(bundle, photos, prior=prior, count=1, sampling=prior.sampling(regions=(3, 3)), device="cpu")
+    assert found.examples[0].codes.grains.shape == (1, 3, 3)
+
+
+def test_a_training_on_several_sizes_gives_a_prior_that_draws_any(bundles, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sizes = ["--data.size=[[16, 24], [24, 16]]", "--data.batch_size=4", "--data.workers=0", "--device=cpu"]
+    for split in ("train", "val"):
+        export = ["tokenize", "--tokenizer", str(bundles / "tokenizer"), "--split", split, "--out", f"codes/{split}"]
+        assert main([*export, *sizes, "--data.train_crops=20", "--data.val_crops=6"]) == 0
+    recipe = Path(__file__).parents[2] / "recipes" / "quickstart_sizes_prior.yaml"
+    changes = {
+        **{"data.root": "codes/train", "data.validation": "codes/val", "model.prior.position_transformer.width": 16},
+        **{"trainer.max_steps": 3, "trainer.precision": "32-true", "trainer.accelerator": "cpu"},
+    }
+    vltok.fit(recipe, out="run", overrides=changes)
+    assert vltok.load_prior("run/bundle").spec.any_grid and (tmp_path / "run" / "samples.png").is_file()
+    assert vltok.sample("run/bundle", 2, size="24x24").pictures.shape == (2, 3, 24, 24)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vltok.codes import Codes
 from vltok.drawing.config import SamplingOptions
+from vltok.drawing.sampler import Sampler
 from vltok.errors import UserError
 from vltok.evaluation.distances import SetDistances
 from vltok.evaluation.features import FeatureNetwork
@@ -45,6 +46,7 @@ def measure_prior(
     source: ExportSource,
     count: int,
     sampling: SamplingOptions,
+    sizes: Sequence[tuple[int, int]],
     share: ProcessShare,
     network: FeatureNetwork | None = None,
     examples: int = 16,
@@ -66,6 +68,8 @@ def measure_prior(
         source: Held-out pictures.
         count: How many to draw, over all processes; with classes, each in turn.
         sampling: How tokens are drawn.
+        sizes: The heights and widths of the pictures: where `sampling` says no `regions`, as many images of each are
+            drawn by a prior of any grid.
         share: Which pictures this process takes and draws, and how.
         network: Gives the features of the distances between the pictures and what is drawn; on `device`.
         examples: How many of its first draws this process keeps.
@@ -100,10 +104,7 @@ def measure_prior(
     other_texts = _with_other_texts(prior, with_texts, device, seed)
     kept: list[Example] = []
     times: list[tuple[float, int]] = []
-    mine = share.of(count)
-    sampler = prior.sampler(sampling)
-    for start in range(mine.start, mine.stop, share.batch_size):
-        wanted = min(share.batch_size, mine.stop - start)
+    for sampler, start, wanted in _draws(prior, sampling, sizes, share, count):
         each = torch.arange(start, start + wanted, device=device)
         began = time.perf_counter()
         generator = torch.Generator().manual_seed(seed)
@@ -172,6 +173,24 @@ def _with_other_texts(
         shuffled = replace(batch, texts=tuple(texts[next(order)] for _ in range(len(batch)))).to(device)
         sums.append(likelihood_sums(prior.loss(shuffled), shuffled))
     return sums
+
+
+def _draws(
+    prior: Prior, sampling: SamplingOptions, sizes: Sequence[tuple[int, int]], share: ProcessShare, count: int
+) -> Iterator[tuple[Sampler, int, int]]:
+    """What draws each batch of this process, the number of its first image, and how many it has."""
+    each = [sampling]
+    if prior.asks_for_grid and sampling.regions is None:
+        factor = prior.spec.factors[0]
+        each = [replace(sampling, regions=(height // factor, width // factor)) for height, width in sizes]
+    mine = share.of(count)
+    for number, options in enumerate(each):
+        first, end = (count * (number + edge) // len(each) for edge in (0, 1))
+        first, end = max(first, mine.start), min(end, mine.stop)
+        if first < end:
+            sampler = prior.sampler(options)
+            for start in range(first, end, share.batch_size):
+                yield sampler, start, min(share.batch_size, end - start)
 
 
 def _labels(batch: ImageBatch, prior: Prior, device: torch.device | str) -> Int[Tensor, " b"] | None:

@@ -88,6 +88,9 @@ class PlaceTable(nn.Module):
         self.kinds = nn.Embedding(kinds, width)
         self.inner = Linear(features, width, bias=False)
         self.outer = Linear(width, width, bias=False)
+        self.norm = nn.LayerNorm(width)
+        # as large as fresh rows that are learned: larger ones would drown what they are added to
+        nn.init.constant_(self.norm.weight, 0.02)
         self.others = nn.Embedding(kinds * others, width) if others else None
 
     def forward(self, maps: Sequence[Float[Tensor, "_ f"]]) -> Rows:
@@ -99,7 +102,7 @@ class PlaceTable(nn.Module):
         kinds, rows = len(self.kinds.weight), list[Tensor]()
         for place, features in enumerate(maps):
             kind = place % kinds
-            rows.append(self.outer(F.gelu(self.inner(features) + self.kinds.weight[kind])))
+            rows.append(self.norm(self.outer(F.gelu(self.inner(features) + self.kinds.weight[kind]))))
             if self.others is not None:
                 rows.append(self.others.weight.chunk(kinds)[kind])
         return Rows(torch.cat(rows))

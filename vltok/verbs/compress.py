@@ -91,7 +91,8 @@ def compress(
         out: The folder that receives the files; in Python they are given back without it, and nothing is written.
         rate: How many codes pictures get, such as ``codes=400``; see `vltok.Rate`.
         prior: A prior's bundle, under whose probabilities the codes are coded, on the CPU: the picture is then divided
-            into tiles of the size of its images; in Python, a prior too.
+            into tiles of the size of its images, or, where it draws any, of `tile`, which then is best a size that it
+            was trained on; in Python, a prior too.
         tables: How often codes occur; by default what the bundle says.
         tile: A picture with a longer side, in pixels, is coded in tiles of about equal size, each as a picture of its
             own; bounds the memory.

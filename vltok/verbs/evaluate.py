@@ -158,7 +158,7 @@ def evaluate(
     total = measured + asked.pictures(measured) + (len(share.of(count)) if kind == "prior" else 0)
     share = dataclasses.replace(share, report=counted(progress, total))
     conditions = _Conditions(
-        source, data.classes, share, network, examples, place, seed, trust, compile, apart=parts is not None
+        source, data.sizes, data.classes, share, network, examples, place, seed, trust, compile, parts is not None
     )
     with contextlib.ExitStack() as stack:
         if folder is not None and rank == 0 and parts is None:
@@ -226,6 +226,7 @@ class _Conditions:
     """What every kind of evaluation is done under; `apart` where other processes are other jobs."""
 
     source: ExportSource
+    sizes: Sequence[tuple[int, int]]
     classes: Sequence[str] | None
     share: ProcessShare
     network: FeatureNetwork | None
@@ -365,6 +366,7 @@ def _prior(
             under.source,
             count,
             sampling,
+            under.sizes,
             under.share,
             under.network,
             under.share.examples(under.examples, count),
