@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from vltok.errors import SaidElsewhere, UserError
@@ -54,7 +55,8 @@ class FiniteWatch:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if gradients:
-            self.note(module.global_step, {"gradient": nn.utils.get_total_norm(gradients)})
+            norm = nn.utils.get_total_norm(gradients)
+            self.note(module.global_step, {"gradient": norm.full_tensor() if isinstance(norm, DTensor) else norm})
             self.look(module)
 
     def look(self, module: LightningModule) -> None:
@@ -101,15 +103,24 @@ def require_finite_weights(module: nn.Module, step: int) -> None:
     Raises:
         Diverged: A parameter holds NaN or an infinity, or a buffer NaN (an infinite threshold may be meant).
     """
-    good = {name: parameter.isfinite().all() for name, parameter in module.named_parameters()}
+    parameters = dict(module.named_parameters())
+    good = {name: _own(parameter).isfinite().all() for name, parameter in parameters.items()}
     good |= {name: ~buffer.isnan().any() for name, buffer in module.named_buffers()}
     if not good:
         return
-    whole = torch.stack(list(good.values())).tolist()
+    found = torch.stack(list(good.values()))
+    if any(isinstance(parameter, DTensor) for parameter in parameters.values()):  # each process sees its pieces alone
+        found = sum_over_processes((~found).int()) == 0
+    whole = found.tolist()
     broken = [name for name, fine in zip(good, whole, strict=True) if not fine]
     if broken:
         more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
         raise _diverged(f"weights are NaN or infinite after step {step} ({broken[0]}{more}): {_REMEDY}")
+
+
+def _own(parameter: Tensor) -> Tensor:
+    """What this process has of a parameter."""
+    return parameter.to_local() if isinstance(parameter, DTensor) else parameter
 
 
 def _diverged(message: str) -> Diverged:

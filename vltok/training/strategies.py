@@ -5,18 +5,18 @@ from __future__ import annotations
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 
 from vltok.errors import UserError
+from vltok.training.sharding import FSDP2
 
-_NAMES = ("auto", "single_device", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
+_NAMES = ("auto", "single_device", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false", FSDP2)
 
 
 def check_strategy(strategy: Strategy | str) -> None:
     """Refuse a strategy under which training would be another, before anything is built.
 
     FSDP and DeepSpeed give each process flat pieces of the weights: weight decay would not know matrices from biases,
-    gradients would be clipped piece by piece, and bundles hold pieces. FSDP2 (Lightning's model parallel) keeps the
-    shapes, but gathers weights for `forward` alone, and a prior is asked for its `loss`; what looks at weights besides,
-    such as moving averages and bundles, would see pieces too. Those that fork or spawn give every process the same
-    random numbers.
+    gradients would be clipped piece by piece, and bundles hold pieces. Lightning's model parallel strategy keeps the
+    shapes, but gathers weights for `forward` alone, and a prior is asked for its `loss`: `fsdp2` is the way here. Those
+    that fork or spawn give every process the same random numbers.
 
     Raises:
         UserError: It is none that is allowed.
@@ -31,5 +31,6 @@ def check_strategy(strategy: Strategy | str) -> None:
         raise UserError(
             f"trainer.strategy is {name}, which vltok does not train with: weight decay, clipping and bundles need "
             f"whole weights, and each process random numbers of its own; choose among {', '.join(_NAMES)} (where the "
-            "memory of a device is short, lower the batch size and raise trainer.accumulate_grad_batches)"
+            f"memory of a device is short, {FSDP2} is for priors; or lower the batch size and raise "
+            "trainer.accumulate_grad_batches)"
         )

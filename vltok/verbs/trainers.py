@@ -19,6 +19,7 @@ from vltok.training.clusters import check_processes, forget_machines
 from vltok.training.curves import CurveLogger, CurvesOfShortRuns
 from vltok.training.last_checkpoint import LastCheckpoint
 from vltok.training.pictures import default_pictures
+from vltok.training.sharding import FSDP2, FullySharded, check_sharding
 from vltok.training.strategies import check_strategy
 from vltok.training.trainer_options import Monitors, check_options, keep_first_batches
 from vltok.verbs.training_recipe import Training
@@ -50,6 +51,9 @@ def build_trainer(
     callbacks = options["callbacks"] or []
     callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
     options["callbacks"] = callbacks
+    if options["strategy"] == FSDP2 or isinstance(options["strategy"], FullySharded):
+        check_sharding(training.model, options["precision"], callbacks)
+        options["strategy"] = FullySharded()
     check_options(options)
     if overfitted := options.pop("overfit_batches"):
         keep_first_batches(training.data, overfitted)
