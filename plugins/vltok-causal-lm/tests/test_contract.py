@@ -2,8 +2,8 @@
 
 from vltok.codes import CodeSpec
 from vltok.interfaces import Prior
-from vltok.testing import ConditionalPriorContract, PriorContract
-from vltok_causal_lm import CausalLM
+from vltok.testing import ConditionalPriorContract, DescribedPriorContract, PriorContract
+from vltok_causal_lm import CausalLM, Texts
 
 LLAMA = {
     "architecture": "llama",
@@ -57,3 +57,10 @@ class TestGPT2WithClasses(ConditionalPriorContract):
 
     def build(self, classes: int, label_dropout: float) -> Prior:
         return CausalLM(**NO_GRID, **GPT2, classes=classes, label_dropout=label_dropout)
+
+
+class TestLlamaOfTexts(DescribedPriorContract):
+    read_backs = None  # transformers looks after every token
+
+    def build(self, label_dropout: float) -> Prior:
+        return CausalLM(**GRID, **LLAMA, label_dropout=label_dropout, texts=Texts(longest=24, captions=0.5))

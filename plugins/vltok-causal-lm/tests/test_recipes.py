@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import vltok
@@ -76,6 +77,27 @@ def test_the_quickstarts_trains_and_draws(codes, tmp_path):
     run("sample", "--prior", bundle, "--count", 3, "--out", tmp_path / "samples", "--top-k", 9, "--max-codes", 100)
     assert len(list((tmp_path / "samples" / "pictures").glob("*.png"))) == 3
     run("evaluate", "--prior", bundle, "--count", 4, "--out", tmp_path / "evaluation", "--device", "cpu", *PICTURES)
+
+
+def test_that_of_texts_trains_draws_what_a_text_says_and_writes_captions(codes, tmp_path):
+    for split, texts in (("train", ("grey", "grey, and dark", "")), ("val", ("grey",))):
+        pictures = tmp_path / split
+        pictures.mkdir()
+        for number, text in enumerate(texts):
+            Image.new("RGB", (64, 64), (99 + number, 99, 99)).save(pictures / f"{number}.png")
+            (pictures / f"{number}.txt").write_text(text)
+        data = ("--data=folder", f"--data.root={pictures}", "--data.texts=txt", "--data.size=64")
+        tokenizer = ("--tokenizer", codes / "run" / "bundle", "--device", "cpu")
+        run("tokenize", *tokenizer, *data, "--out", tmp_path / "codes" / split)
+    smaller = (f"--model.prior.options.{name}={value}" for name, value in SMALL.items())
+    recipe = RECIPES / "quickstart_causal_lm_texts.yaml"
+    bundle = fit(recipe, tmp_path / "codes", tmp_path / "run", *smaller, "--model.prior.texts.captions=1.0")
+    prompt = ("--count=1", "--prompt", "grey", "--guidance=2")
+    run("sample", "--prior", bundle, *prompt, "--out", tmp_path / "samples", "--device", "cpu")
+    assert len(list((tmp_path / "samples" / "pictures").glob("*.png"))) == 1
+    prior = vltok.load_prior(bundle)
+    (caption,) = prior.captions(prior.sample(["grey"], vltok.SamplingConfig()))
+    assert isinstance(caption, str)
 
 
 def test_the_quickstarts_has_two_million_parameters():

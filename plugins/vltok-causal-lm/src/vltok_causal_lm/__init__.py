@@ -2,6 +2,7 @@
 
 from vltok_causal_lm.language_models import LoRA
 from vltok_causal_lm.prior import CausalLM
+from vltok_causal_lm.texts import Texts
 from vltok_causal_lm.token_map import LegalTokens, TokenMap
 
-__all__ = ["CausalLM", "LegalTokens", "LoRA", "TokenMap"]
+__all__ = ["CausalLM", "LegalTokens", "LoRA", "Texts", "TokenMap"]

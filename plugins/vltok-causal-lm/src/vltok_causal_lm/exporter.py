@@ -25,6 +25,8 @@ class Transformers(Exporter):
         """Write config.json, generation_config.json, the weights as safetensors, and tokens.json."""
         if not isinstance(model, CausalLM):
             raise UserError(f"transformers has no counterpart of {bundle['prior']['class_path']}: it takes causal-lm")
+        if model.text_tokens is not None:
+            raise UserError("a prior causal-lm with texts cannot be exported to transformers: draw with vltok itself")
         tokens = TokenMap(model.spec, model.conditioning, bundle["tokenizer"]["fingerprint"])
         language_model = without_adapters(model.model)
         language_model.generation_config = GenerationConfig(

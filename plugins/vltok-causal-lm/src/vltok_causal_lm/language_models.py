@@ -86,7 +86,9 @@ def from_architecture(architecture: str, options: Mapping[str, Any], vocabulary:
     return _prepared(model, longest)
 
 
-def from_pretrained(name: str, options: Mapping[str, Any], vocabulary: int, longest: int) -> PreTrainedModel:
+def from_pretrained(
+    name: str, options: Mapping[str, Any], vocabulary: int, longest: int, kept: int = 0
+) -> PreTrainedModel:
     """A pretrained model with embeddings of another vocabulary, drawn with the mean and the spread of its own.
 
     Args:
@@ -94,6 +96,7 @@ def from_pretrained(name: str, options: Mapping[str, Any], vocabulary: int, long
         options: What to change in its configuration.
         vocabulary: The number of tokens.
         longest: The most tokens that it reads.
+        kept: How many of its own tokens stay, the first ones.
 
     Raises:
         UserError: It is not to be had as safetensors, lacks weights, has no such option, or reads too few tokens.
@@ -122,7 +125,7 @@ def from_pretrained(name: str, options: Mapping[str, Any], vocabulary: int, long
             f"pretrained is '{name}', which lacks {len(lacking)} weights of a {model.config.model_type} language "
             f"model, such as {lacking[0]}: name the model that was trained on text"
         )
-    _replace_vocabulary(model, vocabulary)
+    _replace_vocabulary(model, vocabulary, kept)
     return _prepared(model, longest)
 
 
@@ -198,18 +201,20 @@ def _prepared(model: PreTrainedModel, longest: int) -> PreTrainedModel:
     return model
 
 
-def _replace_vocabulary(model: PreTrainedModel, vocabulary: int) -> None:
-    """Give a model embeddings and a head for so many tokens, of which it knows nothing but what tokens are like."""
+def _replace_vocabulary(model: PreTrainedModel, vocabulary: int, kept: int) -> None:
+    """Give a model embeddings and a head for so many tokens: beyond those that are kept it knows nothing of them but
+    what tokens are like."""
     getters = model.get_input_embeddings, model.get_output_embeddings
+    kept = min(kept, len(model.get_input_embeddings().weight))
     alike = [(getter().weight.mean(0), getter().weight.std(0)) for getter in getters]
     model.resize_token_embeddings(vocabulary, mean_resizing=False)
     with torch.no_grad():
         for getter, (mean, spread) in zip(getters, alike, strict=True):
-            weight = getter().weight
+            weight = getter().weight[kept:]
             weight.copy_(mean + spread * torch.randn_like(weight))
             bias = getattr(getter(), "bias", None)  # which few heads have
             if bias is not None:
-                bias.zero_()
+                bias[kept:].zero_()
 
 
 def _check_options(architecture: str, options: Mapping[str, Any], config_class: type[PreTrainedConfig]) -> None:
