@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from vltok.codes import Codes, CodeSpec
-from vltok.drawing.batches import BatchDrawing, WantedImages
+from vltok.drawing.batches import BatchDrawing, Drawing, WantedImages
 from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import SamplingOptions
 from vltok.drawing.sampling import LogitWatch, drawn, filtered
@@ -247,6 +247,75 @@ def test_the_contract_finds_a_prior_that(fault, test):
 
     with pytest.raises(AssertionError):
         getattr(Broken(), test)()
+
+
+@pytest.mark.parametrize("change", [{"weight": torch.tensor(3)}, {"total": torch.tensor(3.0)}])
+def test_the_contract_finds_a_loss_that_does_not_count_its_tokens(change):
+    class Adding(TestBag):
+        def build(self):
+            prior = Bag()
+            loss = prior.loss
+            prior.loss = lambda codes: replace(
+                loss(codes), **{name: value * (len(codes) if name == "total" else 1) for name, value in change.items()}
+            )
+            return prior
+
+    with pytest.raises(AssertionError):
+        Adding().test_its_loss_is_a_mean_whose_weight_counts_tokens()
+
+
+def test_the_contract_finds_a_prior_that_reads_what_it_does_not_know():
+    class Reading(TestBag):
+        def build(self):
+            prior = Bag()
+            loss = prior.loss
+            prior.loss = lambda codes: replace(
+                loss(codes), total=loss(codes).total + (0 if codes.labels is None else codes.labels.sum())
+            )
+            return prior
+
+    with pytest.raises(AssertionError):
+        Reading().test_conditions_that_it_does_not_know_change_nothing()
+
+
+class Blind(Drawing):
+    """Draws whatever class or text is asked for as another's."""
+
+    def __init__(self, drawing: Drawing) -> None:
+        self.drawing = drawing
+
+    def finished(self, images: WantedImages, batch_size: int):
+        return self.drawing.finished(
+            replace(images, labels=0 * images.labels, texts=images.texts[:1].expand_as(images.texts)), batch_size
+        )
+
+
+@pytest.mark.parametrize("contract", [TestSequenceOfClasses, TestSequenceOfTexts])
+def test_the_contract_finds_a_prior_that_draws_for_anybody(contract):
+    class Broken(contract):
+        def build(self, *arguments):
+            prior = super().build(*arguments)
+            drawing = prior.drawing
+            prior.drawing = lambda sampling: Blind(drawing(sampling))
+            return prior
+
+    with pytest.raises(AssertionError, match="are as asked for"):
+        getattr(Broken(), "test_classes_are_learned" if "Classes" in contract.__name__ else "test_texts_are_learned")()
+
+
+@pytest.mark.parametrize("contract", [TestSequenceOfClasses, TestSequenceOfTexts])
+def test_the_contract_finds_a_prior_that_hides_where_it_is_measured(contract):
+    class Broken(contract):
+        def build(self, *arguments):
+            prior = super().build(*arguments)
+            of_codes = prior.conditioning.of_codes
+            object.__setattr__(prior.conditioning, "of_codes", lambda codes, training: of_codes(codes, True))
+            nn.init.normal_(prior.text_reader.nothing if prior.text_reader is not None else prior.step_embedding.weight)
+            return prior
+
+    name = "labels" if "Classes" in contract.__name__ else "texts"
+    with pytest.raises(AssertionError, match="depends on chance"):
+        getattr(Broken(), f"test_{name}_are_hidden_in_training_alone")()
 
 
 def test_the_contract_finds_a_loss_that_lies_about_its_counts():

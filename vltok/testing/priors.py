@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -48,6 +50,22 @@ class PriorContract(ABC):
         assert loss.parts and all(part.isfinite() and part >= 0 for part in loss.parts.values())
         assert not any(part.requires_grad for part in loss.parts.values())
         assert set(loss.counts) <= set(loss.parts) and all(count > 0 for count in loss.counts.values())
+
+    def test_its_loss_is_a_mean_whose_weight_counts_tokens(self):
+        """Of twice the images it is the same, and counts twice: batches of several processes are weighed by that."""
+        prior = self.build().eval()
+        codes = random_codes(prior.spec, 5)
+        once, twice = prior.loss(codes), prior.loss(Codes.concatenate([codes, codes]))
+        torch.testing.assert_close(twice.total, once.total)
+        assert (once.weight is None) == (twice.weight is None)
+        if once.weight is not None:
+            torch.testing.assert_close(twice.weight, 2 * once.weight)
+
+    def test_conditions_that_it_does_not_know_change_nothing(self):
+        prior = self.build().eval()
+        codes = random_codes(prior.spec, 4, classes=2)
+        plain, described = replace(codes, labels=None), replace(codes, texts=("a", "b", "", "c"))
+        torch.testing.assert_close(prior.loss(described).total, prior.loss(plain).total)
 
     def test_every_parameter_gets_a_gradient(self):
         prior = self.build().train()
@@ -290,6 +308,11 @@ class ConditionalPriorContract(ABC):
         _train(prior, codes, steps=100)
         assert prior.classes == 2
         assert nats(prior.loss(codes), codes) < 0.7 * nats(prior.loss(other), other)
+        _assert_drawn_as_asked(prior, codes, torch.arange(24) % 2)
+
+    def test_labels_are_hidden_in_training_alone(self):
+        prior = self.build(2, 0.5).eval()
+        _assert_measures_alike(prior, random_codes(prior.spec, 8, classes=2))
 
     def test_labels_are_kept(self):
         prior = self.build(3, 0.0)
@@ -365,6 +388,11 @@ class DescribedPriorContract(ABC):
         other = replace(codes, texts=codes.texts[::-1])
         _train(prior, codes, steps=80)
         assert nats(prior.loss(codes), codes) < 0.7 * nats(prior.loss(other), other)
+        _assert_drawn_as_asked(prior, codes, codes.texts * 12)
+
+    def test_texts_are_hidden_in_training_alone(self):
+        prior = self.build(0.5).eval()
+        _assert_measures_alike(prior, _described(prior, *_TEXTS * 2))
 
     def test_every_parameter_gets_a_gradient(self):
         prior = self.build(0.5).train()
@@ -436,6 +464,22 @@ def _described(prior: Prior, *texts: str) -> Codes:
 
 def _tells_likelihoods(prior: Prior) -> bool:
     return prior.loss(random_codes(prior.spec, 1)).likelihood
+
+
+def _assert_drawn_as_asked(prior: Prior, codes: Codes, wanted: Tensor | Sequence[str]) -> None:
+    """See that a prior which has learned two images draws each for its own class or text, asked for in turn."""
+    drawn = [key_of(image) for image in prior.sample(wanted, SamplingConfig(), _seeded(), batch_size=5)]
+    asked, other = [[key_of(image) for image in pair] * (len(drawn) // 2) for pair in (codes, codes[[1, 0]])]
+    own, swapped = (sum(map(operator.eq, drawn, keys)) for keys in (asked, other))
+    assert own >= swapped + 10, f"of {len(drawn)} images, {own} are as asked for, and {swapped} as for the other"
+
+
+def _assert_measures_alike(prior: Prior, codes: Codes) -> None:
+    totals = []
+    for seed in range(4):
+        torch.manual_seed(seed)
+        totals.append(prior.loss(codes).total)
+    assert all(total == totals[0] for total in totals), "measuring depends on chance"
 
 
 def _assert_few_waits(device: Cuda | PretendedDevice, read_backs: int | None) -> None:
