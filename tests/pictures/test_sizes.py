@@ -225,6 +225,18 @@ def test_sizes_that_are_none(size: object, message: str) -> None:
         Photos(size=size)
 
 
+def test_a_folder_says_which_sizes_it_leaves_out_of_training(tmp_path: Path) -> None:
+    for index in range(12):
+        height, width = (60, 64) if index else (40, 160)
+        picture = np.roll(skimage_data.chelsea(), 29 * index, axis=1)[100 : 100 + height, 100 : 100 + width]
+        Image.fromarray(picture).save(tmp_path / f"{index:02d}.png")
+    data = Folder(str(tmp_path), size=[(32, 32), (16, 64)], batch_size=4, workers=0, val_share=0.1)
+    with pytest.warns(UserWarning, match="1 training picture of data.root .* nearest to 16 × 64 would not fill"):
+        found = list(data.train_dataloader())
+    assert {size_of(batch) for batch in found} == {(32, 32)}
+    assert (16, 64) in {size_of(batch) for batch in data.export_dataloader()}
+
+
 def test_too_few_crops_of_a_size_are_one_clear_error(root: Path) -> None:
     with pytest.raises(UserError, match=r"data\.size 24 × 40 has 15 training crops, but a batch has 21: leave it"):
         Photos(size=SIZES, batch_size=20, train_crops=50).train_dataloader()

@@ -27,7 +27,7 @@ from vltok.pictures.exporting import CroppedPictures
 from vltok.pictures.finding import list_pictures
 from vltok.pictures.images import ImageData
 from vltok.pictures.names import Names
-from vltok.pictures.sizes import Sizes, crops_in_words
+from vltok.pictures.sizes import Sizes, crops_in_words, in_words
 from vltok.pictures.splits import held_out_below, unit_hash
 from vltok.pictures.texts import TextPlace
 from vltok.pictures.transforms import CentreCrop, Crop, RandomCrop
@@ -219,9 +219,17 @@ class Folder(ImageData):
         return [RandomCrop(size, flip) for size in self.sizes]
 
     def _crops(self, pictures: _Files, crops: Sequence[Crop], purpose: str) -> Crops:
-        training = purpose == "train"
-        numbers = None if pictures.shapes is None else self._sizes.nearest(pictures.shapes, filling=training)
-        replace = training or purpose == "measure"
+        numbers = None if pictures.shapes is None else self._sizes.nearest(pictures.shapes)
+        if purpose == "train" and numbers is not None and pictures.shapes is not None:
+            nearest, numbers = numbers, self._sizes.nearest(pictures.shapes, filling=True)
+            for number in np.setdiff1d(nearest, numbers):
+                few = how_many(int((nearest == number).sum()), "training picture")
+                warnings.warn(
+                    f"{few} of data.root '{self.root}' nearest to "
+                    f"{in_words(self._sizes.sizes[number])} would not fill a batch: they get the next nearest size",
+                    stacklevel=2,
+                )
+        replace = purpose in ("train", "measure")
         return Crops(pictures, crops, numbers, seed=self.seed, purpose=purpose, replace=replace, texts=pictures.texts)
 
     def _loader(
