@@ -22,6 +22,7 @@ from vltok.interfaces import AnyGrid
 from vltok.nn.places import place_features, step_features
 
 Model = TypeVar("Model", bound=AnyGrid)
+Module = TypeVar("Module", bound=nn.Module)
 Ordering = TypeVar("Ordering", bound=nn.Module)
 Given = ParamSpec("Given")
 Found = TypeVar("Found")
@@ -75,11 +76,11 @@ class Grids(Generic[Ordering]):
         return self._made[regions, device]
 
 
-def placed(prior: Model, spec: CodeSpec, **tables: nn.Module) -> Model:
+def placed(prior: Module, spec: CodeSpec, **tables: nn.Module) -> Module:
     """A prior with the same parameters, for the codes of one grid.
 
     Args:
-        prior: One of any grid.
+        prior: One of any grid, or a part of it that has a `spec`.
         spec: Those codes.
         tables: What takes the place of its parts, by their names.
     """

@@ -4,14 +4,16 @@ from vltok.codes import CodeSpec
 from vltok.interfaces import Prior
 from vltok.nn.transformer import Transformer
 from vltok.priors.text_encoders import ByteEncoder
-from vltok.testing import ConditionalPriorContract, DescribedPriorContract, PriorContract
+from vltok.testing import AnyGridContract, ConditionalPriorContract, DescribedPriorContract, PriorContract
 from vltok_masked import Masked
 from vltok_masked.transformer import Bidirectional
 
 
-def masked(factors: tuple[int, ...] = (2, 1), codebook_size: int = 2, **options) -> Masked:
+def masked(
+    factors: tuple[int, ...] = (2, 1), codebook_size: int = 2, regions: tuple[int, int] | None = (1, 2), **options
+) -> Masked:
     transformer, grain_transformer = Bidirectional(16, 2, 1, 0.0), Transformer(16, 2, 1, 0.0)
-    return Masked(CodeSpec(codebook_size, factors, (1, 2)), transformer, grain_transformer, dropout=0.0, **options)
+    return Masked(CodeSpec(codebook_size, factors, regions), transformer, grain_transformer, dropout=0.0, **options)
 
 
 class TestMasked(PriorContract):
@@ -22,6 +24,11 @@ class TestMasked(PriorContract):
 class TestMaskedOfOneGranularity(PriorContract):
     def build(self) -> Prior:
         return masked((1,), 4)
+
+
+class TestMaskedOfAnyGrid(AnyGridContract):
+    def build(self) -> Prior:
+        return masked(regions=None)
 
 
 class TestMaskedOfTexts(DescribedPriorContract):

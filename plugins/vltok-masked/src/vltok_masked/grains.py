@@ -20,7 +20,9 @@ from vltok.drawing.keeping import Kept
 from vltok.drawing.sampling import Guidance, draw_position
 from vltok.nn.attention import Packing
 from vltok.nn.heads import Head
+from vltok.nn.places import PlaceTable
 from vltok.nn.sequence_model import Cursors, SequenceModel
+from vltok.priors.grids import placed
 from vltok.priors.lengths import RasterPlan
 from vltok.priors.text_reader import TextReader
 
@@ -43,13 +45,26 @@ class GrainModel(nn.Module):
     def __init__(self, spec: CodeSpec, transformer: SequenceModel, dropout: float, starts: int) -> None:
         super().__init__()
         self.spec = spec
-        self.regions = math.prod(spec.grid)
+        self.regions = 0 if spec.any_grid else math.prod(spec.grid)
         self.dropout = dropout
         # granularities, then starts
         self.grain_embedding = nn.Embedding(spec.granularities + starts, transformer.width)
-        self.region_embedding = nn.Embedding(self.regions, transformer.width)
+        self.region_embedding: nn.Module = (
+            PlaceTable(transformer.width) if spec.any_grid else nn.Embedding(self.regions, transformer.width)
+        )
         self.transformer = transformer
         self.head = Head(transformer.width, spec.granularities, transformer.head_norm)
+
+    def on_grid(self, spec: CodeSpec, regions: Float[Tensor, "_ f"]) -> GrainModel:
+        """The same model of the grain maps of one grid.
+
+        Args:
+            spec: The codes on it.
+            regions: What tells its regions; see `vltok.nn.places.place_features`.
+        """
+        model = placed(self, spec, region_embedding=self.region_embedding([regions]))
+        model.regions = math.prod(spec.grid)
+        return model
 
     def nats(
         self,

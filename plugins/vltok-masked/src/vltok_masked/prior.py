@@ -32,13 +32,16 @@ from vltok.drawing.config import VariableLengthSampling
 from vltok.drawing.keeping import Kept
 from vltok.drawing.sampling import Guidance, draw_content, uniforms
 from vltok.errors import UserError, whole_number
-from vltok.interfaces import Inpaints, Prior, PriorLoss, TextEncoder
+from vltok.interfaces import AnyGrid, Inpaints, Prior, PriorLoss, TextEncoder
 from vltok.links import Default, Link
 from vltok.nn.attention import Packing
 from vltok.nn.heads import Head
 from vltok.nn.modes import evaluating
+from vltok.nn.places import PlaceTable
 from vltok.nn.sequence_model import SequenceModel
 from vltok.nn.transformer import Transformer, initialise
+from vltok.priors.grids import Grids, on_their_grid, only_grid, placed
+from vltok.priors.layout import Layout
 from vltok.priors.lengths import RasterPlan
 from vltok.priors.stepwise import in_precision
 from vltok.priors.text_reader import TextReader
@@ -70,13 +73,14 @@ class MaskedSampling(VariableLengthSampling):
             raise UserError(f"choice_temperature must be a number of at least 0, not {self.choice_temperature}")
 
 
-class Masked(Prior, Inpaints):
+class Masked(Prior, AnyGrid, Inpaints):
     """A prior that unmasks the codes of an image in a few steps, each step the codes of which it is surest.
 
     Its loss is that of masked codes, which is no likelihood: no bits can be told.
 
     Args:
-        spec: The codes that it models, on a grid of regions that is known.
+        spec: The codes that it models, on a grid of regions. Where that is known, places have learned embeddings; where
+            `spec.regions` is None, images have any grid, and embeddings are made of rows and columns.
         transformer: Sees all codes of an image.
         grain_transformer: Walks over the granularities of its regions.
         dropout: Dropout of embeddings; a recipe's transformers have the same unless it says otherwise.
@@ -96,6 +100,11 @@ class Masked(Prior, Inpaints):
         *(Link(f"grain_transformer.{key}", f"transformer.{key}") for key in ("width", "heads")),
         *(Link(f"{name}.dropout", "dropout") for name in ("transformer", "grain_transformer")),
     )
+
+    grids: Grids[Layout]
+    places: int
+    offsets: Tensor
+    place_embedding: nn.Module
 
     def __init__(
         self,
@@ -122,13 +131,19 @@ class Masked(Prior, Inpaints):
         self.conditioning = Conditioning(classes, label_dropout, text_reader)
         self.dropout = dropout
         width, starts = transformer.width, self.conditioning.starts
-        places = [spec.positions(granularity) for granularity in range(spec.granularities)]
-        self.places = sum(places)
-        self.offsets: Tensor
-        self.register_buffer("offsets", torch.tensor([0, *places[:-1]]).cumsum(0), persistent=False)
+        offsets = torch.zeros(spec.granularities, dtype=torch.long)
+        if spec.any_grid:
+            self.grids = Grids(spec, Layout)
+        else:
+            layout = Layout(spec)
+            self.places, offsets = layout.count, layout.offsets
+        self.register_buffer("offsets", offsets, persistent=False)
         # the last row is ⟨mask⟩
         self.content_embedding = nn.Embedding(spec.codebook_size + 1, width)
-        self.place_embedding = nn.Embedding(self.places, width)
+        granularities = spec.granularities
+        self.place_embedding = (
+            PlaceTable(width, kinds=granularities) if spec.any_grid else nn.Embedding(self.places, width)
+        )
         self.class_embedding = nn.Embedding(starts, width)
         self.transformer = transformer
         self.content_head = Head(width, spec.codebook_size)
@@ -164,6 +179,17 @@ class Masked(Prior, Inpaints):
         """Where each code lies: the places of all granularities' position maps are counted one after another."""
         return self.offsets[codes.granularities(self.spec)] + codes.positions(self.spec)
 
+    def on_grid(self, grid: tuple[int, int]) -> Masked:
+        """The prior of the images of one grid. See `AnyGrid.on_grid`."""
+        if not self.spec.any_grid:
+            return only_grid(self, grid)
+        on = self.grids(grid, self.offsets.device)
+        grains = self.grain_model.on_grid(on.spec, on.maps[0])
+        prior = placed(self, on.spec, place_embedding=self.place_embedding(on.maps), grain_model=grains)
+        prior.places, prior.offsets = on.ordering.count, on.ordering.offsets
+        return prior
+
+    @on_their_grid
     def loss(self, codes: Codes) -> PriorLoss:
         """Nats of each masked code, and of each region's granularity. In training codes are masked at random, else
         always the same ones.
