@@ -99,15 +99,25 @@ def test_where_there_are_no_kernels_none_are_used(monkeypatch: pytest.MonkeyPatc
 
 
 @torch.no_grad()
-def test_maps_of_any_number_of_sizes_take_the_memory_of_two() -> None:
+def test_a_weight_is_packed_once_a_size_and_for_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = nn.Conv2d(8, 12, 3)
-    maps = [torch.randn(1, 8, side, 6) for side in (4, 5, 6, 4)]
+    sides = (4, 5, 6, 5, 4)
+    maps = [torch.randn(images, 8, side, 6) for side in sides for images in (2, 1)]
     expected = [layer(x) for x in maps]
-    packings = []
+    packings: list[weakref.ref] = []
     make = convolutions._Convolution
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convolutions, "_Convolution", lambda *args: packings.append(weakref.ref(it := make(*args))) or it)
+
+    def counted(*arguments) -> object:
+        kernel = make(*arguments)
+        packings.append(weakref.ref(kernel))
+        return kernel
+
+    monkeypatch.setattr(convolutions, "_Convolution", counted)
+    for kept, made in ((2, 4), (3, 3)):
+        monkeypatch.setattr(convolutions, "_SIZES", kept)
+        packings.clear()
         with packed_convolutions(layer):
             for x, plain in zip(maps, expected, strict=True):
                 torch.testing.assert_close(layer(x), plain)
-                assert sum(packing() is not None for packing in packings) <= 2
+                assert sum(packing() is not None for packing in packings) <= kept
+        assert len(packings) == made

@@ -217,6 +217,9 @@ def test_headers_tell_the_shape_that_is_shown(tmp_path: Path, root: Path) -> Non
         ([(64, 0)], r"such as \[\[64, 64\], \[48, 80\]\], not \[\[64, 0\]\]"),
         ([64, 48], r"not \[\[64\], \[48\]\]"),
         ([(64, 64), (48, 80), (64, 64)], "data.size names 64 × 64 twice: name it once"),
+        ([(64.5, 64)], "a side in data.size must be a whole number, not 64.5"),
+        ([(True, 64)], "a side in data.size must be a whole number, not True"),
+        (["64x80"], r"sizes of a height and a width .* not \['64x80'\]"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")

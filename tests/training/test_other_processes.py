@@ -112,7 +112,7 @@ def test_the_images_the_steps_and_the_schedule_go_on(folder: Path) -> None:
     with pytest.warns(
         UserWarning, match=r"by 2 processes and goes on with 1: .* 1/2 of its images, and epoch 0 goes on"
     ):
-        alone = [train(1, resumed=folder / "two.ckpt")]
+        alone = [train(1, save=folder / "one.ckpt", resumed=folder / "two.ckpt")]
     # a step of three has six images: that in which the 16th lies begins after the 12th
     for found, first in ((alone, 16), (among_three, 12)):
         assert taken(found, 0) == order(0)[first:] and taken(found, 1) == order(1)
@@ -123,6 +123,10 @@ def test_the_images_the_steps_and_the_schedule_go_on(folder: Path) -> None:
         rates = [batch[4] for batch in found[0]["batches"]]
         assert rates[0] == pytest.approx(before[0]["batches"][SAVED_AFTER][4])
         assert rates == sorted(rates, reverse=True) and rates[-1] < 0.1 * rates[0]
+
+    # one that is left again, and goes on with as many, does so in the same schedule
+    again = train(1, resumed=folder / "one.ckpt")["batches"]
+    assert again == alone[0]["batches"][SAVED_AFTER:] and again[0][4] > 0
 
 
 def test_all_of_them_have_the_same_weights_and_moments(folder: Path) -> None:

@@ -51,7 +51,11 @@ def test_pictures_have_the_size_that_is_asked_for(bundles, tmp_path, line):
     assert "--size" in line([*command, "--size=24x16", "--count=4", "--codes=9"])
     found = vltok.sample(bundles / "any", 3, size=SIZE, sampling=vltok.load_prior(bundles / "any").sampling(codes=9))
     assert found.pictures.shape == (3, 3, *SIZE) and found.codes.lengths.tolist() == [9] * 3
-    assert vltok.sample(bundles / "any", 1, size="32").pictures.shape == (1, 3, 32, 32)
+    for size in ("32", 32):
+        assert vltok.sample(bundles / "any", 1, size=size).pictures.shape == (1, 3, 32, 32)
+    other = vltok.load_prior(bundles / "any").sampling(regions=(2, 2))
+    with pytest.raises(UserError, match=r"--size \(16, 24\) is of \(2, 3\) regions, sampling.regions \(2, 2\)"):
+        vltok.sample(bundles / "any", 1, size=SIZE, sampling=other)
 
 
 def test_a_size_that_cannot_be_drawn_is_refused_in_one_line(bundles, tmp_path, line):

@@ -67,12 +67,15 @@ class EvaluationParts:
         return self.record() is not None
 
     def record(self) -> Record | None:
-        """The figures; None where they are not there yet."""
+        """The figures; None where they are not there yet. What a kill has left of the parts goes."""
         try:
             found = Record.read(self._folder) if (self._folder / RECORD).is_file() else None
         except UserError:  # of something else, which is overwritten
             return None
-        return found if found is not None and found.environment.get("parts") == self.described else None
+        if found is None or found.environment.get("parts") != self.described:
+            return None
+        self.clean_up()
+        return found
 
     def missing(self) -> tuple[int, ...]:
         """The parts, from 1, that have not ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -189,8 +190,10 @@ def _draws(
         first, end = max(first, mine.start), min(end, mine.stop)
         if first < end:
             sampler = prior.sampler(options)
-            for start in range(first, end, share.batch_size):
-                yield sampler, start, min(share.batch_size, end - start)
+            # between the edges of sizes, batches begin where those of all processes do
+            edges = [first, *range(first - first % share.batch_size + share.batch_size, end, share.batch_size), end]
+            for start, stop in itertools.pairwise(edges):
+                yield sampler, start, stop - start
 
 
 def _labels(batch: ImageBatch, prior: Prior, device: torch.device | str) -> Int[Tensor, " b"] | None:

@@ -109,8 +109,8 @@ class Prior(Bundled):
     def sampler(self, sampling: SamplingOptions, kept: Kept | None = None) -> Sampler:
         """What draws images with some options, call after call: as `sample`, which makes one for each call.
 
-        It keeps what drawing needs besides the prior, such as a copy of its matrices in another precision, and so does
-        not follow weights that change.
+        It keeps what drawing needs besides the prior, such as a copy of its matrices in another precision or what was
+        made of them for a grid, and so does not follow weights that change.
 
         Args:
             sampling: How tokens are drawn: the prior's own options, as in ``prior.sampling(top_k=5)``, or others'.

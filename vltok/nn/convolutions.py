@@ -17,8 +17,8 @@ Kernel = Callable[[Tensor], Tensor]
 #: Makes one in a type, for maps of a size.
 _Maker = Callable[[torch.dtype, torch.Size], Kernel]
 
-#: For maps of how many sizes a layer keeps its packed weights: those of whole batches, and of a last one.
-_SIZES = 2
+#: For maps of how many sizes a layer keeps its packed weights.
+_SIZES = 6
 
 #: The rest of the arguments of an operation that computes nothing besides its convolution.
 _ALONE: tuple[str, list[float], str] = ("none", [], "")
@@ -89,13 +89,14 @@ class _Packed:
 
     def _kernel(self, dtype: torch.dtype, size: torch.Size) -> Kernel:
         # CPUs without matrix units have another form for each size: with a wrong one, a kernel rearranges the weight in
-        # every call, which for 512 channels at 16² takes 15 ms and its product 0.6
-        if (dtype, size) not in self._kernels:
+        # every call, which for 512 channels at 16² takes 15 ms and its product 0.6. That for one map serves several.
+        kept = dtype, size[2:]
+        if kept not in self._kernels:
             if len(self._kernels) == _SIZES:
                 del self._kernels[next(iter(self._kernels))]
             with torch.autocast("cpu", enabled=False):
-                self._kernels[dtype, size] = self._make(dtype, size)
-        return self._kernels[dtype, size]
+                self._kernels[kept] = self._make(dtype, torch.Size((1, *size[1:])))
+        return self._kernels[kept]
 
 
 def _maker(layer: nn.Module) -> _Maker | None:

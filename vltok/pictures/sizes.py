@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
-from vltok.errors import UserError
+from vltok.errors import UserError, whole_number
 from vltok.loading.checks import check_at_least
 
 #: A height and a width in pixels.
@@ -43,13 +43,13 @@ class Sizes:
         if isinstance(size, int):
             check_at_least("size", size, 1)
             size = [(size, size)]
-        given = [tuple(each) if isinstance(each, Sequence) else (each,) for each in size]
-        if not given or any(len(each) != 2 or min(each) < 1 for each in given):
+        given = list(size)
+        if not given or any(isinstance(each, str) or len(_sides(each)) != 2 or min(_sides(each)) < 1 for each in given):
             raise UserError(
                 "data.size must be the side of a square, or sizes of a height and a width of at least 1 pixel, such as "
-                f"[[64, 64], [48, 80]], not {[list(each) for each in given]}"
+                f"[[64, 64], [48, 80]], not {[each if isinstance(each, str) else _sides(each) for each in given]}"
             )
-        sizes = tuple((height, width) for height, width in given)
+        sizes = tuple((height, width) for height, width in map(_sides, given))
         twice = next((each for place, each in enumerate(sizes) if each in sizes[:place]), None)
         if twice is not None:
             raise UserError(f"data.size names {in_words(twice)} twice: name it once")
@@ -90,6 +90,11 @@ class Sizes:
         area = sizes.prod(axis=1) / sizes.prod(axis=1).sum()
         order = np.where(enlarged, 1 + area, -area)
         return np.where(apart == apart.min(axis=1, keepdims=True), order, np.inf).argmin(axis=1)
+
+
+def _sides(size: object) -> list[int]:
+    sides = list(size) if isinstance(size, Sequence) else [size]
+    return [whole_number("a side in data.size", side) for side in sides]
 
 
 def crops_in_words(size: GivenSize) -> str:

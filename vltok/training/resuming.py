@@ -47,12 +47,14 @@ class Resuming:
         Returns:
             The schedule that holds from here on.
         """
-        loop, before = trainer.fit_loop, self._random_states.processes
+        loop, before, kept = trainer.fit_loop, self._random_states.processes, self._schedule
         self._random_states.start(loop.restarted_mid_epoch)
-        if before is not None and before != world()[1]:
+        others = before is not None and before != world()[1]
+        if before is not None and others:
             _among_others(trainer, before)
-            if self._schedule is not None:
-                schedule = schedule.after(self._schedule, trainer.global_step)
+        # one that went on among others before counts from there
+        if kept is not None and (others or kept.ahead):
+            schedule = schedule.after(kept, trainer.global_step)
         _go_on(trainer)
         return schedule
 

@@ -139,6 +139,8 @@ def evaluate(
     place = choose_device(device, local_rank)
     data, _ = open_pictures("photos" if data is None else data)
     source = data.export_source(split)
+    if probe_prior and len(data.sizes) > 1:
+        raise UserError("--probe-prior trains a prior on pictures of one size: leave it out, or give one data.size")
     if features is not None:
         check_images(min(source.pictures, count) if kind == "prior" else source.pictures)
     number, jobs = (1, 1) if part is None else part_of(part)

@@ -75,7 +75,7 @@ def sample(
     *,
     tokenizer: Tokenizer | str | os.PathLike | None = None,
     sampling: SamplingOptions | None = None,
-    size: str | Sequence[int] | None = None,
+    size: str | int | Sequence[int] | None = None,
     rate: Rate | str | None = None,
     seed: int = 0,
     labels: str | Sequence[int | str] | None = None,
@@ -147,7 +147,10 @@ def sample(
         kind = drawer.model.sampling
         sampling = kind() if sampling is None else options_for(kind, type(drawer.model).__name__, sampling)
         sampling = sampling if rate is None else at_rate(sampling, Rate.of(rate))
-        regions = regions_of(size, drawer.model) or sampling.regions
+        regions = regions_of(size, drawer.model)
+        if None not in (regions, sampling.regions) and regions != sampling.regions:
+            raise UserError(f"--size {size} is of {regions} regions, sampling.regions {sampling.regions}: give one")
+        regions = regions or sampling.regions
         sampling = replace(sampling, regions=regions)
         classes = choose_labels(labels, drawer.model.classes, count, drawer.class_names)
         texts = choose_prompts(prompts, drawer.model.conditioning)

@@ -9,7 +9,7 @@ from vltok.errors import UserError, whole_number
 from vltok.interfaces import Prior
 
 
-def regions_of(size: str | Sequence[int] | None, prior: Prior) -> tuple[int, int] | None:
+def regions_of(size: str | int | Sequence[int] | None, prior: Prior) -> tuple[int, int] | None:
     """The rows and columns of regions of pictures of a size; None where the prior draws those of its own alone.
 
     Args:
@@ -41,12 +41,12 @@ def regions_of(size: str | Sequence[int] | None, prior: Prior) -> tuple[int, int
     return rows, columns
 
 
-def _sides(size: str | Sequence[int]) -> tuple[int, int]:
+def _sides(size: str | int | Sequence[int]) -> tuple[int, int]:
     if isinstance(size, str):
         if not re.fullmatch(r"\d+(x\d+)?", size):
             raise UserError(f"--size must be height x width in pixels, as in 48x80, or one number, not '{size}'")
         size = [int(side) for side in size.split("x")]
-    sides = [whole_number("--size", side, 1) for side in size]
+    sides = [whole_number("--size", side, 1) for side in (size if isinstance(size, Sequence) else [size])]
     if len(sides) not in (1, 2):
         raise UserError(f"--size must be a height and a width, not {len(sides)} numbers")
     return sides[0], sides[-1]
