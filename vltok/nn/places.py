@@ -46,8 +46,10 @@ def step_features(count: int) -> Float[Tensor, "p f"]:
 
 
 def _waves(lengths: Float[Tensor, "p n"]) -> Float[Tensor, "p f"]:
-    angles = 2 * math.pi * lengths[:, :, None] / torch.tensor(_WAVELENGTHS)
-    waves = torch.cat([angles.sin(), angles.cos()], dim=2).flatten(1)
+    # in double precision first: the last digit of a sine in single precision differs between CPUs, and files that were
+    # written under a prior are read on others
+    angles = 2 * math.pi * lengths.double()[:, :, None] / torch.tensor(_WAVELENGTHS, dtype=torch.float64)
+    waves = torch.cat([angles.sin(), angles.cos()], dim=2).flatten(1).float()
     # so large that what fresh weights, of 0.02, make of them is about 1, where GELU bends most
     return waves / (0.02 * math.sqrt(waves.shape[1] / 2))
 
