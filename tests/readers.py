@@ -28,6 +28,7 @@ SMALL = {
         "--model.discriminator.width=8 --model.perceptual none --data.workers=0"
     ),
     "recipes/quickstart_prior.yaml": "--model.prior.codebook_size=300 --model.prior.width=24",
+    "recipes/quickstart_sizes_prior.yaml": "--model.prior.width=24",
 }
 ONE_STEP = "--trainer.max_steps=1 --trainer.limit_val_batches=1 --trainer.accelerator=cpu --trainer.precision=32-true "
 FEW = "--data.train_crops=8 --data.val_crops=8"
@@ -74,7 +75,8 @@ def run(command: str) -> None:
     if recipe == "recipes/quickstart.yaml" and "--data " not in command:
         command = f"{command} {FEW}"
     if "_crops" in command and FEW not in command:
-        command = f"{re.sub('_crops [0-9]+', '_crops 40', command)} --data.size=64"
+        command = re.sub("_crops [0-9]+", "_crops 40", command)
+        command = command if "--data.size" in command else f"{command} --data.size=64"
     if command.startswith("vltok ablate "):
         _, *others = (row for row in sorted(Path(command.split()[2]).glob("*.yaml")) if row.name != "table.yaml")
         for row in others:
