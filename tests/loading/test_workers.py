@@ -79,7 +79,7 @@ class Wedged(Broken):
 
 
 def loader_of(pictures: Pictures, workers: int) -> Loader:
-    crops = Crops(pictures, [CentreCrop(8)], seed=0, purpose="val")
+    crops = Crops(pictures, CentreCrop(8), seed=0, purpose="val")
     return Loader(
         crops,
         SkippedPictures(max_corrupt=0.0),
@@ -176,7 +176,7 @@ def test_a_worker_that_waits_for_ever_ends_with_the_training() -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_loader_that_raises_is_one_clear_error(workers: int) -> None:
-    crops = Crops(Broken(), [CentreCrop(8)], seed=0, purpose="train")
+    crops = Crops(Broken(), CentreCrop(8), seed=0, purpose="train")
     skipped = SkippedPictures(max_corrupt=0.0)
     loader = Loader(crops, skipped, total=8, batch_size=4, workers=workers, places=Places(8), training=True)
     export = export_batches(CroppedPictures(crops, skipped, "centre"), [range(8)], 4, workers)

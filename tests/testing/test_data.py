@@ -155,11 +155,11 @@ class Swatches(ImageData):
         return {"kind": "swatches", "sizes": {8} if self.fault == "indescribable" else [8]}
 
     def _crops(self, chosen) -> Crops:
-        return Crops(_Swatches(list(chosen)), [CentreCrop(8)], seed=0, purpose="export")
+        return Crops(_Swatches(list(chosen)), CentreCrop(8), seed=0, purpose="export")
 
     def _loader(self, chosen, purpose: str, seed: int | None = None, training: bool = False) -> Loader:
         crop = RandomCrop(12 if self.fault == "large" else 8, flip=True) if training else CentreCrop(8)
-        crops = Crops(_Swatches(list(chosen)), [crop], seed=0, purpose=purpose)
+        crops = Crops(_Swatches(list(chosen)), crop, seed=0, purpose=purpose)
         places = Places(len(crops), seed=None if self.fault == "unshuffled" else seed)
         options = {"total": 12, "batch_size": 4, "workers": 0}
         if self.fault == "unshuffled":

@@ -73,7 +73,7 @@ class Crops(Dataset[FilledPlace]):
 
     Attributes:
         pictures: What to crop.
-        crops: How to crop, for each size.
+        crops: How to crop; where there are several sizes, for each.
         numbers: Which of these each picture is cropped by; None where there is one.
         seed: Sets the random crops.
         purpose: What the crops are for: crops for different purposes differ.
@@ -82,7 +82,7 @@ class Crops(Dataset[FilledPlace]):
     """
 
     pictures: Pictures
-    crops: Sequence[Crop]
+    crops: Crop | Sequence[Crop]
     numbers: Int64[np.ndarray, " n"] | None = None
     seed: int = field(kw_only=True)
     purpose: str = field(kw_only=True)
@@ -94,7 +94,8 @@ class Crops(Dataset[FilledPlace]):
 
     def __getitem__(self, place: tuple[int, int]) -> FilledPlace:
         index, epoch = place
-        crop = self.crops[0 if self.numbers is None else self.numbers[index]]  # whatever takes its place
+        crops = [self.crops] if isinstance(self.crops, Crop) else self.crops
+        crop = crops[0 if self.numbers is None else self.numbers[index]]  # whatever takes its place
         generator = crop_generator(self.seed, self.purpose, epoch, self.pictures.key(index))
         skipped = []
         for _ in range(1 + REPLACEMENTS if self.replace else 1):
