@@ -1,5 +1,6 @@
 import itertools
 
+import numpy as np
 import pytest
 
 from vltok.errors import UserError
@@ -47,24 +48,32 @@ def test_one_epoch_over_nodes_and_workers_sees_each_sample_once(
     assert sorted(seen) == list(range(97))
 
 
+def whole_batches(
+    sequences: CodeSequences, limit: dict, window: int | None, world_size: int, epoch: int
+) -> list[np.ndarray]:
+    """The batches of an epoch of all processes: as many of each, every sample once, none above its limit."""
+    loaders = [
+        CodeLoader(sequences, **limit, shuffle_window=window, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    plans = [loader.plan(epoch) for loader in loaders]
+    assert {len(plan) for plan in plans} == {len(loaders[0])}
+    batches = list(itertools.chain(*plans))
+    assert sorted(itertools.chain(*(batch.tolist() for batch in batches))) == list(range(97))
+    for batch in batches:
+        assert 0 < len(batch) <= limit.get("batch_size", 97)
+        assert sequences.lengths[batch].sum() <= limit.get("token_budget", 10**9)
+    return batches
+
+
 @pytest.mark.parametrize("limit", LIMITS)
 @pytest.mark.parametrize("window", [None, 1, 7, 1000])
 @pytest.mark.parametrize("world_size", [1, 2, 7])
 def test_every_epoch_is_whole_within_its_limit_and_of_one_length(
     sequences: CodeSequences, limit: dict, window: int | None, world_size: int
 ) -> None:
-    loaders = [
-        CodeLoader(sequences, **limit, shuffle_window=window, rank=rank, world_size=world_size)
-        for rank in range(world_size)
-    ]
     for epoch in range(4):
-        plans = [loader.plan(epoch) for loader in loaders]
-        assert {len(plan) for plan in plans} == {len(loaders[0])}
-        batches = list(itertools.chain(*plans))
-        assert sorted(itertools.chain(*(batch.tolist() for batch in batches))) == list(range(97))
-        for batch in batches:
-            assert 0 < len(batch) <= limit.get("batch_size", 97)
-            assert sequences.lengths[batch].sum() <= limit.get("token_budget", 10**9)
+        whole_batches(sequences, limit, window, world_size, epoch)
 
 
 @pytest.mark.parametrize("limit", [*LIMITS, {"token_budget": 71}])
@@ -73,18 +82,8 @@ def test_every_epoch_is_whole_within_its_limit_and_of_one_length(
 def test_a_batch_has_one_grid_and_every_process_as_many(
     mixed: CodeSequences, limit: dict, window: int | None, world_size: int
 ) -> None:
-    loaders = [
-        CodeLoader(mixed, **limit, shuffle_window=window, rank=rank, world_size=world_size)
-        for rank in range(world_size)
-    ]
     for epoch in range(3):
-        plans = [loader.plan(epoch) for loader in loaders]
-        assert {len(plan) for plan in plans} == {len(loaders[0])}
-        batches = list(itertools.chain(*plans))
-        assert sorted(itertools.chain(*(batch.tolist() for batch in batches))) == list(range(97))
-        for batch in batches:
-            assert 0 < len(batch) <= limit.get("batch_size", 97)
-            assert mixed.lengths[batch].sum() <= limit.get("token_budget", 10**9)
+        for batch in whole_batches(mixed, limit, window, world_size, epoch):
             assert len(set(mixed.grid_numbers()[batch])) == 1
 
 

@@ -102,14 +102,6 @@ class Killed(Exception):
     """What ends a part in its midst."""
 
 
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundles")
-    write_bundle(folder / "tokenizer")
-    write_prior(folder / "prior", PRIOR, fingerprint(folder / "tokenizer"))
-    return folder
-
-
 @pytest.mark.parametrize(
     ("of", "parts", "killed"),
     [

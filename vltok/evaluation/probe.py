@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import replace
 from typing import Any
 
@@ -83,8 +83,7 @@ class Probe:
             report(len(batch.places) + len(batch.skipped))
         if not encoded:
             raise UserError("--probe-prior trains a prior on the codes of training pictures, but there are none")
-        if len({tuple(codes.require_grains().shape[1:]) for codes in encoded}) > 1:
-            raise UserError("--probe-prior trains a prior on pictures of one size: leave it out, or give one data.size")
+        check_one_size({tuple(codes.require_grains().shape[1:]) for codes in encoded})
         codes = Codes.concatenate(encoded)
         _, rows, columns = codes.require_grains().shape
         self._spec = replace(self._spec, regions=(rows, columns))
@@ -138,6 +137,16 @@ class Probe:
         ids = codes.ids.new_full((*kept.shape, *self._row.id_shape), self._row.codebook_size - 1)
         ids = ids.masked_scatter(for_each_id(kept, self._row), codes.ids).flatten(0, 1)
         return Codes(ids, torch.full_like(codes.lengths, longest), grains)
+
+
+def check_one_size(sizes: Sized) -> None:
+    """See that the pictures that a probe is trained on have one size, or one grid of codes.
+
+    Raises:
+        UserError: They have several.
+    """
+    if len(sizes) > 1:
+        raise UserError("--probe-prior trains a prior on pictures of one size: leave it out, or give one data.size")
 
 
 def _figures(items: Items) -> dict[str, Value]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -43,13 +44,13 @@ class Sizes:
         if isinstance(size, int):
             check_at_least("size", size, 1)
             size = [(size, size)]
-        given = list(size)
-        if not given or any(isinstance(each, str) or len(_sides(each)) != 2 or min(_sides(each)) < 1 for each in given):
+        given: list[Any] = [each if isinstance(each, str) else _sides(each) for each in size]
+        if not given or any(isinstance(each, str) or len(each) != 2 or min(each) < 1 for each in given):
             raise UserError(
                 "data.size must be the side of a square, or sizes of a height and a width of at least 1 pixel, such as "
-                f"[[64, 64], [48, 80]], not {[each if isinstance(each, str) else _sides(each) for each in given]}"
+                f"[[64, 64], [48, 80]], not {given}"
             )
-        sizes = tuple((height, width) for height, width in map(_sides, given))
+        sizes = tuple((height, width) for height, width in given)
         twice = next((each for place, each in enumerate(sizes) if each in sizes[:place]), None)
         if twice is not None:
             raise UserError(f"data.size names {in_words(twice)} twice: name it once")
