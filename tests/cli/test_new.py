@@ -1,5 +1,6 @@
 """A package of every kind is written, is found, holds its contract, and trains as it stands."""
 
+import json
 import os
 import re
 import shlex
@@ -18,6 +19,8 @@ from vltok.codes import CodeSpec
 from vltok.verbs.new import NEW
 
 from ..sequences.code_exports import export_codes, random_codes
+
+OF_CODES = ("prior", "masked-prior", "text_encoder")
 
 
 def name_of(kind: str) -> str:
@@ -66,7 +69,7 @@ def test_each_package_passes_its_own_tests(packages) -> None:
     assert len(tests) == len(NEW)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in NEW if kind not in ("prior", "text_encoder")])
+@pytest.mark.parametrize("kind", [kind for kind in NEW if kind not in OF_CODES])
 def test_each_recipe_trains(kind, installed, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(installed / name_of(kind))
     few = ("pictures", "held_out") if kind == "data" else ("train_crops", "val_crops")
@@ -77,17 +80,29 @@ def test_each_recipe_trains(kind, installed, tmp_path, monkeypatch, capsys) -> N
     assert (f"class_path: my-{kind}\n" in text) == (kind not in ("importer", "exporter"))
 
 
-@pytest.mark.parametrize("kind", ["prior", "text_encoder"])
-def test_the_recipe_of_what_learns_from_codes_trains_and_draws(kind, installed, tmp_path, monkeypatch, capsys) -> None:
+@pytest.mark.parametrize(
+    ("kind", "conditions"),
+    [
+        *((kind, []) for kind in OF_CODES),
+        ("prior", ["--model.prior.classes=128", "--model.prior.label_dropout=0.1"]),
+        ("prior", ["--model.prior.text_encoder=bytes"]),
+    ],
+)
+def test_the_recipe_of_what_learns_from_codes_trains(
+    kind, conditions, installed, tmp_path, monkeypatch, capsys
+) -> None:
     spec = CodeSpec(256, (4, 8), (8, 8))
     for split, count in (("train", 128), ("val", 64)):
         codes = replace(random_codes(count, spec, (8, 8)), texts=("a red fox", *("",) * (count - 1)))
         export_codes(tmp_path / "codes" / split, codes, spec=spec)
     monkeypatch.chdir(tmp_path)
     recipe = str(installed / name_of(kind) / "recipe.yaml")
-    assert main(["fit", "--config", recipe, "--trainer.max_steps=2", "--out", "run"]) == 0, capsys.readouterr().err
+    few = ["--data.batch_size=8", "--trainer.max_steps=2"]
+    assert main(["fit", "--config", recipe, *few, *conditions, "--out", "run"]) == 0, capsys.readouterr().err
     config = (tmp_path / "run" / "bundle" / "config.yaml").read_text()
     assert f"class_path: {name_of(kind)}" in config and f"distribution: {name_of(kind)}" in config
+    values = json.loads((tmp_path / "run" / "metrics.json").read_text())["values"]
+    assert ("bits_per_image" in values) == (kind != "masked-prior")
 
 
 #: Appended to the README's commands, so that they take seconds: an option given twice counts the second time.

@@ -24,6 +24,7 @@ _TEMPLATES = files("vltok.verbs") / "templates"
 _RECIPES: dict[str, dict[str, Any]] = {
     "tokenizer": {"model.init_args.tokenizer": {"class_path": "NAME", "init_args": {"patch": 8, "size": 256}}},
     "prior": {"model.init_args.prior": "NAME"},
+    "masked-prior": {"model.init_args.prior": "NAME"},
     "text_encoder": {
         "model.init_args.prior": {
             "class_path": "dq-transformer",
@@ -62,8 +63,10 @@ _RECIPES: dict[str, dict[str, Any]] = {
     "importer": {},
     "exporter": {},
 }
-#: The kinds of component that can be written.
+#: What can be written: a component of each kind, and a prior that is no likelihood.
 NEW = tuple(_RECIPES)
+#: What stands before the kind of a component that is written in this way.
+_MASKED = "masked-"
 _LONGEST_NAME = 64
 _TRAIN = """Train with it:
 
@@ -104,12 +107,13 @@ vltok export runs/tokenizer/bundle exported --to NAME
 ```"""
 _USES = {
     "prior": _TRAIN_PRIOR,
+    "masked-prior": _TRAIN_PRIOR,
     "text_encoder": _TRAIN_TEXTS,
     "importer": _TRAIN_IMPORTER,
     "exporter": _TRAIN_EXPORTER,
 }
 #: Those that train on codes.
-_OF_CODES = ("prior", "text_encoder")
+_OF_CODES = ("prior", "masked-prior", "text_encoder")
 
 
 def new(kind: str, name: str, out: str | os.PathLike | None = None) -> Path:
@@ -128,18 +132,19 @@ def new(kind: str, name: str, out: str | os.PathLike | None = None) -> Path:
     """
     if kind not in NEW:
         raise unknown("kind of component", kind, NEW)
-    _check_name(kind, name)
+    component = kind.removeprefix(_MASKED)
+    _check_name(component, name)
     folder = new_path("--out", out or name)
     if folder.exists():
         raise UserError(f"'{folder}' exists; it is left as it is: name another folder with --out")
     module = name.replace("-", "_")
     words = {
-        "kind": kind,
-        "A_kind": f"{'An' if kind[0] in 'aeiou' else 'A'} {kind}",
+        "kind": component,
+        "A_kind": f"{'An' if component[0] in 'aeiou' else 'A'} {component}",
         "name": name,
         "module": module,
         "cls": _class_name(name),
-        "group": KINDS[kind][0],
+        "group": KINDS[component][0],
         "version": __version__,
         "use": _USES.get(kind, _TRAIN).replace("NAME", name),
     }
@@ -147,8 +152,8 @@ def new(kind: str, name: str, out: str | os.PathLike | None = None) -> Path:
         "pyproject.toml": _filled("pyproject.toml", words),
         "README.md": _filled("README.md", words),
         f"src/{module}/__init__.py": _filled("init.py", words),
-        f"src/{module}/{kind}.py": _filled(f"{kind}.py", words),
-        f"tests/test_{kind}.py": _filled(f"test_{kind}.py", words),
+        f"src/{module}/{component}.py": _filled(f"{kind}.py", words),
+        f"tests/test_{component}.py": _filled(f"test_{kind}.py", words),
         "recipe.yaml": _recipe(kind, name),
     }
     if kind in _OF_CODES:
@@ -197,7 +202,8 @@ def _recipe(kind: str, name: str) -> str:
         for key in path:
             place = place[key]
         place[last] = _named(value, name)
-    title = f"Trains with the {kind} {name}, in a minute" if _RECIPES[kind] else f"A tokenizer to {kind[:-2]}"
+    trains = f"Trains with the {kind.removeprefix(_MASKED)} {name}, in a minute"
+    title = trains if _RECIPES[kind] else f"A tokenizer to {kind[:-2]}"
     return _headed(title, "recipe.yaml", recipe)
 
 
