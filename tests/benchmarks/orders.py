@@ -4,7 +4,7 @@
         --out runs/orders --plots recipes
 
 trains each recipe with each seed, evaluates it at a quarter, half, three quarters and the end of its steps, prints the
-tables, and draws `orders_steps.svg` and `orders_draws.svg`. What has been trained or evaluated before is not done again.
+tables, and draws `orders_steps.svg` and `orders_draws.svg`. What was trained or evaluated before is not done again.
 """
 
 from __future__ import annotations
@@ -110,7 +110,10 @@ def at_stage(bundle: Path, checkpoint: Path) -> Prior:
 def table(measured: Stages) -> str:
     """Bits and kernel distances over the steps, mean ± standard deviation over the seeds, as Markdown."""
     steps = [stage.steps for stage in next(iter(measured.values()))[0]]
-    lines = [f"| prior, figure | {' | '.join(f'{count} steps' for count in steps)} |", "| --- |" + " --- |" * len(steps)]
+    lines = [
+        f"| prior, figure | {' | '.join(f'{count} steps' for count in steps)} |",
+        "| --- |" + " --- |" * len(steps),
+    ]
     figures = (("bits an image", "bits", ".0f"), ("of these, positions", "positions", ".0f"))
     for name, (text, key, form) in itertools.product(measured, (*figures, ("kernel distance", "distance", ".3f"))):
         rows = zip(*([getattr(stage, key) for stage in seed] for seed in measured[name]), strict=True)
