@@ -12,6 +12,21 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from vltok.code_spec import CodeSpec
+from vltok.errors import UserError
+
+
+def require_ids(ids: Int[Tensor, "t ..."], spec: CodeSpec) -> Int[Tensor, " t *q"]:
+    """The ids of codes, in 64 bits.
+
+    Raises:
+        UserError: A code has another number of them than the spec says.
+    """
+    if ids.shape[1:] != spec.id_shape:
+        found, built = (" ".join(["t", *map(str, shape)]) for shape in (ids.shape[1:], spec.id_shape))
+        raise UserError(
+            f"these codes have ids [{found}], but the prior is built for [{built}]: set its `codebooks` to the codes'"
+        )
+    return ids.long()
 
 
 def for_each_id(values: Shaped[Tensor, "*n"], spec: CodeSpec) -> Shaped[Tensor, "..."]:

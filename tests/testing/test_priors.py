@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vltok.code_maps import require_ids
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.batches import BatchDrawing, Drawing, WantedImages
 from vltok.drawing.conditioning import Conditioning
@@ -192,6 +193,7 @@ class Bag(Prior):
         return CodeSpec(2, max_length=3)
 
     def loss(self, codes: Codes) -> PriorLoss:
+        require_ids(codes.ids, self.spec)
         contents = self.contents.expand(codes.ids.numel(), -1) + 0 * self.copying
         if self.looks_ahead:
             contents = contents + self.copying * F.one_hot(codes.ids, 2)

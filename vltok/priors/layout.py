@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from vltok.code_maps import first_id, for_each_id
+from vltok.code_maps import first_id, for_each_id, require_ids
 from vltok.codes import Codes, CodeSpec
 from vltok.errors import UserError
 
@@ -73,11 +73,12 @@ class Layout(nn.Module):
         """Codes at their places, `FREE` elsewhere.
 
         Raises:
-            UserError: The codes lie on no grid, or on one of another size than the spec's.
+            UserError: The codes lie on no grid, or on one of another size than the spec's, or have another number of
+                ids.
         """
         grains = require_grid(codes, self.spec)
         taken = for_each_id(grains.flatten(1)[:, self.region] == self.granularity, self.spec)
-        return torch.full_like(taken, FREE, dtype=torch.long).masked_scatter(taken, codes.ids.long())
+        return torch.full_like(taken, FREE, dtype=torch.long).masked_scatter(taken, require_ids(codes.ids, self.spec))
 
     def empty(self, images: int, places: int | None = None) -> Int[Tensor, "b p *q"]:
         """Places without codes.

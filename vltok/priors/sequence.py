@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vltok.code_maps import for_each_id
+from vltok.code_maps import for_each_id, require_ids
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.conditioning import Conditioning
 from vltok.drawing.config import SamplingOptions, VariableLengthSampling, options_for
@@ -119,7 +119,7 @@ class SequencePrior(Prior, AnyGrid, Ordered, Codable, Inpaints):
         packing = self._packing(codes)
         labels = self.conditioning.of_codes(codes, self.training)
         starts = for_each_id(self.spec.content_start + labels, self.spec)
-        before = preceding(codes.ids.long(), starts, packing)
+        before = preceding(require_ids(codes.ids, self.spec), starts, packing)
         embedded = self.embed(before, packing.steps, codes.lengths.long()[packing.images])
         first = embed_codes(self.content_embedding, starts)
         if self.text_reader is not None:

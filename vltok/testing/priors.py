@@ -278,6 +278,12 @@ class PriorContract(ABC):
         codes = random_codes(prior.spec, 4)
         torch.testing.assert_close(other.loss(codes).total, prior.loss(codes).total)
 
+    def test_codes_of_another_number_of_ids_are_refused(self):
+        prior = self.build()
+        for codebooks in {1, 2, 3} - {prior.spec.codebooks}:
+            with pytest.raises(UserError, match="ids"):
+                prior.loss(random_codes(replace(prior.spec, codebooks=codebooks), 4))
+
     def test_what_cannot_be_drawn_is_refused(self):
         prior = self.build()
         with pytest.raises(UserError):

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
+from vltok.code_maps import require_ids
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.batches import BatchDrawing, WantedImages
 from vltok.drawing.conditioning import Conditioning
@@ -145,6 +146,7 @@ class CausalLM(Prior, Standalone):
     def forward(self, codes: Codes) -> Predictions:
         """Predict every token of each image from those before it; in training, of some the text from the image."""
         serialization = self.serialization
+        require_ids(codes.ids, self.spec)
         sequences = serialization(codes)
         labels = self.conditioning.of_codes(codes, self.training)
         tokens, present = sequences.tokens + self.first_code, sequences.present

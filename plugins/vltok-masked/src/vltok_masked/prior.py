@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from vltok.code_maps import require_ids
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.batches import BatchDrawing, WantedImages
 from vltok.drawing.conditioning import Conditioning
@@ -195,16 +196,17 @@ class Masked(Prior, AnyGrid, Inpaints):
         always the same ones.
 
         Raises:
-            UserError: The codes lie on no grid, or on one of another size than the spec's, or labels are wrong.
+            UserError: The codes lie on no grid, or on one of another size than the spec's, or they have several ids, or
+                labels are wrong.
         """
-        grains = codes.require_grains()
+        grains, ids = codes.require_grains(), require_ids(codes.ids, self.spec)
         if tuple(grains.shape[1:]) != self.spec.grid:
             raise UserError(f"these codes have {tuple(grains.shape[1:])} regions, but the prior {self.spec.grid}")
         labels = self.conditioning.of_codes(codes, self.training)
         packing = Packing(codes.lengths.long(), codes.on_host.lengths.tolist())
-        masked = random_mask(packing) if self.training else fixed_mask(codes.ids, packing)
+        masked = random_mask(packing) if self.training else fixed_mask(ids, packing)
         texts = None if self.text_reader is None else self.text_reader(codes.require_texts(), labels)
-        nats = self.content_head.nats(self(codes, masked, labels, texts, packing), codes.ids.long())
+        nats = self.content_head.nats(self(codes, masked, labels, texts, packing), ids)
         granularities = self.grain_model.nats(grains, labels, self.text_reader, texts)
         sums = {"content": (nats * masked).sum(), "granularity": granularities.sum()}
         counts = {"content": masked.sum(), "granularity": torch.full_like(labels[:1], grains.numel())[0]}
