@@ -24,6 +24,7 @@ from vltok.interfaces import Prior, PriorLoss, Standalone, Tokenizer
 from vltok.io.bundles import fingerprint, load_prior, load_tokenizer, prior_fingerprint, save_prior, save_tokenizer
 from vltok.io.places import find_tokenizer
 from vltok.io.recipes import instantiate, parse_tree, recipe_parser
+from vltok.priors.raster_scan import RasterScan
 from vltok.rates import RateCalibration
 from vltok.tokenizers.decoders import PixelShuffleDecoder, PositionalDecoder
 from vltok.tokenizers.dqvae import DQVAE
@@ -32,6 +33,7 @@ from vltok.tokenizers.gates import RandomGate
 from vltok.tokenizers.quantizers import EMAVectorQuantizer
 
 from ..distributions import installed
+from ..tiny_priors import tiny_prior
 
 CONFIG = {
     "class_path": "dq-vae",
@@ -318,6 +320,15 @@ def test_a_bundle_that_nobody_could_load_is_not_written(
     with pytest.raises(UserError, match=message):
         save_tokenizer(copy.deepcopy(made()), tmp_path / "wrong")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_prior_for_images_of_one_grid_is_saved_as_that_of_any(tmp_path: Path) -> None:
+    prior = tiny_prior(RasterScan, regions=None)
+    with pytest.raises(UserError, match=r"of \(2, 3\) regions alone, as its on_grid made it: save the one of any grid"):
+        save_prior(prior.on_grid((2, 3)), tmp_path / "bundle", tokenizer="0" * 64)
+    assert not list(tmp_path.iterdir())
+    save_prior(prior, tmp_path / "bundle", tokenizer="0" * 64)
+    assert load_prior(tmp_path / "bundle").asks_for_grid
 
 
 def test_the_fingerprint_is_of_weights_and_configuration(tokenizer: Tokenizer, bundle: Path, tmp_path: Path) -> None:

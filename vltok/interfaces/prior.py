@@ -206,7 +206,7 @@ class AnyGrid(ABC):
         """The prior of the images of one grid, such as the batch at hand: its `spec` names that as `regions`.
 
         It has the very same parameters, which get its gradients. What was made of them stays: asked for without
-        gradients, it serves until they change.
+        gradients, it serves until they change. It is not saved: the prior of any grid is.
 
         Args:
             grid: The rows and columns of regions. They may be more than were ever trained on.

@@ -95,8 +95,9 @@ def save_prior(
         provenance: What made it, as plain values: `by`, `recipe`, the figures' `protocol`.
 
     Raises:
-        UserError: The folder holds something else than a bundle, a weight is not a finite number, or nobody could load
-            the bundle: see `vltok.io.descriptions.Description.of`.
+        UserError: The folder holds something else than a bundle, a weight is not a finite number, the prior is what
+            one of any grid became for images of one, or nobody could load the bundle: see
+            `vltok.io.descriptions.Description.of`.
     """
     belongs: dict[str, Any] = {"tokenizer": {"fingerprint": tokenizer, "places": list(tokenizer_places)}}
     if class_names is not None:
@@ -224,6 +225,11 @@ def _save(
         )
     description = Description.of(model, kind)
     again = description.build()
+    if again.spec.any_grid and not model.spec.any_grid and isinstance(model, Prior):
+        raise UserError(
+            f"this prior is of images of {model.spec.regions} regions alone, as its on_grid made it: save the one of "
+            "any grid that it was made of, whose weights it shares"
+        )
     tree = description.named
     with folder_written_whole(path) as folder:
         save_model(model, str(folder / WEIGHTS), metadata={"format": "pt"})
