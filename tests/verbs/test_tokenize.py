@@ -122,6 +122,10 @@ def test_wrong_arguments_are_user_errors(tokenizer: DQVAE, tmp_path: Path) -> No
         tokenize(tokenizer, "photos", tmp_path, shard_size=0)
     with pytest.raises(UserError, match="did you mean 'photos'"):
         tokenize(tokenizer, "photo", tmp_path)
+    with pytest.raises(UserError, match=r"no --split is called 'vall'.*did you mean 'val'"):
+        tokenize(tokenizer, "photos", tmp_path, split="vall")
+    with pytest.raises(UserError, match="no --precision is called 'float64'"):
+        tokenize(tokenizer, "photos", tmp_path, precision="float64")
 
 
 def test_a_rate_is_met_and_recorded(tokenizer: DQVAE, tmp_path: Path) -> None:

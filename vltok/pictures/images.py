@@ -17,6 +17,9 @@ from vltok.loading.skipping import Skipped, SkippedPictures
 from vltok.pictures.sizes import Size
 from vltok.pictures.transforms import to_unit_range
 
+#: Which pictures of a source an export takes.
+SPLITS = ("all", "train", "val")
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:

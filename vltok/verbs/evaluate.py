@@ -21,7 +21,7 @@ from vltok.arguments import fields_of
 from vltok.codes import CodeSpec
 from vltok.compression.tables import CodeTables
 from vltok.drawing.config import SamplingOptions
-from vltok.errors import UserError, whole_number
+from vltok.errors import UserError, unknown, whole_number
 from vltok.evaluation.adaptation import adaptive
 from vltok.evaluation.codec_rates import find_quality
 from vltok.evaluation.codecs import Codec
@@ -46,7 +46,7 @@ from vltok.launchers import find_rank, part_of
 from vltok.loading.classes import same_classes
 from vltok.losses.perceptual import LPIPS, each_distance
 from vltok.nn.precision import full_float32
-from vltok.pictures.images import ExportSource, ImageData
+from vltok.pictures.images import SPLITS, ExportSource, ImageData
 from vltok.rates import Rate
 from vltok.tokenizers.rate import encoder_at
 from vltok.verbs.asked_evaluation import asked_of
@@ -135,6 +135,8 @@ def evaluate(
     """
     given = dict(locals())
     kind = check_evaluation(given)
+    if split not in SPLITS:
+        raise unknown("--split", split, SPLITS)
     folder = None if out is None else check_folder("--out", out)
     rank, world_size, local_rank = find_rank(os.environ)
     place = choose_device(device, local_rank)

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vltok.errors import UserError, whole_number
+from vltok.errors import UserError, unknown, whole_number
 from vltok.files import check_folder
 from vltok.interfaces import Tokenizer
 from vltok.io.places import places_of
 from vltok.launchers import Share
 from vltok.loading.skipping import SkippedPicture
+from vltok.nn.precision import PRECISIONS
 from vltok.pictures.exporting import export_batches
-from vltok.pictures.images import ExportSource, ImageData, TrainingViews
+from vltok.pictures.images import SPLITS, ExportSource, ImageData, TrainingViews
 from vltok.rates import Rate
 from vltok.sequences.export import CodeExport
 from vltok.sequences.manifest import CodeManifest, ExportSettings
@@ -104,6 +105,9 @@ def tokenize(
     for key, value in (("--shard-size", shard_size), ("--batch-size", batch_size), ("--crops", crops)):
         if value is not None:
             whole_number(key, value, 1)
+    for key, name, names in (("--split", split, SPLITS), ("--precision", precision, PRECISIONS)):
+        if name not in names:
+            raise unknown(key, name, names)
     out = check_folder("--out", out)
     pictures, described = open_pictures(data)
     share = Share.find(os.environ, part)
