@@ -1,0 +1,3 @@
+"""Code sequences of pictures by a Ray cluster."""
+
+from vltok_ray.parts import tokenize as tokenize
