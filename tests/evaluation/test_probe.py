@@ -90,6 +90,27 @@ def test_it_says_the_same_again_and_leaves_no_trace() -> None:
     assert first["probe_bits_per_image"] < 16 * math.log2(64)  # neighbours tell of each other
 
 
+def test_pictures_of_several_sizes_are_those_of_one_prior() -> None:
+    generator, described = torch.Generator().manual_seed(0), []
+
+    def encode(images: Tensor) -> Codes:
+        regions = (len(images), images.shape[2] // 8, images.shape[3] // 8)
+        ids = torch.randint(4, (len(images), 2 * regions[1], 2 * regions[2]), generator=generator)
+        return Codes.from_code_map(ids, torch.randint(2, regions, generator=generator), GRID)
+
+    for batch_size in (16, 5):
+        data = Photos(size=[(16, 16), (8, 24)], train_crops=64, val_crops=24, batch_size=batch_size, workers=0)
+        found = Probe(encode, GRID, "cpu")
+        described.append(found.train(data.export_source("train"), batch_size, 0, lambda count: None))
+        share = ProcessShare(batch_size=batch_size)
+        figures = found.measure(share.batches(data.export_source("val"))).together()
+        values = {name: each.value for name, each in figures.items()}
+        # a bit a region, and 2 bits a code, less what nobody can know
+        assert 2.9 < values["probe_position_bits_per_image"] < 4.6
+        assert 0.98 < values["probe_content_bits_per_image"] / (2 * found_length(values)) < 1.15
+    assert described[0] == described[1] and described[0]["pictures"] == 64
+
+
 def test_what_it_cannot_take() -> None:
     with pytest.raises(UserError, match="names no max_length"):
         Probe(lambda images: Codes(images, images), CodeSpec(8), "cpu")

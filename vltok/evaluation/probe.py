@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -43,7 +43,8 @@ _STEPS, _BATCH, _LEARNING_RATE, _WARMUP, _SEED = 200, 16, 3e-3, 0.1, 0
 class Probe:
     """A small raster-scan prior over a tokenizer's codes.
 
-    Codes on no grid are laid on a row as long as the longest sequence, whose rest is filled with an end.
+    Codes on no grid are laid on a row as long as the longest sequence, whose rest is filled with an end. Where pictures
+    have several sizes, it is a prior of any grid, and each step has pictures of one.
 
     Args:
         encode: Gives the codes.
@@ -73,22 +74,25 @@ class Probe:
             report: Is told of every so many pictures that are read.
 
         Raises:
-            UserError: There is no picture, or they are of several sizes.
+            UserError: There is no picture.
         """
-        encoded, digests = list[Codes](), list[bytes]()
+        encoded, digests = list[Codes](), dict[int, bytes]()
         for batch in export_batches(source, [training_places(source.pictures)], batch_size, workers):
             if batch.images is not None:
                 encoded.append(self._laid(self._codes(batch.images)))
-                digests += pixel_digests(to_bytes(batch.images.images))
+                digests |= zip(batch.places, pixel_digests(to_bytes(batch.images.images)), strict=True)
             report(len(batch.places) + len(batch.skipped))
         if not encoded:
             raise UserError("--probe-prior trains a prior on the codes of training pictures, but there are none")
-        check_one_size({tuple(codes.require_grains().shape[1:]) for codes in encoded})
-        codes = Codes.concatenate(encoded)
-        _, rows, columns = codes.require_grains().shape
-        self._spec = replace(self._spec, regions=(rows, columns))
+        by_grid: dict[tuple[int, ...], list[Codes]] = {}
+        for codes in encoded:
+            by_grid.setdefault(tuple(codes.require_grains().shape[1:]), []).append(codes)
+        grids = [Codes.concatenate(by_grid[grid]) for grid in sorted(by_grid)]
+        if len(grids) == 1:
+            _, rows, columns = grids[0].require_grains().shape
+            self._spec = replace(self._spec, regions=(rows, columns))
         with computing(self._device):
-            self._prior = _trained(codes, self._spec)
+            self._prior = _trained(grids, self._spec)
         return {
             "prior": "raster-scan",
             "width": _WIDTH,
@@ -98,8 +102,8 @@ class Probe:
             "pictures_a_step": _BATCH,
             "learning_rate": _LEARNING_RATE,
             "seed": _SEED,
-            "pictures": len(codes),
-            "pixels": hashlib.sha256(b"".join(digests)).hexdigest(),
+            "pictures": len(digests),
+            "pixels": hashlib.sha256(b"".join(digests[place] for place in sorted(digests))).hexdigest(),
         }
 
     @torch.no_grad()
@@ -139,16 +143,6 @@ class Probe:
         return Codes(ids, torch.full_like(codes.lengths, longest), grains)
 
 
-def check_one_size(sizes: Sized) -> None:
-    """See that the pictures that a probe is trained on have one size, or one grid of codes.
-
-    Raises:
-        UserError: They have several.
-    """
-    if len(sizes) > 1:
-        raise UserError("--probe-prior trains a prior on pictures of one size: leave it out, or give one data.size")
-
-
 def _figures(items: Items) -> dict[str, Value]:
     total = total_sums(items["sums"])
     if not total["images"]:
@@ -169,22 +163,30 @@ def training_places(pictures: int) -> list[int]:
     return [place * pictures // count for place in range(count)]
 
 
-def _trained(codes: Codes, spec: CodeSpec) -> RasterScan:
-    """A prior of its own weights and order of pictures, which are drawn on the host: alike on all devices."""
+def _trained(grids: Sequence[Codes], spec: CodeSpec) -> RasterScan:
+    """A prior of its own weights and order of pictures, which are drawn on the host: alike on all devices.
+
+    Args:
+        grids: The codes of each grid. The first picture of a step tells of which all are, so that each grid has as many
+            steps as it has pictures, on average.
+        spec: What they may be.
+    """
+    of_pictures = torch.repeat_interleave(torch.tensor([len(codes) for codes in grids])).tolist()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
         position, content = (
             Transformer(_WIDTH, _HEADS, layers, dropout=0.0) for layers in (_POSITION_LAYERS, _CONTENT_LAYERS)
         )
-        prior = RasterScan(spec, position, content, dropout=0.0).to(codes.device)
-        chosen = torch.randint(len(codes), (_STEPS, _BATCH))
+        prior = RasterScan(spec, position, content, dropout=0.0).to(grids[0].device)
+        chosen = torch.randint(len(of_pictures), (_STEPS, _BATCH))
     optimizer = torch.optim.AdamW(prior.parameters(), _LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, _LEARNING_RATE, total_steps=_STEPS, pct_start=_WARMUP, cycle_momentum=False
     )
     for images in chosen:
         optimizer.zero_grad()
-        prior.loss(codes[images]).total.backward()
+        codes = grids[of_pictures[int(images[0])]]
+        prior.loss(codes[images % len(codes)]).total.backward()
         torch.nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
         optimizer.step()
         schedule.step()

@@ -33,7 +33,6 @@ from vltok.evaluation.gathering import Seen, gather_items, joined
 from vltok.evaluation.measurement import Measurement, ProcessShare
 from vltok.evaluation.parts import EvaluationParts
 from vltok.evaluation.priors import measure_prior
-from vltok.evaluation.probe import check_one_size
 from vltok.evaluation.rate_means import RateMeans
 from vltok.evaluation.reconstruction import QUALITIES, measure_reconstruction
 from vltok.evaluation.records import Record, environment, package_version
@@ -142,8 +141,6 @@ def evaluate(
     place = choose_device(device, local_rank)
     data, _ = open_pictures("photos" if data is None else data)
     source = data.export_source(split)
-    if probe_prior:
-        check_one_size(data.sizes)
     if features is not None:
         check_images(min(source.pictures, count) if kind == "prior" else source.pictures)
     number, jobs = (1, 1) if part is None else part_of(part)
