@@ -1,7 +1,9 @@
 """Llama's parts against plain formulas, and its steps against whole sequences."""
 
 import cmath
+import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -28,6 +30,16 @@ def test_pairs_are_turned_by_the_step() -> None:
             number = complex(*x[row, 0, 2 * pair : 2 * pair + 2].tolist()) * cmath.exp(1j * step * 100 ** (-pair / 4))
             expected = torch.tensor([number.real, number.imag])
             torch.testing.assert_close(found[row, 0, 2 * pair : 2 * pair + 2], expected)
+
+
+def test_angles_are_those_of_double_precision_to_the_last_digit() -> None:
+    for by, steps in ((StepRotation(8, 100.0), (0, 7, 1023)), (GridRotation(5, 16, 100.0), (1, 36, 5116))):
+        cosines, sines = by(torch.tensor(steps))
+        for row, step in enumerate(steps):
+            places = [step] if isinstance(by, StepRotation) else [(step - 1) // 5, (step - 1) % 5]
+            angles = [place * 100 ** (-pair / 4) for place in places for pair in range(4)]
+            assert cosines[row].tolist() == [np.float32(math.cos(angle)) for angle in angles]
+            assert sines[row].tolist() == [np.float32(math.sin(angle)) for angle in angles]
 
 
 def test_a_half_is_turned_by_the_row_the_other_by_the_column_and_the_start_is_zero() -> None:

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vltok.devices import widest
 from vltok.errors import UserError, whole_number
 from vltok.nn.attention import Attending, Packing, packed_attention
 from vltok.nn.linear import Linear
@@ -80,7 +81,7 @@ class StepRotation:
     def __call__(self, steps: Int[Tensor, " n"]) -> Turns:
         """The turns of codes that stand at some steps."""
         angles = _angles(steps, self.width, self.base)
-        return angles.cos(), angles.sin()
+        return angles.cos().float(), angles.sin().float()
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class GridRotation:
         halves = (places // self.columns, places % self.columns)
         angles = torch.cat([_angles(half, self.width // 2, self.base) for half in halves], dim=1)
         placed = (steps > 0)[:, None]
-        return angles.cos() * placed, angles.sin() * placed
+        return angles.cos().float() * placed, angles.sin().float() * placed
 
 
 def turned(vectors: Float[Tensor, "n heads _"], turns: Turns) -> Float[Tensor, "n heads _"]:
@@ -117,8 +118,10 @@ def turned(vectors: Float[Tensor, "n heads _"], turns: Turns) -> Float[Tensor, "
 
 
 def _angles(places: Int[Tensor, " n"], width: int, base: float) -> Float[Tensor, "n _"]:
-    # computed anew each time: a buffer would lose its digits in a model of bfloat16
-    exponents = torch.arange(0, width, 2, device=places.device) / width
+    # computed anew each time: a buffer would lose its digits in a model of bfloat16; in double precision, since the
+    # last digit of a sine in single precision differs between CPUs, and files that were written under a prior are read
+    # on others
+    exponents = torch.arange(0, width, 2, device=places.device, dtype=widest(places.device)) / width
     return places[:, None] * base**-exponents
 
 
