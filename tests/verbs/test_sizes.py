@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 import vltok
@@ -13,6 +14,7 @@ from vltok.errors import UserError
 from vltok.pictures.photos import Photos
 from vltok.sequences.manifest import CodeManifest
 from vltok.testing import pictures, random_codes
+from vltok.verbs import prior_report
 
 SIZE = (16, 24)  # of regions of 8 × 8 pixels
 
@@ -110,6 +112,14 @@ def test_a_training_on_several_sizes_gives_a_prior_that_draws_any(bundles, tmp_p
         **{"data.root": "codes/train", "data.validation": "codes/val", "model.prior.position_transformer.width": 16},
         **{"trainer.max_steps": 3, "trainer.precision": "32-true", "trainer.accelerator": "cpu"},
     }
+    shown: list[torch.Size] = []
+    grid = prior_report.sample_grid
+    monkeypatch.setattr(
+        prior_report,
+        "sample_grid",
+        lambda images, *rest, **how: shown.append(images.shape) or grid(images, *rest, **how),
+    )
     vltok.fit(recipe, out="run", overrides=changes)
+    assert shown == [(8, 3, 16, 24), (8, 3, 24, 16)]  # each size in turn
     assert vltok.load_prior("run/bundle").spec.any_grid and (tmp_path / "run" / "samples.png").is_file()
     assert vltok.sample("run/bundle", 2, size="24x24").pictures.shape == (2, 3, 24, 24)

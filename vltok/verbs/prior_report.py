@@ -15,7 +15,7 @@ from vltok.errors import UserError
 from vltok.evaluation.records import Record, environment
 from vltok.evaluation.unigram import unigram_loss
 from vltok.evaluation.values import Value, value_lines
-from vltok.figures.grids import sample_grid
+from vltok.figures.grids import sample_grid, stacked
 from vltok.files import written_whole
 from vltok.interfaces import Prior, SamplingConfig
 from vltok.io.bundles import load_tokenizer, prior_fingerprint, save_prior
@@ -89,7 +89,7 @@ def report_prior(
             device, seed = trainer.strategy.root_device, config["seed_everything"]
             wanted = _wanted(prior, data)
             figures["samples_per_second"] = _draw(
-                prior, wanted, tokenizer, device, seed, folder, trust, facts.classes, _regions(prior, data)
+                prior, wanted, tokenizer, device, seed, folder, trust, facts.classes, _grids(prior, data)
             )
     except UserError as error:  # the prior is trained all the same
         undrawn = str(error)
@@ -133,12 +133,9 @@ def _wanted(prior: Prior, data: CodeSource) -> Int[Tensor, " b"] | Sequence[str]
     return [sequences[place].require_texts()[0] for place in first[:, None]]  # one by one, whatever their grids
 
 
-def _regions(prior: Prior, data: CodeSource) -> tuple[int, int] | None:
-    """Of which grid images are drawn, where the prior draws those of any: of the first one's."""
-    if not prior.asks_for_grid:
-        return None
-    rows, columns = data.training[np.arange(1)].require_grains().shape[1:]
-    return rows, columns
+def _grids(prior: Prior, data: CodeSource) -> Sequence[tuple[int, int] | None]:
+    """Of which grids images are drawn in turn, where the prior draws those of any: of those that it was trained on."""
+    return (prior.asks_for_grid and data.training.facts.grids[:_PICTURES]) or [None]
 
 
 def _draw(
@@ -150,19 +147,32 @@ def _draw(
     folder: RunFolder,
     trust: bool,
     classes: Sequence[str] | None,
-    regions: tuple[int, int] | None,
+    grids: Sequence[tuple[int, int] | None],
 ) -> float:
     """Write pictures that the prior draws; how many images' codes it drew a second."""
     prior, tokenizer = prior.to(device).eval(), load_tokenizer(bundle, device, trust=trust)
     start = time.monotonic()
-    codes = prior.sample(wanted, SamplingConfig(regions=regions), torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    shares = [slice(turn, None, len(grids)) for turn in range(len(grids))]
+    drawn = [
+        prior.sample(
+            len(range(wanted)[share]) if isinstance(wanted, int) else wanted[share],
+            SamplingConfig(regions=regions),
+            generator,
+        )
+        for regions, share in zip(grids, shares, strict=True)
+    ]
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     seconds = time.monotonic() - start
     with torch.inference_mode():
-        images = tokenizer.decode(codes)
+        images = [tokenizer.decode(codes) for codes in drawn]
     with written_whole(folder.samples) as path:
-        sample_grid(images, codes, tokenizer.spec, columns=4, classes=classes).save(path)
+        sheets = [
+            sample_grid(decoded, codes, tokenizer.spec, columns=4, classes=classes)
+            for decoded, codes in zip(images, drawn, strict=True)
+        ]
+        stacked(sheets).save(path)
     return _PICTURES / seconds
 
 
