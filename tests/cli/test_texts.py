@@ -9,7 +9,7 @@ from vltok.cli.main import main
 from vltok.evaluation.records import Record
 from vltok.sequences.manifest import CodeManifest
 
-from .exports import contents, write_bundle, write_pictures
+from .exports import contents, run_in_two, write_bundle, write_pictures
 from .runs import one_line
 
 RECIPE = """
@@ -85,10 +85,17 @@ def test_samples_follow_prompts_and_say_them(tmp_path: Path, capsys: pytest.Capt
 
 def test_an_evaluation_tells_what_texts_are_worth(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data = ["--data=folder", *(f"--data.{key}={value}" for key, value in DATA.items())]
-    command = ["evaluate", "--prior=runs/texts/bundle", "--count=3", "--device=cpu", "--examples=1"]
+    command = ["evaluate", "--prior=runs/texts/bundle", "--count=7", "--batch-size=2", "--device=cpu", "--examples=1"]
     assert main([*command, *data, "--out", str(tmp_path / "evaluated")]) == 0
     figures = Record.read(tmp_path / "evaluated")
     assert figures.figure("bits_per_image_of_other_texts") != figures.figure("bits_per_image")
+    # each process reads some of the texts, and what it draws and compares with takes those of all
+    codes, said = run_in_two([*command, *data, "--out", str(tmp_path / "in_two")])
+    assert codes == [0, 0], said
+    in_two = Record.read(tmp_path / "in_two")
+    assert in_two.codes == figures.codes
+    for name, value in figures.values.items():
+        assert name.startswith("seconds") or in_two.values[name] == value, name
     assert main([*command, *data, "--data.texts=null", "--out", str(tmp_path / "nothing")]) == 1
     assert "this prior reads texts, but the pictures have none" in one_line(capsys)
 

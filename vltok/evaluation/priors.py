@@ -20,7 +20,7 @@ from vltok.drawing.sampler import Sampler
 from vltok.errors import UserError
 from vltok.evaluation.distances import SetDistances
 from vltok.evaluation.features import FeatureNetwork
-from vltok.evaluation.gathering import Items, Seen
+from vltok.evaluation.gathering import Items, Seen, gather
 from vltok.evaluation.measurement import (
     Measurement,
     ProcessShare,
@@ -37,6 +37,7 @@ from vltok.interfaces import Prior, Tokenizer
 from vltok.measures.likelihood import likelihood_figures, likelihood_sums, total_sums
 from vltok.measures.pixels import to_bytes
 from vltok.pictures.images import ExportSource, ImageBatch
+from vltok.processes import world
 from vltok.sequences.statistics import CodeCounts
 
 
@@ -99,10 +100,12 @@ def measure_prior(
         digests += pixel_digests(pixels)
         if network is not None:
             distances.update(network(pixels.to(device)), real=True)
-    prompts = tuple(text for codes in with_texts for text in codes.require_texts())
+    texts_of_each = gather([[text for codes in with_texts for text in codes.require_texts()]])
+    prompts = tuple(itertools.chain.from_iterable(texts_of_each))
     if prior.conditioning.described and not any(prompts):
         raise UserError("this prior reads texts, but the pictures have none: give data with texts (data.texts)")
-    other_texts = _with_other_texts(prior, with_texts, device, seed)
+    before = sum(map(len, texts_of_each[: world()[0]]))
+    other_texts = _with_other_texts(prior, with_texts, prompts, before, device, seed)
     kept: list[Example] = []
     times: list[tuple[float, int]] = []
     for sampler, start, wanted in _draws(prior, sampling, sizes, share, count):
@@ -164,12 +167,20 @@ def measure_prior(
 
 
 def _with_other_texts(
-    prior: Prior, codes: list[Codes], device: torch.device | str, seed: int
+    prior: Prior, codes: list[Codes], texts: Sequence[str], before: int, device: torch.device | str, seed: int
 ) -> list[dict[str, float]]:
-    """The likelihood of each batch of codes, each image with the text of another one."""
+    """The likelihood of each batch of codes, each image with the text of another one.
+
+    Args:
+        prior: Reads texts.
+        codes: Those of this process.
+        texts: Those of all images, over all processes.
+        before: How many of them are of the processes before this one.
+        device: Where to compute.
+        seed: Sets which image gets which text.
+    """
     sums = []
-    texts = [text for batch in codes for text in batch.require_texts()]
-    order = iter(np.random.default_rng(seed).permutation(len(texts)).tolist())
+    order = iter(np.random.default_rng(seed).permutation(len(texts))[before:].tolist())
     for batch in codes:
         shuffled = replace(batch, texts=tuple(texts[next(order)] for _ in range(len(batch)))).to(device)
         sums.append(likelihood_sums(prior.loss(shuffled), shuffled))
