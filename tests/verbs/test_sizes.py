@@ -9,6 +9,7 @@ from PIL import Image
 import vltok
 from tests.cli.exports import CONFIG, PRIOR, write_bundle
 from vltok.cli.main import main
+from vltok.compression.file_format import unpack
 from vltok.compression.prior_coder import PriorCoder
 from vltok.errors import UserError
 from vltok.pictures.photos import Photos
@@ -122,4 +123,6 @@ def test_a_training_on_several_sizes_gives_a_prior_that_draws_any(bundles, tmp_p
     vltok.fit(recipe, out="run", overrides=changes)
     assert shown == [(8, 3, 16, 24), (8, 3, 24, 16)]  # each size in turn
     assert vltok.load_prior("run/bundle").spec.any_grid and (tmp_path / "run" / "samples.png").is_file()
+    (file,) = vltok.compress(bundles / "tokenizer", torch.zeros(3, 16, 48), prior="run/bundle").pictures
+    assert 8 * unpack(file.data).header.tile == 24  # the longest side of a picture that it was trained on
     assert vltok.sample("run/bundle", 2, size="24x24").pictures.shape == (2, 3, 24, 24)

@@ -197,6 +197,16 @@ def class_names(place: str | os.PathLike) -> tuple[str, ...] | None:
     return None if names is None else tuple(names)
 
 
+def trained_grids(place: str | os.PathLike) -> tuple[tuple[int, int], ...]:
+    """The grids of regions that a prior of any grid was trained on, as its bundle tells them; none where it does not.
+
+    Raises:
+        UserError: There is no such bundle.
+    """
+    protocol = read_bundle(place, "prior")[1].get("provenance", {}).get("protocol", {})
+    return tuple((rows, columns) for rows, columns in protocol.get("sequences", {}).get("grids", ()))
+
+
 def prior_fingerprint(place: str | os.PathLike) -> str:
     """The same of a prior's bundle.
 

@@ -14,10 +14,13 @@ from vltok.compression.tables import CodeTables
 from vltok.errors import UserError, whole_number
 from vltok.files import alone_in, check_folder, written_whole
 from vltok.interfaces import Prior, Tokenizer
+from vltok.io.bundles import trained_grids
 from vltok.pictures.decoding import CorruptPicture
 from vltok.rates import Rate
 from vltok.verbs.coders import ENDING, open_coders
 from vltok.verbs.given_pictures import Picture, pictures_by_name, pixels_of, skip
+
+_TILE = 1024
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def compress(
     rate: Rate | str | None = None,
     prior: Prior | str | os.PathLike | None = None,
     tables: CodeTables | None = None,
-    tile: int = 1024,
+    tile: int | None = None,
     device: str | None = None,
     trust: bool = False,
     progress: Callable[[CompressedPicture], None] | None = None,
@@ -91,11 +94,11 @@ def compress(
         out: The folder that receives the files; in Python they are given back without it, and nothing is written.
         rate: How many codes pictures get, such as ``codes=400``; see `vltok.Rate`.
         prior: A prior's bundle, under whose probabilities the codes are coded, on the CPU: the picture is then divided
-            into tiles of the size of its images, or, where it draws any, of `tile`, which then is best a size that it
-            was trained on; in Python, a prior too.
+            into tiles of the size of its images, or, where it draws any, of `tile`; in Python, a prior too.
         tables: How often codes occur; by default what the bundle says.
         tile: A picture with a longer side, in pixels, is coded in tiles of about equal size, each as a picture of its
-            own; bounds the memory.
+            own; bounds the memory. By default 1024, or, under a prior that draws images of any size, the longest side
+            of those that it was trained on, where its bundle tells it.
         device: `cpu`, `cuda` or `cuda:1`; by default where the tokenizer is, or a GPU where there is one.
         trust: Whether the bundle may name more than registered components: see `load_tokenizer`.
         progress: Is given each picture as soon as it is done.
@@ -103,7 +106,8 @@ def compress(
     Raises:
         UserError: An argument is wrong. A picture that cannot be read or coded is warned of, and named in the result.
     """
-    whole_number("--tile", tile, 1)
+    if tile is not None:
+        whole_number("--tile", tile, 1)
     folder = None if out is None else check_folder("--out", out)
     inputs = pictures_by_name(pictures, folder, (ENDING,))
     done: list[CompressedPicture] = []
@@ -112,6 +116,9 @@ def compress(
     with alone, open_coders(tokenizer, prior, tables, device, trust) as coders:
         coder = coders.to_compress()
         pictures_coder = coders.pictures(coder, rate)
+        if tile is None:
+            grids = () if prior is None or isinstance(prior, Prior) else trained_grids(prior)
+            tile = max((max(grid) * coders.opened.model.spec.factors[0] for grid in grids), default=_TILE)
         for name, given in inputs.items():
             source = given if isinstance(given, Path) else None
             try:

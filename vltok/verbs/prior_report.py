@@ -61,6 +61,7 @@ def report_prior(
             "place": facts.place,
             "training": len(data.training),
             "unseen": 0 if data.held_out is None else len(data.held_out),
+            **({"grids": facts.grids} if prior.asks_for_grid else {}),
         },
         "tokenizer": facts.tokenizer,
         "mean_length": float(data.training.lengths.mean()),
