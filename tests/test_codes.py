@@ -181,15 +181,37 @@ def test_a_batch_taken_apart_comes_together(drawn, data) -> None:
 def four() -> Codes:
     """Four images of 1, 0, 2 and 3 codes."""
     texts = ("a cat", "", "two cats — or three", "a dog")
-    return Codes(torch.arange(6), torch.tensor([1, 0, 2, 3]), labels=torch.arange(4) + 5, texts=texts)
+    labels, embeddings = torch.arange(4) + 5, torch.arange(8.0).view(4, 2) / 3
+    return Codes(torch.arange(6), torch.tensor([1, 0, 2, 3]), None, labels, texts, embeddings)
 
 
 @pytest.mark.parametrize("index", [2, [3, 0, 0], slice(None, None, -1), [], [True, False, False, True]], ids=repr)
-def test_texts_stay_with_their_images(index) -> None:
+def test_texts_and_embeddings_stay_with_their_images(index) -> None:
     codes = four()[index]
+    assert codes.embeddings.equal(four().embeddings[codes.labels - 5])
+    assert Codes.concatenate(list(four())).equal(four()) and not four().equal(
+        dataclasses.replace(four(), embeddings=-four().embeddings)
+    )
     assert codes.texts == tuple(four().texts[label - 5] for label in codes.labels.tolist())
     assert Codes.concatenate([four(), codes]).texts == four().texts + codes.texts
     assert not four().equal(dataclasses.replace(four(), texts=four().texts[::-1]))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_embeddings_that_are_none_are_refused() -> None:
+    for embeddings, said in [
+        (torch.rand(4, 2).double(), "embeddings of codes must be float32, not torch.float64"),
+        (torch.rand(4), r"embeddings of codes must have the shape \[b e\], not \[4\]"),
+        (torch.rand(3, 2), "there are 3 embeddings for 4 images"),
+        (torch.full((4, 2), torch.inf), "embeddings of codes must be finite numbers"),
+    ]:
+        with pytest.raises(UserError, match=said):
+            dataclasses.replace(four(), embeddings=embeddings).validate(CodeSpec(8, max_length=4))
+    for embeddings in (None, torch.rand(4, 3)):
+        with pytest.raises(UserError, match="codes with different embeddings do not go into one batch"):
+            Codes.concatenate([four(), dataclasses.replace(four(), embeddings=embeddings)])
+    with pytest.raises(UserError, match="have 2 numbers, but the prior reads 3: give others"):
+        four().require_embeddings(3)
 
 
 def test_codes_with_texts_and_codes_without_are_no_batch() -> None:
@@ -514,6 +536,7 @@ def test_a_file_of_no_codes_is_refused(tmp_path: Path) -> None:
         ({**two, "texts": letters, "text_lengths": torch.tensor([2, 2])}, about, "the lengths of its texts"),
         ({**two, "texts": letters + 200, "text_lengths": torch.tensor([1, 2])}, about, "its texts are no UTF-8"),
         ({**two, "texts": letters, "text_lengths": torch.tensor([3])}, about, "there are 1 texts for 2 images"),
+        ({**two, "embeddings": torch.rand(1, 2)}, about, "there are 1 embeddings for 2 images"),
     ]:
         save_file({name: value.clone() for name, value in written.items()}, path, metadata)
         refused(message)

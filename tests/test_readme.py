@@ -6,6 +6,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.distributed.run import get_args_parser
@@ -139,11 +140,13 @@ def test_the_files_that_it_names_exist():
 
 def test_the_lines_of_python_run_one_after_another(project: Path) -> None:
     add_prior(project)
-    first, second = blocks_of(README, "python")
+    beside, first, second = blocks_of(README, "python")
     small = {"trainer.max_steps": 1, "trainer.limit_val_batches": 1, "data.size": 64, "data.batch_size": 2}
     small |= {"model.calibration_batches": 1, "data.train_crops": 8, "data.val_crops": 2}
     small |= {"model.tokenizer.encoder.width": 32, "model.tokenizer.decoder.width": 32}
     names = {}
+    exec(beside, names)
+    assert {np.load(path).shape for path in Path("pictures").glob("*.npy")} == {(48,)}
     exec(first, names)
     assert names["reconstructions"].shape[1] == 3
     exec(second.replace('{"trainer.max_steps": 100}', repr(small)), names)

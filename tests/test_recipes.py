@@ -107,6 +107,8 @@ def test_a_prior_trains_for_two_steps(path, tmp_path, capsys):
         codes = random_codes(count, spec, (2, 2))
         if "text_encoder" in prior["init_args"]:
             codes = dataclasses.replace(codes, texts=("a cat",) * count)
+        if (size := prior["init_args"].get("embedding_size")) is not None:
+            codes = dataclasses.replace(codes, embeddings=torch.randn(count, size))
         export_codes(tmp_path / split, codes, spec=spec, classes=prior["init_args"].get("classes"))
     code = main(
         [

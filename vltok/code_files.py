@@ -41,7 +41,9 @@ def read_codes(path: str | os.PathLike) -> tuple[dict[str, Tensor], tuple[str, .
     except (SafetensorError, OSError) as error:
         raise UserError(str(error)) from error
     encoded, lengths = found.pop("texts", None), found.pop("text_lengths", None)
-    if about != _FILE or not {"ids", "lengths"} <= found.keys() <= {"ids", "lengths", "grains", "labels"}:
+    if about != _FILE or not {"ids", "lengths"} <= found.keys() <= {
+        *("ids", "lengths", "grains", "labels", "embeddings")
+    }:
         raise UserError("it was not written by Codes.save")
     return found, None if encoded is None and lengths is None else _texts(encoded, lengths)
 

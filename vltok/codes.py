@@ -3,7 +3,7 @@
 `CodeSpec` and `Ratios` are defined in `vltok.code_spec`; where codes lie on the finest grid is in `vltok.code_maps`.
 
 Axis letters: b image, c channel, h w grid of regions, H W pixels, t code (packed over the batch), k granularity,
-q id of a code (no axis where there is one codebook).
+q id of a code (no axis where there is one codebook), e number of an embedding.
 Granularities count **from coarse to fine**: 0 is the largest factor.
 """
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vltok.code_files import read_codes, write_codes
@@ -29,6 +29,8 @@ from vltok.indexing import image_numbers
 
 #: Labels are numbers of 64 bits.
 LARGEST_LABEL = torch.iinfo(torch.int64).max
+#: What images may be conditioned on besides a class: a text each, or an embedding each.
+Conditions = Sequence[str] | Float[Tensor, "b e"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,7 @@ class Codes:
         grains: The granularity of each region, `[b h w]`; None when codes lie on no grid.
         labels: The class of each image, `[b]`, or None.
         texts: What describes each image, empty where nothing does, or None. They stay on the host.
+        embeddings: A vector of each image, `[b e]`, float32, or None.
     """
 
     ids: Int[Tensor, " t *q"]
@@ -51,6 +54,7 @@ class Codes:
     grains: Int[Tensor, "b h w"] | None = None
     labels: Int[Tensor, " b"] | None = None
     texts: tuple[str, ...] | None = None
+    embeddings: Float[Tensor, "b e"] | None = None
 
     @classmethod
     def from_code_map(
@@ -158,6 +162,32 @@ class Codes:
             )
         return self.texts
 
+    def require_embeddings(self, size: int) -> Float[Tensor, "b e"]:
+        """The embedding of each image, of so many numbers.
+
+        Raises:
+            UserError: There are none, or of another number.
+        """
+        if self.embeddings is None:
+            raise UserError(
+                "these codes have no embeddings, which a prior with an embedding_size learns from: set "
+                "`embedding_size` to null, or tokenize pictures with their embeddings (data.embeddings)"
+            )
+        if self.embeddings.shape[1] != size:
+            raise UserError(
+                f"the embeddings of these codes have {self.embeddings.shape[1]} numbers, but the prior reads {size}: "
+                "give others, or train a prior of another embedding_size"
+            )
+        return self.embeddings
+
+    def require_conditions(self, embedding_size: int | None) -> Conditions:
+        """The texts, or, of so many numbers, the embeddings.
+
+        Raises:
+            UserError: There are none.
+        """
+        return self.require_texts() if embedding_size is None else self.require_embeddings(embedding_size)
+
     def validate(self, spec: CodeSpec) -> Codes:
         """Check every value against a spec, and return the codes; the host waits for the device once.
 
@@ -175,7 +205,8 @@ class Codes:
         expected = code_lengths(grains, spec) if spec.gridded else self.lengths
         facts = [*_bounds(self.lengths), *_bounds(self.ids), *_bounds(grains)]
         facts += [self.lengths.sum(), (expected != self.lengths).any()]
-        shortest, longest, lowest, highest, coarsest, finest, total, differs = torch.stack(
+        facts += [] if self.embeddings is None else [~self.embeddings.isfinite().all()]
+        shortest, longest, lowest, highest, coarsest, finest, total, differs, *no_numbers = torch.stack(
             [fact.long() for fact in facts]
         ).tolist()
         self._check_lengths(shortest, total)
@@ -185,6 +216,8 @@ class Codes:
             raise UserError(f"the grain map holds a granularity outside 0…{spec.granularities - 1}")
         if differs:
             raise UserError("the lengths do not follow from the grain map")
+        if any(no_numbers):
+            raise UserError("embeddings of codes must be finite numbers")
         if spec.max_length is not None and longest > spec.max_length:
             raise UserError(f"an image has {longest} codes, more than max_length = {spec.max_length}")
         return self
@@ -231,8 +264,11 @@ class Codes:
         every = self.ids.split(self.lengths.tolist())
         for image, ids in enumerate(every):
             here = slice(image, image + 1)
-            grains, labels = (None if value is None else value[here] for value in (self.grains, self.labels))
-            yield Codes(ids, self.lengths[here], grains, labels, None if self.texts is None else self.texts[here])
+            grains, labels, embeddings = (
+                None if value is None else value[here] for value in (self.grains, self.labels, self.embeddings)
+            )
+            texts = None if self.texts is None else self.texts[here]
+            yield Codes(ids, self.lengths[here], grains, labels, texts, embeddings)
 
     def __getitem__(
         self, index: SupportsIndex | slice | Sequence | Int[Tensor, " n"] | Bool[Tensor, " b"] | np.ndarray
@@ -255,6 +291,7 @@ class Codes:
             None if self.grains is None else self.grains[chosen],
             None if self.labels is None else self.labels[chosen],
             None if self.texts is None else tuple(self.texts[number] for number in numbers.tolist()),
+            None if self.embeddings is None else self.embeddings[chosen],
         )
 
     @staticmethod
@@ -262,8 +299,8 @@ class Codes:
         """One batch of several.
 
         Raises:
-            UserError: There is no part, some have grain maps, labels or texts and others none, or grain maps differ in
-                size, or codes in their number of ids.
+            UserError: There is no part, some have grain maps, labels, texts or embeddings and others none, or grain
+                maps or embeddings differ in size, or codes in their number of ids.
         """
         if not parts:
             raise UserError("there are no codes to concatenate")
@@ -279,11 +316,11 @@ class Codes:
         if len({part.ids.shape[1:] for part in parts}) > 1:
             raise UserError("codes with different numbers of ids do not go into one batch")
         ids, lengths = (torch.cat([getattr(part, name) for part in parts]) for name in ("ids", "lengths"))
-        grains, labels = join("grains"), join("labels")
+        grains, labels, embeddings = map(join, ("grains", "labels", "embeddings"))
         texts = [part.texts for part in parts if part.texts is not None]
         if 0 < len(texts) < len(parts):
             raise UserError("codes with texts and codes without do not go into one batch")
-        return Codes(ids, lengths, grains, labels, tuple(itertools.chain(*texts)) if texts else None)
+        return Codes(ids, lengths, grains, labels, tuple(itertools.chain(*texts)) if texts else None, embeddings)
 
     def equal(self, other: Codes) -> bool:
         """Whether both hold the same values."""
@@ -326,14 +363,20 @@ class Codes:
         return codes if spec is None else codes.validate(spec)
 
     def _check_shapes(self) -> None:
-        """See that the values are whole numbers, as many as there are images."""
+        """See that the values are whole numbers, or of embeddings float32, as many as there are images."""
         for name, value in self._values():
-            if value is not None and (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool):
+            if value is None:
+                continue
+            if name == "embeddings" and value.dtype != torch.float32:
+                raise UserError(f"embeddings of codes must be float32, not {value.dtype}")
+            whole = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
+            if not whole and name != "embeddings":
                 raise UserError(f"{name} of codes must be whole numbers, not {value.dtype}")
-            axes = "bhw" if name == "grains" else "tq" if name == "ids" else "b"
-            if value is not None and value.dim() not in (len(axes), len(axes) - (name == "ids")):
+            axes = {"ids": "tq", "grains": "bhw", "embeddings": "be"}.get(name, "b")
+            if value.dim() not in (len(axes), len(axes) - (name == "ids")):
                 raise UserError(f"{name} of codes must have the shape [{' '.join(axes)}], not {list(value.shape)}")
-        for name, values in (("labels", self.labels), ("grain maps", self.grains), ("texts", self.texts)):
+        each = {"labels": self.labels, "grain maps": self.grains, "texts": self.texts, "embeddings": self.embeddings}
+        for name, values in each.items():
             if values is not None and len(values) != len(self):
                 raise UserError(f"there are {len(values)} {name} for {len(self)} images")
 
@@ -344,7 +387,7 @@ class Codes:
             raise UserError(f"the lengths sum to {total}, but there are {len(self.ids)} ids")
 
     def _values(self) -> Iterator[tuple[str, Tensor | None]]:
-        return ((name, getattr(self, name)) for name in ("ids", "lengths", "grains", "labels"))
+        return ((name, getattr(self, name)) for name in ("ids", "lengths", "grains", "labels", "embeddings"))
 
 
 # They hold tensors and texts alone: `torch.load(…, weights_only=True)` may give back what `torch.save` was given.

@@ -36,6 +36,7 @@ def samples_of(codes: Codes, first: int = 0) -> list[CodeSample]:
             grains=None if image.grains is None else image.grains[0].numpy(),
             label=None if image.labels is None else int(image.labels),
             text=None if image.texts is None else image.texts[0] or None,
+            embedding=None if image.embeddings is None else image.embeddings[0].numpy(),
         )
         for index, image in enumerate(codes)
     ]

@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import json
 import os
@@ -5,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from vltok.errors import UserError
 from vltok.launchers import ALONE, Share
@@ -222,6 +224,23 @@ def test_skipped_pictures_are_counted_by_key_and_leave_gaps(tmp_path: Path) -> N
     found = [sample for shard in manifest.shards for sample in manifest.read_samples(tmp_path, shard)]
     assert [(sample.index, sample.label) for sample in found] == [(i, i) for i in range(12) if i not in (3, 10, 11)]
     assert manifest.statistics["samples"] == 9
+
+
+def test_embeddings_of_one_size_are_told_and_others_refused(tmp_path: Path) -> None:
+    codes = [dataclasses.replace(random_codes(5, seed=size), embeddings=torch.rand(5, size)) for size in (3, 4)]
+    assert export_codes(tmp_path / "good", codes[0]).embedding_size == 3
+    said = {
+        "alone": "'class/picture 5.jpg' has 4 numbers, but that of 'class/picture 0.jpg' 3",
+        "parts": "of 3 and of 4",
+    }
+    for name, shares in (("alone", [ALONE] * 2), ("parts", [Share.find({}, f"{part}/2") for part in (1, 2)])):
+        with pytest.raises(UserError, match=said[name]):
+            for shard, share in enumerate(shares):
+                export = CodeExport(tmp_path / name, SPEC, settings(10, 5), share=share)
+                samples = [samples_of(each, 5 * place) for place, each in enumerate(codes)]
+                for number in range(2) if share is ALONE else [shard]:
+                    export.write(number, samples[number], CodeCounts.of(codes[number], SPEC, 0))
+                export.finish()
 
 
 def test_an_export_without_any_readable_picture_says_so(tmp_path: Path) -> None:

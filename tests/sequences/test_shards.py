@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import tarfile
 from pathlib import Path
@@ -21,8 +22,11 @@ FORMATS = ["webdataset", "parquet"]
 def same(first: CodeSample, second: CodeSample) -> bool:
     grains = (first.grains is None and second.grains is None) or np.array_equal(first.grains, second.grains)
     names = ("index", "key", "label", "text")
+    embeddings = [np.array([]) if each.embedding is None else each.embedding for each in (first, second)]
     return (
         grains
+        and np.array_equal(*embeddings)
+        and embeddings[0].dtype == embeddings[1].dtype
         and np.array_equal(first.ids, second.ids)
         and all(getattr(first, name) == getattr(second, name) for name in names)
     )
@@ -36,11 +40,13 @@ def shards(draw) -> tuple[int, list[CodeSample]]:
     grid = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
     spec = CodeSpec(size, factors, codebooks=draw(st.integers(1, 3)))
     codes = random_codes(count, spec, grid, seed=draw(st.integers(0, 99)))
+    if draw(st.booleans()):
+        codes = dataclasses.replace(codes, embeddings=torch.randn(count, draw(st.integers(1, 3))))
     keys = draw(st.lists(st.text(st.characters(codec="utf-8"), max_size=300), min_size=count, max_size=count))
     labels = draw(st.lists(st.none() | st.integers(0, 10**6), min_size=count, max_size=count))
     texts = draw(st.lists(st.none() | st.text(st.characters(codec="utf-8")), min_size=count, max_size=count))
     return size, [
-        CodeSample(sample.index * 3, key, sample.ids, sample.grains, label, text)
+        CodeSample(sample.index * 3, key, sample.ids, sample.grains, label, text, sample.embedding)
         for sample, key, label, text in zip(samples_of(codes), keys, labels, texts, strict=True)
     ]
 

@@ -38,11 +38,12 @@ def test_damaged_shards_are_noticed(tmp_path: Path) -> None:
 def test_parquet_shards_hold_the_same_sequences(codebook: int, codebooks: int, tmp_path: Path) -> None:
     spec = CodeSpec(codebook, (8, 16), codebooks=codebooks)
     codes = dataclasses.replace(random_codes(12, spec), texts=("", "a cat\non a mat", *("ünï",) * 10))
+    codes = dataclasses.replace(codes, embeddings=torch.randn(12, 5))
     for form in ("parquet", "webdataset"):
         export_codes(tmp_path / form, codes, spec=spec, format=form)
     in_memory, indexed = (stored_sequences(tmp_path / form) for form in ("parquet", "webdataset"))
     assert in_memory.lengths.tolist() == indexed.lengths.tolist()
-    assert indexed.facts.described
+    assert indexed.facts.described and indexed.facts.embedding_size == 5
     assert dataclasses.replace(in_memory.facts, place="") == dataclasses.replace(indexed.facts, place="")
     chosen = np.array([11, 0, 7, 7])
     assert in_memory[chosen].equal(indexed[chosen]) and in_memory[chosen].equal(codes[chosen])

@@ -21,7 +21,13 @@ from vltok.priors.global_local import GlobalLocal
 from vltok.priors.raster_scan import RasterScan
 from vltok.priors.sequence import SequencePrior
 from vltok.registry import components
-from vltok.testing import AnyGridContract, ConditionalPriorContract, DescribedPriorContract, PriorContract
+from vltok.testing import (
+    AnyGridContract,
+    ConditionalPriorContract,
+    DescribedPriorContract,
+    EmbeddedPriorContract,
+    PriorContract,
+)
 
 from ..tiny_priors import tiny_prior, tiny_text_encoder
 
@@ -69,6 +75,11 @@ class TestDQTransformerOfTexts(DescribedPriorContract):
         return tiny_prior(DQTransformer, **DUAL, text_encoder=tiny_text_encoder(), label_dropout=label_dropout)
 
 
+class TestDQTransformerOfEmbeddings(EmbeddedPriorContract):
+    def build(self, label_dropout):
+        return tiny_prior(DQTransformer, **DUAL, embedding_size=3, label_dropout=label_dropout)
+
+
 class TestRasterScan(PriorContract):
     def build(self):
         return tiny_prior(RasterScan, **DUAL)
@@ -97,6 +108,11 @@ class TestRasterScanOfClasses(ConditionalPriorContract):
 class TestRasterScanOfTexts(DescribedPriorContract):
     def build(self, label_dropout):
         return tiny_prior(RasterScan, **DUAL, text_encoder=tiny_text_encoder(), label_dropout=label_dropout)
+
+
+class TestRasterScanOfEmbeddings(EmbeddedPriorContract):
+    def build(self, label_dropout):
+        return tiny_prior(RasterScan, **DUAL, embedding_size=3, label_dropout=label_dropout)
 
 
 class TestGlobalLocal(PriorContract):
@@ -129,6 +145,11 @@ class TestGlobalLocalOfTexts(DescribedPriorContract):
         return tiny_prior(GlobalLocal, **DUAL, text_encoder=tiny_text_encoder(), label_dropout=label_dropout)
 
 
+class TestGlobalLocalOfEmbeddings(EmbeddedPriorContract):
+    def build(self, label_dropout):
+        return tiny_prior(GlobalLocal, **DUAL, embedding_size=3, label_dropout=label_dropout)
+
+
 class TestSequence(PriorContract):
     def build(self):
         return tiny_prior(SequencePrior, **NO_GRID)
@@ -159,13 +180,19 @@ class TestSequenceOfTexts(DescribedPriorContract):
         return tiny_prior(SequencePrior, **NO_GRID, text_encoder=tiny_text_encoder(), label_dropout=label_dropout)
 
 
+class TestSequenceOfEmbeddings(EmbeddedPriorContract):
+    def build(self, label_dropout):
+        return tiny_prior(SequencePrior, **NO_GRID, embedding_size=3, label_dropout=label_dropout)
+
+
 def test_every_registered_prior_is_held_to_every_contract():
     registered = {component.load() for component in components("prior") if component.distribution == "vltok"}
     unconditional = {type(contract().build()) for contract in PriorContract.__subclasses__()}
     conditional = {type(contract().build(2, 0.0)) for contract in ConditionalPriorContract.__subclasses__()}
     described = {type(contract().build(0.0)) for contract in DescribedPriorContract.__subclasses__()}
     of_any_grid = {type(contract().build()) for contract in AnyGridContract.__subclasses__()}
-    assert unconditional - {Bag} == conditional == described == of_any_grid == registered
+    embedded = {type(contract().build(0.0)) for contract in EmbeddedPriorContract.__subclasses__()}
+    assert unconditional - {Bag} == conditional == described == embedded == of_any_grid == registered
 
 
 class Bag(Prior):
@@ -287,9 +314,8 @@ class Blind(Drawing):
         self.drawing = drawing
 
     def finished(self, images: WantedImages, batch_size: int):
-        return self.drawing.finished(
-            replace(images, labels=0 * images.labels, texts=images.texts[:1].expand_as(images.texts)), batch_size
-        )
+        first = images.conditions[:1].expand_as(images.conditions)
+        return self.drawing.finished(replace(images, labels=0 * images.labels, conditions=first), batch_size)
 
 
 @pytest.mark.parametrize("contract", [TestSequenceOfClasses, TestSequenceOfTexts])
@@ -302,7 +328,9 @@ def test_the_contract_finds_a_prior_that_draws_for_anybody(contract):
             return prior
 
     with pytest.raises(AssertionError, match="are as asked for"):
-        getattr(Broken(), "test_classes_are_learned" if "Classes" in contract.__name__ else "test_texts_are_learned")()
+        getattr(
+            Broken(), "test_classes_are_learned" if "Classes" in contract.__name__ else "test_conditions_are_learned"
+        )()
 
 
 @pytest.mark.parametrize("contract", [TestSequenceOfClasses, TestSequenceOfTexts])
@@ -312,10 +340,11 @@ def test_the_contract_finds_a_prior_that_hides_where_it_is_measured(contract):
             prior = super().build(*arguments)
             of_codes = prior.conditioning.of_codes
             object.__setattr__(prior.conditioning, "of_codes", lambda codes, training: of_codes(codes, True))
-            nn.init.normal_(prior.text_reader.nothing if prior.text_reader is not None else prior.step_embedding.weight)
+            reader = prior.condition_reader
+            nn.init.normal_(prior.step_embedding.weight if reader is None else reader.nothing)
             return prior
 
-    name = "labels" if "Classes" in contract.__name__ else "texts"
+    name = "labels" if "Classes" in contract.__name__ else "conditions"
     with pytest.raises(AssertionError, match="depends on chance"):
         getattr(Broken(), f"test_{name}_are_hidden_in_training_alone")()
 

@@ -1,8 +1,11 @@
 """Exports joined, and one that was written in parts."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from tests.cli.exports import contents
 from tests.sequences.code_exports import (
@@ -42,6 +45,19 @@ def test_exports_are_joined_as_one_export_of_all_would_be(tmp_path: Path) -> Non
     assert whole.keys() == joined.keys()
     wanted = CodeManifest.read(tmp_path / "all")
     assert found.manifest.statistics == wanted.statistics and found.manifest.classes == wanted.classes
+
+
+def test_exports_with_embeddings_are_joined_where_these_have_one_size(tmp_path: Path) -> None:
+    for name, size in (("a", 3), ("b", 3), ("c", 4), ("d", None)):
+        codes = replace(random_codes(6), embeddings=None if size is None else torch.rand(6, size))
+        export_codes(tmp_path / name, codes, classes=6, input=name.encode().hex().rjust(64, "0"))
+    assert merge([tmp_path / name for name in "ab"], tmp_path / "joined").manifest.embedding_size == 3
+    joined, first, second = (stored_sequences(tmp_path / name)[np.arange(6)] for name in ("joined", "a", "b"))
+    assert joined.embeddings.equal(first.embeddings)
+    assert stored_sequences(tmp_path / "joined")[np.arange(6, 12)].embeddings.equal(second.embeddings)
+    for name, size in (("c", "4"), ("d", "no")):
+        with pytest.raises(UserError, match=f"holds codes with embeddings of {size} numbers, '.*a' of 3: they cannot"):
+            merge([tmp_path / "a", tmp_path / name], tmp_path / "other")
 
 
 def test_exports_of_other_sizes_are_joined(tmp_path: Path) -> None:

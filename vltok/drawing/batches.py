@@ -24,20 +24,20 @@ class WantedImages:
     Attributes:
         numbers: The number of each image, `[b]`.
         streams: Its random stream, `[b]`.
-        labels: Its class, `[b]`; `Conditioning.nothing` where it has none, or no text.
-        texts: What the prior reads of its text: a row for each image, `[b 0]` where it reads none.
+        labels: Its class, `[b]`; `Conditioning.nothing` where it has none, or no text and no embedding.
+        conditions: What the prior reads of its text or embedding: a row for each image, `[b 0]` where it reads none.
     """
 
     numbers: Int[Tensor, " b"]
     streams: Int[Tensor, " b"]
     labels: Int[Tensor, " b"]
-    texts: Shaped[Tensor, "b ..."]
+    conditions: Shaped[Tensor, "b ..."]
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def __getitem__(self, chosen: slice) -> WantedImages:
-        return WantedImages(self.numbers[chosen], self.streams[chosen], self.labels[chosen], self.texts[chosen])
+        return WantedImages(self.numbers[chosen], self.streams[chosen], self.labels[chosen], self.conditions[chosen])
 
     def uniforms(self, count: int) -> Float[Tensor, "b u"]:
         """The first numbers of each image's stream, uniform in [0, 1)."""
@@ -53,7 +53,7 @@ class Drawing(ABC):
         """Draw all images, no more than `batch_size` at a time.
 
         Yields:
-            The places in `images` of some that are finished, and their codes, without labels and texts.
+            The places in `images` of some that are finished, and their codes, without labels, texts and embeddings.
         """
 
 
@@ -61,7 +61,7 @@ class BatchDrawing(Drawing):
     """Draws batch after batch, each as a whole.
 
     Args:
-        draw: Gives the codes of a batch. An image may depend on its own stream, label and text alone.
+        draw: Gives the codes of a batch. An image may depend on its own stream, label, text and embedding alone.
     """
 
     def __init__(self, draw: Callable[[WantedImages], Codes]) -> None:

@@ -1,52 +1,60 @@
-"""What a prior may condition the codes of an image on: its class, or a text that describes it."""
+"""What a prior may condition the codes of an image on: its class, a text that describes it, or an embedding."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeGuard, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from vltok.codes import Codes
+from vltok.codes import Codes, Conditions
 from vltok.errors import UserError, whole_number
+
+#: What a user may ask for: the class of each image, its embedding, or its text, empty for none; or how many images.
+Wanted = Int[Tensor, " b"] | Float[Tensor, "b e"] | Sequence[str] | int
 
 
 @runtime_checkable
-class ReadsTexts(Protocol):
-    """What reads the texts of images for a prior."""
+class ReadsConditions(Protocol):
+    """What reads the texts or the embeddings of images for a prior."""
 
-    def to_draw(self, texts: Sequence[str], labels: Tensor) -> Tensor:
-        """What the prior reads of texts while it draws, a row for each; `labels` are 1 where there is none, else 0."""
+    def to_draw(self, conditions: Any, labels: Tensor) -> Tensor:
+        """What the prior reads of them while it draws, a row for each; `labels` are 1 where there is none, else 0."""
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Which classes a prior knows, or whether it reads texts, and how often training hides them.
+    """Which classes a prior knows, or whether it reads texts or embeddings, and how often training hides them.
 
     A sequence starts with the token of its image's class. An image without one has the number `nothing`, whose token
-    is ⟨sos⟩ itself. With texts, the number tells alone whether there is one: 0 where there is, `nothing` elsewhere.
+    is ⟨sos⟩ itself. With texts or embeddings, the number tells alone whether there is one: 0 where there is, `nothing`
+    elsewhere.
 
     Attributes:
-        classes: The number of classes; None for an unconditional prior, and for one that reads texts.
-        label_dropout: Probability with which training hides an image's class or text.
-        text_reader: Reads texts; None for a prior that reads none.
+        classes: The number of classes; None for an unconditional prior, and for one that reads texts or embeddings.
+        label_dropout: Probability with which training hides an image's class, text or embedding.
+        reader: Reads texts, or embeddings; None for a prior that reads neither.
+        embedding_size: How many numbers embeddings have; None where none are read.
 
     Raises:
-        UserError: No class at all, classes and texts, or label dropout without either.
+        UserError: No class at all, classes and texts or embeddings, or label dropout without any.
     """
 
     classes: int | None = None
     label_dropout: float = 0.0
-    text_reader: ReadsTexts | None = field(default=None, repr=False)
+    reader: ReadsConditions | None = field(default=None, repr=False)
+    embedding_size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.classes is not None and self.text_reader is not None:
+        if self.classes is not None and self.reader is not None:
+            reads, remedy = "a text_encoder", "; their names may stand in the texts"
+            if self.embedding_size is not None:
+                reads, remedy = "an embedding_size", ""
             raise UserError(
-                f"classes is {self.classes}, but a prior with a text_encoder knows none: leave classes out; their "
-                "names may stand in the texts"
+                f"classes is {self.classes}, but a prior with {reads} knows none: leave classes out{remedy}"
             )
         if not 0 <= self.label_dropout <= 1 or (self.label_dropout and not self.nothing):
             raise UserError(
@@ -58,27 +66,27 @@ class Conditioning:
     @property
     def described(self) -> bool:
         """Whether the prior reads texts."""
-        return self.text_reader is not None
+        return self.reader is not None and self.embedding_size is None
 
     @property
     def nothing(self) -> int:
-        """The number of an image without a class or a text."""
-        return int(self.described) if self.classes is None else self.classes
+        """The number of an image without a class, a text or an embedding."""
+        return int(self.reader is not None) if self.classes is None else self.classes
 
     @property
     def starts(self) -> int:
-        """How many start tokens there are: one for each class, or for texts, and ⟨sos⟩ where images have neither."""
+        """How many start tokens there are: one for each class, or for what is read, and ⟨sos⟩ where there is none."""
         return self.nothing + int(self.classes is None or self.label_dropout > 0)
 
     def of_codes(self, codes: Codes, training: bool) -> Int[Tensor, " b"]:
         """The class of each image to learn from, some of them hidden in training.
 
         Raises:
-            UserError: The prior knows classes, but the codes have no labels, or others; or it reads texts, but they
-                have none.
+            UserError: The prior knows classes, but the codes have no labels, or others; or it reads texts or
+                embeddings, but they have none.
         """
-        if self.described:
-            labels = _undescribed(codes.require_texts(), codes.device)
+        if self.reader is not None:
+            labels = _missing(self.conditions(codes), codes.device)
         elif self.classes is None:
             return torch.zeros(len(codes), dtype=torch.long, device=codes.device)
         else:
@@ -88,9 +96,15 @@ class Conditioning:
             labels = torch.where(hidden, self.nothing, labels)
         return labels
 
-    def to_draw(
-        self, wanted: Int[Tensor, " b"] | Sequence[str] | int, guidance: float, device: torch.device
-    ) -> Int[Tensor, " b"]:
+    def conditions(self, codes: Codes) -> Conditions:
+        """What the reader reads of codes: their texts, or their embeddings.
+
+        Raises:
+            UserError: They have none.
+        """
+        return codes.require_conditions(self.embedding_size)
+
+    def to_draw(self, wanted: Wanted, guidance: float, device: torch.device) -> Int[Tensor, " b"]:
         """The class of each image to draw, given what a user asks `Prior.sample` for, and the guidance, 1 for none.
 
         Raises:
@@ -98,25 +112,25 @@ class Conditioning:
         """
         if guidance != 1 and not self.label_dropout:
             raise UserError(
-                "guidance needs a prior that has also learned images without their class or text: train it with "
-                "classes or a text_encoder, and a label_dropout above 0, or leave guidance at 1"
+                "guidance needs a prior that has also learned images without their class, text or embedding: train it "
+                "with classes, a text_encoder or an embedding_size, and a label_dropout above 0, or leave guidance at 1"
             )
         if _are_texts(wanted):
             if not self.described:
-                raise UserError("this prior reads no texts: ask for labels or a number of images")
+                raise UserError(f"this prior reads no texts: ask for {self._takes}")
             for text in wanted:
                 _check_unicode(text)
-            return _undescribed(wanted, device)
+            return _missing(wanted, device)
+        if are_embeddings(wanted):
+            self._check_embeddings(wanted)
+            return _missing(wanted, device)
         if not isinstance(wanted, Tensor):
             count = whole_number("the number of images to draw", wanted, 1)
             if self.nothing and not self.label_dropout:
-                what = "that a text describes: give texts"
-                if not self.described:
-                    what = f"of a class: give labels from 0 to {self.nothing - 1}"
-                raise UserError(f"this prior draws images {what}")
+                raise UserError(f"this prior draws no images without a condition: ask for {self._takes}")
             return torch.full((count,), self.nothing, device=device)
         if self.classes is None:
-            raise UserError("this prior knows no classes: ask for a number of images instead of labels")
+            raise UserError(f"this prior knows no classes: ask for {self._takes}")
         labels = wanted
         allowed = f"labels must be one or more whole numbers from 0 to {self.classes - 1}"
         if labels.dim() != 1 or not len(labels):
@@ -128,16 +142,43 @@ class Conditioning:
             raise UserError(f"{allowed}, not {wrong[0]}")
         return labels.long().to(device)
 
-    def texts_to_draw(self, wanted: Int[Tensor, " b"] | Sequence[str] | int, labels: Int[Tensor, " b"]) -> Tensor:
-        """What the prior reads of the text of each image to draw, a row for each; `[b 0]` where it reads none.
+    def conditions_to_draw(self, wanted: Wanted, labels: Int[Tensor, " b"]) -> Tensor:
+        """What the prior reads of the text or embedding of each image to draw, a row for each; `[b 0]` where it reads
+        neither.
 
         Args:
             wanted: What `to_draw` was given.
             labels: What it gave.
         """
-        if self.text_reader is None:
+        if self.reader is None:
             return torch.zeros(len(labels), 0, device=labels.device)
-        return self.text_reader.to_draw(wanted if _are_texts(wanted) else [""] * len(labels), labels)
+        if self.embedding_size is not None:
+            given = wanted if are_embeddings(wanted) else torch.zeros(len(labels), self.embedding_size)
+            return self.reader.to_draw(given.float().to(labels.device), labels)
+        return self.reader.to_draw(wanted if _are_texts(wanted) else [""] * len(labels), labels)
+
+    @property
+    def _takes(self) -> str:
+        """What a user may ask for."""
+        takes = [] if self.classes is None else [f"labels from 0 to {self.classes - 1}"]
+        takes += ["texts"] if self.described else []
+        takes += [] if self.embedding_size is None else [f"embeddings, float [n {self.embedding_size}]"]
+        takes += ["a number of images"] if self.label_dropout or not takes else []
+        return " or ".join(takes)
+
+    def _check_embeddings(self, wanted: Float[Tensor, "b e"]) -> None:
+        if self.embedding_size is None:
+            raise UserError(f"this prior reads no embeddings: ask for {self._takes}")
+        if not len(wanted) or wanted.shape[1] != self.embedding_size or not wanted.isfinite().all():
+            found = f"of shape {list(wanted.shape)}"
+            if wanted.numel() and not wanted.isfinite().all():
+                found = "some that are no finite numbers"
+            raise UserError(f"embeddings must be one or more rows of {self.embedding_size} numbers, not {found}")
+
+
+def are_embeddings(wanted: object) -> TypeGuard[Float[Tensor, "b e"]]:
+    """Whether images are asked for by embeddings."""
+    return isinstance(wanted, Tensor) and wanted.dim() == 2 and wanted.is_floating_point()
 
 
 def _are_texts(wanted: object) -> TypeGuard[Sequence[str]]:
@@ -151,6 +192,8 @@ def _check_unicode(text: str) -> None:
         raise UserError(f"a text must be Unicode, but {text!r:.60} is none ({error.reason})") from error
 
 
-def _undescribed(texts: Sequence[str], device: torch.device) -> Int[Tensor, " b"]:
+def _missing(conditions: Conditions, device: torch.device) -> Int[Tensor, " b"]:
     """1 for images without a text, else 0."""
-    return torch.tensor([int(not text) for text in texts]).to(device, non_blocking=True)
+    if isinstance(conditions, Tensor):
+        return torch.zeros(len(conditions), dtype=torch.long, device=device)
+    return torch.tensor([int(not text) for text in conditions]).to(device, non_blocking=True)

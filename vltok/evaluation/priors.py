@@ -15,6 +15,7 @@ from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from vltok.codes import Codes
+from vltok.drawing.conditioning import Wanted
 from vltok.drawing.config import SamplingOptions
 from vltok.drawing.sampler import Sampler
 from vltok.errors import UserError
@@ -60,9 +61,9 @@ def measure_prior(
     What is drawn and what the pictures hold have names apart: `length_of_samples` and `length_of_data`, and
     `seconds_per_sample`, where `measure_reconstruction` has `seconds_per_image` for coding. Mean lengths have
     confidence intervals. Of a prior that reads texts, what it draws has those of the pictures, in turn, and its
-    likelihood is also told with the texts of other pictures: texts that matter make the difference. Likelihoods have no
-    intervals: `Prior.loss` gives means over a packed batch, of which no resample of
-    images can be taken.
+    likelihood is also told with the texts of other pictures: texts that matter make the difference; likewise of one
+    that reads embeddings. Likelihoods have no intervals: `Prior.loss` gives means over a packed batch, of which no
+    resample of images can be taken.
 
     Args:
         prior: In evaluation mode, on `device`.
@@ -80,41 +81,46 @@ def measure_prior(
 
     Raises:
         UserError: The codes of a picture are not those that the prior was built for, it has no class, or one that the
-            prior does not know; no picture has a text, though the prior reads them; or, when it is concluded, there is
-            no picture.
+            prior does not know; no picture has a text, or they have no embedding, though the prior reads such; or, when
+            it is concluded, there is no picture.
     """
     spec = tokenizer.spec
     distances = SetDistances(device)
     sums: list[dict[str, float]] = []
-    with_texts: list[Codes] = []
+    conditioned: list[Codes] = []
     data, drawn = CodeCounts.none(spec), CodeCounts.none(spec)
     digests: list[bytes] = []
     for batch in share.batches(source):
-        texts = batch.texts or ("",) * len(batch)
-        codes = replace(tokenizer.encode(batch.images.to(device)), labels=_labels(batch, prior, device), texts=texts)
+        codes = replace(
+            tokenizer.encode(batch.images.to(device)),
+            labels=_labels(batch, prior, device),
+            texts=batch.texts or ("",) * len(batch),
+            embeddings=None if batch.embeddings is None else batch.embeddings.to(device),
+        )
         sums.append(likelihood_sums(prior.loss(codes.validate(prior.spec)), codes))
         data += CodeCounts.of(codes.to("cpu"), spec, batch.images[:, 0].numel())
-        if prior.conditioning.described:
-            with_texts.append(codes.to("cpu"))
+        if prior.conditioning.reader is not None:
+            conditioned.append(codes.to("cpu"))
         pixels = to_bytes(batch.images)
         digests += pixel_digests(pixels)
         if network is not None:
             distances.update(network(pixels.to(device)), real=True)
-    texts_of_each = gather([[text for codes in with_texts for text in codes.require_texts()]])
-    prompts = tuple(itertools.chain.from_iterable(texts_of_each))
-    if prior.conditioning.described and not any(prompts):
+    conditions_of_each = gather([[_conditions(codes) for codes in conditioned]])
+    of_all = list(itertools.chain.from_iterable(conditions_of_each))
+    prompts = Codes.concatenate(of_all) if of_all else None
+    if prior.conditioning.described and not (prompts and any(prompts.require_texts())):
         raise UserError("this prior reads texts, but the pictures have none: give data with texts (data.texts)")
-    before = sum(map(len, texts_of_each[: world()[0]]))
-    other_texts = _with_other_texts(prior, with_texts, prompts, before, device, seed)
+    before = sum(map(len, itertools.chain.from_iterable(conditions_of_each[: world()[0]])))
+    of_others = [] if prompts is None else _with_those_of_others(prior, conditioned, prompts, before, device, seed)
     kept: list[Example] = []
     times: list[tuple[float, int]] = []
     for sampler, start, wanted in _draws(prior, sampling, sizes, share, count):
         each = torch.arange(start, start + wanted, device=device)
         began = time.perf_counter()
         generator = torch.Generator().manual_seed(seed)
-        asked: Int[Tensor, " b"] | list[str] | int = wanted if prior.classes is None else each % prior.classes
+        asked: Wanted = wanted if prior.classes is None else each % prior.classes
         if prompts:
-            asked = [prompts[image % len(prompts)] for image in each.tolist()]
+            asked = prior.conditioning.conditions(prompts[each.cpu() % len(prompts)])
         codes = sampler(asked, generator, first_image=start)
         pixels = to_bytes(tokenizer.decode(codes)).cpu()
         times.append((time.perf_counter() - began, wanted))
@@ -129,7 +135,7 @@ def measure_prior(
     seen: dict[str, Sequence[Any]] = {
         "digests": digests,
         "sums": sums,
-        "other sums": other_texts,
+        "other sums": of_others,
         "data": [data.to_json()],
         "drawn": [drawn.to_json()],
         **distances.items,
@@ -146,9 +152,10 @@ def measure_prior(
         if not images:
             raise UserError("there is no picture to measure")
         figures = likelihood_figures(total_sums(items["sums"]))
-        if prior.conditioning.described and "bits_per_image" in figures:
-            of_others = likelihood_figures(total_sums(items["other sums"]))
-            figures["bits_per_image_of_other_texts"] = of_others["bits_per_image"]
+        if prior.conditioning.reader is not None and "bits_per_image" in figures:
+            kind = "texts" if prior.conditioning.described else "embeddings"
+            others = likelihood_figures(total_sums(items["other sums"]))
+            figures[f"bits_per_image_of_other_{kind}"] = others["bits_per_image"]
         lengths = [_lengths(counts) for counts in (drawn, data)]
         values = {
             **{name: Value(value) for name, value in figures.items()},
@@ -166,24 +173,31 @@ def measure_prior(
     return Seen(seen, conclude)
 
 
-def _with_other_texts(
-    prior: Prior, codes: list[Codes], texts: Sequence[str], before: int, device: torch.device | str, seed: int
+def _conditions(codes: Codes) -> Codes:
+    """The texts and embeddings of codes, and none of their ids."""
+    return Codes(codes.ids[:0], torch.zeros_like(codes.lengths), texts=codes.texts, embeddings=codes.embeddings)
+
+
+def _with_those_of_others(
+    prior: Prior, codes: list[Codes], prompts: Codes, before: int, device: torch.device | str, seed: int
 ) -> list[dict[str, float]]:
-    """The likelihood of each batch of codes, each image with the text of another one.
+    """The likelihood of each batch of codes, each image with the text or embedding of another one.
 
     Args:
-        prior: Reads texts.
+        prior: Reads texts or embeddings.
         codes: Those of this process.
-        texts: Those of all images, over all processes.
+        prompts: The texts or embeddings of all images, over all processes.
         before: How many of them are of the processes before this one.
         device: Where to compute.
-        seed: Sets which image gets which text.
+        seed: Sets which image gets which text or embedding.
     """
-    sums = []
-    order = iter(np.random.default_rng(seed).permutation(len(texts))[before:].tolist())
+    sums, start = [], before
+    shuffled = prompts[np.random.default_rng(seed).permutation(len(prompts))]
     for batch in codes:
-        shuffled = replace(batch, texts=tuple(texts[next(order)] for _ in range(len(batch)))).to(device)
-        sums.append(likelihood_sums(prior.loss(shuffled), shuffled))
+        others = shuffled[start : start + len(batch)]
+        start += len(batch)
+        told = replace(batch, texts=others.texts, embeddings=others.embeddings).to(device)
+        sums.append(likelihood_sums(prior.loss(told), told))
     return sums
 
 

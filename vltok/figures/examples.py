@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vltok.codes import Codes
 
-_TENSORS = ("ids", "lengths", "grains", "labels")
+_TENSORS = ("ids", "lengths", "grains", "labels", "embeddings")
 _PIXELS = ("image", "result", "fixed")
 
 

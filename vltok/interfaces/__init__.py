@@ -2,7 +2,7 @@
 
 ```
 images [b 3 H W] ── tokenizer.encode ──► Codes ── prior.loss ──► PriorLoss
-labels, texts ── prior.sample ──► Codes ── tokenizer.decode ──► images
+labels, texts, embeddings ── prior.sample ──► Codes ── tokenizer.decode ──► images
 ```
 
 Images are floats in [-1, 1]. Features and maps go **from coarse to fine**: index 0 is the coarsest granularity.

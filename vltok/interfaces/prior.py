@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vltok.codes import Codes, CodeSpec
 from vltok.drawing.batches import Drawing
-from vltok.drawing.conditioning import Conditioning
+from vltok.drawing.conditioning import Conditioning, Wanted
 from vltok.drawing.config import SamplingOptions, VariableLengthSampling, options_for
 from vltok.drawing.keeping import Kept
 from vltok.drawing.sampler import Sampler
@@ -48,7 +48,8 @@ class Prior(Bundled):
 
     Attributes:
         spec: The codes that it models.
-        conditioning: The classes whose images it can draw, or whether it reads texts; `Conditioning()` for neither.
+        conditioning: The classes whose images it can draw, or whether it reads texts or embeddings; `Conditioning()`
+            for none.
         sampling: The frozen dataclass of its options for drawing, all of which have defaults.
     """
 
@@ -90,7 +91,7 @@ class Prior(Bundled):
 
         Raises:
             UserError: The prior knows classes, and the codes have no labels, or others (`Codes.require_labels`); or it
-                reads texts, and they have none.
+                reads texts or embeddings, and they have none.
         """
 
     @abstractmethod
@@ -168,7 +169,7 @@ class Prior(Bundled):
     @final
     def sample(
         self,
-        wanted: Int[Tensor, " b"] | Sequence[str] | int,
+        wanted: Wanted,
         sampling: SamplingOptions,
         generator: torch.Generator | None = None,
         batch_size: int | None = None,
@@ -181,7 +182,8 @@ class Prior(Bundled):
         Each image has a random stream of its own, so that it does not depend on `batch_size`.
 
         Args:
-            wanted: The class of each image, or a text that describes it, empty for none; or how many to draw.
+            wanted: The class of each image, or a text that describes it, empty for none, or its embedding, `[b e]`; or
+                how many to draw.
             sampling: How tokens are drawn: the prior's own options, as in ``prior.sampling(top_k=5)``, or others'.
             generator: Gives the seed of the streams: one number is drawn from it. PyTorch's default one where None.
             batch_size: The most images that are drawn at the same time; all where None.
@@ -191,7 +193,8 @@ class Prior(Bundled):
             kept: What every image keeps of one that is given; None for nothing. See `Inpaints`.
 
         Raises:
-            UserError: Labels or texts where the prior knows none, labels that it does not know, or as `sampler`.
+            UserError: Labels, texts or embeddings where the prior knows none, labels that it does not know, or as
+                `sampler`.
         """
         return self.sampler(sampling, kept)(wanted, generator, batch_size, first_image, progress)
 

@@ -224,6 +224,10 @@ MEANINGS: Mapping[str, Meaning] = {
         "bits an image with texts of others", "The same, where each image has the text of another, by chance.",
         ODDS, "bits", None, ".1f",
     ),
+    "bits_per_image_of_other_embeddings": Meaning(
+        "bits an image with embeddings of others", "The same, where each image has that of another, by chance.",
+        ODDS, "bits", None, ".1f",
+    ),
     "bits_per_code": Meaning(
         "bits a code", "Bits an image, divided by the number of codes.",
         ODDS, "bits", "lower", ".3f",

@@ -304,7 +304,7 @@ def _collate(places: Sequence[FilledPlace] | Failure) -> _Loaded | Failure:
     try:
         batch = collate(samples) if samples else None
         if batch is not None:
-            share(batch.images, batch.labels)
+            share(batch.images, batch.labels, batch.embeddings)
     except UserError as error:
         return Failure(str(error))
     return _Loaded(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float32, Int64
 from PIL import Image
 from torch.utils.data import Dataset
 
@@ -79,6 +79,7 @@ class Crops(Dataset[FilledPlace]):
         purpose: What the crops are for: crops for different purposes differ.
         replace: Put another picture in the place of a corrupt one, rather than leaving it out.
         texts: Gives the text that describes a picture, by its key; None where nothing describes any.
+        embeddings: Gives the embedding of a picture, by its key; None where there are none.
     """
 
     pictures: Pictures
@@ -88,6 +89,7 @@ class Crops(Dataset[FilledPlace]):
     purpose: str = field(kw_only=True)
     replace: bool = field(default=False, kw_only=True)
     texts: Callable[[str], str | None] | None = field(default=None, kw_only=True)
+    embeddings: Callable[[str], Float32[np.ndarray, " e"]] | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -108,5 +110,6 @@ class Crops(Dataset[FilledPlace]):
                 continue
             pixels = to_bytes_tensor(crop(image, generator))
             text = None if self.texts is None else self.texts(key)
-            return FilledPlace(Sample(key, pixels, self.pictures.label(index), text), tuple(skipped))
+            embedding = None if self.embeddings is None else self.embeddings(key)
+            return FilledPlace(Sample(key, pixels, self.pictures.label(index), text, embedding), tuple(skipped))
         return FilledPlace(None, tuple(skipped))

@@ -112,7 +112,7 @@ class _Batches(IterableDataset):
                 batches: list[ExportBatch] = []
                 for size in sorted(sizes):
                     images = collate(list(sizes[size].values()))
-                    share(images.images, images.labels)
+                    share(images.images, images.labels, images.embeddings)
                     batches.append(ExportBatch(list(sizes[size]), images, [] if batches else skipped))
                 yield batches or [ExportBatch([], None, skipped)]
         except UserError as error:

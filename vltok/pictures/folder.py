@@ -23,6 +23,7 @@ from vltok.paths import read_path
 from vltok.pictures.batches import Loader, places_of
 from vltok.pictures.crops import Crops, Pictures
 from vltok.pictures.decoding import decode, shape_of
+from vltok.pictures.embeddings import EmbeddingPlace
 from vltok.pictures.exporting import CroppedPictures
 from vltok.pictures.finding import list_pictures
 from vltok.pictures.images import ImageData
@@ -81,6 +82,9 @@ class Folder(ImageData):
         texts: Where texts that describe the pictures stand: ``txt``, in `NAME.txt` beside `NAME.jpg`, or the name of a
             file of JSON lines in the folder, such as ``metadata.jsonl``, whose lines have `file_name` and `text`;
             ``metadata.jsonl:caption`` names another key. None reads none.
+        embeddings: The ending of the files beside the pictures that hold their embeddings: ``npy`` for `NAME.npy`
+            beside `NAME.jpg`, or one such as ``clip.npy``. Each is an array `[e]`, and every picture has one. None
+            reads none.
 
     Raises:
         UserError: A folder that does not exist or holds no picture, or a number out of its range.
@@ -98,6 +102,7 @@ class Folder(ImageData):
         max_corrupt: float = 0.01,
         seed: int = 0,
         texts: str | None = None,
+        embeddings: str | None = None,
     ) -> None:
         super().__init__()
         workers = default_workers() if workers is None else workers
@@ -137,6 +142,10 @@ class Folder(ImageData):
             self._texts[root] = place.of_folder(root, paths)
             if val_root is not None:
                 self._texts[val_root] = place.of_folder(val_root, val_paths)
+        self.embeddings = embeddings
+        self._embeddings = None if embeddings is None else EmbeddingPlace.of(embeddings, "data.embeddings")
+        if self._embeddings is not None:  # where they are missing altogether, it is told now
+            self._embeddings.of_file(root, paths[0])
         self._paths, self._val_paths = Names(paths), Names(val_paths)
         self._shapes: dict[str, Int64[np.ndarray, "n 2"]] = {}
 
@@ -162,12 +171,12 @@ class Folder(ImageData):
         else:
             pictures = self._split()[0 if split == "train" else 1]
         crops = self._crops(pictures, self._centred(), "export")
-        return CroppedPictures(crops, self._skipped, f"centre {self.size}{self._of_texts}")
+        return CroppedPictures(crops, self._skipped, f"centre {self.size}{self._of_conditions}")
 
     def training_views(self, crops: int, flip: bool) -> CroppedPictures:
         train, _ = self._split()
         views = self._crops(train, self._random(flip), "export")
-        described = f"random {self.size} {crops} {flip} {self.seed}{self._of_texts}"
+        described = f"random {self.size} {crops} {flip} {self.seed}{self._of_conditions}"
         return CroppedPictures(views, self._skipped, described, crops)
 
     @property
@@ -198,9 +207,10 @@ class Folder(ImageData):
         return self._files(self.root, self._paths, ~held_out), self._files(self.root, self._paths, held_out)
 
     @property
-    def _of_texts(self) -> str:
-        """What an export's description says of texts."""
-        return "" if self.texts is None else f" texts {self.texts}"
+    def _of_conditions(self) -> str:
+        """What an export's description says of texts and embeddings."""
+        texts = "" if self.texts is None else f" texts {self.texts}"
+        return texts if self.embeddings is None else f"{texts} embeddings {self.embeddings}"
 
     def _files(self, root: str, paths: Names, chosen: Bool[np.ndarray, " n"] | None = None) -> _Files:
         """Those of the pictures under a folder that are chosen; all by default."""
@@ -210,7 +220,7 @@ class Folder(ImageData):
                 self._shapes[root] = _read_shapes(root, paths, self.workers)
             shapes = self._shapes[root] if chosen is None else self._shapes[root][chosen]
         some = paths if chosen is None else Names(itertools.compress(paths, chosen))
-        return _Files(root, some, self.classes, self._texts.get(root), self._sizes.largest, shapes)
+        return _Files(root, some, self.classes, self._texts.get(root), self._embeddings, self._sizes.largest, shapes)
 
     def _centred(self) -> list[Crop]:
         return [CentreCrop(size) for size in self.sizes]
@@ -230,7 +240,16 @@ class Folder(ImageData):
                     stacklevel=2,
                 )
         replace = purpose in ("train", "measure")
-        return Crops(pictures, crops, numbers, seed=self.seed, purpose=purpose, replace=replace, texts=pictures.texts)
+        return Crops(
+            pictures,
+            crops,
+            numbers,
+            seed=self.seed,
+            purpose=purpose,
+            replace=replace,
+            texts=pictures.texts,
+            embeddings=pictures.embeddings,
+        )
 
     def _loader(
         self, pictures: _Files, crops: Sequence[Crop], purpose: str, seed: int | None = None, split: str | None = None
@@ -256,12 +275,14 @@ class _Files(Pictures):
         paths: Names,
         classes: list[str] | None,
         texts: Callable[[str], str | None] | None,
+        embeddings: EmbeddingPlace | None,
         size: int,
         shapes: Int64[np.ndarray, "n 2"] | None,
     ) -> None:
         self._root = root
         self._paths = paths
         self.texts = texts
+        self.embeddings = None if embeddings is None else functools.partial(embeddings.of_file, root)
         self.shapes = shapes
         self._least_side = 2 * size  # twice what is needed, so that resizing still has pixels to average
         # a folder without classes, beside one that has them, has none

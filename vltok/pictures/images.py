@@ -1,4 +1,4 @@
-"""What a source of images offers to the rest of vltok. Axis letters: b image, H W pixels."""
+"""What a source of images offers to the rest of vltok. Axis letters: b image, H W pixels, e number of an embedding."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Float32, Int, UInt8
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
@@ -30,12 +31,14 @@ class Sample:
         pixels: `[3 H W]` in 0 … 255.
         label: Its class, an index into the classes of its source, or None.
         text: What describes it, or None.
+        embedding: Its embedding, or None.
     """
 
     key: str
     pixels: UInt8[Tensor, "3 H W"]
     label: int | None = None
     text: str | None = None
+    embedding: Float32[np.ndarray, " e"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +50,14 @@ class ImageBatch:
         labels: The class of each image, `[b]`, or None where the source has none.
         keys: What names each picture within its source.
         texts: What describes each image, empty where nothing does, or None where nothing describes any.
+        embeddings: The embedding of each image, `[b e]`, or None where the source has none. They stay on the host.
     """
 
     images: Float[Tensor, "b 3 H W"]
     labels: Int[Tensor, " b"] | None
     keys: list[str]
     texts: tuple[str, ...] | None = None
+    embeddings: Float[Tensor, "b e"] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -74,7 +79,7 @@ def collate(samples: Sequence[Sample]) -> ImageBatch:
     """Pictures of one size as a batch.
 
     Raises:
-        UserError: Some have a label and some do not.
+        UserError: Some have a label and some do not, or embeddings are of several sizes.
     """
     labels = [sample.label for sample in samples]
     unlabelled = [sample.key for sample in samples if sample.label is None]
@@ -88,7 +93,18 @@ def collate(samples: Sequence[Sample]) -> ImageBatch:
         labels=None if unlabelled else torch.tensor(labels),
         keys=[sample.key for sample in samples],
         texts=tuple(sample.text or "" for sample in samples) if any(sample.text for sample in samples) else None,
+        embeddings=_stacked(samples),
     )
+
+
+def _stacked(samples: Sequence[Sample]) -> Float[Tensor, "b e"] | None:
+    """The embeddings of a batch, of which every picture has one, or none has."""
+    found = [(sample.key, sample.embedding) for sample in samples if sample.embedding is not None]
+    for key, embedding in found[1:]:
+        if len(embedding) != len(found[0][1]):
+            first = f"that of {found[0][0]} has {len(found[0][1])}"
+            raise UserError(f"the embedding of {key} has {len(embedding)} numbers, but {first}: all must have as many")
+    return torch.from_numpy(np.stack([embedding for _, embedding in found])) if found else None
 
 
 class ExportSource(ABC):

@@ -88,6 +88,7 @@ class TarSample:
         json: What its `.json` holds, or None.
         unique: What no picture of another shard is called; empty where that was not asked.
         txt: Reads its `.txt`, or None where there is none.
+        npy: Reads the `.npy` of its embedding, or None where there is none or nobody asked.
     """
 
     shard: str
@@ -98,6 +99,7 @@ class TarSample:
     json: bytes | None = field(default=None, repr=False)
     unique: str = ""
     txt: Callable[[], bytes] | None = field(default=None, repr=False)
+    npy: Callable[[], bytes] | None = field(default=None, repr=False)
 
     def kept(self) -> TarSample:
         """The same with its picture in memory."""
@@ -119,6 +121,7 @@ def samples_of(
     members: Iterable[Member],
     tell: Callable[[Finding], None] = refuse_losses,
     picture: str | None = None,
+    embeddings: str | None = None,
 ) -> Iterator[TarSample]:
     """The samples of a shard. Everything that reads shards of pictures goes by this rule:
 
@@ -130,7 +133,8 @@ def samples_of(
       is the one whose name has a single dot (`a.jpg` beside `a.seg.png`), which is told; else `picture` says which.
     * The label is in the `.cls` or `.json` that is named as the picture is (`a.v2.cls` beside `a.v2.jpg`), else in the
       one that is named by the key (`a.cls`), else in the only `.cls`.
-    * The text that describes it is in the `.txt` that is named as the picture is, else in the one named by the key.
+    * The text that describes it is in the `.txt` that is named as the picture is, else in the one named by the key; its
+      embedding likewise, in the member of the ending that is asked for.
     * What looks like a label elsewhere is told: `a.label`, `a.cls.txt`, other keys of JSON, folders like classes. A
       `.json` that is a text alone is none (`vltok.pictures.texts`).
     * What would lose a picture or a label is told as such: two pictures of which neither comes first, two members of
@@ -141,10 +145,11 @@ def samples_of(
         members: Its members, in order.
         tell: Is told what is odd. It raises what shall end the reading; where it does not, the first of several counts.
         picture: The ending of the pictures (`jpg`, `left.png`), where samples hold several. None: as above.
+        embeddings: The ending of their embeddings, such as `npy`; None looks for none.
     """
     ended: set[str] = set()
     folders = _Folders()
-    key, group = None, _Group(shard, "")
+    key, group = None, _Group(shard, "", embeddings)
     for member in members:
         split = split_name(member.name)
         if split is None:
@@ -155,10 +160,10 @@ def samples_of(
                 yield from folders.seen(group.sample(tell, picture))
                 if group.counts:
                     ended.add(key)
-            key, group = of, _Group(shard, of)
+            key, group = of, _Group(shard, of, embeddings)
         if not readable(ending_of(member.name)) and ending.rpartition(".")[2] not in _LABELS:
             group.others.append(member.name)
-            group.add_text(member, ending)
+            group.add_condition(member, ending)
             continue
         if not group.counts:
             group.counts = True
@@ -193,19 +198,21 @@ def split_name(name: str) -> tuple[str, str] | None:
 class _Group:
     """The pictures and labels of one sample, by ending."""
 
-    def __init__(self, shard: str, key: str) -> None:
-        self._shard, self._key = shard, key
+    def __init__(self, shard: str, key: str, embeddings: str | None) -> None:
+        self._shard, self._key, self._embeddings = shard, key, embeddings
         #: Whether it has a picture or a label, or the link to one.
         self.counts = False
         #: Members that are neither.
         self.others: list[str] = []
         self._names: dict[str, str] = {}
         self._contents: dict[str, Callable[[], bytes]] = {}
-        self._texts: dict[str, Callable[[], bytes]] = {}
+        self._conditions: dict[str, Callable[[], bytes]] = {}
 
-    def add_text(self, member: Member, ending: str) -> None:
-        if ending.rpartition(".")[2] == "txt" and not member.link:
-            self._texts.setdefault(ending, member.read if member.stays else partial(bytes, member.read()))
+    def add_condition(self, member: Member, ending: str) -> None:
+        """Keep a text or an embedding."""
+        kinds = ("txt",) if self._embeddings is None else ("txt", self._embeddings)
+        if not member.link and any(ending == kind or ending.endswith(f".{kind}") for kind in kinds):
+            self._conditions.setdefault(ending, member.read if member.stays else partial(bytes, member.read()))
 
     def add(self, member: Member, ending: str, tell: Callable[[Finding], None]) -> None:
         if ending in self._names:
@@ -231,8 +238,15 @@ class _Group:
         cls, record = self._label(tell, before, "cls"), self._label(tell, before, "json")
         if cls is None:
             self._tell_of_other_labels(tell, record)
-        txt = self._texts.get(f"{before}.txt" if before else "txt") or self._texts.get("txt")
-        yield TarSample(self._shard, self._key, self._names[chosen], self._contents[chosen], cls, record, txt=txt)
+        txt, npy = self._condition(before, "txt"), self._condition(before, self._embeddings)
+        name, content = self._names[chosen], self._contents[chosen]
+        yield TarSample(self._shard, self._key, name, content, cls, record, txt=txt, npy=npy)
+
+    def _condition(self, before: str, ending: str | None) -> Callable[[], bytes] | None:
+        """What reads the member that is named as the picture is, else the one that is named by the key."""
+        if ending is None:
+            return None
+        return self._conditions.get(f"{before}.{ending}" if before else ending) or self._conditions.get(ending)
 
     def _tell_of_other_labels(self, tell: Callable[[Finding], None], record: bytes | None) -> None:
         """Tell of what may be a label to its owner; `record` is the JSON in which one is looked for."""

@@ -79,6 +79,7 @@ class ShardSplit:
         repeated: The hashes of the keys that stand in several shards; None where that is not known.
         names: What is added to those keys, for each shard.
         pictures: How many there are in each shard; None where that is not known.
+        embeddings: The ending of the pictures' embeddings; None looks for none.
     """
 
     shards: tuple[str, ...]
@@ -90,6 +91,7 @@ class ShardSplit:
     repeated: Float[np.ndarray, " k"] | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     pictures: tuple[int, ...] | None = None
+    embeddings: str | None = None
 
     def counted(self, index: ShardIndex | None) -> ShardSplit:
         """The same with what an index of its shards, and of more, knows of them."""
@@ -113,7 +115,7 @@ class ShardSplit:
             tell = refuse_losses  # the index has told the rest
         for shard in shards:
             try:
-                for sample in read_samples(shard, tell, self.picture, self.copies):
+                for sample in read_samples(shard, tell, self.picture, self.copies, self.embeddings):
                     key = self._unique(shard, sample.key)
                     if self.above < unit_hash(key) <= self.up_to:
                         # where it is not known which keys are repeated, messages name the shard

@@ -17,6 +17,7 @@ from vltok.loading.checks import check_at_least, check_loading, default_workers
 from vltok.loading.classes import same_classes
 from vltok.loading.skipping import SkippedPictures
 from vltok.pictures.batches import Loader, Stream
+from vltok.pictures.embeddings import EmbeddingPlace
 from vltok.pictures.images import ImageData
 from vltok.pictures.labels import class_names
 from vltok.pictures.remote import Copies
@@ -72,6 +73,8 @@ class WebDataset(ImageData):
         texts: Where texts that describe the pictures stand: ``txt``, in a sample's `.txt`, or ``json``, under the key
             `text` of its `.json`, which may be the text alone, too; ``json:caption`` names another key. None reads
             none.
+        embeddings: The ending of the members that hold the pictures' embeddings: ``npy``, or one such as ``clip.npy``.
+            Each is an array `[e]`, and every picture has one. None reads none.
 
     Raises:
         UserError: A shard that does not exist, or a number out of its range.
@@ -95,6 +98,7 @@ class WebDataset(ImageData):
         copies_gb: float = 100.0,
         seed: int = 0,
         texts: str | None = None,
+        embeddings: str | None = None,
     ) -> None:
         super().__init__()
         workers = default_workers() if workers is None else workers
@@ -131,6 +135,8 @@ class WebDataset(ImageData):
         self._picture, self._max_bad_shards = picture, max_bad_shards
         self.texts = texts
         self._texts = None if texts is None else TextPlace.of(texts, "data.texts", shards=True)
+        self.embeddings = embeddings
+        self._embeddings = None if embeddings is None else EmbeddingPlace.of(embeddings, "data.embeddings")
         self._indices: dict[tuple[str, ...], ShardIndex] = {}
         self._told: set[str | FindingKind] = set()
         self.classes = class_names(training, "data.shards")
@@ -234,10 +240,12 @@ class WebDataset(ImageData):
         part = part.counted(index)
         _count(part)
         described += "" if self.texts is None else f" texts {self.texts}"
+        described += "" if self.embeddings is None else f" embeddings {self.embeddings}"
         return TarPictures(self._decoder(crops, "export"), part, index, self._skipped, described, views)
 
     def _part(self, shards: tuple[str, ...], above: float = -1.0, up_to: float = 1.0) -> ShardSplit:
-        return ShardSplit(shards, above, up_to, self._picture, bears=self._max_bad_shards > 0, copies=self._copies)
+        bears = self._max_bad_shards > 0
+        return ShardSplit(shards, above, up_to, self._picture, bears, copies=self._copies, embeddings=self.embeddings)
 
     def _index(self, shards: tuple[str, ...], costly: bool = False) -> ShardIndex | None:
         """The keys in local shards; None for others, and where the user says how many there are."""
@@ -255,7 +263,8 @@ class WebDataset(ImageData):
 
     def _decoder(self, crops: Sequence[Crop], purpose: str) -> SampleDecoder:
         side = 2 * self._sizes.largest
-        return SampleDecoder(crops, self._sizes, side, self.seed, purpose, self.classes, self._texts)
+        told = self.classes, self._texts, self._embeddings
+        return SampleDecoder(crops, self._sizes, side, self.seed, purpose, *told)
 
     def _ordered(
         self, part: ShardSplit, crops: Sequence[Crop], purpose: str, split: bool = False, buffer: int = 0

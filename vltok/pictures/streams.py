@@ -19,6 +19,7 @@ from vltok.loading.workers import Failure, this_worker
 from vltok.pictures.batches import Stream
 from vltok.pictures.crops import REPLACEMENTS, FilledPlace, crop_generator
 from vltok.pictures.decoding import CorruptPicture, decode, shape_of
+from vltok.pictures.embeddings import EmbeddingPlace
 from vltok.pictures.images import Sample
 from vltok.pictures.labels import label_of
 from vltok.pictures.samples import Finding, FindingKind, TarSample, refuse_losses
@@ -43,6 +44,7 @@ class SampleDecoder:
         purpose: What the crops are for: crops for different purposes differ.
         classes: The names of the classes, where they have any.
         texts: Where the texts of pictures stand; None reads none.
+        embeddings: Where the embeddings of pictures stand; None reads none.
     """
 
     crops: Sequence[Crop]
@@ -52,6 +54,7 @@ class SampleDecoder:
     purpose: str
     classes: Sequence[str] | None
     texts: TextPlace | None = None
+    embeddings: EmbeddingPlace | None = None
 
     def number(self, sample: TarSample) -> int:
         """Which of the sizes a picture is cropped to, for which its header is read where there are several."""
@@ -69,7 +72,8 @@ class SampleDecoder:
             return FilledPlace(None, (Skipped(sample.unique, str(error)),))
         pixels = to_bytes_tensor(crop(image, crop_generator(self.seed, self.purpose, epoch, sample.key)))
         text = None if self.texts is None else self.texts.of_sample(sample)
-        return FilledPlace(Sample(sample.key, pixels, label_of(sample, self.classes), text))
+        embedding = None if self.embeddings is None else self.embeddings.of_sample(sample)
+        return FilledPlace(Sample(sample.key, pixels, label_of(sample, self.classes), text, embedding))
 
 
 class _Findings:

@@ -81,6 +81,7 @@ def read_samples(
     tell: Callable[[Finding], None] = refuse_losses,
     picture: str | None = None,
     copies: Copies | None = None,
+    embeddings: str | None = None,
 ) -> Iterator[TarSample]:
     """The samples of a shard, in order; one behind an address is asked for again a few times where reading it fails.
 
@@ -91,6 +92,7 @@ def read_samples(
         tell: Is told what is odd: see `samples_of`.
         picture: The ending of the pictures, where samples hold several.
         copies: Keeps what is behind addresses; None keeps nothing.
+        embeddings: The ending of the pictures' embeddings; None looks for none.
 
     Raises:
         UnreadableShard: It is no tar file, or only part of one, or its address does not answer.
@@ -100,7 +102,8 @@ def read_samples(
     # what a program gives is begun anew; others go on where they were cut
     for wait in itertools.chain(WAITS if _is_pipe(shard) else (), [None]):
         try:
-            for sample in itertools.islice(samples_of(shard, members_of(shard, copies), tell, picture), given, None):
+            found = samples_of(shard, members_of(shard, copies), tell, picture, embeddings)
+            for sample in itertools.islice(found, given, None):
                 given += 1
                 yield sample
             return

@@ -159,7 +159,7 @@ def answered(steps: Steps[State]) -> State:
     """
     device = next(steps.prior.parameters()).device
     labels = steps.prior.conditioning.to_draw(1, 1.0, device)
-    texts = steps.prior.conditioning.texts_to_draw(1, labels)
+    conditions = steps.prior.conditioning.conditions_to_draw(1, labels)
     caches = steps.caches(1)
     state = steps.start(1)
     with torch.autocast(device.type, enabled=False):
@@ -168,7 +168,7 @@ def answered(steps: Steps[State]) -> State:
                 break
             cursors = Cursors.at(torch.tensor([step], device=device), step, steps.longest)
             try:
-                state = steps.step(state, StepInputs(labels, texts, cursors, torch.zeros(1, steps.draws), caches))
+                state = steps.step(state, StepInputs(labels, conditions, cursors, torch.zeros(1, steps.draws), caches))
             except _Unknown:
                 break
     steps.guidance.watch.require_numbers()

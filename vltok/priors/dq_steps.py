@@ -140,8 +140,8 @@ class CoarseToFineSteps(Steps[CoarseToFineState]):
         done = self.finished(state)
         content, position, granularity = self._tokens(state.content, state.position, state.granularity, inputs.labels)
         embedded = prior.embed(content, position, granularity, inputs.cursors.steps)
-        if prior.text_reader is not None:
-            embedded = prior.text_reader.told_each(embedded, inputs.texts)
+        if prior.condition_reader is not None:
+            embedded = prior.condition_reader.told_each(embedded, inputs.conditions)
         hidden = prior.position_transformer.step(embedded, inputs.caches[0], inputs.cursors)
 
         # after ⟨eos⟩ stands the next granularity's ⟨sos⟩

@@ -30,13 +30,13 @@ from vltok.nn.places import STEP_FEATURES, PlaceHead, PlaceTable, PositionHead
 from vltok.nn.sequence_model import SequenceModel
 from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.choosing import Told, walked
+from vltok.priors.condition_reader import ConditionReader
 from vltok.priors.dq_steps import CoarseToFineSteps
 from vltok.priors.grids import Grids, on_their_grid, only_grid, placed
 from vltok.priors.keeping import Keeping
 from vltok.priors.orderings import CoarseToFine, Sequences
 from vltok.priors.parts import common_width, links_between, moved_to
 from vltok.priors.stepwise import StepwiseDrawing, in_precision
-from vltok.priors.text_reader import TextReader
 from vltok.processes import mean_over_processes
 
 
@@ -69,8 +69,8 @@ class DQTransformer(Prior, AnyGrid, Ordered, Codable, Inpaints):
         content_transformer: Gives what the next content depends on.
         dropout: Dropout of embeddings; a recipe's transformers have the same unless it says otherwise.
         classes: Number of classes; None for an unconditional model.
-        label_dropout: Probability with which training hides an image's class or text. Above 0 the model also learns
-            the unconditional distribution, which classifier-free guidance needs.
+        label_dropout: Probability with which training hides an image's class, text or embedding. Above 0 the model also
+            learns the unconditional distribution, which classifier-free guidance needs.
         class_in_positions: The class stands for ⟨sos⟩ in the position tracks too, as in the original's code; else in
             the content track only, as the paper has it.
         order: Order of the codes of one granularity: ``row-first`` or ``region-first``.
@@ -81,6 +81,7 @@ class DQTransformer(Prior, AnyGrid, Ordered, Codable, Inpaints):
         position_loss: ``sequence`` is one mean over all positions (eq. 9), ``granularity-mean`` the mean of each
             granularity's mean, as in the original's code.
         text_encoder: Reads the texts that describe images, on which they then depend; None reads none.
+        embedding_size: How many numbers the embeddings of images have, on which these then depend; None reads none.
 
     Raises:
         UserError: Codes on no grid, transformers of two widths, or label dropout without classes.
@@ -114,6 +115,7 @@ class DQTransformer(Prior, AnyGrid, Ordered, Codable, Inpaints):
         absolute_position: bool = True,
         position_loss: Literal["sequence", "granularity-mean"] = "sequence",
         text_encoder: TextEncoder | None = None,
+        embedding_size: int | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -122,8 +124,8 @@ class DQTransformer(Prior, AnyGrid, Ordered, Codable, Inpaints):
             self.grids = Grids(spec, partial(CoarseToFine, order=order))
         else:
             self.ordering = CoarseToFine(spec, order)
-        text_reader = None if text_encoder is None else TextReader(text_encoder, width)
-        self.conditioning = Conditioning(classes, label_dropout, text_reader)
+        condition_reader = ConditionReader.of(text_encoder, embedding_size, width)
+        self.conditioning = Conditioning(classes, label_dropout, condition_reader, embedding_size)
         self.class_in_positions = class_in_positions
         self.position_loss = position_loss
         self.dropout = dropout
@@ -160,22 +162,22 @@ class DQTransformer(Prior, AnyGrid, Ordered, Codable, Inpaints):
         )
         self.content_head = CodeHead(width, content_size, content_transformer.head_norm, spec.codebooks)
         initialise(self)
-        self.text_reader = text_reader
+        self.condition_reader = condition_reader
 
-    def forward(self, sequences: Sequences, texts: Float[Tensor, "b m _"] | None = None) -> Predictions:
-        """Predict every token but the first of each image from those before it, and from what was read of its text."""
-        positions, contents, targets = self._hidden(sequences, texts)
+    def forward(self, sequences: Sequences, conditions: Float[Tensor, "b m _"] | None = None) -> Predictions:
+        """Predict every token but the first of each image from those before it, and from its condition."""
+        positions, contents, targets = self._hidden(sequences, conditions)
         logits = self.content_head.code_logits(contents, targets.contents)
         return Predictions(self.position_head.position_logits(positions, targets.granularities), logits, targets)
 
     def _hidden(
-        self, sequences: Sequences, texts: Float[Tensor, "b m _"] | None
+        self, sequences: Sequences, conditions: Float[Tensor, "b m _"] | None
     ) -> tuple[Float[Tensor, "t d"], Float[Tensor, "t d"], Sequences]:
         """What the heads of positions and contents read, and what is to be predicted."""
         read, targets = sequences.shifted()
         embedded = self.embed(read.contents, read.positions, read.granularities, read.packing.steps)
-        if self.text_reader is not None and texts is not None:
-            embedded = self.text_reader.told(embedded, texts, read.packing)
+        if self.condition_reader is not None and conditions is not None:
+            embedded = self.condition_reader.told(embedded, conditions, read.packing)
         positions = self.position_transformer(F.dropout(embedded, self.dropout, self.training), read.packing)
         embedded = positions + self.embed_position(targets.positions, targets.granularities)
         return positions, self.content_transformer(embedded, read.packing), targets
@@ -202,8 +204,8 @@ class DQTransformer(Prior, AnyGrid, Ordered, Codable, Inpaints):
     def loss(self, codes: Codes) -> PriorLoss:
         """Eq. (11): the position loss (eq. 9) plus the content loss (eq. 10), in nats a token."""
         labels = self.conditioning.of_codes(codes, self.training)
-        texts = None if self.text_reader is None else self.text_reader(codes.require_texts(), labels)
-        *hidden, targets = self._hidden(self.ordering(codes, *self.starts(labels)), texts)
+        conditions = None if self.condition_reader is None else self.condition_reader.of_codes(codes, labels)
+        *hidden, targets = self._hidden(self.ordering(codes, *self.starts(labels)), conditions)
         positions = self.position_head.position_nats(hidden[0], targets.positions, targets.granularities)
         content = self.content_head.code_nats(hidden[1], targets.contents).mean()
         position = positions.mean()

@@ -36,6 +36,7 @@ from vltok.nn.places import PlaceTable
 from vltok.nn.sequence_model import Cursors, KeyValueCache, SequenceModel
 from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.choosing import Chooser, CodeChooser, Drawn, Told, raster_choices, walked
+from vltok.priors.condition_reader import ConditionReader
 from vltok.priors.grids import Grids, on_their_grid, only_grid, placed
 from vltok.priors.keeping import Keeping
 from vltok.priors.lengths import RasterPlan
@@ -43,7 +44,6 @@ from vltok.priors.losses import nats_per_code
 from vltok.priors.orderings import RasterOrder, RasterSequences, preceding
 from vltok.priors.parts import common_width, links_between, moved_to
 from vltok.priors.stepwise import StepInputs, Steps, StepwiseDrawing, in_precision
-from vltok.priors.text_reader import TextReader
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +73,10 @@ class GlobalLocal(Prior, AnyGrid, Ordered, Codable, Inpaints):
         local_transformer: Walks over the codes of one region.
         dropout: Dropout of embeddings; a recipe's transformers have the same unless it says otherwise.
         classes: Number of classes; None for an unconditional model.
-        label_dropout: Probability with which training hides an image's class or text. Above 0 the model also learns
-            the unconditional distribution, which classifier-free guidance needs.
+        label_dropout: Probability with which training hides an image's class, text or embedding. Above 0 the model also
+            learns the unconditional distribution, which classifier-free guidance needs.
         text_encoder: Reads the texts that describe images, on which they then depend; None reads none.
+        embedding_size: How many numbers the embeddings of images have, on which these then depend; None reads none.
 
     Raises:
         UserError: Codes on no grid, transformers of two widths, or label dropout without classes.
@@ -98,6 +99,7 @@ class GlobalLocal(Prior, AnyGrid, Ordered, Codable, Inpaints):
         classes: int | None = None,
         label_dropout: float = 0.0,
         text_encoder: TextEncoder | None = None,
+        embedding_size: int | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -106,8 +108,8 @@ class GlobalLocal(Prior, AnyGrid, Ordered, Codable, Inpaints):
             self.grids = Grids(spec, RasterOrder)
         else:
             self.ordering = RasterOrder(spec)
-        text_reader = None if text_encoder is None else TextReader(text_encoder, width)
-        self.conditioning = Conditioning(classes, label_dropout, text_reader)
+        condition_reader = ConditionReader.of(text_encoder, embedding_size, width)
+        self.conditioning = Conditioning(classes, label_dropout, condition_reader, embedding_size)
         self.dropout = dropout
         granularities = spec.granularities
         # codes as parts of a region's sum, and as tokens of their own
@@ -124,7 +126,7 @@ class GlobalLocal(Prior, AnyGrid, Ordered, Codable, Inpaints):
         self.granularity_head = Head(width, granularities, global_transformer.head_norm)
         self.content_head = CodeHead(width, spec.codebook_size, local_transformer.head_norm, spec.codebooks)
         initialise(self)
-        self.text_reader = text_reader
+        self.condition_reader = condition_reader
 
     @on_their_grid
     def forward(self, codes: Codes) -> Predictions:
@@ -228,8 +230,8 @@ class GlobalLocal(Prior, AnyGrid, Ordered, Codable, Inpaints):
         packing = Packing(torch.full_like(grains[:, 0], grains.shape[1]), [grains.shape[1]] * len(grains))
         labels = self.conditioning.of_codes(codes, self.training)
         embedded = preceding(sums, self.embed_starts(labels), packing) + self.step_embedding(packing.steps)
-        if self.text_reader is not None:
-            embedded = self.text_reader.told(embedded, self.text_reader(codes.require_texts(), labels), packing)
+        if self.condition_reader is not None:
+            embedded = self.condition_reader.told(embedded, self.condition_reader.of_codes(codes, labels), packing)
         return self.global_transformer(F.dropout(embedded, self.dropout, self.training), packing)
 
 
@@ -313,8 +315,8 @@ class GlobalLocalSteps(Steps[GlobalLocalState]):
         before = state.counts.sum(1)
         read = torch.where(rows(before)[:, None] == 0, prior.embed_starts(inputs.labels), rows(state.summed))
         embedded = read + prior.step_embedding(inputs.cursors.steps)
-        if prior.text_reader is not None:
-            embedded = prior.text_reader.told_each(embedded, inputs.texts)
+        if prior.condition_reader is not None:
+            embedded = prior.condition_reader.told_each(embedded, inputs.conditions)
         hidden = prior.global_transformer.step(embedded, inputs.caches[0], inputs.cursors)
 
         hidden = self._local(hidden, 0, inputs)

@@ -36,6 +36,7 @@ from vltok.nn.places import STEP_FEATURES, PlaceTable
 from vltok.nn.sequence_model import KeyValueCache, SequenceModel
 from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.choosing import Chooser, CodeChooser, Drawn, Told, raster_choices, walked
+from vltok.priors.condition_reader import ConditionReader
 from vltok.priors.grids import Grids, on_their_grid, only_grid, placed
 from vltok.priors.keeping import Keeping
 from vltok.priors.lengths import RasterPlan
@@ -43,7 +44,6 @@ from vltok.priors.losses import nats_per_code
 from vltok.priors.orderings import RasterOrder, RasterSequences, preceding
 from vltok.priors.parts import common_width, links_between, moved_to
 from vltok.priors.stepwise import StepInputs, Steps, StepwiseDrawing, in_precision
-from vltok.priors.text_reader import TextReader
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +76,10 @@ class RasterScan(Prior, AnyGrid, Ordered, Codable, Inpaints):
         content_transformer: Gives what the next code depends on.
         dropout: Dropout of embeddings; a recipe's transformers have the same unless it says otherwise.
         classes: Number of classes; None for an unconditional model.
-        label_dropout: Probability with which training hides an image's class or text. Above 0 the model also learns
-            the unconditional distribution, which classifier-free guidance needs.
+        label_dropout: Probability with which training hides an image's class, text or embedding. Above 0 the model also
+            learns the unconditional distribution, which classifier-free guidance needs.
         text_encoder: Reads the texts that describe images, on which they then depend; None reads none.
+        embedding_size: How many numbers the embeddings of images have, on which these then depend; None reads none.
 
     Raises:
         UserError: Codes on no grid, transformers of two widths, or label dropout without classes.
@@ -102,6 +103,7 @@ class RasterScan(Prior, AnyGrid, Ordered, Codable, Inpaints):
         classes: int | None = None,
         label_dropout: float = 0.0,
         text_encoder: TextEncoder | None = None,
+        embedding_size: int | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -110,8 +112,8 @@ class RasterScan(Prior, AnyGrid, Ordered, Codable, Inpaints):
             self.grids = Grids(spec, RasterOrder)
         else:
             self.ordering = RasterOrder(spec)
-        text_reader = None if text_encoder is None else TextReader(text_encoder, width)
-        self.conditioning = Conditioning(classes, label_dropout, text_reader)
+        condition_reader = ConditionReader.of(text_encoder, embedding_size, width)
+        self.conditioning = Conditioning(classes, label_dropout, condition_reader, embedding_size)
         self.dropout = dropout
         self.content_embedding = nn.Embedding(spec.codebooks * (spec.content_start + self.conditioning.starts), width)
         # the last row of each is ⟨sos⟩
@@ -127,7 +129,7 @@ class RasterScan(Prior, AnyGrid, Ordered, Codable, Inpaints):
         self.position_head = Head(width, spec.granularities, position_transformer.head_norm)
         self.content_head = CodeHead(width, spec.codebook_size, content_transformer.head_norm, spec.codebooks)
         initialise(self)
-        self.text_reader = text_reader
+        self.condition_reader = condition_reader
 
     @on_their_grid
     def forward(self, codes: Codes) -> Predictions:
@@ -150,8 +152,8 @@ class RasterScan(Prior, AnyGrid, Ordered, Codable, Inpaints):
             preceding(insides, torch.full_like(labels, layout.insides), packing),
             packing.steps,
         )
-        if self.text_reader is not None:
-            embedded = self.text_reader.told(embedded, self.text_reader(codes.require_texts(), labels), packing)
+        if self.condition_reader is not None:
+            embedded = self.condition_reader.told(embedded, self.condition_reader.of_codes(codes, labels), packing)
         positions = self.position_transformer(F.dropout(embedded, self.dropout, self.training), packing)
         contents = self.content_transformer(positions + self.embed_position(regions, insides), packing)
         opens = insides == layout.inside_offsets[layout.granularity[tokens.places]]
@@ -315,8 +317,8 @@ class RasterScanSteps(Steps[RasterScanState]):
         starts = for_each_id(spec.content_start + inputs.labels, spec)
         content = torch.where(for_each_id(rows(state.region) == self.layout.regions, spec), starts, rows(state.content))
         embedded = prior.embed(content, rows(state.region), rows(state.inside), inputs.cursors.steps)
-        if prior.text_reader is not None:
-            embedded = prior.text_reader.told_each(embedded, inputs.texts)
+        if prior.condition_reader is not None:
+            embedded = prior.condition_reader.told_each(embedded, inputs.conditions)
         hidden = prior.position_transformer.step(embedded, inputs.caches[0], inputs.cursors)
 
         logits = self.guidance.logits(prior.position_head(hidden))

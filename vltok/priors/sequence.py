@@ -35,6 +35,7 @@ from vltok.nn.places import PlaceTable
 from vltok.nn.sequence_model import KeyValueCache, SequenceModel
 from vltok.nn.transformer import Transformer, initialise
 from vltok.priors.choosing import Chooser, CodeChooser, Drawn, Told, answered
+from vltok.priors.condition_reader import ConditionReader
 from vltok.priors.grids import Grids, on_their_grid, only_grid, placed
 from vltok.priors.keeping import Keeping
 from vltok.priors.layout import Layout, require_grid
@@ -43,7 +44,6 @@ from vltok.priors.losses import nats_per_code
 from vltok.priors.orderings import preceding
 from vltok.priors.parts import links_between, moved_to
 from vltok.priors.stepwise import StepInputs, Steps, StepwiseDrawing, in_precision
-from vltok.priors.text_reader import TextReader
 
 
 class SequencePrior(Prior, AnyGrid, Ordered, Codable, Inpaints):
@@ -59,9 +59,10 @@ class SequencePrior(Prior, AnyGrid, Ordered, Codable, Inpaints):
         transformer: Walks over the codes.
         dropout: Dropout of embeddings; a recipe's transformer has the same unless it says otherwise.
         classes: Number of classes; None for an unconditional model.
-        label_dropout: Probability with which training hides an image's class or text. Above 0 the model also learns
-            the unconditional distribution, which classifier-free guidance needs.
+        label_dropout: Probability with which training hides an image's class, text or embedding. Above 0 the model also
+            learns the unconditional distribution, which classifier-free guidance needs.
         text_encoder: Reads the texts that describe images, on which they then depend; None reads none.
+        embedding_size: How many numbers the embeddings of images have, on which these then depend; None reads none.
 
     Raises:
         UserError: Codes of several factors or of an unknown longest length, or label dropout without classes.
@@ -82,6 +83,7 @@ class SequencePrior(Prior, AnyGrid, Ordered, Codable, Inpaints):
         classes: int | None = None,
         label_dropout: float = 0.0,
         text_encoder: TextEncoder | None = None,
+        embedding_size: int | None = None,
     ) -> None:
         super().__init__()
         if spec.granularities > 1:
@@ -90,8 +92,8 @@ class SequencePrior(Prior, AnyGrid, Ordered, Codable, Inpaints):
                 "global-local or dq-transformer for several"
             )
         self.spec = spec
-        text_reader = None if text_encoder is None else TextReader(text_encoder, transformer.width)
-        self.conditioning = Conditioning(classes, label_dropout, text_reader)
+        condition_reader = ConditionReader.of(text_encoder, embedding_size, transformer.width)
+        self.conditioning = Conditioning(classes, label_dropout, condition_reader, embedding_size)
         self.dropout = dropout
         self.content_embedding = nn.Embedding(
             spec.codebooks * (spec.content_start + self.conditioning.starts), transformer.width
@@ -105,7 +107,7 @@ class SequencePrior(Prior, AnyGrid, Ordered, Codable, Inpaints):
         self.content_head = CodeHead(transformer.width, spec.codebook_size, transformer.head_norm, spec.codebooks)
         self.lengths = None if spec.gridded else Lengths(spec.longest_length, transformer)
         initialise(self)
-        self.text_reader = text_reader
+        self.condition_reader = condition_reader
 
     @on_their_grid
     def forward(self, codes: Codes) -> tuple[Float[Tensor, "t *q v"], Int[Tensor, " t *q"]]:
@@ -122,10 +124,10 @@ class SequencePrior(Prior, AnyGrid, Ordered, Codable, Inpaints):
         before = preceding(require_ids(codes.ids, self.spec), starts, packing)
         embedded = self.embed(before, packing.steps, codes.lengths.long()[packing.images])
         first = embed_codes(self.content_embedding, starts)
-        if self.text_reader is not None:
-            texts = self.text_reader(codes.require_texts(), labels)
-            embedded = self.text_reader.told(embedded, texts, packing)
-            first = self.text_reader.told_each(first, texts)
+        if self.condition_reader is not None:
+            conditions = self.condition_reader.of_codes(codes, labels)
+            embedded = self.condition_reader.told(embedded, conditions, packing)
+            first = self.condition_reader.told_each(first, conditions)
         return self.transformer(F.dropout(embedded, self.dropout, self.training), packing), first
 
     def on_grid(self, grid: tuple[int, int]) -> SequencePrior:
@@ -297,8 +299,8 @@ class SequenceSteps(Steps[SequenceState]):
         starts = for_each_id(spec.content_start + inputs.labels, spec)
         if prior.lengths is not None:
             first = embed_codes(prior.content_embedding, starts)
-            if prior.text_reader is not None:
-                first = prior.text_reader.told_each(first, inputs.texts)
+            if prior.condition_reader is not None:
+                first = prior.condition_reader.told_each(first, inputs.conditions)
             logits = self.guidance.logits(prior.lengths.head(first))
             logits = logits.masked_fill(~self.allowed, -torch.inf)
             unknown = length == 0
@@ -308,8 +310,8 @@ class SequenceSteps(Steps[SequenceState]):
         content = rows(state.laid).gather(1, for_each_id(last.clamp(min=0)[:, None], spec))[:, 0]
         content = torch.where(for_each_id(last < 0, spec), starts, content)
         embedded = prior.embed(content, inputs.cursors.steps, rows(length))
-        if prior.text_reader is not None:
-            embedded = prior.text_reader.told_each(embedded, inputs.texts)
+        if prior.condition_reader is not None:
+            embedded = prior.condition_reader.told_each(embedded, inputs.conditions)
         hidden = prior.transformer.step(embedded, inputs.caches[0], inputs.cursors)
         content = self.choose_code(hidden, inputs.noise, state.drawn < length)
         if self.keeping is not None:

@@ -49,14 +49,14 @@ class StepInputs:
 
     Attributes:
         labels: The class of each row, `[n]`.
-        texts: What the prior reads of the text of each image, `[b ...]`; rows beyond these have none.
+        conditions: What the prior reads of the text or embedding of each image, `[b ...]`; rows beyond these have none.
         cursors: Where each row stands.
         noise: Numbers of each image's random stream, uniform in [0, 1), `[b u]`.
         caches: Those that the prior has made; the step adds to them.
     """
 
     labels: Int[Tensor, " n"]
-    texts: Shaped[Tensor, "b ..."]
+    conditions: Shaped[Tensor, "b ..."]
     cursors: Cursors
     noise: Float[Tensor, "b u"]
     caches: Sequence[KeyValueCache]
@@ -218,7 +218,7 @@ class StepwiseDrawing(Drawing, Generic[State]):
             streams = before.wanted.streams[:, None].expand(-1, steps.draws)
             inputs = StepInputs(
                 guidance.labels(before.wanted.labels, steps.prior.conditioning.nothing),
-                before.wanted.texts,
+                before.wanted.conditions,
                 Cursors.within(rows, reach * (len(rows) // len(at))),
                 uniforms(streams, steps.draws * at[:, None] + draws),
                 caches,

@@ -151,7 +151,7 @@ class _Read(Dataset):
     def __getitem__(self, indices: Int[np.ndarray, " b"]) -> Codes | Failure:
         try:
             codes = self._sequences[indices]
-            share(codes.ids, codes.lengths, codes.grains, codes.labels)
+            share(codes.ids, codes.lengths, codes.grains, codes.labels, codes.embeddings)
         except UserError as error:
             return Failure(str(error))
         return codes

@@ -27,7 +27,7 @@ from vltok.sequences.export_folder import ExportFolder, run_within
 from vltok.sequences.export_records import ShardRecord
 from vltok.sequences.export_run import WantedExport
 from vltok.sequences.manifest import CodeManifest, ExportSettings, Shard
-from vltok.sequences.shards import CodeSample, codes_of, shard_format
+from vltok.sequences.shards import CodeSample, codes_of, embedding_size, shard_format
 from vltok.sequences.statistics import CodeCounts
 
 
@@ -66,6 +66,7 @@ class CodeExport:
         self._run = WantedExport(spec, settings, None if classes is None else tuple(classes), tuple(tokenizer_places))
         self._share = share
         self._format = shard_format(settings.format)
+        self._first: Sequence[CodeSample] = ()
         with _clear_errors(folder):
             self._place = ExportFolder(folder, self._run, share, pictures or {}, overwrite, grows)
 
@@ -136,8 +137,10 @@ class CodeExport:
             skipped: Those of its pictures that could not be read.
 
         Raises:
-            UserError: The disk is full, or the folder cannot be written.
+            UserError: The disk is full, the folder cannot be written, or embeddings are not of one size.
         """
+        self._first = (self._first or samples)[:1]
+        size_of_embeddings = embedding_size([*self._first, *samples])
         unfinished = self._place.work / self.settings.name(shard)
         with _clear_errors(self._place.folder):
             try:
@@ -156,6 +159,7 @@ class CodeExport:
                 counts=counts.to_json(),
                 index=None if places is None else tuple(_index_rows(places, samples)),
                 described=any(sample.text is not None for sample in samples),
+                embedding_size=size_of_embeddings,
             )
             self._place.add(shard, record)
 
@@ -198,6 +202,10 @@ class CodeExport:
         counts = CodeCounts.total((CodeCounts.from_json(record.counts, spec) for record in records), spec)
         if not any(record.shard.samples for record in records):
             raise UserError(f"none of the {self.settings.pictures} pictures could be read: there are no codes")
+        sizes = {record.embedding_size for record in records if record.shard.samples}
+        if len(sizes) > 1:
+            told = " and of ".join(str(size or "no") for size in sorted(sizes, key=lambda size: size or 0))
+            raise UserError(f"shards have embeddings of {told} numbers: mend them, and write all with --overwrite")
         grids = {grid for record in records for grid in record.grids}
         rows = [row for record in records for row in record.index or ()]
         # where all have one grid, the manifest tells it; shards of before do not tell theirs
@@ -213,6 +221,7 @@ class CodeExport:
             index_sha256=None,
             tokenizer_places=self._run.tokenizer_places,
             described=any(record.described for record in records),
+            embedding_size=sizes.pop(),
         )
         index = np.array([row[:columns] for row in rows], dtype=np.int64)
         return manifest, None if records[0].index is None else index

@@ -30,6 +30,7 @@ class ShardRecord:
         index: For each sample its first byte, its size in bytes, its code length, and the rows and columns of its grain
             map, where it has one; None where it has no index.
         described: Whether a sample has a text.
+        embedding_size: How many numbers the embeddings of its samples have; None where they have none.
     """
 
     shard: Shard
@@ -39,6 +40,7 @@ class ShardRecord:
     counts: dict[str, Any]
     index: tuple[tuple[int, ...], ...] | None
     described: bool = False
+    embedding_size: int | None = None
 
     def write(self, path: Path) -> None:
         """Write it as JSON, whole."""
@@ -79,6 +81,7 @@ def records_of(manifest: CodeManifest, folder: Path) -> Iterator[ShardRecord]:
             counts=counts.to_json(),
             index=None if index is None else tuple(map(tuple, index[first : first + len(samples)])),
             described=any(sample.text is not None for sample in samples),
+            embedding_size=manifest.embedding_size,
         )
         first += len(samples)
 

@@ -118,6 +118,12 @@ def _check_alike(folders: Sequence[Path], manifests: Sequence[CodeManifest]) -> 
         there = WantedExport(there.spec, alike, first.classes)
         if not there.alike(first):
             raise UserError(f"'{folder}' holds {there.difference(first)} as '{folders[0]}': they cannot be joined")
+        if manifest.embedding_size != manifests[0].embedding_size:
+            here, others = (each.embedding_size or "no" for each in (manifest, manifests[0]))
+            raise UserError(
+                f"'{folder}' holds codes with embeddings of {here} numbers, '{folders[0]}' of {others}: they cannot be "
+                "joined"
+            )
         for name in _OPTIONS:
             mine, its = (each.settings.options.get(name) for each in (manifests[0], manifest))
             if mine != its:

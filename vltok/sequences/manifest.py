@@ -144,6 +144,7 @@ class CodeManifest:
         index_sha256: The checksum of `codes.index.npy`, for shards that have one.
         tokenizer_places: Where the tokenizer's bundle was: paths, relative ones from the folder, or a Hub name.
         described: Whether some samples have a text.
+        embedding_size: How many numbers the embedding of each sample has; None where they have none.
     """
 
     spec: CodeSpec
@@ -156,6 +157,7 @@ class CodeManifest:
     index_sha256: str | None
     tokenizer_places: tuple[str, ...] = ()
     described: bool = False
+    embedding_size: int | None = None
 
     @property
     def indexed(self) -> bool:

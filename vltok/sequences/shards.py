@@ -8,10 +8,12 @@ picture in the input, so that a picture that could not be read leaves a gap and 
 000000012.grains.npy  grain map [h w], uint8; absent where codes lie on no grid
 000000012.cls         the label in decimal digits; absent where there is none
 000000012.txt         what describes the picture, UTF-8; absent where nothing does
+000000012.embedding.npy  its embedding [e], float32; absent where there is none
 000000012.key.txt     the source key, UTF-8
 ```
 
-A Parquet shard has the columns `index`, `key`, `ids`, `grains`, `label`, and `text` where pictures are described.
+A Parquet shard has the columns `index`, `key`, `ids`, `grains`, `label`, and, where pictures have such, `text` and
+`embedding`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ from typing import ClassVar, final
 
 import numpy as np
 import torch
-from jaxtyping import Int64, Integer
+from jaxtyping import Float, Float32, Int64, Integer
+from torch import Tensor
 
 from vltok.codes import LARGEST_LABEL, Codes
 from vltok.errors import UserError, unknown
@@ -45,6 +48,7 @@ class CodeSample:
         grains: The grain map, `[h w]`, or None where codes lie on no grid.
         label: Its class, or None.
         text: What describes it, or None.
+        embedding: Its embedding, or None.
     """
 
     index: int
@@ -53,19 +57,23 @@ class CodeSample:
     grains: Integer[np.ndarray, "h w"] | None = None
     label: int | None = None
     text: str | None = None
+    embedding: Float32[np.ndarray, " e"] | None = None
 
 
-def codes_of(samples: Sequence[CodeSample], labelled: bool = False, described: bool = False) -> Codes:
+def codes_of(
+    samples: Sequence[CodeSample], labelled: bool = False, described: bool = False, embedded: bool = False
+) -> Codes:
     """Samples as one batch.
 
     Args:
         samples: At least one; all with grain maps of one size, or all without.
         labelled: Whether the batch has their labels, which all must have.
         described: Whether the batch has their texts, empty where they have none.
+        embedded: Whether the batch has their embeddings, which all must have.
 
     Raises:
-        UserError: A sample has no label, though the batch shall have them, or one that no computer numbers classes
-            by; or grain maps are of several sizes, or codes of several numbers of ids.
+        UserError: A sample has no label or no embedding, though the batch shall have them, or a label that no computer
+            numbers classes by; or grain maps or embeddings are of several sizes, or codes of several numbers of ids.
     """
     if len({sample.ids.shape[1:] for sample in samples}) > 1:
         raise UserError("a shard of codes is damaged: codes have several numbers of ids, although all are to have one")
@@ -81,7 +89,32 @@ def codes_of(samples: Sequence[CodeSample], labelled: bool = False, described: b
         grains=grains,
         labels=torch.tensor([_checked_label(sample) for sample in samples]) if labelled else None,
         texts=tuple(sample.text or "" for sample in samples) if described else None,
+        embeddings=_embeddings(samples) if embedded else None,
     )
+
+
+def embedding_size(samples: Iterable[CodeSample]) -> int | None:
+    """How many numbers the embeddings of samples have; None where they have none.
+
+    Raises:
+        UserError: Some have more than others, or some have none.
+    """
+    keys: dict[int, str] = {}
+    for sample in samples:
+        keys.setdefault(0 if sample.embedding is None else len(sample.embedding), sample.key)
+    if len(keys) > 1:
+        (size, first), (other, second), *_ = keys.items()
+        raise UserError(
+            f"the embedding of '{second}' has {other or 'no'} numbers, but that of '{first}' {size or 'none'}: all "
+            "must have as many"
+        )
+    return next(iter(keys), None) or None
+
+
+def _embeddings(samples: Sequence[CodeSample]) -> Float[Tensor, "b e"]:
+    if embedding_size(samples) is None:
+        raise UserError(f"the codes of '{samples[0].key}' have no embedding, where all samples must have one")
+    return torch.from_numpy(np.stack([sample.embedding for sample in samples if sample.embedding is not None]))
 
 
 def by_grid(samples: Iterable[CodeSample]) -> list[list[CodeSample]]:
@@ -194,6 +227,7 @@ class ParquetShards(ShardFormat):
                 "label": arrow.int64(),
                 # shards of before have no such column
                 **({"text": arrow.string()} if any(sample.text is not None for sample in samples) else {}),
+                **({"embedding": arrow.list_(arrow.float32())} if embedding_size(samples) is not None else {}),
             }
         )
         rows = [
@@ -205,6 +239,7 @@ class ParquetShards(ShardFormat):
                 "grains": None if sample.grains is None else list(sample.grains),
                 "label": sample.label,
                 "text": sample.text,
+                "embedding": sample.embedding,
             }
             for sample in samples
         ]
@@ -214,7 +249,8 @@ class ParquetShards(ShardFormat):
         arrow, parquet = _pyarrow()
         try:
             with parquet.ParquetFile(path) as file:
-                for batch in file.iter_batches(columns=["index", "key", "ids", "grains", "label", "text"]):
+                columns = ["index", "key", "ids", "grains", "label", "text", "embedding"]
+                for batch in file.iter_batches(columns=columns):
                     code = batch.schema.field("ids").type.value_type
                     several = arrow.types.is_fixed_size_list(code)
                     ids_type = np.dtype(str(code.value_type if several else code))
@@ -226,7 +262,9 @@ class ParquetShards(ShardFormat):
                         if grains is not None and grains.ndim != 2:
                             raise ValueError("a grain map must have rows and columns")
                         ids = np.array(row["ids"], dtype=ids_type).reshape(ids_shape)
-                        yield CodeSample(row["index"], row["key"], ids, grains, row["label"], row.get("text"))
+                        vector = row.get("embedding")
+                        vector = None if vector is None else np.array(vector, dtype=np.float32)
+                        yield CodeSample(row["index"], row["key"], ids, grains, row["label"], row.get("text"), vector)
         # pyarrow raises OSError for pages that are cut, and a type that is not a list has no type of values
         except (arrow.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is no shard of codes, or is damaged: {error}") from error
@@ -276,6 +314,8 @@ def _members(sample: CodeSample, ids_type: np.dtype) -> Iterator[tuple[str, byte
         yield "cls", str(sample.label).encode()
     if sample.text is not None:
         yield "txt", sample.text.encode("utf-8")
+    if sample.embedding is not None:
+        yield "embedding.npy", _to_npy(sample.embedding)
     yield "key.txt", sample.key.encode("utf-8", "surrogateescape")
 
 
@@ -287,6 +327,7 @@ def _sample(name: str, members: dict[str, bytes]) -> CodeSample:
         _from_npy(members["grains.npy"], axes=(2,)) if "grains.npy" in members else None,
         int(members["cls"]) if "cls" in members else None,
         members["txt"].decode("utf-8") if "txt" in members else None,
+        _from_npy(members["embedding.npy"], axes=(1,), kind="f") if "embedding.npy" in members else None,
     )
 
 
@@ -296,16 +337,16 @@ def _to_npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _from_npy(content: bytes, axes: tuple[int, ...]) -> np.ndarray:
+def _from_npy(content: bytes, axes: tuple[int, ...], kind: str = "u") -> np.ndarray:
     """The array that `_to_npy` wrote; no memory is taken for what the header only claims."""
     buffer = io.BytesIO(content)
     version = np.lib.format.read_magic(buffer)
     if version != (1, 0):
         raise ValueError(f"an array is of version {version}")
     shape, transposed, dtype = np.lib.format.read_array_header_1_0(buffer)
-    if len(shape) not in axes or transposed or dtype.kind != "u":
-        allowed = " or ".join(map(str, axes))
-        raise ValueError(f"an array must have {allowed} axes of unsigned numbers, not {dtype} {list(shape)}")
+    if len(shape) not in axes or transposed or dtype.kind != kind or (kind == "f" and dtype != np.float32):
+        allowed, numbers = " or ".join(map(str, axes)), "float32" if kind == "f" else "unsigned numbers"
+        raise ValueError(f"an array must have {allowed} axes of {numbers}, not {dtype} {list(shape)}")
     return np.frombuffer(content, dtype, offset=buffer.tell()).reshape(shape)
 
 

@@ -35,6 +35,7 @@ class SequenceFacts:
         described: Whether sequences have texts, empty ones where nothing describes their pictures.
         grids: The grids of regions (h, w) that occur, ascending; the spec's, where it has one, and none where codes lie
             on no grid.
+        embedding_size: How many numbers the embedding of each sequence has; None where they have none.
     """
 
     place: str
@@ -45,6 +46,7 @@ class SequenceFacts:
     classes: tuple[str, ...] | None = None
     described: bool = False
     grids: tuple[tuple[int, int], ...] = ()
+    embedding_size: int | None = None
 
     def __post_init__(self) -> None:
         if not self.grids and self.spec.regions is not None:
@@ -105,6 +107,8 @@ class SequencesInMemory(CodeSequences):
                 raise UserError(f"{facts.place} is said to have labels, but its codes have none")
             if facts.described and part.texts is None:
                 raise UserError(f"{facts.place} is said to have texts, but its codes have none")
+            if facts.embedding_size is not None and part.embeddings is None:
+                raise UserError(f"{facts.place} is said to have embeddings, but its codes have none")
         # grain maps of any size lie end to end
         self._codes = Codes.concatenate(
             [
@@ -113,6 +117,7 @@ class SequencesInMemory(CodeSequences):
                     part.lengths,
                     labels=part.labels if facts.labelled else None,
                     texts=part.texts if facts.described else None,
+                    embeddings=None if facts.embedding_size is None else part.embeddings,
                 )
                 for part in parts
             ]
@@ -142,6 +147,7 @@ class SequencesInMemory(CodeSequences):
             None if self._grains is None else self._maps(self._grains, indices),
             None if codes.labels is None else codes.labels[chosen],
             None if codes.texts is None else tuple(codes.texts[index] for index in indices),
+            None if codes.embeddings is None else codes.embeddings[chosen],
         )
 
     def _maps(self, grains: Int[Tensor, " cells"], indices: Int[np.ndarray, " b"]) -> Int[Tensor, "b h w"]:
@@ -185,7 +191,7 @@ class CodeSource(LightningDataModule, ABC):
 
     @abstractmethod
     def train_dataloader(self) -> Iterable[Codes]:
-        """Shuffled batches of this process, with labels and texts where the sequences have them."""
+        """Shuffled batches of this process, with labels, texts and embeddings where the sequences have them."""
 
     @abstractmethod
     def val_dataloader(self) -> Iterable[Codes]:

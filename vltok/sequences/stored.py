@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from vltok.codes import Codes
 from vltok.errors import UserError
 from vltok.paths import read_path
 from vltok.sequences.manifest import CodeManifest
-from vltok.sequences.shards import by_grid, codes_of, parse_tar_sample
+from vltok.sequences.shards import CodeSample, by_grid, codes_of, parse_tar_sample
 from vltok.sequences.source import CodeSequences, SequenceFacts, SequencesInMemory, grids_of
 
 
@@ -71,7 +72,15 @@ class IndexedSequences(CodeSequences):
             except OSError as error:
                 raise UserError(f"{path} cannot be read any more: {error.strerror}") from error
         manifest = self._manifest
-        return codes_of(samples, manifest.labelled, manifest.described).validate(manifest.spec)
+        return _codes(samples, manifest)
+
+
+def _codes(samples: Sequence[CodeSample], manifest: CodeManifest) -> Codes:
+    """Samples of an export with all that it says that they have."""
+    codes = codes_of(samples, manifest.labelled, manifest.described, manifest.embedding_size is not None)
+    if manifest.embedding_size is not None:
+        codes.require_embeddings(manifest.embedding_size)
+    return codes.validate(manifest.spec)
 
 
 def _read_grids(folder: Path, manifest: CodeManifest) -> Int64[np.ndarray, "n 2"]:
@@ -86,7 +95,7 @@ def _in_memory(folder: Path, manifest: CodeManifest) -> SequencesInMemory:
     parts = []
     for shard in manifest.shards:
         for samples in by_grid(manifest.read_samples(folder, shard)):
-            codes = codes_of(samples, manifest.labelled, manifest.described).validate(manifest.spec)
+            codes = _codes(samples, manifest)
             grains = None if codes.grains is None else codes.grains.to(torch.int8)
             parts.append(replace(codes, ids=codes.ids.to(small), grains=grains))
     return SequencesInMemory(parts, _facts(folder, manifest))
@@ -101,4 +110,5 @@ def _facts(folder: Path, manifest: CodeManifest) -> SequenceFacts:
         labelled=manifest.labelled,
         classes=manifest.classes,
         described=manifest.described,
+        embedding_size=manifest.embedding_size,
     )

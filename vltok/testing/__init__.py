@@ -31,7 +31,7 @@ from vltok.testing.modules import pictures  # noqa: E402
 from vltok.testing.outcomes import random_codes  # noqa: E402
 from vltok.testing.perceptual import PerceptualContract  # noqa: E402
 from vltok.testing.pretended_device import PretendedDevice  # noqa: E402
-from vltok.testing.priors import ConditionalPriorContract, DescribedPriorContract, PriorContract  # noqa: E402
+from vltok.testing.priors import ConditionalPriorContract, DescribedPriorContract, EmbeddedPriorContract, PriorContract  # noqa: E402
 from vltok.testing.quantizers import QuantizerContract  # noqa: E402
 from vltok.testing.recipes import BundleContract, RecipeContract  # noqa: E402
 from vltok.testing.text_encoders import TextEncoderContract  # noqa: E402
@@ -47,6 +47,7 @@ __all__ = [
     "DecoderContract",
     "DescribedPriorContract",
     "DiscriminatorContract",
+    "EmbeddedPriorContract",
     "EncoderContract",
     "ExporterContract",
     "GateContract",

@@ -167,6 +167,7 @@ class CodeDataContract(DataContract):
                 assert replace(facts.spec, regions=grid).longest_length >= batch.lengths.max()
                 assert facts.labelled == (batch.labels is not None)
                 assert facts.described == (batch.texts is not None)
+                assert facts.embedding_size == (None if batch.embeddings is None else batch.embeddings.shape[1])
                 if facts.classes is not None and facts.labelled:
                     assert batch.labels.min() >= 0 and batch.labels.max() < len(facts.classes)
 

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -64,8 +65,8 @@ class PriorContract(ABC):
     def test_conditions_that_it_does_not_know_change_nothing(self):
         prior = self.build().eval()
         codes = random_codes(prior.spec, 4, classes=2)
-        plain, described = replace(codes, labels=None), replace(codes, texts=("a", "b", "", "c"))
-        torch.testing.assert_close(prior.loss(described).total, prior.loss(plain).total)
+        told = replace(codes, texts=("a", "b", "", "c"), embeddings=torch.rand(4, 3))
+        torch.testing.assert_close(prior.loss(told).total, prior.loss(replace(codes, labels=None)).total)
 
     def test_every_parameter_gets_a_gradient(self):
         prior = self.build().train()
@@ -371,101 +372,130 @@ class ConditionalPriorContract(ABC):
             prior.sample(torch.tensor([0]), SamplingConfig(guidance=2.0))
 
 
-class DescribedPriorContract(ABC):
-    """Tests of a prior that reads texts, which a test class inherits.
+class ConditionedPriorContract(ABC):
+    """Tests of a prior that reads what an image is conditioned on: see those that inherit it.
 
     Attributes:
         read_backs: See `PriorContract`.
+        kind: What it reads, as `Codes` calls it.
+        four: Of four images; of texts, the second is empty.
     """
 
     read_backs: int | None = 0
+    kind: ClassVar[str]
+    four: ClassVar[Any]
 
     @abstractmethod
     def build(self, label_dropout: float) -> Prior:
-        """A tiny prior with fresh weights, which reads texts and hides them from training so often."""
+        """A tiny prior with fresh weights, which reads such and hides them from training so often."""
 
-    def test_it_says_that_it_reads_texts(self):
+    def test_conditions_are_learned(self):
         prior = self.build(0.0)
-        assert prior.conditioning.described and prior.classes is None
-
-    def test_texts_are_learned(self):
-        prior = self.build(0.0)
-        codes = _described(prior, "a cat", "two dogs")
-        other = replace(codes, texts=codes.texts[::-1])
+        codes = self._codes(prior, [0, 2])
         _train(prior, codes, steps=80)
+        other = replace(codes, **{self.kind: getattr(codes[[1, 0]], self.kind)})
         assert nats(prior.loss(codes), codes) < 0.7 * nats(prior.loss(other), other)
-        _assert_drawn_as_asked(prior, codes, codes.texts * 12)
+        _assert_drawn_as_asked(prior, codes, getattr(codes[[0, 1] * 12], self.kind))
 
-    def test_texts_are_hidden_in_training_alone(self):
+    def test_conditions_are_hidden_in_training_alone(self):
         prior = self.build(0.5).eval()
-        _assert_measures_alike(prior, _described(prior, *_TEXTS * 2))
+        _assert_measures_alike(prior, self._codes(prior, [0, 1, 2, 3] * 2))
 
     def test_every_parameter_gets_a_gradient(self):
         prior = self.build(0.5).train()
-        prior.loss(_described(prior, *_TEXTS * 8)).total.backward()
+        prior.loss(self._codes(prior, [0, 1, 2, 3] * 8)).total.backward()
         trained = {name: parameter for name, parameter in prior.named_parameters() if parameter.requires_grad}
         assert not [name for name, parameter in trained.items() if parameter.grad is None]
 
     def test_images_of_a_batch_do_not_meet(self):
         prior = self.build(0.0).eval()
-        codes = _described(prior, *_TEXTS)
+        codes = self._codes(prior)
         together = nats(prior.loss(codes), codes)
         torch.testing.assert_close(together, sum(nats(prior.loss(image), image) for image in codes))
 
-    def test_texts_are_kept_whatever_the_batches_and_the_mode(self):
+    def test_conditions_are_kept_whatever_the_batches_and_the_mode(self):
         prior = self.build(0.0).train()
-        codes = prior.sample(_TEXTS, SamplingConfig(), _seeded(), batch_size=2).validate(prior.spec)
-        assert codes.texts == _TEXTS
-        assert codes.equal(prior.eval().sample(_TEXTS, SamplingConfig(), _seeded()))
-        prior.sample(_TEXTS, SamplingConfig(precision="bfloat16"), _seeded()).validate(prior.spec)
+        codes = prior.sample(self.four, SamplingConfig(), _seeded(), batch_size=2).validate(prior.spec)
+        self._assert_kept(codes)
+        assert codes.equal(prior.eval().sample(self.four, SamplingConfig(), _seeded()))
+        prior.sample(self.four, SamplingConfig(precision="bfloat16"), _seeded()).validate(prior.spec)
 
-    def test_texts_that_are_hidden_teach_nothing(self):
+    def test_conditions_that_are_hidden_teach_nothing(self):
         prior = self.build(1.0).train()
-        codes = _described(prior, *_TEXTS)
+        codes = self._codes(prior)
         totals = []
-        for batch in (codes, replace(codes, texts=_TEXTS[::-1])):
+        for batch in (codes, replace(codes, **{self.kind: getattr(codes[[3, 2, 1, 0]], self.kind)})):
             torch.manual_seed(0)
             totals.append(prior.loss(batch).total)
         torch.testing.assert_close(*totals)
 
-    def test_guidance_leads_from_no_text_to_the_text(self):
+    def test_guidance_leads_from_nothing_to_the_condition(self):
         prior = self.build(0.1)
-        guided = prior.sample(_TEXTS, SamplingConfig(guidance=2.0), _seeded()).validate(prior.spec)
-        assert guided.equal(prior.sample(_TEXTS, SamplingConfig(guidance=2.0), _seeded(), batch_size=2))
-        # at 0 nothing of the text is left, and an empty one is none
-        expected = prior.sample(len(_TEXTS), SamplingConfig(), _seeded()).ids
-        assert prior.sample(_TEXTS, SamplingConfig(guidance=0.0), _seeded()).ids.equal(expected)
-        assert prior.sample([""] * len(_TEXTS), SamplingConfig(), _seeded()).ids.equal(expected)
+        guided = prior.sample(self.four, SamplingConfig(guidance=2.0), _seeded()).validate(prior.spec)
+        assert guided.equal(prior.sample(self.four, SamplingConfig(guidance=2.0), _seeded(), batch_size=2))
+        # at 0 nothing of the condition is left
+        expected = prior.sample(4, SamplingConfig(), _seeded()).ids
+        assert prior.sample(self.four, SamplingConfig(guidance=0.0), _seeded()).ids.equal(expected)
 
-    def test_texts_are_learned_and_guide_on_another_device(self):
+    def test_conditions_are_learned_and_guide_on_another_device(self):
         prior = self.build(0.1)
         with another_device() as device:
             prior.to(device.name)
-            codes = _described(prior, *_TEXTS).to(device.name)
+            codes = self._codes(prior).to(device.name)
             device.forget()
             prior.train().loss(codes).total.backward()
             _assert_few_waits(device, self.read_backs)
-            guided = prior.sample(_TEXTS, SamplingConfig(guidance=2.0), _seeded(), batch_size=2)
-            assert guided.validate(prior.spec).texts == _TEXTS
+            guided = prior.sample(self.four, SamplingConfig(guidance=2.0), _seeded(), batch_size=2)
+            self._assert_kept(guided.validate(prior.spec).to("cpu"))
 
     def test_what_cannot_be_learned_or_drawn_is_refused(self):
         prior = self.build(0.0)
-        with pytest.raises(UserError, match="texts"):
+        with pytest.raises(UserError, match=self.kind):
             prior.loss(random_codes(prior.spec, 2))
         with pytest.raises(UserError, match="classes"):
             prior.sample(torch.tensor([0]), SamplingConfig())
-        with pytest.raises(UserError, match="Unicode"):
-            prior.sample(["\ud800"], SamplingConfig())
+        texts = ["\ud800"] if self.kind == "texts" else ["a"]
+        for wanted in (texts, torch.zeros(1, 2), torch.full((1, 3), torch.nan), torch.zeros(0, 3)):
+            with pytest.raises(UserError, match=r"text|embeddings"):
+                prior.sample(wanted, SamplingConfig())
         for options in (SamplingConfig(), SamplingConfig(guidance=2.0)):
-            with pytest.raises(UserError, match="text"):
+            with pytest.raises(UserError, match=self.kind.removesuffix("s")):
                 prior.sample(2, options)
 
+    def _codes(self, prior: Prior, chosen: Sequence[int] = (0, 1, 2, 3)) -> Codes:
+        """Codes of images of these conditions."""
+        four = replace(random_codes(prior.spec, 4), **{self.kind: self.four})
+        return replace(random_codes(prior.spec, len(chosen)), **{self.kind: getattr(four[list(chosen)], self.kind)})
 
-_TEXTS = ("a cat", "", "two dogs \N{EM DASH} or thr\N{LATIN SMALL LETTER E WITH DIAERESIS}e " * 3, "b")
+    def _assert_kept(self, codes: Codes) -> None:
+        assert codes.equal(replace(codes, **{self.kind: self.four}))
 
 
-def _described(prior: Prior, *texts: str) -> Codes:
-    return replace(random_codes(prior.spec, len(texts)), texts=texts)
+class DescribedPriorContract(ConditionedPriorContract):
+    """Tests of a prior that reads texts, which a test class inherits: it gives `ConditionedPriorContract.build`."""
+
+    kind = "texts"
+    four = ("a cat", "", "two dogs \N{EM DASH} or thr\N{LATIN SMALL LETTER E WITH DIAERESIS}e " * 3, "b")
+
+    def test_it_says_that_it_reads_texts(self):
+        prior = self.build(0.1)
+        assert prior.conditioning.described and prior.classes is None
+        # an empty one is none
+        expected = prior.sample(4, SamplingConfig(), _seeded()).ids
+        assert prior.sample([""] * 4, SamplingConfig(), _seeded()).ids.equal(expected)
+
+
+class EmbeddedPriorContract(ConditionedPriorContract):
+    """Tests of a prior that reads embeddings of three numbers, which a test class inherits: it gives
+    `ConditionedPriorContract.build`.
+    """
+
+    kind = "embeddings"
+    four = torch.tensor([[0.3, -1.2, 0.0], [0.0, 0.0, 0.0], [-0.7, 0.4, 1.5], [20.0, 3.0, -9.0]])
+
+    def test_it_says_that_it_reads_embeddings(self):
+        prior = self.build(0.0)
+        assert prior.conditioning.embedding_size == 3 and prior.classes is None and not prior.conditioning.described
 
 
 def _tells_likelihoods(prior: Prior) -> bool:
@@ -473,7 +503,7 @@ def _tells_likelihoods(prior: Prior) -> bool:
 
 
 def _assert_drawn_as_asked(prior: Prior, codes: Codes, wanted: Tensor | Sequence[str]) -> None:
-    """See that a prior which has learned two images draws each for its own class or text, asked for in turn."""
+    """See that a prior which has learned two images draws each for its own condition, asked for in turn."""
     drawn = [key_of(image) for image in prior.sample(wanted, SamplingConfig(), _seeded(), batch_size=5)]
     asked, other = [[key_of(image) for image in pair] * (len(drawn) // 2) for pair in (codes, codes[[1, 0]])]
     own, swapped = (sum(map(operator.eq, drawn, keys)) for keys in (asked, other))

@@ -120,6 +120,17 @@ def check_codes(prior: Prior, data: LightningDataModule) -> None:
             f"model.prior.text_encoder reads texts, but the codes in {root} have none: set it to null, or tokenize "
             "pictures that have texts (data.texts)"
         )
+    size = prior.conditioning.embedding_size
+    if size is not None and facts.embedding_size is None:
+        raise UserError(
+            f"model.prior.embedding_size is {size}, but the codes in {root} have no embeddings: set it to null, or "
+            "tokenize pictures that have some (data.embeddings)"
+        )
+    if size is not None and size != facts.embedding_size:
+        raise UserError(
+            f"model.prior.embedding_size is {size}, but the embeddings in {root} have {facts.embedding_size} numbers: "
+            f"set --model.prior.embedding_size {facts.embedding_size}"
+        )
     if prior.classes is not None and names is not None and len(names) != prior.classes:
         raise UserError(
             f"model.prior.classes is {prior.classes}, but the codes in {root} have {len(names)}: "
@@ -129,6 +140,11 @@ def check_codes(prior: Prior, data: LightningDataModule) -> None:
         raise UserError(f"the codes in {source.held_out.facts.place} have no labels, but those in {root} have")
     if prior.conditioning.described and source.held_out is not None and not source.held_out.facts.described:
         raise UserError(f"the codes in {source.held_out.facts.place} have no texts, but those in {root} have")
+    if size is not None and source.held_out is not None and source.held_out.facts.embedding_size != size:
+        found = source.held_out.facts.embedding_size or "no"
+        raise UserError(
+            f"the embeddings in {source.held_out.facts.place} have {found} numbers, but those in {root} {size}"
+        )
 
 
 def _plain(value: object) -> object:

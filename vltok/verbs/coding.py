@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from vltok.codes import Codes
 from vltok.interfaces import Tokenizer
 from vltok.nn.precision import computing
+from vltok.pictures.images import ImageBatch
 from vltok.sequences.shards import CodeSample, codes_of
 
 
@@ -46,11 +47,7 @@ def decode(tokenizer: Tokenizer, samples: Sequence[CodeSample], device: torch.de
 
 
 def samples_of(
-    codes: Codes,
-    places: Sequence[int],
-    keys: Sequence[str],
-    labels: Int[Tensor, " b"] | None,
-    texts: Sequence[str] | None,
+    codes: Codes, places: Sequence[int], keys: Sequence[str], told: ImageBatch | Codes
 ) -> Iterator[CodeSample]:
     """Each image's codes as a sample. NumPy splits the batch: indexing `Codes` image by image would take longer.
 
@@ -58,8 +55,7 @@ def samples_of(
         codes: On the CPU.
         places: The place of each image in the input.
         keys: What names it.
-        labels: Its class, or None where there are none.
-        texts: What describes it, empty or None where nothing does.
+        told: Has the labels, texts and embeddings.
     """
     ids = np.split(codes.ids.numpy(), codes.lengths.cumsum(0)[:-1].numpy())
     for image, place in enumerate(places):
@@ -68,6 +64,7 @@ def samples_of(
             key=keys[image],
             ids=ids[image],
             grains=None if codes.grains is None else codes.grains[image].numpy(),
-            label=None if labels is None else int(labels[image]),
-            text=None if texts is None else texts[image] or None,
+            label=None if told.labels is None else int(told.labels[image]),
+            text=None if told.texts is None else told.texts[image] or None,
+            embedding=None if told.embeddings is None else told.embeddings[image].numpy(),
         )

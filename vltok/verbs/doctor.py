@@ -15,6 +15,7 @@ from vltok.loading.checks import default_workers
 from vltok.loading.pools import in_processes
 from vltok.paths import read_path
 from vltok.pictures.decoding import CorruptPicture, decode, stored_mode
+from vltok.pictures.embeddings import EmbeddingPlace
 from vltok.pictures.finding import find_pictures, splits_remark
 from vltok.pictures.folder import class_of, classes_of, no_classes_remark
 from vltok.pictures.formats import is_picture, left_out
@@ -39,6 +40,7 @@ class Diagnosis:
         sizes: Their smallest, median and largest width and height in pixels.
         labels: How many have which label: the name of its class, or its number.
         undescribed: How many have no text; None where none was looked for.
+        embeddings: How many have an embedding of how many numbers; None where none was looked for.
         shards: How many shards were read; None of a folder.
         duplicate_keys: Keys that stand in several shards, whose pictures are told apart by the shard's name.
         unreadable: Why the other pictures cannot be read, by path or key.
@@ -52,6 +54,7 @@ class Diagnosis:
     sizes: dict[str, tuple[int, int]]
     labels: dict[str, int]
     undescribed: int | None
+    embeddings: dict[int, int] | None
     shards: int | None
     duplicate_keys: int
     unreadable: dict[str, str]
@@ -81,6 +84,9 @@ class Diagnosis:
             yield "labels: none"
         if self.undescribed is not None:
             yield f"texts: {self.pictures - self.undescribed} of {how_many(self.pictures, 'picture')}"
+        if self.embeddings is not None:
+            found = [f"{count} of {how_many(size, 'number')}" for size, count in self.embeddings.items()]
+            yield f"embeddings: {', '.join(found) or 'none'}"
         yield from (f"note: {note}" for note in self.notes)
         yield from (f"lost: {loss}" for loss in self.losses)
 
@@ -94,6 +100,7 @@ class _Look:
     key: str = ""
     label: str | None = None
     text: str | None = None
+    embedding: int | None = None  # how many numbers it has
     unread: bool = False  # whether its JSON is a text that nobody asked for
 
 
@@ -112,6 +119,7 @@ def doctor(
     *,
     picture: str | None = None,
     texts: str | None = None,
+    embeddings: str | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
@@ -125,6 +133,8 @@ def doctor(
         picture: The ending of the pictures, where samples of shards hold several.
         texts: Where texts that describe the pictures stand, as in `data.texts`: ``txt``, ``json:KEY`` of shards, or
             ``metadata.jsonl`` of a folder.
+        embeddings: The ending of the pictures' embeddings, as in `data.embeddings`: ``npy``, or one such as
+            ``clip.npy``.
         workers: Processes that read; by default as many as there are cores, up to eight.
         progress: Is told how many pictures, or shards, are done.
 
@@ -133,22 +143,25 @@ def doctor(
     """
     given = os.fspath(pictures)
     workers = whole_number("--workers", default_workers() if workers is None else workers, 0)
+    vectors = None if embeddings is None else EmbeddingPlace.of(embeddings, "--embeddings")
     folder = read_path(given)
     if folder.is_dir():
         given = str(folder)
         found = find_pictures(folder)
         shards = [pattern for pattern in _SHARDS if any(folder.glob(pattern))]
         if found.paths or not shards:
-            return _of_folder(given, texts, workers, progress)
+            return _of_folder(given, texts, vectors, workers, progress)
         given = str(folder / (shards[0] if len(shards) == 1 else f"{{{','.join(shards)}}}"))
     elif folder.is_file() and is_picture(folder.name):
         raise UserError(f"PICTURES '{given}' is a picture: give the folder that holds it, or shards")
     elif not read_path(given).exists() and not is_address(given) and not re.search(r"[{*?\[]", given):
         raise UserError(f"PICTURES '{given}' does not exist: give a folder of pictures, or shards such as 'a/*.tar'")
-    return _of_shards(given, picture, texts, workers, progress)
+    return _of_shards(given, picture, texts, vectors, workers, progress)
 
 
-def _of_folder(root: str, texts: str | None, workers: int, progress: Progress | None) -> Diagnosis:
+def _of_folder(
+    root: str, texts: str | None, vectors: EmbeddingPlace | None, workers: int, progress: Progress | None
+) -> Diagnosis:
     found = find_pictures(root)
     if not found.paths:
         why = f" ({found.remark})" if found.remark else ""
@@ -159,12 +172,14 @@ def _of_folder(root: str, texts: str | None, workers: int, progress: Progress | 
     looks, wrong = [], []
     files = [os.path.join(root, path) for path in found.paths]
     for path, look in zip(found.paths, in_processes(_look, files, workers), strict=True):
-        text = None
+        text = size = None
         try:
             text = None if text_of is None else text_of(path)
+            size = None if vectors is None else len(vectors.of_file(root, path))
         except UserError as error:
             wrong.append(str(error))
-        looks.append(replace(look, key=path, label=None if classes is None else class_of(path), text=text))
+        label = None if classes is None else class_of(path)
+        looks.append(replace(look, key=path, label=label, text=text, embedding=size))
         report(1)
     notes: list[str] = []
     losses = [loss for loss in (splits_remark(found.paths, "data.root", root),) if loss]  # the classes below them
@@ -174,14 +189,19 @@ def _of_folder(root: str, texts: str | None, workers: int, progress: Progress | 
         losses.append(found.remark)
     elif found.remark:
         notes.append(found.remark)
-    losses += _unusable("text", wrong)
+    losses += _unusable("text" if vectors is None else "text or embedding", wrong)
     if (remark := no_classes_remark(found.paths)) is not None:
         losses.append(remark)
-    return _diagnosis(root, looks, losses, notes, texts is not None)
+    return _diagnosis(root, looks, losses, notes, texts is not None, vectors is not None)
 
 
 def _of_shards(
-    pattern: str, picture: str | None, texts: str | None, workers: int, progress: Progress | None
+    pattern: str,
+    picture: str | None,
+    texts: str | None,
+    vectors: EmbeddingPlace | None,
+    workers: int,
+    progress: Progress | None,
 ) -> Diagnosis:
     place = None if texts is None else TextPlace.of(texts, "--texts", shards=True)
     shards = list_shards(pattern, "PICTURES")
@@ -195,7 +215,7 @@ def _of_shards(
     looks: list[_Look] = []
     keys: Counter[str] = Counter()
     findings: dict[FindingKind, list[Finding]] = {}
-    look_at = functools.partial(_look_at_shard, picture, classes, place)
+    look_at = functools.partial(_look_at_shard, picture, classes, place, vectors)
     for shard, seen in zip(shards, in_processes(look_at, shards, workers, chunk=1), strict=True):
         looks += (replace(look, key=f"{look.key} of {shard}") for look in seen.looks)
         keys.update(list(dict.fromkeys(look.key for look in seen.looks)))
@@ -204,7 +224,8 @@ def _of_shards(
         for finding in seen.findings:
             findings.setdefault(finding.kind, []).append(finding)
         report(1)
-    losses += _unusable("label" if texts is None else "label or text", wrong)
+    asked = ["label", *(["text"] if texts else []), *(["embedding"] if vectors else [])]
+    losses += _unusable(" or ".join(asked), wrong)
     notes: list[str] = []
     for some in findings.values():
         text = f"{some[0].kind.value}: {how_many(len(some), 'time')}, first {some[0].text}"
@@ -229,7 +250,8 @@ def _of_shards(
         losses.append(
             f"{len(unlabelled)} of {len(looks)} pictures have no label ({unlabelled[0]}): give all one, or none"
         )
-    return _diagnosis(pattern, looks, losses, notes, place is not None, len(shards), len(repeated))
+    told = place is not None, vectors is not None
+    return _diagnosis(pattern, looks, losses, notes, *told, len(shards), len(repeated))
 
 
 def _unusable(what: str, wrong: list[str]) -> list[str]:
@@ -242,6 +264,7 @@ def _diagnosis(
     losses: list[str],
     notes: list[str],
     described: bool,
+    embedded: bool,
     shards: int | None = None,
     duplicate_keys: int = 0,
 ) -> Diagnosis:
@@ -250,6 +273,10 @@ def _diagnosis(
     if unreadable:
         named = "; ".join(f"{key}: {reason}" for key, reason in list(unreadable.items())[:3])
         losses = [*losses, f"{len(unreadable)} of {len(looks)} pictures cannot be read ({named})"]
+    sizes_of_embeddings = dict(Counter(look.embedding for look in whole if look.embedding is not None).most_common())
+    if len(sizes_of_embeddings) > 1:
+        told = " and ".join(f"{count} have {size}" for size, count in sizes_of_embeddings.items())
+        losses = [*losses, f"embeddings must all have as many numbers, but {told}"]
     strange = Counter(look.said.partition(" (")[2].rstrip(")") for look in whole if " (" in look.said)
     notes = [*notes, *(f"{how_many(n, 'picture', 'have')} {how}, which is read as sRGB" for how, n in strange.items())]
     if not looks:
@@ -262,6 +289,7 @@ def _diagnosis(
         modes=dict(Counter(look.said for look in whole).most_common()),
         sizes=measures,
         undescribed=sum(not look.text for look in whole) if described else None,
+        embeddings=sizes_of_embeddings if embedded else None,
         labels=dict(sorted(Counter(look.label for look in whole if look.label is not None).items())),
         shards=shards,
         duplicate_keys=duplicate_keys,
@@ -271,23 +299,32 @@ def _diagnosis(
     )
 
 
-def _look_at_shard(picture: str | None, classes: list[str] | None, texts: TextPlace | None, shard: str) -> _Shard:
+def _look_at_shard(
+    picture: str | None,
+    classes: list[str] | None,
+    texts: TextPlace | None,
+    vectors: EmbeddingPlace | None,
+    shard: str,
+) -> _Shard:
     looks: list[_Look] = []
     findings: list[Finding] = []
     losses: list[str] = []
     wrong: list[str] = []
     names = dict(enumerate(classes or ()))
     try:
-        for sample in read_samples(shard, findings.append, picture):
-            label = text = None
+        ending = None if vectors is None else vectors.ending
+        for sample in read_samples(shard, findings.append, picture, embeddings=ending):
+            label = text = size = None
             try:
                 label = label_of(sample, classes)
                 text = None if texts is None else texts.of_sample(sample)
+                size = None if vectors is None else len(vectors.of_sample(sample))
             except UserError as error:
                 wrong.append(str(error))
             name = None if label is None else names.get(label, str(label))
             unread = texts is None and text_alone(sample.json) is not None
-            looks.append(replace(_look(sample.read()), key=sample.key, label=name, text=text, unread=unread))
+            look = replace(_look(sample.read()), key=sample.key, label=name, text=text, embedding=size, unread=unread)
+            looks.append(look)
     except UnreadableShard as error:
         losses.append(str(error))
     return _Shard(tuple(looks), tuple(losses), tuple(wrong), tuple(findings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import random
@@ -10,9 +11,11 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import webdataset
 
 from vltok.errors import UserError, check_seed, whole_number
@@ -21,6 +24,7 @@ from vltok.loading.pools import in_processes
 from vltok.loading.skipping import Skipped, SkippedPictures
 from vltok.paths import new_path, read_path
 from vltok.pictures.decoding import CorruptPicture, decode
+from vltok.pictures.embeddings import EmbeddingPlace
 from vltok.pictures.finding import list_pictures
 from vltok.pictures.folder import class_of, classes_of
 from vltok.pictures.labels import CLASSES_FILE, read_class_names
@@ -64,6 +68,7 @@ def pack(
     overwrite: bool = False,
     workers: int | None = None,
     texts: str | None = None,
+    embeddings: str | None = None,
 ) -> Packed | None:
     """Write a folder of images as webdataset tar shards.
 
@@ -83,6 +88,8 @@ def pack(
         texts: Where texts that describe the pictures stand, which become `.txt` members: ``txt`` for `NAME.txt` beside
             `NAME.jpg`, or a file of JSON lines with `file_name` and `text`, such as ``metadata.jsonl`` or
             ``metadata.jsonl:caption``.
+        embeddings: The ending of the files beside the pictures that hold their embeddings, which become members of that
+            ending: ``npy`` for `NAME.npy` beside `NAME.jpg`, or one such as ``clip.npy``.
 
     Returns:
         What was written; None where the same call had packed all when it was killed, and it was only put in place.
@@ -100,6 +107,7 @@ def pack(
     given = {
         **{"folder": folder, "shards": shards, "count": count, "size_limit": size_limit, "keep_order": keep_order},
         **{"seed": seed, "max_corrupt": max_corrupt, "overwrite": overwrite, "workers": workers, "texts": texts},
+        **({} if embeddings is None else {"embeddings": embeddings}),
     }
     with alone_in(pattern.parent):
         place = _Place(pattern)
@@ -112,6 +120,7 @@ def pack(
         classes = _classes(paths, pattern.parent)
         corrupt = SkippedPictures(max_corrupt, "--max-corrupt")
         text_of = None if texts is None else TextPlace.of(texts, "--texts", shards=False).of_folder(folder, paths)
+        vectors = None if embeddings is None else EmbeddingPlace.of(embeddings, "--embeddings")
         samples = _samples(paths, classes)
         if not keep_order:
             samples = random.Random(seed).sample(samples, len(samples))
@@ -120,7 +129,8 @@ def pack(
         with place.unfinished() as unfinished:
             readable = _readable(folder, samples, corrupt, workers)
             limit = size_limit * 1_000_000
-            names, packed = _write(unfinished, pattern.name, readable, text_of, count, limit)
+            described = partial(_described, folder, text_of, vectors)
+            names, packed = _write(unfinished, pattern.name, readable, described, count, limit)
             if classes is not None:
                 text = json.dumps(classes, indent=1, ensure_ascii=False) + "\n"
                 # a folder's name need not be text: JSON can hold what UTF-8 cannot
@@ -259,7 +269,7 @@ def _write(
     folder: Path,
     pattern: str,
     readable: Iterable[tuple[_Sample, bytes]],
-    text_of: Callable[[str], str | None] | None,
+    described: Callable[[str], dict[str, bytes]],
     count: int,
     limit: int,
 ) -> tuple[list[str], int]:
@@ -278,14 +288,27 @@ def _write(
                 room, size = count, 0
             extension = os.path.splitext(sample.path)[1].removeprefix(".").lower()
             label = {} if sample.label is None else {"cls": str(sample.label).encode()}
-            text = None if text_of is None else text_of(sample.path)
-            described = {} if text is None else {"txt": text.encode("utf-8")}
-            size += writer.write({"__key__": sample.key, extension: file, **label, **described})
+            size += writer.write({"__key__": sample.key, extension: file, **label, **described(sample.path)})
             room -= 1
             packed += 1
     if not names:
         raise UserError("FOLDER holds no picture that can be read, so there is nothing to pack")
     return names, packed
+
+
+def _described(
+    folder: str, text_of: Callable[[str], str | None] | None, vectors: EmbeddingPlace | None, path: str
+) -> dict[str, bytes]:
+    """The members of a picture's text and embedding."""
+    members = {}
+    text = None if text_of is None else text_of(path)
+    if text is not None:
+        members["txt"] = text.encode("utf-8")
+    if vectors is not None:
+        buffer = io.BytesIO()
+        np.save(buffer, vectors.of_file(folder, path))
+        members[vectors.ending] = buffer.getvalue()
+    return members
 
 
 def _what_is_wrong(path: str) -> str | None:

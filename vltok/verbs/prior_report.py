@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from lightning.pytorch import Trainer
-from torch import Tensor
 
+from vltok.drawing.conditioning import Wanted
 from vltok.errors import UserError
 from vltok.evaluation.records import Record, environment
 from vltok.evaluation.unigram import unigram_loss
@@ -125,13 +124,16 @@ def _measure(objective: Objective, data: CodeSource, trainer: Trainer) -> dict[s
     return figures
 
 
-def _wanted(prior: Prior, data: CodeSource) -> Int[Tensor, " b"] | Sequence[str] | int:
-    """What is drawn: each class in turn, or what describes the first pictures that training never saw."""
-    if not prior.conditioning.described:
+def _wanted(prior: Prior, data: CodeSource) -> Wanted:
+    """What is drawn: each class in turn, or what the first pictures are conditioned on that training never saw."""
+    if prior.conditioning.reader is None:
         return _PICTURES if prior.classes is None else torch.arange(_PICTURES) % prior.classes
     sequences = data.held_out or data.training
     first = np.arange(_PICTURES) % len(sequences)
-    return [sequences[place].require_texts()[0] for place in first[:, None]]  # one by one, whatever their grids
+    each = (sequences[place] for place in first[:, None])  # one by one, whatever their grids
+    if (size := prior.conditioning.embedding_size) is not None:
+        return torch.cat([codes.require_embeddings(size) for codes in each])
+    return [codes.require_texts()[0] for codes in each]
 
 
 def _grids(prior: Prior, data: CodeSource) -> Sequence[tuple[int, int] | None]:
@@ -141,7 +143,7 @@ def _grids(prior: Prior, data: CodeSource) -> Sequence[tuple[int, int] | None]:
 
 def _draw(
     prior: Prior,
-    wanted: Int[Tensor, " b"] | Sequence[str] | int,
+    wanted: Wanted,
     bundle: str,
     device: torch.device,
     seed: int,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
@@ -40,7 +41,7 @@ from vltok.verbs.counting import Progress, counted
 from vltok.verbs.inpainting import kept_of
 from vltok.verbs.inputs import Opened, open_prior, open_tokenizer, tokenizer_of
 from vltok.verbs.labels import choose_labels
-from vltok.verbs.prompts import choose_prompts
+from vltok.verbs.prompts import choose_embeddings, choose_prompts
 from vltok.verbs.sizes import regions_of
 
 _PICTURES, _MAPS, _GRID = "pictures", "coding_maps", "grid.png"
@@ -80,6 +81,7 @@ def sample(
     seed: int = 0,
     labels: str | Sequence[int | str] | None = None,
     prompts: str | os.PathLike | Sequence[str] | None = None,
+    embeddings: str | os.PathLike | np.ndarray | Tensor | None = None,
     keep: Kept | Sequence[str | os.PathLike | Image.Image] | None = None,
     batch_size: int = 16,
     coding_maps: bool = True,
@@ -114,6 +116,8 @@ def sample(
         labels: Classes, in turn, by number or name: `207,fruit`, or `all`, or `none`; by default all, where there are
             any. In Python, a list such as `[207, "fruit"]` too.
         prompts: A file of texts, one a line, that say what is drawn, in turn; in Python, a list of texts too.
+        embeddings: A file `.npy` of embeddings, one a row, that say what is drawn, in turn; in Python, an array or a
+            tensor `[n e]` too.
         keep: A mask and a picture of one size: what is white in the mask stays as the tokenizer codes it, and the rest
             is drawn anew, as often as `count` says. A region stays if all its pixels do. In Python, a
             `vltok.interfaces.Kept` too, such as a grain map.
@@ -154,7 +158,12 @@ def sample(
         sampling = replace(sampling, regions=regions)
         classes = choose_labels(labels, drawer.model.classes, count, drawer.class_names)
         texts = choose_prompts(prompts, drawer.model.conditioning)
-        wanted = classes if texts is None else [texts[place % len(texts)] for place in range(count)]
+        vectors = choose_embeddings(embeddings, drawer.model.conditioning)
+        wanted: Int[Tensor, " b"] | Float[Tensor, "b e"] | Sequence[str] | None = classes
+        if vectors is not None:
+            wanted = vectors[torch.arange(count) % len(vectors)]
+        elif texts is not None:
+            wanted = [texts[place % len(texts)] for place in range(count)]
         stays = keep if isinstance(keep, Kept) else kept_of(keep, drawer.model, decoder, regions) if keep else None
         if regions is None and stays is None and drawer.model.asks_for_grid:
             raise UserError(
@@ -179,6 +188,8 @@ def sample(
             # of drawing without texts, a folder of before says nothing of them
             **({} if texts is None else {"--prompts": texts}),
         }
+        if vectors is not None:
+            drawn["--embeddings"] = hashlib.sha256(vectors.numpy().tobytes()).hexdigest()
         if regions is not None:
             drawn["--size"] = "x".join(str(side * decoder.model.spec.factors[0]) for side in regions)
         if stays is not None:
@@ -218,7 +229,7 @@ def sample(
                 kinds = {kind: export.folder_of(kind) for kind in _KINDS if kind == _PICTURES or coding_maps}
                 counts += CodeCounts.of(codes, decoder.model.spec, drawing.write(codes, images, kinds))
                 keys = [f"{image:06d}" for image in images]
-                export.write(shard, [*kept, *samples_of(codes, images, keys, codes.labels, codes.texts)], counts)
+                export.write(shard, [*kept, *samples_of(codes, images, keys, codes)], counts)
             manifest = export.finish()
             missing = export.missing_parts()
         if manifest is not None:
@@ -233,7 +244,7 @@ class _Drawing:
     sampler: Sampler
     tokenizer: Opened[Tokenizer]
     seed: int
-    wanted: Int[Tensor, " b"] | Sequence[str] | None
+    wanted: Int[Tensor, " b"] | Float[Tensor, "b e"] | Sequence[str] | None
     batch_size: int
 
     def codes(self, images: range, report: Callable[[int], None]) -> Codes:

@@ -211,8 +211,7 @@ def write_codes(
                     images = batch.images.images
                     codes = encode(encoder, images, export.settings.precision, opened.device)
                     codes.validate(spec)
-                    told = batch.images
-                    samples += samples_of(codes, batch.places, told.keys, told.labels, told.texts)
+                    samples += samples_of(codes, batch.places, batch.images.keys, batch.images)
                     counts += CodeCounts.of(codes, spec, pixels=images[:, 0].numel())
                 skipped += batch.skipped
                 report(len(batch.places) + len(batch.skipped))

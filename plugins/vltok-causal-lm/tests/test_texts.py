@@ -123,3 +123,10 @@ def test_what_cannot_be_is_refused(tmp_path):
         Transformers().write(build(), {}, tmp_path)
     with pytest.raises(UserError, match="reads up to 10 tokens, but the longest sequence of these codes has 16"):
         build(options={**SMALL, "max_position_embeddings": 10})
+
+
+def test_it_reads_no_embeddings_and_says_what_it_reads() -> None:
+    with pytest.raises(UserError, match="this prior reads no embeddings: ask for texts"):
+        build().sample(torch.zeros(1, 3), SamplingConfig())
+    with pytest.raises(UserError, match="this prior reads no embeddings: ask for a number of images"):
+        build(texts=None).sample(torch.zeros(1, 3), SamplingConfig())

@@ -4,7 +4,13 @@ from vltok.codes import CodeSpec
 from vltok.interfaces import Prior
 from vltok.nn.transformer import Transformer
 from vltok.priors.text_encoders import ByteEncoder
-from vltok.testing import AnyGridContract, ConditionalPriorContract, DescribedPriorContract, PriorContract
+from vltok.testing import (
+    AnyGridContract,
+    ConditionalPriorContract,
+    DescribedPriorContract,
+    EmbeddedPriorContract,
+    PriorContract,
+)
 from vltok_masked import Masked
 from vltok_masked.transformer import Bidirectional
 
@@ -35,6 +41,11 @@ class TestMaskedOfTexts(DescribedPriorContract):
     def build(self, label_dropout: float) -> Prior:
         reader = ByteEncoder(Transformer(12, 2, 1, 0.0), longest=8)
         return masked(text_encoder=reader, label_dropout=label_dropout)
+
+
+class TestMaskedOfEmbeddings(EmbeddedPriorContract):
+    def build(self, label_dropout: float) -> Prior:
+        return masked(embedding_size=3, label_dropout=label_dropout)
 
 
 class TestMaskedOfClasses(ConditionalPriorContract):

@@ -266,7 +266,7 @@ class CausalLM(Prior, Standalone):
         labels = guidance.labels(images.labels, self.conditioning.nothing)
         starts = self.first_start + labels[:, None]
         if self.text_tokens is not None:
-            texts = guidance.rows(images.texts).masked_fill((labels == self.conditioning.nothing)[:, None], -1)
+            texts = guidance.rows(images.conditions).masked_fill((labels == self.conditioning.nothing)[:, None], -1)
             starts = torch.cat([texts, starts], dim=1)
         prompts, there = to_the_right(starts)
         beside = Beside(self.first_code, prompts.shape[1] - 1)

@@ -22,9 +22,9 @@ from vltok.nn.attention import Packing
 from vltok.nn.heads import Head
 from vltok.nn.places import PlaceTable
 from vltok.nn.sequence_model import Cursors, SequenceModel
+from vltok.priors.condition_reader import ConditionReader
 from vltok.priors.grids import placed
 from vltok.priors.lengths import RasterPlan
-from vltok.priors.text_reader import TextReader
 
 
 class GrainModel(nn.Module):
@@ -70,8 +70,8 @@ class GrainModel(nn.Module):
         self,
         grains: Int[Tensor, "b h w"],
         labels: Int[Tensor, " b"],
-        reader: TextReader | None,
-        texts: Float[Tensor, "b ..."] | None,
+        reader: ConditionReader | None,
+        conditions: Float[Tensor, "b ..."] | None,
     ) -> Float[Tensor, " r"]:
         """What each region's granularity costs.
 
@@ -79,14 +79,14 @@ class GrainModel(nn.Module):
             grains: The grain maps.
             labels: The class of each image.
             reader: Tells regions what it has read.
-            texts: What it has read of each image.
+            conditions: What it has read of each image.
         """
         granularities = grains.flatten(1).long()
         before = torch.cat([self.spec.granularities + labels[:, None], granularities[:, :-1]], 1).flatten()
         packing = Packing(torch.full_like(labels, self.regions), [self.regions] * len(labels))
         embedded = self._embed(before, packing.steps)
         if reader is not None:
-            embedded = reader.told(embedded, texts, packing)
+            embedded = reader.told(embedded, conditions, packing)
         embedded = F.dropout(embedded, self.dropout, self.training)
         return self.head.nats(self.transformer(embedded, packing), granularities.flatten())
 
@@ -94,7 +94,7 @@ class GrainModel(nn.Module):
         self,
         images: WantedImages,
         labels: Int[Tensor, " n"],
-        reader: TextReader | None,
+        reader: ConditionReader | None,
         sampling: VariableLengthSampling,
         guidance: Guidance,
         plan: RasterPlan,
@@ -121,7 +121,7 @@ class GrainModel(nn.Module):
             cursors = Cursors.at(torch.full_like(labels, region), region, self.regions)
             embedded = self._embed(read, cursors.steps)
             if reader is not None:
-                embedded = reader.told_each(embedded, images.texts)
+                embedded = reader.told_each(embedded, images.conditions)
             hidden = self.transformer.step(embedded, cache, cursors)
             logits = guidance.logits(self.head(hidden)).masked_fill(~plan.choices(counts), -torch.inf)
             granularity = draw_position(logits, sampling, noise[:, region])

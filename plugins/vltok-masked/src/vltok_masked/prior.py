@@ -41,11 +41,11 @@ from vltok.nn.modes import evaluating
 from vltok.nn.places import PlaceTable
 from vltok.nn.sequence_model import SequenceModel
 from vltok.nn.transformer import Transformer, initialise
+from vltok.priors.condition_reader import ConditionReader
 from vltok.priors.grids import Grids, on_their_grid, only_grid, placed
 from vltok.priors.layout import Layout
 from vltok.priors.lengths import RasterPlan
 from vltok.priors.stepwise import in_precision
-from vltok.priors.text_reader import TextReader
 from vltok_masked.grains import GrainModel
 from vltok_masked.masking import cosine, fixed_mask, random_mask, ranks
 from vltok_masked.transformer import Bidirectional, BidirectionalModel
@@ -86,9 +86,10 @@ class Masked(Prior, AnyGrid, Inpaints):
         grain_transformer: Walks over the granularities of its regions.
         dropout: Dropout of embeddings; a recipe's transformers have the same unless it says otherwise.
         classes: Number of classes; None for an unconditional model.
-        label_dropout: Probability with which training hides an image's class or text. Above 0 the model also learns
-            the unconditional distribution, which classifier-free guidance needs.
+        label_dropout: Probability with which training hides an image's class, text or embedding. Above 0 the model also
+            learns the unconditional distribution, which classifier-free guidance needs.
         text_encoder: Reads the texts that describe images, on which they then depend; None reads none.
+        embedding_size: How many numbers the embeddings of images have, on which these then depend; None reads none.
 
     Raises:
         UserError: Codes on no grid or of several ids, transformers of two widths, classes and texts, or label dropout
@@ -116,6 +117,7 @@ class Masked(Prior, AnyGrid, Inpaints):
         classes: int | None = None,
         label_dropout: float = 0.0,
         text_encoder: TextEncoder | None = None,
+        embedding_size: int | None = None,
     ) -> None:
         super().__init__()
         if not spec.gridded:
@@ -128,8 +130,8 @@ class Masked(Prior, AnyGrid, Inpaints):
                 f"{transformer.width}: leave it out"
             )
         self.spec = spec
-        text_reader = None if text_encoder is None else TextReader(text_encoder, transformer.width)
-        self.conditioning = Conditioning(classes, label_dropout, text_reader)
+        condition_reader = ConditionReader.of(text_encoder, embedding_size, transformer.width)
+        self.conditioning = Conditioning(classes, label_dropout, condition_reader, embedding_size)
         self.dropout = dropout
         width, starts = transformer.width, self.conditioning.starts
         offsets = torch.zeros(spec.granularities, dtype=torch.long)
@@ -150,14 +152,14 @@ class Masked(Prior, AnyGrid, Inpaints):
         self.content_head = Head(width, spec.codebook_size)
         self.grain_model = GrainModel(spec, grain_transformer, dropout, starts)
         initialise(self)
-        self.text_reader = text_reader
+        self.condition_reader = condition_reader
 
     def forward(
         self,
         codes: Codes,
         masked: Bool[Tensor, " t"],
         labels: Int[Tensor, " b"],
-        texts: Float[Tensor, "b ..."] | None,
+        conditions: Float[Tensor, "b ..."] | None,
         packing: Packing,
     ) -> Float[Tensor, "t d"]:
         """What the head of contents reads.
@@ -166,14 +168,14 @@ class Masked(Prior, AnyGrid, Inpaints):
             codes: The codes, of which those that are masked may be any.
             masked: Which are not seen.
             labels: The class of each image.
-            texts: What the text reader knows of the text of each.
+            conditions: What the reader knows of the text or embedding of each.
             packing: Where images lie.
         """
         contents = codes.ids.long().masked_fill(masked, self.spec.codebook_size)
         embedded = self.content_embedding(contents) + self.place_embedding(self.places_of(codes))
         embedded = embedded + self.class_embedding(labels)[packing.images]
-        if self.text_reader is not None:
-            embedded = self.text_reader.told(embedded, texts, packing)
+        if self.condition_reader is not None:
+            embedded = self.condition_reader.told(embedded, conditions, packing)
         return self.transformer(F.dropout(embedded, self.dropout, self.training), packing)
 
     def places_of(self, codes: Codes) -> Int[Tensor, " t"]:
@@ -205,9 +207,9 @@ class Masked(Prior, AnyGrid, Inpaints):
         labels = self.conditioning.of_codes(codes, self.training)
         packing = Packing(codes.lengths.long(), codes.on_host.lengths.tolist())
         masked = random_mask(packing) if self.training else fixed_mask(ids, packing)
-        texts = None if self.text_reader is None else self.text_reader(codes.require_texts(), labels)
-        nats = self.content_head.nats(self(codes, masked, labels, texts, packing), ids)
-        granularities = self.grain_model.nats(grains, labels, self.text_reader, texts)
+        conditions = None if self.condition_reader is None else self.condition_reader.of_codes(codes, labels)
+        nats = self.content_head.nats(self(codes, masked, labels, conditions, packing), ids)
+        granularities = self.grain_model.nats(grains, labels, self.condition_reader, conditions)
         sums = {"content": (nats * masked).sum(), "granularity": granularities.sum()}
         counts = {"content": masked.sum(), "granularity": torch.full_like(labels[:1], grains.numel())[0]}
         weight = counts["content"] + counts["granularity"]
@@ -238,8 +240,9 @@ class Masked(Prior, AnyGrid, Inpaints):
         labels = guidance.labels(images.labels, self.conditioning.nothing)
         # the precision that was asked for decides, not one around the call
         with evaluating(self), torch.autocast(labels.device.type, enabled=False):
-            grains = self.grain_model.draw(images, labels, self.text_reader, sampling, guidance, plan, kept)
-            texts = None if self.text_reader is None else self.text_reader.of_rows(images.texts, len(labels))
+            grains = self.grain_model.draw(images, labels, self.condition_reader, sampling, guidance, plan, kept)
+            reader = self.condition_reader
+            conditions = None if reader is None else reader.of_rows(images.conditions, len(labels))
             lengths = plan.costs[grains].sum((1, 2))
             known = lengths.tolist()
             packing = Packing(lengths, known)
@@ -256,7 +259,7 @@ class Masked(Prior, AnyGrid, Inpaints):
                     Codes(guidance.rows(ids), guidance.rows(lengths), guidance.rows(grains)),
                     guidance.rows(masked),
                     labels,
-                    texts,
+                    conditions,
                     rows,
                 )
                 logits = guidance.logits(self.content_head(hidden))
