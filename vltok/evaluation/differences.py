@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_ABSENT = "absent"
+#: What a tree has where the other has a value.
+ABSENT = "absent"
 
 
 def differences(first: Mapping, second: Mapping) -> dict[str, tuple[Any, Any]]:
     """The values that differ, by dotted key, in the order in which they stand; what one lacks is ``"absent"``."""
     left, right = flat(first), flat(second)
-    pairs = {key: (left.get(key, _ABSENT), right.get(key, _ABSENT)) for key in {**left, **right}}
+    pairs = {key: (left.get(key, ABSENT), right.get(key, ABSENT)) for key in {**left, **right}}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vltok.errors import UserError
-from vltok.evaluation.differences import differences
+from vltok.evaluation.differences import ABSENT, differences
 from vltok.evaluation.records import Record
 from vltok.evaluation.tables import read_numbers
 from vltok.io import yaml_text
@@ -48,7 +48,9 @@ class RunEvaluation:
         # the run may have been moved
         places = {"out": None, self.kind: None}
         hashed = {"tokenizer": fingerprint, "prior": prior_fingerprint}[self.kind](self.run.bundle)
-        same = not differences({**found, **places}, {**self.options, **places})
+        different = differences({**found, **places}, {**self.options, **places})
+        # an option that came later, and is not given, changes nothing
+        same = all(pair == (ABSENT, None) for pair in different.values())
         return same and self.record().subject["fingerprint"] == hashed
 
     def record(self) -> Record:
