@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,7 +14,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 import vltok
 from vltok.cli.main import main
 from vltok.codes import CodeSpec
+from vltok.sequences.stored import stored_sequences
 from vltok_causal_lm import CausalLM
+from vltok_causal_lm.__main__ import main as captions
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
@@ -79,7 +82,7 @@ def test_the_quickstarts_trains_and_draws(codes, tmp_path):
     run("evaluate", "--prior", bundle, "--count", 4, "--out", tmp_path / "evaluation", "--device", "cpu", *PICTURES)
 
 
-def test_that_of_texts_trains_draws_what_a_text_says_and_writes_captions(codes, tmp_path):
+def test_that_of_texts_trains_draws_what_a_text_says_and_writes_captions(codes, tmp_path, capsys):
     for split, texts in (("train", ("grey", "grey, and dark", "")), ("val", ("grey",))):
         pictures = tmp_path / split
         pictures.mkdir()
@@ -95,9 +98,28 @@ def test_that_of_texts_trains_draws_what_a_text_says_and_writes_captions(codes, 
     prompt = ("--count=1", "--prompt", "grey", "--guidance=2")
     run("sample", "--prior", bundle, *prompt, "--out", tmp_path / "samples", "--device", "cpu")
     assert len(list((tmp_path / "samples" / "pictures").glob("*.png"))) == 1
-    prior = vltok.load_prior(bundle)
-    (caption,) = prior.captions(prior.sample(["grey"], vltok.SamplingConfig()))
-    assert isinstance(caption, str)
+    exported, out = tmp_path / "codes" / "train", tmp_path / "captions.jsonl"
+    command = ["captions", str(bundle), str(exported), "--out", str(out), "--batch-size=2", "--device=cpu"]
+    assert captions(command) == 0 and capsys.readouterr().out.endswith(f"\n3 captions; written to {out}\n")
+    lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [line["key"] for line in lines] == ["0.png", "1.png", "2.png"]
+    codes_of_pictures = stored_sequences(exported)[np.arange(3)]
+    assert [line["text"] for line in lines] == list(vltok.load_prior(bundle).captions(codes_of_pictures))
+    # codes of another tokenizer, a prior that learned no captions, a folder of nothing: a line, and the file stays
+    written = out.read_bytes()
+    other = shutil.copytree(bundle, tmp_path / "other")
+    config = (other / "config.yaml").read_text(encoding="utf-8")
+    tokenizer = vltok.fingerprint(codes / "run" / "bundle")
+    for change, message in (
+        ((tokenizer, "f" * 64), "are of another tokenizer"),
+        (("captions: 1.0", "captions: 0.0"), "writes no captions: train it with texts"),
+    ):
+        assert change[0] in config
+        (other / "config.yaml").write_text(config.replace(*change), encoding="utf-8")
+        assert captions(["captions", str(other), *command[2:]]) == 1
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert captions([*command[:2], str(tmp_path), *command[3:]]) == 1 and out.read_bytes() == written
 
 
 def test_the_quickstarts_has_two_million_parameters():
