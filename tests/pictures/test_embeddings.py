@@ -71,6 +71,7 @@ def test_embeddings_of_a_folder_stay_with_their_pictures(ending: str, tree: Tree
         (b"0.1, 0.2", "has no readable embedding: "),
         (npy(np.zeros(4))[:-3], "has no readable embedding: "),
         (npy(np.zeros(4)).replace(b"(4,)", b"(9,)"), "has no readable embedding: "),
+        (npy(np.zeros(4)).replace(b"(4,)", b"(4(["), "has no readable embedding: "),
         (npy(np.array([None])), "has no readable embedding: "),
         (npy(np.array(["a"])), "has no readable embedding: it must be one array of numbers"),
         (npy(np.zeros((1, 4))), r"has no readable embedding: it must be \[e\], not \[1, 4\]"),
