@@ -155,7 +155,8 @@ def main() -> None:
     parser.add_argument("recipes", nargs="+", type=Path)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--steps", type=int, default=560)
-    parser.add_argument("--count", type=int, default=300, help="images that are drawn, and held-out crops")
+    parser.add_argument("--count", type=int, default=300, help="images that are drawn")
+    parser.add_argument("--pictures", type=int, default=300, help="held-out crops")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--features", default="efficientnet-lite0")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="laid over every recipe")
@@ -163,7 +164,7 @@ def main() -> None:
     parser.add_argument("--plots", type=Path)
     options = parser.parse_args()
     overrides = {key: yaml_text.load(value) for key, _, value in (text.partition("=") for text in options.set)}
-    data = {"class_path": "photos", "init_args": {"size": options.size, "val_crops": options.count, "workers": 0}}
+    data = {"class_path": "photos", "init_args": {"size": options.size, "val_crops": options.pictures, "workers": 0}}
     measured: dict[str, list[list[Stage]]] = {}
     for seed, recipe in itertools.product(options.seeds, options.recipes):
         run = options.out / recipe.stem / f"seed-{seed}"
