@@ -16,10 +16,12 @@ from vltok.errors import UserError
 from vltok.interfaces import Prior
 from vltok.io.recipes import parse, recipe_parser
 from vltok.nn.attention import Packing
+from vltok.nn.llama import Llama
 from vltok.nn.sequence_model import Cursors, KeyValueCache, SequenceModel
 from vltok.nn.transformer import Transformer
 from vltok.priors.dq_transformer import DQTransformer
 from vltok.priors.raster_scan import RasterScan
+from vltok.priors.sequence import SequencePrior
 from vltok.testing import PriorContract
 
 from ..distributions import installed
@@ -180,3 +182,28 @@ def test_weights_of_other_sequence_models_are_kept() -> None:
     prior = DQTransformer(CodeSpec(8, (8,), (2, 2)), means, Transformer(8, 2, 1))
     assert torch.equal(means.mix.weight, weight)
     assert prior.content_transformer.blocks[0].query_key_value.weight.std() < 0.03
+
+
+SMALL = {"width": 16, "heads": 2, "layers": 1}
+
+
+@pytest.mark.parametrize(
+    ("spec", "columns", "allowed"),
+    [
+        (CodeSpec(8, (4,), (2, 3)), 2, "must be 3, or left out"),
+        (CodeSpec(8, (4,), None), 3, "must be left out, since they have any grid or none"),
+        (CodeSpec(8, (), None, max_length=6), 3, "must be left out, since they have any grid or none"),
+    ],
+)
+def test_a_transformer_of_another_grid_is_refused(spec: CodeSpec, columns: int, allowed: str) -> None:
+    with pytest.raises(UserError, match=rf"transformer\.columns is {columns}, but for these codes {allowed}"):
+        SequencePrior(spec, Llama(columns, **SMALL))
+
+
+def test_a_transformer_of_the_same_grid_is_taken() -> None:
+    assert SequencePrior(CodeSpec(8, (4,), (2, 3)), Llama(3, **SMALL)).transformer.columns == 3
+
+
+def test_a_transformer_of_one_grid_does_not_walk_over_several_granularities() -> None:
+    with pytest.raises(UserError, match=r"content_transformer\.columns is 3, but must be left out here: .*'sequence'"):
+        DQTransformer(CodeSpec(8, (4, 8), (2, 3)), Llama(**SMALL), Llama(3, **SMALL))

@@ -213,6 +213,7 @@ class Llama(SequenceModel):
         inner = -(-(8 * width // 3) // 256) * 256 if feedforward is None else feedforward
         self.width = width
         self.heads = heads
+        self.columns = columns
         self.checkpointing = checkpointing
         places = StepRotation if columns is None else functools.partial(GridRotation, columns)
         self.rotation = places(width // heads, base)

@@ -148,10 +148,12 @@ class SequenceModel(KeepsArguments, nn.Module, ABC):
 
     Attributes:
         width: Width of what it reads and gives, d.
+        columns: Those of the one grid over whose rows it can walk; None where it walks over any codes.
         head_norm: The norm, made of a width, of the kind that those heads have which read what it gives.
     """
 
     width: int
+    columns: int | None = None
     head_norm: ClassVar[type[nn.Module]] = nn.LayerNorm
 
     @abstractmethod

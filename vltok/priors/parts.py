@@ -41,8 +41,15 @@ def common_width(**transformers: SequenceModel) -> int:
     """The width of a prior's transformers.
 
     Raises:
-        UserError: They have several.
+        UserError: They have several, or walk over the rows of one grid, which is not how the codes of several
+            granularities stand.
     """
+    for name, transformer in transformers.items():
+        if transformer.columns is not None:
+            raise UserError(
+                f"{name}.columns is {transformer.columns}, but must be left out here: the codes of this prior do not "
+                "stand row by row; those of 'sequence' do"
+            )
     widths = {name: transformer.width for name, transformer in transformers.items()}
     if len(set(widths.values())) > 1:
         told = " and ".join(f"{name} has {width}" for name, width in widths.items())

@@ -65,7 +65,8 @@ class SequencePrior(Prior, AnyGrid, Ordered, Codable, Inpaints):
         embedding_size: How many numbers the embeddings of images have, on which these then depend; None reads none.
 
     Raises:
-        UserError: Codes of several factors or of an unknown longest length, or label dropout without classes.
+        UserError: Codes of several factors or of an unknown longest length, label dropout without classes, or a
+            transformer for another grid.
     """
 
     sampling = VariableLengthSampling
@@ -91,6 +92,10 @@ class SequencePrior(Prior, AnyGrid, Ordered, Codable, Inpaints):
                 f"a sequence has codes of one factor or of none, not of {list(spec.factors)}: use raster-scan, "
                 "global-local or dq-transformer for several"
             )
+        columns = spec.grid[1] if spec.gridded and not spec.any_grid else None
+        if transformer.columns not in (None, columns):
+            allowed = "left out, since they have any grid or none" if columns is None else f"{columns}, or left out"
+            raise UserError(f"transformer.columns is {transformer.columns}, but for these codes must be {allowed}")
         self.spec = spec
         condition_reader = ConditionReader.of(text_encoder, embedding_size, transformer.width)
         self.conditioning = Conditioning(classes, label_dropout, condition_reader, embedding_size)
