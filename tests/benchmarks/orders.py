@@ -4,7 +4,8 @@
         --out runs/orders --plots recipes
 
 trains each recipe with each seed, evaluates it at a quarter, half, three quarters and the end of its steps, prints the
-tables, and draws `orders_steps.svg` and `orders_draws.svg`. What was trained or evaluated before is not done again.
+tables, and draws `orders_steps_560.svg` and `orders_draws_560.svg`. What was trained or evaluated before is not done
+again.
 """
 
 from __future__ import annotations
@@ -174,9 +175,9 @@ def main() -> None:
         print(table(measured), flush=True)
     if options.plots is not None:
         over_steps = curves(measured, "steps", "bits", ("steps", "bits an image ↓"))
-        save_plot(over_steps, options.plots / "orders_steps.svg")
+        save_plot(over_steps, options.plots / f"orders_steps_{options.steps}.svg")
         drawn = curves(measured, "bits", "distance", ("bits an image ↓", "kernel distance of drawn images ↓"))
-        save_plot(drawn, options.plots / "orders_draws.svg")
+        save_plot(drawn, options.plots / f"orders_draws_{options.steps}.svg")
 
 
 if __name__ == "__main__":
