@@ -306,7 +306,7 @@ def _described(
         members["txt"] = text.encode("utf-8")
     if vectors is not None:
         buffer = io.BytesIO()
-        np.save(buffer, vectors.of_file(folder, path))
+        np.save(buffer, vectors.of_file(folder, path), allow_pickle=False)
         members[vectors.ending] = buffer.getvalue()
     return members
 
