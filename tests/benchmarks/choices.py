@@ -25,8 +25,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import vltok
+from vltok.evaluation.ablation_results import Spread
 from vltok.evaluation.curves import errors_of_lengths
-from vltok.figures.plots import in_our_looks, name_lines, new_plot, save_plot
+from vltok.figures.plots import COLORS, in_our_looks, name_lines, new_plot, save_plot
 from vltok.measures.pixels import psnr
 from vltok.pictures.photos import Photos
 from vltok.tokenizers.dqvae import DQVAE
@@ -113,8 +114,8 @@ def table(measured: Sequence[Choices]) -> str:
     """PSNR of each choice over the shares, mean ± standard deviation over the tokenizers, as Markdown."""
     lines = [f"| PSNR, dB | {' | '.join(f'r = {share:g}' for share in SHARES)} |", "| --- |" + " --- |" * len(SHARES)]
     for name in measured[0]:
-        cells = (spread([choices[name][share].psnr for choices in measured]) for share in SHARES)
-        lines.append(f"| {name} | {' | '.join(f'{mean:.2f} ± {deviation:.2f}' for mean, deviation in cells)} |")
+        cells = (shown([choices[name][share].psnr for choices in measured], ".2f") for share in SHARES)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -127,8 +128,16 @@ def curves(measured: Sequence[Choices]) -> Figure:
             spread([choices[name][share].psnr - choices[RANDOM][share].psnr for choices in measured])
             for share in SHARES
         ]
-        means, deviations = zip(*points, strict=True)
-        axes.errorbar(SHARES, means, yerr=deviations, label=name, marker=mark, markersize=5, linewidth=1.2)
+        means = [point.mean for point in points]
+        axes.errorbar(
+            SHARES,
+            means,
+            yerr=[point.deviation or 0 for point in points],
+            label=name,
+            marker=mark,
+            markersize=5,
+            linewidth=1.2,
+        )
     axes.set_ylim(bottom=0)
     name_lines(figure)
     return figure
@@ -144,19 +153,19 @@ def over_lengths(measured: Sequence[Choices], fixed: Sequence[Choice]) -> Figure
             for same in ([choices[name][share] for choices in measured] for share in SHARES)
         ]
         axes.plot(*zip(*points, strict=True), label=name, marker=mark, markersize=5, linewidth=1.2)
-    points = [(length, mean) for length, (mean, _) in of_lengths(fixed).items()]
+    points = [(length, statistics.fmean(figures)) for length, figures in of_lengths(fixed).items()]
     axes.plot(
-        *zip(*points, strict=True), "D", color="#8c7a2f", label="fixed length, each trained for its own", markersize=6
+        *zip(*points, strict=True), "D", color=COLORS[5], label="fixed length, each trained for its own", markersize=6
     )
     name_lines(figure)
     return figure
 
 
-def of_lengths(fixed: Sequence[Choice]) -> dict[float, tuple[float, float]]:
-    """PSNR of the tokenizers of each fixed length: mean and standard deviation."""
+def of_lengths(fixed: Sequence[Choice]) -> dict[float, list[float]]:
+    """PSNR of the tokenizers of each fixed length."""
     ordered = sorted(fixed, key=lambda choice: choice.lengths[0])
     groups = itertools.groupby(ordered, key=lambda choice: choice.lengths[0])
-    return {length: spread([choice.psnr for choice in same]) for length, same in groups}
+    return {length: [choice.psnr for choice in same] for length, same in groups}
 
 
 def errors(measured: Choices, share: float = 0.5) -> Figure | None:
@@ -171,9 +180,16 @@ def errors(measured: Choices, share: float = 0.5) -> Figure | None:
     )
 
 
-def spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+def shown(values: Sequence[float], form: str) -> str:
+    """Their mean, ± the standard deviation where there are several."""
+    return spread(values).shown(form, len(values))
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Their spread, of at least one."""
+    found = Spread.of(values)
+    assert found is not None
+    return found
 
 
 def main() -> None:
@@ -188,8 +204,8 @@ def main() -> None:
     print(table(measured))
     if options.fixed:
         fixed = [measure_fixed(bundle, options.size) for bundle in options.fixed]
-        for length, (mean, deviation) in of_lengths(fixed).items():
-            print(f"fixed length, {length:g} codes: {mean:.2f} ± {deviation:.2f} dB")
+        for length, figures in of_lengths(fixed).items():
+            print(f"fixed length, {length:g} codes: {shown(figures, '.2f')} dB")
         save_plot(over_lengths(measured, fixed), options.out / "lengths.svg")
         return
     save_plot(curves(measured), options.out / "choices.svg")

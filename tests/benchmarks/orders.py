@@ -29,6 +29,8 @@ from vltok.figures.plots import in_our_looks, name_lines, new_plot, save_plot
 from vltok.interfaces import Prior
 from vltok.io import yaml_text
 
+from .choices import shown
+
 _QUARTERS = 4
 
 
@@ -118,15 +120,9 @@ def table(measured: Stages) -> str:
     figures = (("bits an image", "bits", ".0f"), ("of these, positions", "positions", ".0f"))
     for name, (text, key, form) in itertools.product(measured, (*figures, ("kernel distance", "distance", ".3f"))):
         rows = zip(*([getattr(stage, key) for stage in seed] for seed in measured[name]), strict=True)
-        cells = [" ± ".join(format(value, form) for value in spread(row)) for row in rows]
+        cells = [shown(row, form) for row in rows]
         lines.append(f"| `{name}`: {text} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def spread(values: Sequence[float]) -> tuple[float, ...]:
-    """Mean, and the standard deviation where there are several values."""
-    mean = statistics.fmean(values)
-    return (mean, statistics.stdev(values)) if len(values) > 1 else (mean,)
 
 
 @in_our_looks()
