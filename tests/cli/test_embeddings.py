@@ -11,47 +11,25 @@ from vltok.cli.main import main
 from vltok.evaluation.records import Record
 from vltok.sequences.manifest import CodeManifest
 
-from .exports import contents, write_bundle, write_pictures
+from .conditioned import pictures_that_have, recipe, write_project
+from .exports import contents
 from .runs import one_line
 
 #: How many numbers an embedding has: the colours of a picture of 2 × 2 pixels.
 SIZE = 12
-RECIPE = """
-seed_everything: 5
-model:
-  class_path: vltok.training.PriorTraining
-  init_args:
-    prior:
-      class_path: raster-scan
-      init_args:
-        position_transformer: {width: 16, heads: 2, layers: 1}
-        content_transformer: {layers: 1}
-        embedding_size: 12
-        label_dropout: 0.2
-    learning_rate: 1.0e-2
-data: {class_path: codes, init_args: {root: codes/train, validation: codes/val, batch_size: 8, workers: 0}}
-trainer: {accelerator: cpu, max_steps: 4, num_sanity_val_steps: 0}
-"""
-DATA = {"root": "pictures", "size": 16, "workers": 0, "val_share": 0.3, "embeddings": "npy"}
+DATA = pictures_that_have("embeddings", "npy")
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tokenizer, codes of pictures with embeddings, and a fitted prior."""
-    folder = tmp_path_factory.mktemp("project")
-    write_bundle(folder / "tokenizer")
-    write_pictures(folder / "pictures", 30)
-    for picture in folder.glob("pictures/*/*.png"):
+
+    def embed(picture: Path) -> None:
         thumbnail = Image.open(picture).convert("RGB").resize((2, 2), Image.Resampling.BOX)
         np.save(picture.with_suffix(".npy"), np.asarray(thumbnail).ravel() / 64 - 2)
-    (folder / "embeddings.yaml").write_text(RECIPE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        data = ["--data=folder", *(f"--data.{key}={value}" for key, value in DATA.items())]
-        for split in ("train", "val"):
-            assert main(["tokenize", "--tokenizer=tokenizer", f"--split={split}", f"--out=codes/{split}", *data]) == 0
-        assert main(["fit", "--config=embeddings.yaml"]) == 0
-    return folder
+
+    folder = tmp_path_factory.mktemp("project")
+    return write_project(folder, "embeddings", recipe("raster-scan", f"embedding_size: {SIZE}"), DATA, embed)
 
 
 @pytest.fixture(autouse=True)
@@ -74,12 +52,11 @@ def test_codes_carry_the_embeddings_of_their_pictures(project: Path) -> None:
 
 
 def test_an_evaluation_tells_what_embeddings_are_worth(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    data = ["--data=folder", *(f"--data.{key}={value}" for key, value in DATA.items())]
     command = ["evaluate", "--prior=runs/embeddings/bundle", "--count=3", "--device=cpu", "--examples=1"]
-    assert main([*command, *data, "--out", str(tmp_path / "evaluated")]) == 0
+    assert main([*command, *DATA, "--out", str(tmp_path / "evaluated")]) == 0
     figures = Record.read(tmp_path / "evaluated")
     assert figures.figure("bits_per_image_of_other_embeddings") != figures.figure("bits_per_image")
-    assert main([*command, *data, "--data.embeddings=null", "--out", str(tmp_path / "nothing")]) == 1
+    assert main([*command, *DATA, "--data.embeddings=null", "--out", str(tmp_path / "nothing")]) == 1
     assert "these codes have no embeddings, which a prior with an embedding_size learns from" in one_line(capsys)
 
 

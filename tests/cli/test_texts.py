@@ -9,44 +9,23 @@ from vltok.cli.main import main
 from vltok.evaluation.records import Record
 from vltok.sequences.manifest import CodeManifest
 
-from .exports import contents, run_in_two, write_bundle, write_pictures
+from .conditioned import pictures_that_have, recipe, write_project
+from .exports import contents, run_in_two
 from .runs import one_line
 
-RECIPE = """
-seed_everything: 5
-model:
-  class_path: vltok.training.PriorTraining
-  init_args:
-    prior:
-      class_path: dq-transformer
-      init_args:
-        position_transformer: {width: 16, heads: 2, layers: 1}
-        content_transformer: {layers: 1}
-        text_encoder: {class_path: bytes, init_args: {transformer: {width: 8, heads: 2, layers: 1}, longest: 8}}
-        label_dropout: 0.2
-    learning_rate: 1.0e-2
-data: {class_path: codes, init_args: {root: codes/train, validation: codes/val, batch_size: 8, workers: 0}}
-trainer: {accelerator: cpu, max_steps: 4, num_sanity_val_steps: 0}
-"""
-DATA = {"root": "pictures", "size": 16, "workers": 0, "val_share": 0.3, "texts": "txt"}
+READS = "text_encoder: {class_path: bytes, init_args: {transformer: {width: 8, heads: 2, layers: 1}, longest: 8}}"
+DATA = pictures_that_have("texts", "txt")
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tokenizer, codes of pictures with texts, and a fitted prior."""
-    folder = tmp_path_factory.mktemp("project")
-    write_bundle(folder / "tokenizer")
-    write_pictures(folder / "pictures", 30)
-    for picture in folder.glob("pictures/*/*.png"):
+
+    def describe(picture: Path) -> None:
         picture.with_suffix(".txt").write_text(f"a {picture.parent.name}, number {picture.stem}")
-    (folder / "texts.yaml").write_text(RECIPE)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        data = ["--data=folder", *(f"--data.{key}={value}" for key, value in DATA.items())]
-        for split in ("train", "val"):
-            assert main(["tokenize", "--tokenizer=tokenizer", f"--split={split}", f"--out=codes/{split}", *data]) == 0
-        assert main(["fit", "--config=texts.yaml"]) == 0
-    return folder
+
+    folder = tmp_path_factory.mktemp("project")
+    return write_project(folder, "texts", recipe("dq-transformer", READS), DATA, describe)
 
 
 @pytest.fixture(autouse=True)
@@ -84,19 +63,18 @@ def test_samples_follow_prompts_and_say_them(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_an_evaluation_tells_what_texts_are_worth(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    data = ["--data=folder", *(f"--data.{key}={value}" for key, value in DATA.items())]
     command = ["evaluate", "--prior=runs/texts/bundle", "--count=7", "--batch-size=2", "--device=cpu", "--examples=1"]
-    assert main([*command, *data, "--out", str(tmp_path / "evaluated")]) == 0
+    assert main([*command, *DATA, "--out", str(tmp_path / "evaluated")]) == 0
     figures = Record.read(tmp_path / "evaluated")
     assert figures.figure("bits_per_image_of_other_texts") != figures.figure("bits_per_image")
     # each process reads some of the texts, and what it draws and compares with takes those of all
-    codes, said = run_in_two([*command, *data, "--out", str(tmp_path / "in_two")])
+    codes, said = run_in_two([*command, *DATA, "--out", str(tmp_path / "in_two")])
     assert codes == [0, 0], said
     in_two = Record.read(tmp_path / "in_two")
     assert in_two.codes == figures.codes
     for name, value in figures.values.items():
         assert name.startswith("seconds") or in_two.values[name] == value, name
-    assert main([*command, *data, "--data.texts=null", "--out", str(tmp_path / "nothing")]) == 1
+    assert main([*command, *DATA, "--data.texts=null", "--out", str(tmp_path / "nothing")]) == 1
     assert "this prior reads texts, but the pictures have none" in one_line(capsys)
 
 
