@@ -14,6 +14,8 @@ from torch import Tensor
 from vltok.errors import UserError
 from vltok.files import written_whole
 
+#: The values of `Codes` that are tensors; the first two are always there.
+TENSORS = ("ids", "lengths", "grains", "labels", "embeddings")
 _FILE = {"format": "vltok codes", "version": "1"}
 
 
@@ -41,9 +43,7 @@ def read_codes(path: str | os.PathLike) -> tuple[dict[str, Tensor], tuple[str, .
     except (SafetensorError, OSError) as error:
         raise UserError(str(error)) from error
     encoded, lengths = found.pop("texts", None), found.pop("text_lengths", None)
-    if about != _FILE or not {"ids", "lengths"} <= found.keys() <= {
-        *("ids", "lengths", "grains", "labels", "embeddings")
-    }:
+    if about != _FILE or not set(TENSORS[:2]) <= found.keys() <= set(TENSORS):
         raise UserError("it was not written by Codes.save")
     return found, None if encoded is None and lengths is None else _texts(encoded, lengths)
 

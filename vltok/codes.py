@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vltok.code_files import read_codes, write_codes
+from vltok.code_files import TENSORS, read_codes, write_codes
 from vltok.code_maps import code_granularities, code_lengths, code_positions, code_slots, top_left
 from vltok.code_spec import CodeSpec as CodeSpec
 from vltok.code_spec import Ratios as Ratios
@@ -387,7 +387,7 @@ class Codes:
             raise UserError(f"the lengths sum to {total}, but there are {len(self.ids)} ids")
 
     def _values(self) -> Iterator[tuple[str, Tensor | None]]:
-        return ((name, getattr(self, name)) for name in ("ids", "lengths", "grains", "labels", "embeddings"))
+        return ((name, getattr(self, name)) for name in TENSORS)
 
 
 # They hold tensors and texts alone: `torch.load(…, weights_only=True)` may give back what `torch.save` was given.

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from vltok.code_files import TENSORS
 from vltok.codes import Codes
 
-_TENSORS = ("ids", "lengths", "grains", "labels", "embeddings")
 _PIXELS = ("image", "result", "fixed")
 
 
@@ -41,7 +41,7 @@ class Example:
         """As plain values and NumPy arrays."""
         codes = None
         if self.codes is not None:
-            tensors = {name: getattr(self.codes, name) for name in _TENSORS}
+            tensors = {name: getattr(self.codes, name) for name in TENSORS}
             codes = {name: _array(tensor) for name, tensor in tensors.items()} | {"texts": self.codes.texts}
         pixels = {name: _array(getattr(self, name)) for name in _PIXELS}
         return {"key": self.key, "codes": codes, "figures": dict(self.figures), **pixels}
@@ -51,7 +51,7 @@ class Example:
         """What `to_plain` gave."""
         codes, given = None, plain["codes"]
         if given is not None:
-            tensors = {name: _tensor(given[name]) for name in _TENSORS}
+            tensors = {name: _tensor(given[name]) for name in TENSORS}
             codes = Codes(**tensors, texts=given["texts"])
         pixels = {name: _tensor(plain[name]) for name in _PIXELS}
         return cls(key=plain["key"], codes=codes, figures=plain["figures"], **pixels)

@@ -307,15 +307,15 @@ def parse_tar_sample(block: bytes) -> CodeSample:
 
 
 def _members(sample: CodeSample, ids_type: np.dtype) -> Iterator[tuple[str, bytes]]:
-    yield "ids.npy", _to_npy(sample.ids.astype(ids_type, order="C"))
+    yield "ids.npy", to_npy(sample.ids.astype(ids_type, order="C"))
     if sample.grains is not None:
-        yield "grains.npy", _to_npy(sample.grains.astype(np.uint8))
+        yield "grains.npy", to_npy(sample.grains.astype(np.uint8))
     if sample.label is not None:
         yield "cls", str(sample.label).encode()
     if sample.text is not None:
         yield "txt", sample.text.encode("utf-8")
     if sample.embedding is not None:
-        yield "embedding.npy", _to_npy(sample.embedding)
+        yield "embedding.npy", to_npy(sample.embedding)
     yield "key.txt", sample.key.encode("utf-8", "surrogateescape")
 
 
@@ -331,14 +331,15 @@ def _sample(name: str, members: dict[str, bytes]) -> CodeSample:
     )
 
 
-def _to_npy(array: np.ndarray) -> bytes:
+def to_npy(array: np.ndarray) -> bytes:
+    """An array as the bytes of a `.npy` file."""
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, array, version=(1, 0), allow_pickle=False)
     return buffer.getvalue()
 
 
 def _from_npy(content: bytes, axes: tuple[int, ...], kind: str = "u") -> np.ndarray:
-    """The array that `_to_npy` wrote; no memory is taken for what the header only claims."""
+    """The array that `to_npy` wrote; no memory is taken for what the header only claims."""
     buffer = io.BytesIO(content)
     version = np.lib.format.read_magic(buffer)
     if version != (1, 0):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import random
@@ -15,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import webdataset
 
 from vltok.errors import UserError, check_seed, whole_number
@@ -29,6 +27,7 @@ from vltok.pictures.finding import list_pictures
 from vltok.pictures.folder import class_of, classes_of
 from vltok.pictures.labels import CLASSES_FILE, read_class_names
 from vltok.pictures.texts import TextPlace
+from vltok.sequences.shards import to_npy
 
 _DEFAULT_NAME = "shard-%06d.tar"
 _UNFINISHED, _WHOLE, _PLAN = ".packing", ".packed", "plan.json"
@@ -305,9 +304,7 @@ def _described(
     if text is not None:
         members["txt"] = text.encode("utf-8")
     if vectors is not None:
-        buffer = io.BytesIO()
-        np.save(buffer, vectors.of_file(folder, path), allow_pickle=False)
-        members[vectors.ending] = buffer.getvalue()
+        members[vectors.ending] = to_npy(vectors.of_file(folder, path))
     return members
 
 
