@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import Any, Literal, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +20,10 @@ Wanted = Int[Tensor, " b"] | Float[Tensor, "b e"] | Sequence[str] | int
 @runtime_checkable
 class ReadsConditions(Protocol):
     """What reads the texts or the embeddings of images for a prior."""
+
+    @property
+    def embedding_size(self) -> int | None:
+        """How many numbers the embeddings have that it reads; None where it reads texts."""
 
     def to_draw(self, conditions: Any, labels: Tensor) -> Tensor:
         """What the prior reads of them while it draws, a row for each; `labels` are 1 where there is none, else 0."""
@@ -37,7 +41,6 @@ class Conditioning:
         classes: The number of classes; None for an unconditional prior, and for one that reads texts or embeddings.
         label_dropout: Probability with which training hides an image's class, text or embedding.
         reader: Reads texts, or embeddings; None for a prior that reads neither.
-        embedding_size: How many numbers embeddings have; None where none are read.
 
     Raises:
         UserError: No class at all, classes and texts or embeddings, or label dropout without any.
@@ -46,7 +49,6 @@ class Conditioning:
     classes: int | None = None
     label_dropout: float = 0.0
     reader: ReadsConditions | None = field(default=None, repr=False)
-    embedding_size: int | None = None
 
     def __post_init__(self) -> None:
         if self.classes is not None and self.reader is not None:
@@ -64,9 +66,21 @@ class Conditioning:
             raise UserError(f"classes must be at least 1, not {self.classes}; leave it out for an unconditional prior")
 
     @property
+    def embedding_size(self) -> int | None:
+        """How many numbers embeddings have; None where none are read."""
+        return None if self.reader is None else self.reader.embedding_size
+
+    @property
+    def reads(self) -> Literal["texts", "embeddings"] | None:
+        """What the prior reads of images, as `Codes` calls it."""
+        if self.reader is None:
+            return None
+        return "texts" if self.embedding_size is None else "embeddings"
+
+    @property
     def described(self) -> bool:
         """Whether the prior reads texts."""
-        return self.reader is not None and self.embedding_size is None
+        return self.reads == "texts"
 
     @property
     def nothing(self) -> int:
@@ -193,7 +207,7 @@ def _check_unicode(text: str) -> None:
 
 
 def _missing(conditions: Conditions, device: torch.device) -> Int[Tensor, " b"]:
-    """1 for images without a text, else 0."""
+    """1 for images without a text, else 0; every image has an embedding."""
     if isinstance(conditions, Tensor):
         return torch.zeros(len(conditions), dtype=torch.long, device=device)
     return torch.tensor([int(not text) for text in conditions]).to(device, non_blocking=True)

@@ -152,10 +152,9 @@ def measure_prior(
         if not images:
             raise UserError("there is no picture to measure")
         figures = likelihood_figures(total_sums(items["sums"]))
-        if prior.conditioning.reader is not None and "bits_per_image" in figures:
-            kind = "texts" if prior.conditioning.described else "embeddings"
+        if prior.conditioning.reads and "bits_per_image" in figures:
             others = likelihood_figures(total_sums(items["other sums"]))
-            figures[f"bits_per_image_of_other_{kind}"] = others["bits_per_image"]
+            figures[f"bits_per_image_of_other_{prior.conditioning.reads}"] = others["bits_per_image"]
         lengths = [_lengths(counts) for counts in (drawn, data)]
         values = {
             **{name: Value(value) for name, value in figures.items()},

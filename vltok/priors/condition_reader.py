@@ -108,6 +108,11 @@ class ConditionReader(nn.Module):
         self.out = Linear(width, width)
         nn.init.normal_(self.out.weight, std=0.02)  # about as loud as the embeddings to which it is added
 
+    @property
+    def embedding_size(self) -> int | None:
+        """How many numbers the embeddings have that it reads; None where it reads texts."""
+        return self.encoder.size if isinstance(self.encoder, EmbeddingEncoder) else None
+
     def forward(self, conditions: Conditions, labels: Int[Tensor, " b"]) -> Float[Tensor, "b m _"]:
         """The keys and values of each image, side by side, to learn from.
 
@@ -123,8 +128,7 @@ class ConditionReader(nn.Module):
         Raises:
             UserError: They carry none.
         """
-        size = self.encoder.size if isinstance(self.encoder, EmbeddingEncoder) else None
-        return self(codes.require_conditions(size), labels)
+        return self(codes.require_conditions(self.embedding_size), labels)
 
     @torch.no_grad()
     def to_draw(self, conditions: Conditions, labels: Int[Tensor, " b"]) -> Float[Tensor, "b m _"]:

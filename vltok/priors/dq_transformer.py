@@ -125,7 +125,7 @@ class DQTransformer(Prior, AnyGrid, Ordered, Codable, Inpaints):
         else:
             self.ordering = CoarseToFine(spec, order)
         condition_reader = ConditionReader.of(text_encoder, embedding_size, width)
-        self.conditioning = Conditioning(classes, label_dropout, condition_reader, embedding_size)
+        self.conditioning = Conditioning(classes, label_dropout, condition_reader)
         self.class_in_positions = class_in_positions
         self.position_loss = position_loss
         self.dropout = dropout

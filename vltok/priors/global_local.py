@@ -109,7 +109,7 @@ class GlobalLocal(Prior, AnyGrid, Ordered, Codable, Inpaints):
         else:
             self.ordering = RasterOrder(spec)
         condition_reader = ConditionReader.of(text_encoder, embedding_size, width)
-        self.conditioning = Conditioning(classes, label_dropout, condition_reader, embedding_size)
+        self.conditioning = Conditioning(classes, label_dropout, condition_reader)
         self.dropout = dropout
         granularities = spec.granularities
         # codes as parts of a region's sum, and as tokens of their own

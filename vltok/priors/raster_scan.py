@@ -113,7 +113,7 @@ class RasterScan(Prior, AnyGrid, Ordered, Codable, Inpaints):
         else:
             self.ordering = RasterOrder(spec)
         condition_reader = ConditionReader.of(text_encoder, embedding_size, width)
-        self.conditioning = Conditioning(classes, label_dropout, condition_reader, embedding_size)
+        self.conditioning = Conditioning(classes, label_dropout, condition_reader)
         self.dropout = dropout
         self.content_embedding = nn.Embedding(spec.codebooks * (spec.content_start + self.conditioning.starts), width)
         # the last row of each is ⟨sos⟩

@@ -98,7 +98,7 @@ class SequencePrior(Prior, AnyGrid, Ordered, Codable, Inpaints):
             raise UserError(f"transformer.columns is {transformer.columns}, but for these codes must be {allowed}")
         self.spec = spec
         condition_reader = ConditionReader.of(text_encoder, embedding_size, transformer.width)
-        self.conditioning = Conditioning(classes, label_dropout, condition_reader, embedding_size)
+        self.conditioning = Conditioning(classes, label_dropout, condition_reader)
         self.dropout = dropout
         self.content_embedding = nn.Embedding(
             spec.codebooks * (spec.content_start + self.conditioning.starts), transformer.width

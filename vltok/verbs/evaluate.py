@@ -355,11 +355,10 @@ def _prior(
         compiled(coding.model, under.compile, under.source.pictures // under.share.batch_size),
     ):
         prior, spec = opened.model, coding.model.spec
-        if under.apart and prior.conditioning.reader is not None:
-            read = "texts" if prior.conditioning.described else "embeddings"
+        if under.apart and prior.conditioning.reads:
             raise UserError(
-                f"--part: what '{opened.name}' draws follows from the {read} of all pictures: measure it without, on "
-                "several devices by torchrun"
+                f"--part: what '{opened.name}' draws follows from the {prior.conditioning.reads} of all pictures: "
+                "measure it without, on several devices by torchrun"
             )
         if not isinstance(given, Prior) and prior.classes is not None:
             same_classes("--data", (opened.name, opened.class_names), ("the pictures", under.classes))

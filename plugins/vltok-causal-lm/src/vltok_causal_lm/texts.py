@@ -53,6 +53,8 @@ class TextTokens:
         UserError: There is no such tokenizer.
     """
 
+    embedding_size = None  # it reads no embeddings
+
     def __init__(self, texts: Texts, pretrained: str | None) -> None:
         self.texts = texts
         self._tokenizer = _tokenizer(texts, pretrained)

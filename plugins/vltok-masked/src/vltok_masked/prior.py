@@ -131,7 +131,7 @@ class Masked(Prior, AnyGrid, Inpaints):
             )
         self.spec = spec
         condition_reader = ConditionReader.of(text_encoder, embedding_size, transformer.width)
-        self.conditioning = Conditioning(classes, label_dropout, condition_reader, embedding_size)
+        self.conditioning = Conditioning(classes, label_dropout, condition_reader)
         self.dropout = dropout
         width, starts = transformer.width, self.conditioning.starts
         offsets = torch.zeros(spec.granularities, dtype=torch.long)
